@@ -1,0 +1,6 @@
+//! keyferry: brings secrets from the managers that keep them into namespaced Kubernetes Secrets.
+
+pub mod api;
+pub mod providers;
+pub mod render;
+pub mod secret_bytes;

@@ -1,0 +1,190 @@
+//! What a provider may reach while it logs in: the objects that its store refers to, and nothing else.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
+use k8s_openapi::api::core::v1::{ConfigMap, Secret, ServiceAccount};
+use kube::api::{Api, PostParams};
+
+use super::{ErrorKind, ProviderError};
+use crate::api::refs::{CaProvider, CaProviderType, SecretKeySelector, ServiceAccountSelector};
+use crate::api::secret_store::{RetrySettings, StoreKind};
+use crate::secret_bytes::SecretBytes;
+
+/// Resolves the references of one store, for one consumer. A SecretStore's references stay in its own namespace, whatever
+/// they say; a ClusterSecretStore's go where they say, else to the consumer's namespace.
+#[derive(Clone)]
+pub struct ConnectCx {
+    /// Client of the cluster that the operator runs in.
+    pub client: kube::Client,
+    /// Kind of the store.
+    pub store_kind: StoreKind,
+    /// Name of the store.
+    pub store_name: String,
+    /// Namespace of the store, or for a ClusterSecretStore with referent authentication the consumer's. Empty while a
+    /// ClusterSecretStore is checked on its own.
+    pub namespace: String,
+    /// The store's `retrySettings`.
+    pub retry: Option<RetrySettings>,
+    /// The operator's own environment, taken once at start: endpoint overrides and ambient credentials.
+    pub env: Arc<BTreeMap<String, String>>,
+}
+
+impl ConnectCx {
+    /// Namespace that a reference points into.
+    ///
+    /// # Errors
+    /// `Misconfigured` where a SecretStore names another namespace, or where nobody names one.
+    pub fn resolve_namespace(&self, named: Option<&str>, what: &str) -> Result<String, ProviderError> {
+        match (self.store_kind, named) {
+            (StoreKind::SecretStore, Some(other)) if other != self.namespace => Err(misconfigured(format!(
+                "{what} names namespace {other:?}, but a SecretStore reads its own namespace only: leave the namespace out, \
+                 or use a ClusterSecretStore"
+            ))),
+            (StoreKind::ClusterSecretStore, Some(other)) => Ok(other.to_owned()),
+            _ if self.namespace.is_empty() => {
+                Err(misconfigured(format!("{what} names no namespace, and the store is not used from one")))
+            }
+            _ => Ok(self.namespace.clone()),
+        }
+    }
+
+    /// The value of a Secret's key.
+    ///
+    /// # Errors
+    /// `Misconfigured` where the reference, the Secret or the key is missing; `Unavailable` where the API server is.
+    pub async fn secret(&self, selector: &SecretKeySelector, what: &str) -> Result<SecretBytes, ProviderError> {
+        let name = required(selector.name.as_deref(), what, "name")?;
+        let key = required(selector.key.as_deref(), what, "key")?;
+        let namespace = self.resolve_namespace(selector.namespace.as_deref(), what)?;
+        let api: Api<Secret> = Api::namespaced(self.client.clone(), &namespace);
+        let secret = api.get(name).await.map_err(|e| api_error(&e, what, "Secret", &namespace, name))?;
+        secret
+            .data
+            .and_then(|mut data| data.remove(key))
+            .map(|bytes| SecretBytes::new(bytes.0))
+            .ok_or_else(|| misconfigured(format!("{what}: Secret {namespace}/{name} has no key {key:?}")))
+    }
+
+    /// Like [`ConnectCx::secret`], as text without surrounding white space.
+    ///
+    /// # Errors
+    /// As there; also `Misconfigured` where the bytes are not UTF-8.
+    pub async fn secret_text(&self, selector: &SecretKeySelector, what: &str) -> Result<SecretBytes, ProviderError> {
+        let bytes = self.secret(selector, what).await?;
+        match bytes.expose_str() {
+            Some(text) => Ok(SecretBytes::from(text.trim())),
+            None => Err(misconfigured(format!("{what}: the value is not UTF-8 text"))),
+        }
+    }
+
+    /// Annotations of a ServiceAccount.
+    ///
+    /// # Errors
+    /// `Misconfigured` where it is missing; `Unavailable` where the API server is.
+    pub async fn service_account_annotations(
+        &self,
+        selector: &ServiceAccountSelector,
+        what: &str,
+    ) -> Result<BTreeMap<String, String>, ProviderError> {
+        let namespace = self.resolve_namespace(selector.namespace.as_deref(), what)?;
+        let api: Api<ServiceAccount> = Api::namespaced(self.client.clone(), &namespace);
+        let account = api
+            .get_metadata(&selector.name)
+            .await
+            .map_err(|e| api_error(&e, what, "ServiceAccount", &namespace, &selector.name))?;
+        Ok(account.metadata.annotations.unwrap_or_default())
+    }
+
+    /// A token of a ServiceAccount, by TokenRequest. `expiration` is in seconds; `None` takes the API server's default.
+    ///
+    /// # Errors
+    /// `Misconfigured` where the ServiceAccount is missing or the operator may not ask; `Unavailable` where the API server is.
+    pub async fn token(
+        &self,
+        selector: &ServiceAccountSelector,
+        audiences: Vec<String>,
+        expiration: Option<i64>,
+        what: &str,
+    ) -> Result<SecretBytes, ProviderError> {
+        let namespace = self.resolve_namespace(selector.namespace.as_deref(), what)?;
+        let api: Api<ServiceAccount> = Api::namespaced(self.client.clone(), &namespace);
+        let request = TokenRequest {
+            spec: TokenRequestSpec { audiences, expiration_seconds: expiration, bound_object_ref: None },
+            ..TokenRequest::default()
+        };
+        let answer = api
+            .create_token_request(&selector.name, &PostParams::default(), &request)
+            .await
+            .map_err(|e| api_error(&e, what, "ServiceAccount", &namespace, &selector.name))?;
+        answer
+            .status
+            .map(|s| SecretBytes::from(s.token))
+            .ok_or_else(|| ProviderError::new(ErrorKind::Unavailable, format!("{what}: the API server gave no token")))
+    }
+
+    /// PEM certificates from `caBundle` or `caProvider`; `None` where neither is set.
+    ///
+    /// # Errors
+    /// `Misconfigured` where the bundle is not PEM, or an object or key is missing.
+    pub async fn ca_bundle(
+        &self,
+        bundle: Option<&[u8]>,
+        provider: Option<&CaProvider>,
+        what: &str,
+    ) -> Result<Option<Vec<u8>>, ProviderError> {
+        if let Some(bytes) = bundle {
+            return Ok(Some(bytes.to_vec()));
+        }
+        let Some(provider) = provider else { return Ok(None) };
+        if self.store_kind == StoreKind::ClusterSecretStore && provider.namespace.is_none() {
+            return Err(misconfigured(format!("{what}: missing namespace on caProvider secret")));
+        }
+        let namespace = self.resolve_namespace(provider.namespace.as_deref(), what)?;
+        let name = &provider.name;
+        let key = required(provider.key.as_deref(), what, "key")?;
+        let found = match provider.type_ {
+            CaProviderType::Secret => {
+                let api: Api<Secret> = Api::namespaced(self.client.clone(), &namespace);
+                let secret = api.get(name).await.map_err(|e| api_error(&e, what, "Secret", &namespace, name))?;
+                secret.data.and_then(|mut d| d.remove(key)).map(|b| b.0)
+            }
+            CaProviderType::ConfigMap => {
+                let api: Api<ConfigMap> = Api::namespaced(self.client.clone(), &namespace);
+                let map = api.get(name).await.map_err(|e| api_error(&e, what, "ConfigMap", &namespace, name))?;
+                map.data.and_then(|mut d| d.remove(key)).map(String::into_bytes)
+            }
+        };
+        found
+            .map(Some)
+            .ok_or_else(|| misconfigured(format!("{what}: {:?} {namespace}/{name} has no key {key:?}", provider.type_)))
+    }
+}
+
+fn misconfigured(detail: String) -> ProviderError {
+    ProviderError::new(ErrorKind::Misconfigured, detail)
+}
+
+fn required<'a>(value: Option<&'a str>, what: &str, field: &str) -> Result<&'a str, ProviderError> {
+    value.filter(|v| !v.is_empty()).ok_or_else(|| misconfigured(format!("{what}.{field} is missing")))
+}
+
+/// Puts an API server's answer into our own words: the status code and reason only, as a body may quote the object.
+fn api_error(error: &kube::Error, what: &str, kind: &str, namespace: &str, name: &str) -> ProviderError {
+    match error {
+        kube::Error::Api(status) if status.code == 404 => {
+            misconfigured(format!("{what}: {kind} {namespace}/{name} does not exist"))
+        }
+        kube::Error::Api(status) if status.code == 403 => {
+            misconfigured(format!("{what}: the operator may not read {kind} {namespace}/{name}: its role lacks the right"))
+        }
+        kube::Error::Api(status) if status.code < 500 && status.code != 429 => {
+            misconfigured(format!("{what}: {kind} {namespace}/{name}: the API server refused ({})", status.reason))
+        }
+        _ => ProviderError::new(
+            ErrorKind::Unavailable,
+            format!("{what}: {kind} {namespace}/{name} could not be read: the API server did not answer"),
+        ),
+    }
+}

@@ -1,0 +1,291 @@
+//! Secret managers: one file each, one line in [`providers!`] to register it.
+//!
+//! A provider is a config type (its block in a store's `spec.provider`), a pure `validate`, and a [`Session`]: the logged-in
+//! client, which reads in batches. The CRD schema, metric labels and docs table come from the same list.
+
+pub mod aws;
+pub mod connect;
+pub mod fake;
+pub mod kubernetes;
+mod spec;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use crate::api::external_secret::MetadataPolicy;
+use crate::api::secret_store::{Capabilities, StoreKind};
+use crate::render::path;
+use crate::secret_bytes::SecretBytes;
+
+pub use connect::ConnectCx;
+pub use spec::ProviderSpec;
+
+/// Registers the providers: adding one is a file in this folder and a line here.
+macro_rules! providers {
+    ($macro:ident) => {
+        $macro! {
+            aws: Aws = aws::Aws,
+            kubernetes: Kubernetes = kubernetes::Kubernetes,
+            fake: Fake = fake::Fake,
+        }
+    };
+}
+pub(crate) use providers;
+
+/// The static side of a provider: what its block in a store says, before anything is sent.
+#[async_trait]
+pub trait Provider: Send + Sync {
+    /// What the provider can do.
+    fn capabilities(&self) -> Capabilities;
+
+    /// Name in metrics, as ESO has it: `AWS/SecretsManager`.
+    fn metric_name(&self) -> &'static str;
+
+    /// Checks what the schema cannot. Pure: the store controller and, later, the command line share it.
+    ///
+    /// # Errors
+    /// Says which field is wrong and what to do.
+    fn validate(&self, kind: StoreKind) -> Result<(), ProviderError>;
+
+    /// The objects that the provider logs in with. The store is checked again when one of them changes; one without a
+    /// namespace in a ClusterSecretStore makes the store log in as each of its consumers ("referent authentication").
+    fn references(&self) -> Vec<Reference>;
+
+    /// Logs in.
+    ///
+    /// # Errors
+    /// `Misconfigured` where an object or key is missing, else what the provider said.
+    async fn connect(&self, cx: &ConnectCx) -> Result<Arc<dyn Session>, ProviderError>;
+}
+
+/// A logged-in client of a provider.
+#[async_trait]
+pub trait Session: Send + Sync {
+    /// Most wants in one call of [`Session::get`].
+    fn batch_size(&self) -> usize {
+        1
+    }
+
+    /// Reads values: one result for each want, in order. A want that is denied or missing fails alone.
+    async fn get(&self, wants: &[Want], cx: &CallCx) -> Vec<Result<Fetched, ProviderError>>;
+
+    /// Reads all values that match, by name.
+    ///
+    /// # Errors
+    /// `Unsupported` where the provider cannot search, else what the provider said.
+    async fn find(&self, query: &FindQuery, cx: &CallCx) -> Result<Vec<Found>, ProviderError> {
+        let _ = (query, cx);
+        Err(ProviderError::new(ErrorKind::Unsupported, "this provider cannot find secrets by name, path or tags"))
+    }
+
+    /// Checks that the login works, as cheaply as the provider allows.
+    ///
+    /// # Errors
+    /// What the provider said.
+    async fn validate(&self, cx: &CallCx) -> Result<Validation, ProviderError>;
+
+    /// Cuts a property out of a value. Most providers: the property as a literal key first, then as a gjson path.
+    ///
+    /// # Errors
+    /// `NotFound` or `MissingProperty`, as the provider's documentation has it. Never names the value.
+    fn property(&self, want: &Want, value: &SecretBytes, property: &str) -> Result<SecretBytes, ProviderError> {
+        let _ = want;
+        path::escaped_then_path(value, property).ok_or_else(|| ProviderError::missing_property(&want.key, property))
+    }
+
+    /// Takes a value apart into its properties, for `dataFrom.extract`.
+    ///
+    /// # Errors
+    /// `Malformed` where the value is not a JSON object.
+    fn extract(
+        &self,
+        want: &Want,
+        value: &SecretBytes,
+        property: Option<&str>,
+    ) -> Result<BTreeMap<String, SecretBytes>, ProviderError> {
+        let part;
+        let value = match property {
+            Some(p) => {
+                part = self.property(want, value, p)?;
+                &part
+            }
+            None => value,
+        };
+        path::object_entries(value).ok_or_else(|| {
+            ProviderError::new(ErrorKind::Malformed, format!("the value of {:?} is not a JSON object", want.key))
+        })
+    }
+}
+
+/// One value to read.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Want {
+    /// Key at the provider, without the store's prefix.
+    pub key: String,
+    /// Version in the provider's words; empty: the current one.
+    pub version: String,
+    /// Whether the value or its tags are read.
+    pub metadata: MetadataPolicy,
+    /// For metadata only: providers whose metadata call depends on the property need it here. Empty else.
+    pub property: String,
+}
+
+/// A value that was read.
+#[derive(Clone, Debug, Default)]
+pub struct Fetched {
+    /// The value, whole.
+    pub bytes: SecretBytes,
+    /// Version id, as the provider has it.
+    pub version: Option<String>,
+    /// The provider's request id, for the audit record.
+    pub request_id: Option<String>,
+}
+
+/// A search.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct FindQuery {
+    /// Where to look; empty: everywhere.
+    pub path: String,
+    /// RE2 expression over the name, not anchored; empty: any. Checked before it gets here.
+    pub name: String,
+    /// Tags that the secret has; empty: any.
+    pub tags: BTreeMap<String, String>,
+}
+
+/// A value that was found.
+#[derive(Clone, Debug, Default)]
+pub struct Found {
+    /// Name that becomes the key.
+    pub name: String,
+    /// The value, whole.
+    pub bytes: SecretBytes,
+}
+
+/// What a check of a login came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Validation {
+    /// It works.
+    Ready,
+    /// It could not be told; ESO counts the store as ready all the same.
+    Unknown(String),
+}
+
+/// Which object caused a call: goes into the user agent, so that the provider's own audit lines can be matched.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CallCx {
+    /// `ExternalSecret/namespace/name` or `SecretStore/namespace/name`; the first of those that share the call.
+    pub cause: String,
+    /// Correlation id that our own record of the call carries too.
+    pub correlation: String,
+}
+
+/// An object that a provider logs in with.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Reference {
+    /// Kind of the object.
+    pub kind: ReferenceKind,
+    /// Its namespace, where the reference names one.
+    pub namespace: Option<String>,
+    /// Its name.
+    pub name: String,
+}
+
+/// Kind of an object that a provider logs in with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum ReferenceKind {
+    /// A Secret.
+    Secret,
+    /// A ServiceAccount.
+    ServiceAccount,
+    /// A ConfigMap.
+    ConfigMap,
+}
+
+/// Why a call to a provider failed. The text is ours: it never carries an upstream body, which could hold a value.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{detail}")]
+pub struct ProviderError {
+    /// Class: decides the retry, the reason and the metric label.
+    pub kind: ErrorKind,
+    /// What happened, in stable and redacted text.
+    pub detail: String,
+    /// How long the provider asks us to wait.
+    pub retry_after: Option<Duration>,
+}
+
+/// Class of a provider's failure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum ErrorKind {
+    /// The provider says that the secret does not exist. Only this drives the deletion policy.
+    NotFound,
+    /// The secret is there, a property of it is not.
+    MissingProperty,
+    /// The provider refuses the login or the read.
+    Denied,
+    /// The store or a reference of it is wrong.
+    Misconfigured,
+    /// Too many calls.
+    Throttled,
+    /// No answer, or one that says "later".
+    Unavailable,
+    /// Somebody else changed it.
+    Conflict,
+    /// The provider, or keyferry, cannot do that.
+    Unsupported,
+    /// An answer or a value that is not what it should be.
+    Malformed,
+}
+
+impl ErrorKind {
+    /// Metric label.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::NotFound => "not_found",
+            Self::MissingProperty => "missing_property",
+            Self::Denied => "denied",
+            Self::Misconfigured => "misconfigured",
+            Self::Throttled => "throttled",
+            Self::Unavailable => "unavailable",
+            Self::Conflict => "conflict",
+            Self::Unsupported => "unsupported",
+            Self::Malformed => "malformed",
+        }
+    }
+
+    /// Whether the whole store is affected, so that all its reads should wait together.
+    #[must_use]
+    pub const fn is_store_wide(self) -> bool {
+        matches!(self, Self::Throttled | Self::Unavailable)
+    }
+}
+
+impl ProviderError {
+    /// An error of a class, with our own text.
+    #[must_use]
+    pub fn new(kind: ErrorKind, detail: impl Into<String>) -> Self {
+        Self { kind, detail: detail.into(), retry_after: None }
+    }
+
+    /// The provider's "it does not exist". The text is ESO's.
+    #[must_use]
+    pub fn not_found(key: &str) -> Self {
+        Self::new(ErrorKind::NotFound, format!("Secret does not exist: {key:?}"))
+    }
+
+    /// A property that the value does not have.
+    #[must_use]
+    pub fn missing_property(key: &str, property: &str) -> Self {
+        Self::new(ErrorKind::MissingProperty, format!("key {property} does not exist in secret {key}"))
+    }
+
+    /// With the time that the provider asks us to wait.
+    #[must_use]
+    pub fn after(mut self, wait: Duration) -> Self {
+        self.retry_after = Some(wait);
+        self
+    }
+}

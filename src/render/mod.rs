@@ -1,0 +1,3 @@
+//! Pure: from fetched values to the keys and values of a Secret.
+
+pub mod path;
