@@ -594,9 +594,12 @@ pub struct TargetStatus {
     /// `metadata.resourceVersion` of the Secret after the last write or check. Another one means that somebody changed it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resource_version: Option<String>,
-    /// Keyed hash (HMAC-SHA256, the key kept in the operator's namespace) of what was written.
+    /// Keyed hash (HMAC-SHA256, the key kept in the operator's namespace) of the Secret's data at that version.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub digest: Option<String>,
+    /// Keyed hash of all that was last applied: data, type, labels, annotations, owner.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub applied: Option<String>,
 }
 
 impl ExternalSecret {

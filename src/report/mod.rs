@@ -1,0 +1,3 @@
+//! Tells of what happened: events, metrics.
+
+pub mod events;
