@@ -57,11 +57,7 @@ pub fn all() -> Result<Vec<CustomResourceDefinition>, CrdError> {
                 ".spec.refreshInterval",
             ],
         })?,
-        definition::<SecretStore>(&store(
-            "ss",
-            "Namespaced",
-            "A secret manager for the ExternalSecrets of one namespace.",
-        ))?,
+        definition::<SecretStore>(&store("ss", "Namespaced", "A secret manager for the ExternalSecrets of one namespace."))?,
         definition::<ClusterSecretStore>(&store(
             "css",
             "Cluster",
@@ -197,8 +193,8 @@ fn schema<T: JsonSchema>() -> Schema {
         .into_root_schema_for::<T>()
 }
 
-/// An optional field may be left out, but not be `null`, and has no default: ESO's CRDs take no null, and a default in the
-/// schema would be drift to a GitOps tool. Titles go too.
+/// Makes an optional field one that is not nullable and has no default. A `null` is then dropped by the API server before it
+/// is stored, so that no reader meets one, and nothing is filled in that a GitOps tool would see as drift. Titles go too.
 #[derive(Clone, Debug)]
 struct Optional;
 

@@ -7,8 +7,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::refs::{KEY, NAME};
-use super::{Condition, rules};
 use super::secret_store::StoreKind;
+use super::{Condition, rules};
 
 /// Brings values from a store into one Secret of its own namespace.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -300,7 +300,6 @@ pub struct Data {
     pub remote_ref: RemoteRef,
     /// A store for this entry alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(extend("minProperties" = 1, "maxProperties" = 1))]
     pub source_ref: Option<SourceRef>,
 }
 
@@ -378,6 +377,7 @@ pub enum NullBytePolicy {
 /// A store or generator for one entry.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = rules::source_ref()))]
 pub struct SourceRef {
     /// The store.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -441,7 +441,6 @@ pub struct DataFrom {
     pub rewrite: Vec<Rewrite>,
     /// A store or generator for this set alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(extend("minProperties" = 1, "maxProperties" = 1))]
     pub source_ref: Option<SourceRef>,
 }
 
@@ -479,7 +478,7 @@ pub struct FindName {
 
 /// One change of the keys of a set.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[schemars(extend("minProperties" = 1, "maxProperties" = 1))]
+#[schemars(extend("x-kubernetes-validations" = rules::rewrite()))]
 pub struct Rewrite {
     /// Merges the JSON objects of the set.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -1,4 +1,4 @@
-//! Rules across fields of an ExternalSecret, as CEL for the CRDs. The texts are those of ESO's admission webhook;
+//! Rules across fields, as CEL for the CRDs. The texts are those of ESO's admission webhook;
 //! `crate::validate` holds the same rules for the controller, and a test proves that the two agree.
 
 use kube::core::{Rule, cel::Reason};
@@ -15,8 +15,12 @@ pub const MERGE_INTO_NONE: &str =
 pub const TWO_SOURCES: &str = "extract, find, or generatorRef cannot be set at the same time";
 /// An entry of `dataFrom` that reads from nowhere.
 pub const NO_SOURCE: &str = "either extract, find, or sourceRef must be set to dataFrom";
-/// A `sourceRef` of `dataFrom` that names nothing. The schema has it as `minProperties`.
-pub const EMPTY_SOURCE_REF: &str = "generatorRef or storeRef must be set when using sourceRef in dataFrom";
+/// A `sourceRef` that names nothing, or two things.
+pub const ONE_SOURCE_REF: &str = "sourceRef must have exactly one of storeRef and generatorRef";
+/// A `rewrite` that does nothing, or two things at once.
+pub const ONE_REWRITE: &str = "a rewrite must have exactly one of merge, regexp and transform; use an entry for each";
+/// A store without a provider, or with more than one.
+pub const ONE_PROVIDER: &str = "secret stores must only have exactly one backend specified";
 
 /// Rules of `spec`.
 pub(super) fn spec() -> Vec<Rule> {
@@ -57,4 +61,21 @@ pub(super) fn data_from() -> Vec<Rule> {
         )
         .message(TWO_SOURCES),
     ]
+}
+
+/// Rules of a `sourceRef`. Written out, as that of `rewrite`: [`exactly_one`] would cost too much in a list without bounds.
+pub(super) fn source_ref() -> Vec<Rule> {
+    vec![Rule::new("has(self.storeRef) != has(self.generatorRef)").message(ONE_SOURCE_REF)]
+}
+
+/// Rules of an entry of `rewrite`.
+pub(super) fn rewrite() -> Vec<Rule> {
+    let rule = "has(self.merge) ? !has(self.regexp) && !has(self.transform) : has(self.regexp) != has(self.transform)";
+    vec![Rule::new(rule).message(ONE_REWRITE)]
+}
+
+/// Of some fields, exactly one must be set. Says what `minProperties` and `maxProperties` would, in words that help.
+pub fn exactly_one<'a>(fields: impl IntoIterator<Item = &'a str>, message: &str) -> Vec<Rule> {
+    let set: Vec<String> = fields.into_iter().map(|field| format!("has(self.{field})")).collect();
+    vec![Rule::new(format!("[{}].exists_one(set, set)", set.join(", "))).message(message)]
 }

@@ -6,15 +6,21 @@ mod manifests;
 mod rules;
 mod structural;
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use keyferry::api::crds;
+use kube::core::cel::{CompiledSchema, Validator, compile_schema};
 use serde_json::{Value, json};
 
 /// Most bytes that all annotations of an object may have; `kubectl apply` puts the whole object into one.
 const ANNOTATIONS_MAX: usize = 262_144;
+
+/// The kinds that we define.
+const KINDS: [&str; 3] = ["ExternalSecret", "SecretStore", "ClusterSecretStore"];
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).to_path_buf()
@@ -26,6 +32,37 @@ fn schema(kind: &str, version: &str) -> Value {
     let crd = all.iter().find(|c| c.spec.names.kind == kind).expect("a kind that we define");
     let version = crd.spec.versions.iter().find(|v| v.name == version).expect("a version that we serve");
     serde_json::to_value(version.schema.as_ref().unwrap().open_api_v3_schema.as_ref().unwrap()).unwrap()
+}
+
+/// What the API server checks objects of a kind with.
+struct Admission {
+    schema: Value,
+    rules: CompiledSchema,
+}
+
+impl Admission {
+    /// That of a kind; both versions have the same.
+    fn of(kind: &str) -> &'static Self {
+        static ALL: LazyLock<BTreeMap<&str, Admission>> = LazyLock::new(|| {
+            let one = |kind| {
+                let schema = schema(kind, "v1");
+                (kind, Admission { rules: compile_schema(&schema), schema })
+            };
+            KINDS.into_iter().map(one).collect()
+        });
+        ALL.get(kind).expect("a kind that we define")
+    }
+
+    /// What breaks a rule, as `path: message`.
+    fn broken_rules(&self, object: &Value) -> Vec<String> {
+        thread_local! {
+            static VALIDATOR: Validator = Validator::new();
+        }
+        VALIDATOR.with(|validator| match validator.validate_compiled(&self.rules, object, None) {
+            Ok(()) => Vec::new(),
+            Err(errors) => errors.iter().map(ToString::to_string).collect(),
+        })
+    }
 }
 
 /// Calls `f` with each schema in a schema, and its path.
@@ -42,7 +79,7 @@ fn visit(schema: &Value, path: &str, f: &mut impl FnMut(&str, &Value)) {
 }
 
 fn each_schema(mut f: impl FnMut(&str, &Value)) {
-    for kind in ["ExternalSecret", "SecretStore", "ClusterSecretStore"] {
+    for kind in KINDS {
         visit(&schema(kind, "v1"), kind, &mut f);
     }
 }
@@ -164,10 +201,30 @@ fn columns_and_selectable_fields_are_those_of_eso() {
 #[test]
 fn schemas_are_structural_and_have_no_default() {
     const KNOWN: &[&str] = &[
-        "type", "format", "description", "properties", "required", "items", "additionalProperties", "enum", "pattern",
-        "minLength", "maxLength", "minItems", "maxItems", "minProperties", "maxProperties", "minimum", "maximum", "nullable",
-        "x-kubernetes-validations", "x-kubernetes-int-or-string", "x-kubernetes-preserve-unknown-fields",
-        "x-kubernetes-map-type", "x-kubernetes-list-type", "x-kubernetes-list-map-keys",
+        "type",
+        "format",
+        "description",
+        "properties",
+        "required",
+        "items",
+        "additionalProperties",
+        "enum",
+        "pattern",
+        "minLength",
+        "maxLength",
+        "minItems",
+        "maxItems",
+        "minProperties",
+        "maxProperties",
+        "minimum",
+        "maximum",
+        "nullable",
+        "x-kubernetes-validations",
+        "x-kubernetes-int-or-string",
+        "x-kubernetes-preserve-unknown-fields",
+        "x-kubernetes-map-type",
+        "x-kubernetes-list-type",
+        "x-kubernetes-list-map-keys",
     ];
     each_schema(|path, schema| {
         for keyword in schema.as_object().unwrap().keys() {
@@ -202,7 +259,7 @@ fn every_field_is_described_in_few_words() {
 
 #[test]
 fn both_versions_have_one_schema() {
-    for kind in ["ExternalSecret", "SecretStore", "ClusterSecretStore"] {
+    for kind in KINDS {
         assert_eq!(schema(kind, "v1"), schema(kind, "v1beta1"));
     }
 }

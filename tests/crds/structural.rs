@@ -3,6 +3,20 @@
 use regex::Regex;
 use serde_json::Value;
 
+/// An object without the fields whose `null` the schema does not let stay, as the API server stores it.
+pub fn without_nulls(schema: &Value, value: &Value) -> Value {
+    let part = |name: &str| schema["properties"].get(name).unwrap_or(&schema["additionalProperties"]);
+    match value {
+        Value::Object(fields) => fields
+            .iter()
+            .filter(|(name, field)| !field.is_null() || part(name)["nullable"] == true)
+            .map(|(name, field)| (name.clone(), without_nulls(part(name), field)))
+            .collect(),
+        Value::Array(items) => items.iter().map(|item| without_nulls(&schema["items"], item)).collect(),
+        other => other.clone(),
+    }
+}
+
 /// What is wrong with a value, each with its path; unknown fields among it.
 pub fn errors(schema: &Value, value: &Value) -> Vec<String> {
     let mut found = Vec::new();
@@ -48,7 +62,7 @@ fn check(schema: &Value, value: &Value, path: &str, found: &mut Vec<String>) {
                     check(property, field, &path, found);
                 } else if schema["additionalProperties"].is_object() {
                     check(&schema["additionalProperties"], field, &path, found);
-                } else if path != ".metadata" && !is_open(schema) {
+                } else if !is_open(schema, &path) {
                     found.push(format!("{path}: unknown field"));
                 }
             }
@@ -57,12 +71,15 @@ fn check(schema: &Value, value: &Value, path: &str, found: &mut Vec<String>) {
     }
 }
 
-/// Whether a schema takes any field: by its own word, or as `metadata`, which the API server checks elsewhere.
-fn is_open(schema: &Value) -> bool {
-    schema["x-kubernetes-preserve-unknown-fields"] == true || (schema["type"] == "object" && schema.get("properties").is_none())
+/// Whether a field need not be in the schema: where the schema says so, and in `metadata`, which the API server checks elsewhere.
+fn is_open(schema: &Value, path: &str) -> bool {
+    schema["x-kubernetes-preserve-unknown-fields"] == true || path.starts_with(".metadata.")
 }
 
 fn has_type(schema: &Value, value: &Value) -> bool {
+    if value.is_null() {
+        return schema["nullable"] == true;
+    }
     if schema["x-kubernetes-int-or-string"] == true {
         return value.is_i64() || value.is_string();
     }
