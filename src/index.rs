@@ -148,6 +148,7 @@ pub struct Index {
     owned: HashMap<String, BTreeSet<Key>>,
     reference_users: HashMap<(ReferenceKind, String), BTreeSet<StoreId>>,
     credentials: HashMap<StoreId, u64>,
+    reference_versions: HashMap<(ReferenceKind, Key), String>,
 }
 
 impl Index {
@@ -295,8 +296,9 @@ impl Index {
         keys.filter_map(|key| Some((key.clone(), self.secrets.get(key)?.clone()))).collect()
     }
 
-    /// An object that stores may log in with changed: which stores are to be checked.
-    pub fn touch_reference(&mut self, kind: ReferenceKind, namespace: &str, name: &str) -> Vec<StoreId> {
+    /// An object that stores may log in with appeared or changed, or is gone (without a version): which stores are to be checked.
+    pub fn touch_reference(&mut self, kind: ReferenceKind, key: &Key, version: Option<&str>) -> Vec<StoreId> {
+        let (namespace, name) = (&*key.namespace, &*key.name);
         let users: Vec<StoreId> = self
             .reference_users
             .get(&(kind, name.to_owned()))
@@ -305,6 +307,17 @@ impl Index {
             .filter(|id| self.refers(id, kind, namespace, name))
             .cloned()
             .collect();
+        if users.is_empty() {
+            return users;
+        }
+        let slot = (kind, key.clone());
+        let old = match version {
+            Some(version) => self.reference_versions.insert(slot, version.to_owned()),
+            None => self.reference_versions.remove(&slot),
+        };
+        if version.is_some() && old.as_deref() == version {
+            return Vec::new();
+        }
         for id in &users {
             let next = self.credentials(id) + 1;
             self.credentials.insert(id.clone(), next);

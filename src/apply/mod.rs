@@ -4,8 +4,6 @@
 
 pub mod error;
 
-use std::sync::Arc;
-
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::{Api, DeleteParams, Patch, PatchParams, Preconditions};
@@ -17,31 +15,17 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use crate::api::{AnyStore, ClusterSecretStore, ExternalSecret, ExternalSecretStatus, FINALIZER_ESO, SecretStore, StoreKind};
 use crate::api::secret_store::StoreStatus;
 use crate::index::Key;
+use crate::lease::Leadership;
 use crate::plan::digest::Digester;
 use crate::plan::external_secret::{Written, data_digest};
 use crate::plan::target::{Desired, FIELD_MANAGER, Update};
 use crate::queue::Priority;
 use error::WriteError;
 
-/// Says whether this process may write now.
-pub trait Leadership: Send + Sync {
-    /// Whether the lease is held for certain.
-    fn may_write(&self) -> bool;
-}
-
-/// Leadership of a process that has no rival.
-pub struct Alone;
-
-impl Leadership for Alone {
-    fn may_write(&self) -> bool {
-        true
-    }
-}
-
 /// Writes to Kubernetes.
 pub struct Writer {
     client: kube::Client,
-    leadership: Arc<dyn Leadership>,
+    leadership: Leadership,
     digester: Digester,
     /// Requests under way for urgent work and for periodic work: the latter cannot take the former's places.
     urgent: Semaphore,
@@ -51,7 +35,7 @@ pub struct Writer {
 impl Writer {
     /// A writer with at most `concurrent` requests under way of each kind of work.
     #[must_use]
-    pub fn new(client: kube::Client, leadership: Arc<dyn Leadership>, digester: Digester, concurrent: usize) -> Self {
+    pub fn new(client: kube::Client, leadership: Leadership, digester: Digester, concurrent: usize) -> Self {
         let places = || Semaphore::new(concurrent.max(1));
         Self { client, leadership, digester, urgent: places(), periodic: places() }
     }

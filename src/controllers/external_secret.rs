@@ -25,13 +25,13 @@ pub async fn reconcile(ctx: Arc<Ctx>, job: Job<Key>) -> Wake {
     ctx.metrics.queue_wait(job.priority, job.waited);
     let Some(facts) = facts(&ctx, &job.key) else {
         ctx.memory().remove(&job.key);
-        ctx.forced().remove(&job.key);
+        ctx.forced.done(&job.key, begun);
         return Wake::OnChange;
     };
     match work(&ctx, &facts, job.priority).await {
         Ok(Some(report)) => {
             ctx.metrics.external_secret_synced(&job.key, begun.elapsed(), report.failure);
-            tell(&ctx, &facts, report, job.priority).await
+            tell(&ctx, &facts, report, job.priority, begun).await
         }
         Ok(None) => Wake::OnChange,
         Err(wake) => wake,
@@ -199,8 +199,7 @@ async fn delete_orphans(ctx: &Ctx, facts: &Facts, priority: Priority) -> Result<
 async fn gather_values(ctx: &Ctx, facts: &Facts, fetch: &FetchPlan) -> Result<Gathered, Failure> {
     let begun = Instant::now();
     let key = Key::of(&facts.es.metadata);
-    let forced = ctx.forced().get(&key).copied();
-    let freshness = Freshness { max_age: fetch.max_age, not_before: forced };
+    let freshness = Freshness { max_age: fetch.max_age, not_before: ctx.forced.since(&key) };
     let reads = read_all(ctx, facts, fetch, freshness).await;
     let gathered = gather::values(facts, &reads);
     // something is missing: a shared value may just be too old to have it
@@ -249,12 +248,12 @@ async fn clean_up(ctx: &Ctx, facts: &Facts, delete: Option<(String, String)>, fi
 }
 
 /// Writes the status where it must be, records the events, and remembers.
-async fn tell(ctx: &Ctx, facts: &Facts, report: Report, priority: Priority) -> Wake {
+async fn tell(ctx: &Ctx, facts: &Facts, report: Report, priority: Priority, begun: Instant) -> Wake {
     let key = Key::of(&facts.es.metadata);
     let uid = facts.es.metadata.uid.as_deref().unwrap_or_default();
     log(&key, &report);
     if report.failure.is_none() {
-        ctx.forced().remove(&key);
+        ctx.forced.done(&key, begun);
     }
     ctx.memory().insert(key.clone(), report.memory);
     let reference = object_reference("ExternalSecret", &facts.es.metadata);

@@ -20,10 +20,10 @@ use crate::fetch::Fetcher;
 use crate::index::{Index, Key, StoreId};
 use crate::plan::digest::Digester;
 use crate::plan::external_secret::Memory;
-use crate::plan::{Rules, Wake};
+use crate::plan::{Note, Rules, Wake};
 use crate::queue::{Job, Priority, Queue};
 use crate::report::events::Events;
-use crate::report::metrics::Metrics;
+use crate::report::metrics::{Metrics, StoreLabels};
 
 /// Everything that a reconcile needs.
 pub struct Ctx {
@@ -31,8 +31,8 @@ pub struct Ctx {
     pub index: RwLock<Index>,
     /// What this process remembers of each ExternalSecret.
     pub memory: Mutex<HashMap<Key, Memory>>,
-    /// The ExternalSecrets' force-sync annotations: when each was last set anew.
-    pub forced: Mutex<HashMap<Key, Instant>>,
+    /// When a refresh was last asked for by annotation.
+    pub forced: Forced,
     /// ExternalSecrets to look at.
     pub external_secrets: Arc<Queue<Key>>,
     /// Stores to check.
@@ -69,11 +69,6 @@ impl Ctx {
         self.memory.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// When force-sync was last asked for.
-    pub fn forced(&self) -> MutexGuard<'_, HashMap<Key, Instant>> {
-        self.forced.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// The lock of a Secret.
     pub async fn lock_target(&self, key: &Key) -> Option<tokio::sync::MutexGuard<'_, ()>> {
         use std::hash::{Hash as _, Hasher as _};
@@ -85,6 +80,35 @@ impl Ctx {
             Some(lock) => Some(lock.lock().await),
             None => None,
         }
+    }
+}
+
+/// When a refresh was last asked for by annotation, for the ExternalSecrets where that is not done yet.
+#[derive(Default)]
+pub struct Forced(Mutex<HashMap<Key, Instant>>);
+
+impl Forced {
+    /// Notes that a refresh is asked for now: only what is read from here on will do.
+    pub fn ask(&self, key: &Key) {
+        self.lock().insert(key.clone(), Instant::now());
+    }
+
+    /// Since when a refresh is asked for.
+    #[must_use]
+    pub fn since(&self, key: &Key) -> Option<Instant> {
+        self.lock().get(key).copied()
+    }
+
+    /// A refresh that began at that moment is done; one that was asked for later is not.
+    pub fn done(&self, key: &Key, begun: Instant) {
+        let mut asked = self.lock();
+        if asked.get(key).is_some_and(|at| *at <= begun) {
+            asked.remove(key);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<Key, Instant>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -144,4 +168,17 @@ pub fn object_reference(kind: &str, meta: &ObjectMeta) -> ObjectReference {
         resource_version: meta.resource_version.clone(),
         ..ObjectReference::default()
     }
+}
+
+/// Tells of an object that cannot be understood: its own author, and nobody else is disturbed.
+pub fn tell_invalid(ctx: &Ctx, kind: &str, meta: &ObjectMeta, why: &str) {
+    tracing::warn!(object = %Key::of(meta), kind, why, "the object cannot be understood and is left alone");
+    let message = format!("the object cannot be understood and is left alone: {why}");
+    ctx.events.record(object_reference(kind, meta), Note::warning("UpdateFailed", message));
+}
+
+/// Age of the oldest value that is kept for each store.
+#[must_use]
+pub fn value_ages(ctx: &Ctx) -> Vec<(StoreLabels, Duration)> {
+    ctx.fetcher.oldest().into_iter().map(|(id, age)| (StoreLabels::of(&id), age)).collect()
 }

@@ -7,7 +7,7 @@ use futures::StreamExt as _;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Api;
 use kube::Resource;
-use kube::core::DeserializeGuard;
+use kube::core::{DeserializeGuard, PartialObjectMeta};
 use kube::runtime::WatchStreamExt as _;
 use kube::runtime::watcher::{self, Event};
 use serde::de::DeserializeOwned;
@@ -24,6 +24,44 @@ pub enum Change<K> {
     Invalid(Box<ObjectMeta>, String),
     /// It is gone.
     Gone(Key),
+}
+
+/// An object as a watch brings it.
+pub trait Watched: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static {
+    /// What is handed on.
+    type Object;
+
+    /// The object, or its metadata and why the rest cannot be understood.
+    ///
+    /// # Errors
+    /// See above.
+    fn open(self) -> Result<Self::Object, (Box<ObjectMeta>, String)>;
+}
+
+impl<K> Watched for DeserializeGuard<K>
+where
+    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
+{
+    type Object = K;
+
+    fn open(self) -> Result<K, (Box<ObjectMeta>, String)> {
+        let mut object = self.0.map_err(|invalid| (Box::new(invalid.metadata), invalid.error.to_string()))?;
+        object.meta_mut().managed_fields = None;
+        Ok(object)
+    }
+}
+
+/// Without a guard: kube asks the API server for metadata only for this very type, and a guard around it would bring the
+/// Secrets' data into the process.
+impl<K> Watched for PartialObjectMeta<K>
+where
+    K: Resource<DynamicType = ()> + Clone + Debug + Send + Sync + 'static,
+{
+    type Object = ObjectMeta;
+
+    fn open(self) -> Result<ObjectMeta, (Box<ObjectMeta>, String)> {
+        Ok(self.metadata)
+    }
 }
 
 /// Which objects are watched.
@@ -50,15 +88,13 @@ impl Scope {
 }
 
 /// Watches objects until the process stops, and hands each change to `handle`. `name` is what health and logs call the watch.
-pub async fn watch<K>(
-    api: Api<DeserializeGuard<K>>,
+pub async fn watch<W: Watched>(
+    api: Api<W>,
     name: String,
     health: Health,
     stop: CancellationToken,
-    mut handle: impl FnMut(Change<K>),
-) where
-    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
-{
+    mut handle: impl FnMut(Change<W::Object>),
+) {
     let mut stream = std::pin::pin!(watcher::watcher(api, watcher::Config::default().any_semantic()).default_backoff());
     let mut known: HashSet<Key> = HashSet::new();
     let mut listed: HashSet<Key> = HashSet::new();
@@ -81,15 +117,15 @@ pub async fn watch<K>(
             }
             Some(Ok(Event::Apply(object))) => {
                 known.insert(upsert(object, &mut handle));
-                health.watch_synced(&name);
+                health.watch_recovered(&name);
             }
             Some(Ok(Event::Delete(object))) => {
-                let key = key_of(&object);
+                let key = Key::of(object.meta());
                 known.remove(&key);
                 handle(Change::Gone(key));
             }
             Some(Err(error)) => {
-                health.watch_broken(&name);
+                health.watch_failed(&name);
                 tracing::warn!(watch = %name, error = %explain(&error), "a watch broke off; it is begun again");
             }
             None => return,
@@ -97,20 +133,13 @@ pub async fn watch<K>(
     }
 }
 
-fn upsert<K: Resource<DynamicType = ()>>(object: DeserializeGuard<K>, handle: &mut impl FnMut(Change<K>)) -> Key {
-    let key = key_of(&object);
-    match object.0 {
-        Ok(mut object) => {
-            object.meta_mut().managed_fields = None;
-            handle(Change::Upsert(object));
-        }
-        Err(invalid) => handle(Change::Invalid(Box::new(invalid.metadata), invalid.error.to_string())),
+fn upsert<W: Watched>(object: W, handle: &mut impl FnMut(Change<W::Object>)) -> Key {
+    let key = Key::of(object.meta());
+    match object.open() {
+        Ok(object) => handle(Change::Upsert(object)),
+        Err((meta, why)) => handle(Change::Invalid(meta, why)),
     }
     key
-}
-
-fn key_of<K: Resource<DynamicType = ()>>(object: &DeserializeGuard<K>) -> Key {
-    Key::of(object.meta())
 }
 
 /// What broke a watch: the class and the API server's code, never a body.

@@ -13,7 +13,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
 use kube::api::{Api, PostParams};
 use tokio::sync::mpsc;
 
-use crate::apply::Leadership;
+use crate::lease::Leadership;
 use crate::plan::Note;
 use crate::plan::status::truncate;
 
@@ -35,7 +35,7 @@ pub struct Events {
 
 impl Events {
     /// Events, and the future that writes them until all senders are gone.
-    pub fn new(client: kube::Client, leadership: Arc<dyn Leadership>, instance: String) -> (Self, impl Future<Output = ()>) {
+    pub fn new(client: kube::Client, leadership: Leadership, instance: String) -> (Self, impl Future<Output = ()>) {
         let (sender, receiver) = mpsc::channel(MOST_WAITING);
         let dropped = Arc::new(AtomicU64::new(0));
         (Self { sender, dropped }, write_all(client, leadership, instance, receiver))
@@ -57,7 +57,7 @@ impl Events {
 
 async fn write_all(
     client: kube::Client,
-    leadership: Arc<dyn Leadership>,
+    leadership: Leadership,
     instance: String,
     receiver: mpsc::Receiver<(ObjectReference, Note)>,
 ) {
