@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum::body::Bytes;
-use axum::http::{HeaderMap, Method, StatusCode, Uri};
+use axum::http::{HeaderMap, StatusCode, Uri};
 use serde_json::{Value, json};
 
 use super::{Aws, Service};
@@ -23,7 +23,6 @@ pub(super) const VALUE: &str = "canary-value";
 /// What the server was asked.
 #[derive(Clone, Debug)]
 pub(super) struct Request {
-    pub(super) method: Method,
     pub(super) path: String,
     pub(super) headers: HeaderMap,
     pub(super) body: String,
@@ -131,9 +130,9 @@ impl Server {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let seen: Arc<Mutex<Vec<Request>>> = Arc::default();
         let record = seen.clone();
-        let handler = move |method: Method, uri: Uri, headers: HeaderMap, body: Bytes| {
+        let handler = move |uri: Uri, headers: HeaderMap, body: Bytes| {
             let body = String::from_utf8_lossy(&body).into_owned();
-            let request = Request { method, path: uri.path().to_owned(), headers, body };
+            let request = Request { path: uri.path().to_owned(), headers, body };
             let answer = answer(&request);
             record.lock().unwrap().push(request);
             async move {
@@ -210,8 +209,13 @@ pub(super) fn want(key: &str) -> Want {
 
 /// An object of the Kubernetes API.
 pub(super) fn object(kind: &str, annotations: &BTreeMap<&str, &str>, rest: &Value) -> Answer {
+    let version = match kind {
+        "PartialObjectMetadata" => "meta.k8s.io/v1",
+        "TokenRequest" => "authentication.k8s.io/v1",
+        _ => "v1",
+    };
     let mut object = json!({
-        "apiVersion": "v1", "kind": kind, "metadata": {"name": "x", "namespace": "team-a", "annotations": annotations},
+        "apiVersion": version, "kind": kind, "metadata": {"name": "x", "namespace": "team-a", "annotations": annotations},
     });
     object.as_object_mut().unwrap().extend(rest.as_object().unwrap().clone());
     Answer::raw(200, &object.to_string()).with("content-type", "application/json")

@@ -178,7 +178,7 @@ async fn twenty_ids_go_into_a_batch() {
 async fn every_answer_has_its_class() {
     use ErrorKind::{Denied, Malformed, Misconfigured, NotFound, Throttled, Unavailable};
     let waits = Some(Duration::from_secs(3));
-    let cases: Vec<(Answer, Result<&str, ErrorKind>, Option<Duration>)> = vec![
+    let cases = [
         (Answer::json(&json!({"SecretString": ""})), Ok(""), None),
         (Answer::json(&json!({"SecretString": "text", "SecretBinary": "AAH/"})), Ok("text"), None),
         (Answer::json(&json!({"SecretBinary": "Yg=="})), Ok("b"), None),
@@ -410,7 +410,7 @@ fn the_manifests_field_names_are_esos() {
 #[test]
 fn stores_that_cannot_work_are_refused() {
     use ErrorKind::{Misconfigured, Unsupported};
-    let cases: Vec<(Value, Result<(), (ErrorKind, &str)>)> = vec![
+    let cases = [
         (json!({}), Ok(())),
         (
             json!({"service": "ParameterStore"}),
