@@ -54,6 +54,11 @@ pub trait Provider: Send + Sync {
     /// namespace in a ClusterSecretStore makes the store log in as each of its consumers ("referent authentication").
     fn references(&self) -> Vec<Reference>;
 
+    /// Whether a ClusterSecretStore logs in as each of its consumers, so that they share neither session nor values.
+    fn is_referent(&self) -> bool {
+        self.references().iter().any(|r| r.namespace.is_none())
+    }
+
     /// Logs in.
     ///
     /// # Errors
