@@ -71,6 +71,7 @@ pub async fn run(settings: Settings, level: LevelHandle) -> Result<(), AppError>
     }
     let config = kube::Config::infer().await.map_err(|e| AppError::Config(e.to_string()))?;
     let namespace = config.default_namespace.clone();
+    let cluster = OwnCluster::of(&config);
     let client = kube::Client::try_from(config).map_err(|e| AppError::Config(e.to_string()))?;
     let stop = CancellationToken::new();
     let tasks = TaskTracker::new();

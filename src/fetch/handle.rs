@@ -111,6 +111,11 @@ impl Handle {
         self.reported("Validate", 0, &cx, check).await.map_err(Invalid::Validate)
     }
 
+    /// The session, if there is one.
+    pub(super) fn session_if_connected(&self) -> Option<Arc<dyn Session>> {
+        self.session.get().cloned()
+    }
+
     /// When the oldest kept value was read.
     pub(super) fn oldest(&self) -> Option<Instant> {
         lock(&self.cache).oldest()

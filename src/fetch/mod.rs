@@ -17,6 +17,7 @@ use tokio::time::Instant;
 
 use crate::api::AnyStore;
 use crate::index::StoreId;
+use crate::providers::connect::OwnCluster;
 use crate::providers::{CallCx, ConnectCx, ErrorKind, Fetched, FindQuery, Found, ProviderError, Session, Validation, Want};
 use handle::Handle;
 
@@ -57,6 +58,14 @@ pub struct Read {
     pub at: Timestamp,
     /// The same on the monotonic clock.
     pub sent: Instant,
+}
+
+/// What came of reads from one store.
+pub struct Answers {
+    /// One read for each request, in order.
+    pub reads: Vec<Read>,
+    /// The session that knows how to take the values apart; there is one if there is any value.
+    pub session: Option<Arc<dyn Session>>,
 }
 
 /// How old an answer may be.
@@ -161,6 +170,7 @@ pub enum Lookup {
 /// The way to all stores.
 pub struct Fetcher {
     client: kube::Client,
+    cluster: OwnCluster,
     env: Arc<BTreeMap<String, String>>,
     limits: Limits,
     observer: Arc<dyn Observer>,
@@ -172,14 +182,15 @@ impl Fetcher {
     #[must_use]
     pub fn new(
         client: kube::Client,
+        cluster: OwnCluster,
         env: Arc<BTreeMap<String, String>>,
         limits: Limits,
         observer: Arc<dyn Observer>,
     ) -> Self {
-        Self { client, env, limits, observer, handles: Mutex::new(HashMap::new()) }
+        Self { client, cluster, env, limits, observer, handles: Mutex::new(HashMap::new()) }
     }
 
-    /// Reads from a store: one read for each request, in order.
+    /// Reads from a store.
     ///
     /// The caller has checked that the consumer may use the store.
     pub async fn read(
@@ -190,9 +201,10 @@ impl Fetcher {
         requests: &[Request],
         freshness: Freshness,
         cause: &str,
-    ) -> Vec<Read> {
+    ) -> Answers {
         let handle = self.handle(store, credentials, consumer);
-        handle.read(requests, freshness, cause).await
+        let reads = handle.clone().read(requests, freshness, cause).await;
+        Answers { reads, session: handle.session_if_connected() }
     }
 
     /// Logs in to a store and checks that the login works. A new session is made where there is none for this revision.
@@ -234,6 +246,7 @@ impl Fetcher {
         }
         let cx = ConnectCx {
             client: self.client.clone(),
+            cluster: self.cluster.clone(),
             store_kind: store.kind,
             store_name: store.name().to_owned(),
             namespace: match (store.namespace(), &consumer) {
@@ -259,7 +272,7 @@ impl Fetcher {
 #[must_use]
 pub fn is_referent(store: &AnyStore) -> bool {
     store.kind == crate::api::StoreKind::ClusterSecretStore
-        && store.spec.provider.served().is_some_and(|p| p.references().iter().any(|r| r.namespace.is_none()))
+        && store.spec.provider.served().is_some_and(|p| p.is_referent())
 }
 
 /// Runs a provider's future under the deadline.
