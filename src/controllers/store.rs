@@ -12,6 +12,7 @@ use crate::index::StoreId;
 use crate::plan::store::{self as plan, Next, Outcome};
 use crate::plan::Wake;
 use crate::queue::{Job, Priority};
+use crate::report::metrics::{ObjectKind, Ready};
 
 /// Failures in a row, by store.
 #[derive(Default)]
@@ -62,7 +63,8 @@ pub async fn reconcile(ctx: Arc<Ctx>, failures: Arc<Failures>, job: Job<StoreId>
         ctx.events.record(reference.clone(), note);
     }
     let Some(status) = report.status else { return report.wake };
-    ctx.metrics.store_condition(&id, &status);
+    let kind = ObjectKind::of_store(id.kind);
+    ctx.metrics.condition(kind, &id.key.namespace, &id.key.name, Ready::of(&status.conditions));
     match ctx.writer.store_status(&store, &status).await {
         Ok(updated) => {
             ctx.index_mut().upsert_store(Arc::new(updated));

@@ -1,7 +1,7 @@
 //! The entries of an ExternalSecret, in the order in which they take effect, and what each asks of which store.
 
 use crate::api::ExternalSecret;
-use crate::api::external_secret::{Data, DataFrom, MetadataPolicy, RemoteRef, SecretStoreRef, SourceRef};
+use crate::api::external_secret::{Data, DataFrom, RemoteRef, SecretStoreRef, SourceRef};
 use crate::fetch::Request;
 use crate::index::StoreId;
 use crate::providers::{FindQuery, Want};
@@ -78,15 +78,12 @@ pub fn entries(es: &ExternalSecret) -> Vec<Entry<'_>> {
     from.chain(data).collect()
 }
 
-/// What a remote reference asks for. The property belongs to the question only where metadata is asked for.
+/// What a remote reference asks for: the value whole, as a property is cut out of it afterwards.
 #[must_use]
 pub fn want(reference: &RemoteRef) -> Want {
-    let metadata = reference.metadata_policy.unwrap_or_default();
-    let property = reference.property.as_ref().filter(|_| metadata == MetadataPolicy::Fetch);
     Want {
         key: reference.key.clone(),
         version: reference.version.clone().unwrap_or_default(),
-        metadata,
-        property: property.cloned().unwrap_or_default(),
+        metadata: reference.metadata_policy.unwrap_or_default(),
     }
 }

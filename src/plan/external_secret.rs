@@ -386,7 +386,7 @@ pub fn orphans(facts: &Facts) -> Vec<(Key, TargetView)> {
         return Vec::new();
     }
     let namespace = es.metadata.namespace.as_deref().unwrap_or_default();
-    let ours = object_hash::created_by(namespace, es.metadata.name.as_deref().unwrap_or_default());
+    let ours = object_hash::created_by_label(namespace, es.metadata.name.as_deref().unwrap_or_default());
     let old = facts.owned.iter().filter(|(key, view)| {
         *key.name != *es.target_name() && *key.namespace == *namespace && view.created_by.as_ref() == Some(&ours) && !view.deleting
     });
@@ -564,7 +564,11 @@ fn of_another_class(facts: &Facts, rules: &Rules) -> bool {
 
 /// Checks what the spec says, and gives the refresh interval.
 fn check_spec(es: &ExternalSecret) -> Result<SignedDuration, Failure> {
-    validate::external_secret(es).map_err(|e| Failure::spec(e.message, e.to_string()))?;
+    let invalid = |e: validate::FieldError| Failure::spec("could not get secret data from provider", e.to_string());
+    validate::validate_external_secret(es).map_err(invalid)?;
+    validate::validate_template(&es.target())
+        .map_err(|e| Failure::spec("could not update secret", format!("could not apply template: {}", e.message)))?;
+    validate::validate_supported(es).map_err(|e| Failure::spec("could not update secret", e.to_string()))?;
     match es.spec.refresh_interval.as_deref() {
         None | Some("") => Ok(SignedDuration::try_from(refresh::DEFAULT_INTERVAL).unwrap_or_default()),
         Some(text) => duration::parse(text).map_err(|e| {

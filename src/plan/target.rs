@@ -61,7 +61,7 @@ pub fn desired(es: &ExternalSecret, data: BTreeMap<String, SecretBytes>) -> Desi
     annotations.retain(|key, _| !NOT_COPIED.contains(&key.as_str()) && !key.starts_with(OWN_PREFIX));
     labels.insert(LABEL_MANAGED.into(), LABEL_MANAGED_VALUE.into());
     let owner = (policy == CreationPolicy::Owner).then(|| {
-        labels.insert(LABEL_CREATED_BY.into(), object_hash::created_by(&namespace, &name));
+        labels.insert(LABEL_CREATED_BY.into(), object_hash::created_by_label(&namespace, &name));
         owner_reference(es)
     });
     Desired {
