@@ -1,0 +1,3 @@
+//! What the operator tells: metrics, events and log lines.
+
+pub mod metrics;
