@@ -1,1 +1,67 @@
-//! cli/mod
+//! The command line.
+
+mod controller;
+mod docs;
+mod ignored;
+mod value;
+
+#[cfg(test)]
+mod tests;
+
+use std::io::{self, Write};
+
+use clap::{CommandFactory, Parser, Subcommand};
+
+pub use controller::{CacheBounds, Controller, ElectionSettings, LogSettings, Scope, Settings, SettingsError};
+pub use ignored::{IGNORED, IgnoredFlag};
+pub use value::LogFormat;
+
+/// Brings secrets from the managers that keep them into namespaced Kubernetes Secrets.
+#[derive(Debug, Parser)]
+#[command(name = "keyferry", version, arg_required_else_help = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the operator. Finds the cluster by KUBECONFIG, or by the account of its pod
+    Controller(Box<Controller>),
+    /// Print the CustomResourceDefinitions, for `kubectl apply -f -`
+    Crds,
+    /// Print the flags of `controller` as Markdown
+    #[command(hide = true)]
+    Flags,
+    /// Print the version
+    Version,
+}
+
+/// What is left to do once the command line is dealt with.
+#[derive(Debug)]
+pub enum Task {
+    /// Nothing: the answer is printed.
+    Done,
+    /// Run the operator.
+    Controller(Box<Settings>),
+}
+
+impl Cli {
+    /// Answers what can be answered at once; gives the settings when the operator is to run.
+    ///
+    /// # Errors
+    /// When the answer cannot be written. Flags that contradict each other end the process with clap's message and code 2.
+    pub fn run(self, out: &mut impl Write) -> io::Result<Task> {
+        match self.command {
+            Command::Controller(controller) => match controller.into_settings() {
+                Ok(settings) => return Ok(Task::Controller(Box::new(settings))),
+                Err(error) => Self::command().error(clap::error::ErrorKind::ArgumentConflict, error).exit(),
+            },
+            Command::Crds => out.write_all(crate::api::crds::yaml().as_bytes())?,
+            Command::Flags => out.write_all(docs::markdown(&Self::command()).as_bytes())?,
+            Command::Version => writeln!(out, "keyferry {}", env!("CARGO_PKG_VERSION"))?,
+        }
+        out.flush()?;
+        Ok(Task::Done)
+    }
+}
