@@ -6,8 +6,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::Condition;
 use super::refs::{KEY, NAME};
+use super::{Condition, rules};
 use super::secret_store::StoreKind;
 
 /// Brings values from a store into one Secret of its own namespace.
@@ -28,6 +28,7 @@ super::resource!(ExternalSecret, "ExternalSecret", "externalsecrets", kube::core
 /// What an ExternalSecret wants.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = rules::spec()))]
 pub struct ExternalSecretSpec {
     /// The store to read from, unless an entry names its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -112,6 +113,7 @@ pub struct SyncWindow {
 /// The Secret to write.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = rules::target()))]
 pub struct Target {
     /// Name of the Secret. Left out: the name of the ExternalSecret.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -426,6 +428,7 @@ pub enum GeneratorKind {
 /// A set of values.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = rules::data_from()))]
 pub struct DataFrom {
     /// All properties of one JSON value.
     #[serde(default, skip_serializing_if = "Option::is_none")]
