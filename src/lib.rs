@@ -1,6 +1,7 @@
 //! keyferry: brings secrets from the managers that keep them into namespaced Kubernetes Secrets.
 
 pub mod api;
+pub mod app;
 pub mod cli;
 pub mod lease;
 pub mod providers;

@@ -57,11 +57,7 @@ pub fn all() -> Result<Vec<CustomResourceDefinition>, CrdError> {
                 ".spec.refreshInterval",
             ],
         })?,
-        definition::<SecretStore>(&store(
-            "ss",
-            "Namespaced",
-            "A secret manager for the ExternalSecrets of one namespace.",
-        ))?,
+        definition::<SecretStore>(&store("ss", "Namespaced", "A secret manager for the ExternalSecrets of one namespace."))?,
         definition::<ClusterSecretStore>(&store(
             "css",
             "Cluster",

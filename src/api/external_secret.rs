@@ -7,8 +7,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::refs::{KEY, NAME};
-use super::{Condition, rules};
 use super::secret_store::StoreKind;
+use super::{Condition, rules};
 
 /// Brings values from a store into one Secret of its own namespace.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]

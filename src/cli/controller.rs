@@ -265,11 +265,8 @@ impl Controller {
             None if namespaces.is_empty() => Scope::Cluster,
             None => Scope::Namespaces(namespaces),
         };
-        let timing = Timing::new(
-            leader_election_lease_duration.0,
-            leader_election_renew_deadline.0,
-            leader_election_retry_period.0,
-        )?;
+        let timing =
+            Timing::new(leader_election_lease_duration.0, leader_election_renew_deadline.0, leader_election_retry_period.0)?;
         let election = enable_leader_election.0.then_some(ElectionSettings {
             name: leader_election_id,
             namespace: leader_election_namespace.0,

@@ -31,7 +31,8 @@ const NOT_SERVED: &str = "this kind is not served by this version";
 const NO_TEMPLATES: &str = "templates are not rendered by this version";
 const NO_GENERATORS: &str = "generators are not served by this version";
 const NO_PROVIDER: &str = "this provider is not served by this version";
-const ONE_CACHE: &str = "values are cached for all providers alike; see --cache-entries-per-store and --cache-bytes-per-store";
+const ONE_CACHE: &str =
+    "values are cached for all providers alike; see --cache-entries-per-store and --cache-bytes-per-store";
 
 /// The flags of ESO's controller (v2.9.0) without effect here.
 pub const IGNORED: &[IgnoredFlag] = &[
@@ -48,9 +49,15 @@ pub const IGNORED: &[IgnoredFlag] = &[
     switch("enable-secrets-caching", NO_SECRET_CACHE),
     switch("enable-configmaps-caching", "ConfigMaps are read when a store names one"),
     switch("enable-managed-secrets-caching", NO_SECRET_CACHE),
-    switch("enable-secret-api-read-on-cache-mismatch", "a Secret whose resourceVersion changed is always read from the API server"),
+    switch(
+        "enable-secret-api-read-on-cache-mismatch",
+        "a Secret whose resourceVersion changed is always read from the API server",
+    ),
     switch("enable-generator-state", NO_GENERATORS),
-    switch("enable-extended-metric-labels", "labels of objects are not copied into metrics; join with kube-state-metrics instead"),
+    switch(
+        "enable-extended-metric-labels",
+        "labels of objects are not copied into metrics; join with kube-state-metrics instead",
+    ),
     switch("enable-http2", "metrics and health are served over HTTP/1.1"),
     switch("unsafe-allow-generic-targets", "targets other than Secrets are not served by this version"),
     value("template-left-delimiter", NO_TEMPLATES),
@@ -77,7 +84,10 @@ impl clap::Args for Ignored {
         command.args(IGNORED.iter().map(|flag| {
             let arg = Arg::new(flag.name).long(flag.name).hide(true).action(ArgAction::Append);
             if flag.switch {
-                arg.num_args(0..=1).require_equals(true).default_missing_value("true").value_parser(clap::value_parser!(GoBool))
+                arg.num_args(0..=1)
+                    .require_equals(true)
+                    .default_missing_value("true")
+                    .value_parser(clap::value_parser!(GoBool))
             } else {
                 arg.num_args(1).value_parser(clap::value_parser!(String))
             }

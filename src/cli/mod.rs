@@ -46,18 +46,40 @@ pub enum Task {
     Controller(Box<Settings>),
 }
 
+/// Why the command line could not be answered.
+#[derive(Debug, thiserror::Error)]
+pub enum CliError {
+    /// Flags that do not go together.
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
+    /// The CustomResourceDefinitions cannot be printed.
+    #[error(transparent)]
+    Crds(#[from] crate::api::crds::CrdError),
+    /// The answer cannot be written.
+    #[error("cannot write to the standard output: {0}")]
+    Output(#[from] io::Error),
+}
+
+impl CliError {
+    /// Exit code: clap's own 2 for bad flags, else 1.
+    #[must_use]
+    pub const fn exit_code(&self) -> u8 {
+        match self {
+            Self::Settings(_) => 2,
+            Self::Crds(_) | Self::Output(_) => 1,
+        }
+    }
+}
+
 impl Cli {
     /// Answers what can be answered at once; gives the settings when the operator is to run.
     ///
     /// # Errors
-    /// When the answer cannot be written. Flags that contradict each other end the process with clap's message and code 2.
-    pub fn run(self, out: &mut impl Write) -> io::Result<Task> {
+    /// When flags contradict each other or the answer cannot be written.
+    pub fn run(self, out: &mut impl Write) -> Result<Task, CliError> {
         match self.command {
-            Command::Controller(controller) => match controller.into_settings() {
-                Ok(settings) => return Ok(Task::Controller(Box::new(settings))),
-                Err(error) => Self::command().error(clap::error::ErrorKind::ArgumentConflict, error).exit(),
-            },
-            Command::Crds => out.write_all(crate::api::crds::yaml().as_bytes())?,
+            Command::Controller(controller) => return Ok(Task::Controller(Box::new(controller.into_settings()?))),
+            Command::Crds => out.write_all(crate::api::crds::yaml()?.as_bytes())?,
             Command::Flags => out.write_all(docs::markdown(&Self::command()).as_bytes())?,
             Command::Version => writeln!(out, "keyferry {}", env!("CARGO_PKG_VERSION"))?,
         }

@@ -150,7 +150,9 @@ mod tests {
 
     #[test]
     fn go_durations() {
-        for (text, millis) in [("0", 0), ("0s", 0), ("-0s", 0), ("15s", 15_000), ("1h30m", 5_400_000), ("1.5s", 1_500), ("5ms", 5)] {
+        for (text, millis) in
+            [("0", 0), ("0s", 0), ("-0s", 0), ("15s", 15_000), ("1h30m", 5_400_000), ("1.5s", 1_500), ("5ms", 5)]
+        {
             assert_eq!(text.parse(), Ok(GoDuration(Duration::from_millis(millis))), "{text}");
         }
         for bad in ["", "soon", "5", "1d", "-5s", "s", "9999999999999999999h"] {

@@ -137,7 +137,7 @@ struct Person {
 
 enum Step {
     Read,
-    ReadArrives(Option<Lease>),
+    ReadArrives(Option<Box<Lease>>),
     WriteReaches(Box<Lease>, Moment),
     WriteArrives(Box<Lease>, Moment),
 }
@@ -199,11 +199,11 @@ impl World {
         match std::mem::replace(&mut self.people[i].next, Step::Read) {
             Step::Read => {
                 let (there, back) = (self.latency(), self.latency());
-                let read = self.lease.clone();
+                let read = self.lease.clone().map(Box::new);
                 self.go(i, there + back, Step::ReadArrives(read));
             }
             Step::ReadArrives(read) => {
-                self.people[i].candidate.observe(read, clocks.monotonic);
+                self.people[i].candidate.observe(read.map(|lease| *lease), clocks.monotonic);
                 match self.people[i].candidate.decide(clocks.monotonic) {
                     Action::Wait(left) => {
                         let left = u64::try_from(left.as_millis()).unwrap();
@@ -236,7 +236,7 @@ impl World {
                 person.candidate.observe(Some(*lease), clocks.monotonic);
                 person.term = Some(person.candidate.term(sent));
                 if self.roll() > 245 {
-                    return self.stop(i, clocks);
+                    return self.stop(i);
                 }
                 self.go(i, retry, Step::Read);
             }
@@ -244,7 +244,7 @@ impl World {
     }
 
     /// A clean stop: no more writes, then the Lease is given back.
-    fn stop(&mut self, i: usize, _clocks: Moment) {
+    fn stop(&mut self, i: usize) {
         self.people[i].term = None;
         if let Some(mut released) = self.people[i].candidate.release(Timestamp::UNIX_EPOCH)
             && self.lease.as_ref().map(|l| &l.metadata.resource_version) == Some(&released.metadata.resource_version)

@@ -164,10 +164,30 @@ fn columns_and_selectable_fields_are_those_of_eso() {
 #[test]
 fn schemas_are_structural_and_have_no_default() {
     const KNOWN: &[&str] = &[
-        "type", "format", "description", "properties", "required", "items", "additionalProperties", "enum", "pattern",
-        "minLength", "maxLength", "minItems", "maxItems", "minProperties", "maxProperties", "minimum", "maximum", "nullable",
-        "x-kubernetes-validations", "x-kubernetes-int-or-string", "x-kubernetes-preserve-unknown-fields",
-        "x-kubernetes-map-type", "x-kubernetes-list-type", "x-kubernetes-list-map-keys",
+        "type",
+        "format",
+        "description",
+        "properties",
+        "required",
+        "items",
+        "additionalProperties",
+        "enum",
+        "pattern",
+        "minLength",
+        "maxLength",
+        "minItems",
+        "maxItems",
+        "minProperties",
+        "maxProperties",
+        "minimum",
+        "maximum",
+        "nullable",
+        "x-kubernetes-validations",
+        "x-kubernetes-int-or-string",
+        "x-kubernetes-preserve-unknown-fields",
+        "x-kubernetes-map-type",
+        "x-kubernetes-list-type",
+        "x-kubernetes-list-map-keys",
     ];
     each_schema(|path, schema| {
         for keyword in schema.as_object().unwrap().keys() {

@@ -6,8 +6,8 @@
 use std::fs;
 use std::path::Path;
 
-use kube::core::cel::Validator;
 use keyferry::api::{ClusterSecretStore, ExternalSecret, SecretStore};
+use kube::core::cel::Validator;
 use serde_json::Value;
 
 use super::{root, schema, structural};

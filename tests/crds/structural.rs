@@ -59,7 +59,8 @@ fn check(schema: &Value, value: &Value, path: &str, found: &mut Vec<String>) {
 
 /// Whether a schema takes any field: by its own word, or as `metadata`, which the API server checks elsewhere.
 fn is_open(schema: &Value) -> bool {
-    schema["x-kubernetes-preserve-unknown-fields"] == true || (schema["type"] == "object" && schema.get("properties").is_none())
+    schema["x-kubernetes-preserve-unknown-fields"] == true
+        || (schema["type"] == "object" && schema.get("properties").is_none())
 }
 
 fn has_type(schema: &Value, value: &Value) -> bool {
