@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use k8s_openapi::api::coordination::v1::Lease;
-use kube::{Api, Client};
+use kube::client::ClientBuilder;
+use kube::{Api, Client, Config};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -11,6 +12,7 @@ use tracing::{info, warn};
 
 use crate::cli::{ElectionSettings, Settings};
 use crate::lease::{Election, Lost, identity};
+use crate::report::api_requests::CountRequests;
 use crate::report::metrics::Metrics;
 use crate::server::{Health, Server, ServerError, live_router, metrics_router};
 use crate::telemetry::{self, LevelHandle};
@@ -52,7 +54,8 @@ async fn serve(settings: Settings, level: LevelHandle) -> Result<(), AppError> {
     let (health, metrics) = (Health::default(), Arc::new(Metrics::default()));
     let live = Server::bind("--live-addr", &settings.live_addr, live_router(health.clone(), level)).await?;
     let scraped = Server::bind("--metrics-addr", &settings.metrics_addr, metrics_router(metrics.clone())).await?;
-    let client = Client::try_default().await?;
+    let config = Config::infer().await.map_err(kube::Error::InferConfig)?;
+    let client = ClientBuilder::try_from(config)?.with_layer(&CountRequests::new(metrics.clone())).build();
 
     let stop = CancellationToken::new();
     let mut parts: JoinSet<Result<(), AppError>> = JoinSet::new();

@@ -148,7 +148,7 @@ async fn put_level(
     };
     match level.set(wanted) {
         Ok(()) => {
-            tracing::info!(level = %wanted, "log level changed");
+            tracing::info!(log_level = %wanted, "log level changed");
             (StatusCode::OK, format!("{wanted}\n"))
         }
         Err(_) => (StatusCode::SERVICE_UNAVAILABLE, "the process is stopping\n".into()),

@@ -133,6 +133,14 @@ impl Objects {
         self.write().remove(&Key::new(namespace, name));
     }
 
+    /// Bytes in use: the table, at its one byte of control an entry, and the text of the keys.
+    #[cfg(test)]
+    pub(super) fn memory(&self) -> usize {
+        let series = self.read();
+        let texts: usize = series.keys().map(|key| key.namespace.len() + key.name.len()).sum();
+        series.capacity() * (size_of::<(Key, Series)>() + 1) * 8 / 7 + texts
+    }
+
     fn read(&self) -> RwLockReadGuard<'_, HashMap<Key, Series>> {
         self.series.read().unwrap_or_else(PoisonError::into_inner)
     }
