@@ -56,6 +56,11 @@ pub trait Provider: Send + Sync {
     /// namespace in a ClusterSecretStore makes the store log in as each of its consumers ("referent authentication").
     fn references(&self) -> Vec<Reference>;
 
+    /// Whether a ClusterSecretStore logs in as each of its consumers, so that they share neither session nor values.
+    fn is_referent(&self) -> bool {
+        self.references().iter().any(|r| r.namespace.is_none())
+    }
+
     /// For which reads the provider's "it does not exist" counts as missing; for the others it is an error.
     fn missing(&self) -> Missing {
         Missing::Everywhere
