@@ -1,6 +1,7 @@
 //! keyferry: brings secrets from the managers that keep them into namespaced Kubernetes Secrets.
 
 pub mod api;
+pub mod plan;
 pub mod providers;
 pub mod render;
 pub mod secret_bytes;
