@@ -132,3 +132,14 @@ proptest! {
         prop_assert_eq!(entries[&key].expose_str(), Some(value.as_str()));
     }
 }
+
+/// Tokio's threads have 2 MiB of stack; what the limits allow must fit into half of that, without optimization.
+#[test]
+fn the_deepest_look_up_fits_the_stack() {
+    let deep = format!("{}1{}", "[".repeat(126), "]".repeat(126));
+    let paths =
+        ["0.".repeat(126) + "0", "[@this|".repeat(60), "@flatten:{\"deep\":true}".into(), "@dig:0".into(), "@pretty".into()];
+    let look_up = move || paths.iter().filter(|path| text(&deep, path).is_some()).count();
+    let found = std::thread::Builder::new().stack_size(1 << 20).spawn(look_up).unwrap().join().unwrap();
+    assert!(found >= 3, "{found}");
+}

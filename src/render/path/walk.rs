@@ -478,15 +478,13 @@ fn pipe_index(path: &[u8]) -> Option<usize> {
         match byte {
             b'|' => return Some(i),
             b'\\' => i += 1,
-            b'.' => match path.get(i + 1)? {
-                b'#' => {
-                    i += 2;
-                    if let open @ (b'[' | b'(') = path.get(i)? {
-                        i = selector_end(path, i, *open);
-                    }
+            b'.' if *path.get(i + 1)? == b'#' => {
+                // What follows the sign is not looked at: `.#|` is no pipe.
+                i += 2;
+                if let open @ (b'[' | b'(') = path.get(i)? {
+                    i = selector_end(path, i, *open);
                 }
-                _ => {}
-            },
+            }
             _ => {}
         }
         i += 1;
