@@ -82,6 +82,7 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- $_ := set $args "leader-election-retry-period" .Values.leaderElectionRetryPeriod }}
 {{- end }}
 {{- $_ := set $args "log-format" .Values.log.format }}
+{{- $_ := set $args "zap-time-encoding" .Values.log.timeEncoding }}
 {{- $_ := set $args "controller-class" .Values.controllerClass }}
 {{- $_ := set $args "concurrent" (.Values.concurrent | default "" | toString) }}
 {{- $_ := set $args "store-requeue-interval" .Values.storeRequeueInterval }}
