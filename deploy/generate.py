@@ -23,7 +23,10 @@ NAMESPACE = "keyferry"
 
 def crds():
     """The chart's copies of the CRDs. A copy and not a link: packagers and GitOps tools do not follow links alike."""
-    return {CHART / "files" / "crds" / f.name: f.read_text() for f in sorted((ROOT / "crds").glob("*.yaml"))}
+    found = sorted((ROOT / "crds").glob("*.yaml"))
+    if not found:
+        sys.exit("crds/ is empty: `keyferry crds` makes its files")
+    return {CHART / "files" / "crds" / f.name: f.read_text() for f in found}
 
 
 def values():
@@ -76,7 +79,7 @@ def bundle():
     objects = "".join(l for l in done.stdout.splitlines(keepends=True) if not ours.fullmatch(l))
     objects = re.sub(r"\n  annotations:\n(?=  \w)", "\n", objects)  # left empty by the above
     return f"""\
-# keyferry, for `kubectl apply --server-side -f`. Made from charts/keyferry by deploy/generate.py; do not edit.
+# keyferry, for `kubectl apply -f`. Made from charts/keyferry by deploy/generate.py; do not edit.
 apiVersion: v1
 kind: Namespace
 metadata:

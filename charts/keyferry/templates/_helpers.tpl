@@ -23,14 +23,23 @@ app.kubernetes.io/name: {{ include "keyferry.name" . }}
 app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end }}
 
+{{/* Labels of every object. Merged, not listed, so that no label stands there twice: the selector's win, then the user's. */}}
 {{- define "keyferry.labels" -}}
-helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-" }}
-{{ include "keyferry.selectorLabels" . }}
-app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
-app.kubernetes.io/managed-by: {{ .Release.Service }}
-{{- with .Values.commonLabels }}
-{{ toYaml . }}
+{{- $own := dict
+      "helm.sh/chart" (printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-")
+      "app.kubernetes.io/version" .Chart.AppVersion
+      "app.kubernetes.io/managed-by" .Release.Service }}
+{{- merge (include "keyferry.selectorLabels" . | fromYaml) .Values.commonLabels $own | toYaml }}
 {{- end }}
+
+{{/* The same with further ones, which win over the common ones. Takes (list $ labels…). */}}
+{{- define "keyferry.labelsWith" -}}
+{{- $root := first . }}
+{{- $labels := include "keyferry.selectorLabels" $root | fromYaml }}
+{{- range rest . }}
+{{- $labels = merge $labels . }}
+{{- end }}
+{{- merge $labels (include "keyferry.labels" $root | fromYaml) | toYaml }}
 {{- end }}
 
 {{- define "keyferry.image" -}}

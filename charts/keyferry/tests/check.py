@@ -100,6 +100,7 @@ def rights():
         ("kind: Role\n", "rbac.create=false"),
         ("kind: ClusterRole\n", "rbac.create=false"),
     ]:
+        # processClusterStore goes off too: `secretstores/status` is part of `clustersecretstores/status`.
         with_it, without = render(*sets("installCRDs=false")), render(*sets("installCRDs=false", off, "processClusterStore=false"))
         expect(right in with_it, f"{right} is missing by default")
         expect(right not in without, f"{right} is there with {off}")
