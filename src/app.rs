@@ -299,8 +299,12 @@ struct Begin<'a> {
 }
 
 impl Begin<'_> {
-    fn each<W>(&self, apis: Vec<Api<W>>, kind: &'static str, handle: impl Fn(&Ctx, Change<W::Object>) + Copy + Send + 'static)
-    where
+    fn each<W>(
+        &self,
+        apis: Vec<Api<W>>,
+        kind: &'static str,
+        handle: impl Fn(&Ctx, Change<W::Object>) + Copy + Send + 'static,
+    ) where
         W: Watched,
         W::Object: Send,
     {
@@ -374,9 +378,11 @@ fn on_secret(ctx: &Ctx, change: Change<k8s_openapi::apimachinery::pkg::apis::met
 
 fn on_reference(ctx: &Ctx, kind: ReferenceKind, change: Change<k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta>) {
     let stores = match change {
-        Change::Upsert(meta) => {
-            ctx.index_mut().touch_reference(kind, &Key::of(&meta), Some(meta.resource_version.as_deref().unwrap_or_default()))
-        }
+        Change::Upsert(meta) => ctx.index_mut().touch_reference(
+            kind,
+            &Key::of(&meta),
+            Some(meta.resource_version.as_deref().unwrap_or_default()),
+        ),
         Change::Gone(key) => ctx.index_mut().touch_reference(kind, &key, None),
         Change::Invalid(..) => return,
     };
@@ -407,18 +413,24 @@ async fn digester(client: &kube::Client, namespace: &str) -> Digester {
     if aws_lc_rs::rand::fill(&mut own).is_err() {
         tracing::error!("the system gives no random numbers");
     }
-    let key_of = |secret: Secret| secret.data.and_then(|mut data| data.remove(DIGEST_KEY)).filter(|k| k.0.len() >= KEY_BYTES);
+    let key_of =
+        |secret: Secret| secret.data.and_then(|mut data| data.remove(DIGEST_KEY)).filter(|k| k.0.len() >= KEY_BYTES);
     for _ in 0..3 {
         match api.get_opt(DIGEST_KEY_SECRET).await {
             Ok(Some(secret)) => match key_of(secret) {
                 Some(key) => return Digester::new(&key.0),
                 None => {
-                    tracing::warn!(secret = DIGEST_KEY_SECRET, namespace, "the Secret holds no usable key: delete it to have it made anew");
+                    tracing::warn!(
+                        secret = DIGEST_KEY_SECRET,
+                        namespace,
+                        "the Secret holds no usable key: delete it to have it made anew"
+                    );
                     return Digester::new(&own);
                 }
             },
             Ok(None) => {
-                let mut secret = Secret { type_: Some("keyferry.io/digest-key".into()), immutable: Some(true), ..Secret::default() };
+                let mut secret =
+                    Secret { type_: Some("keyferry.io/digest-key".into()), immutable: Some(true), ..Secret::default() };
                 secret.metadata.name = Some(DIGEST_KEY_SECRET.into());
                 secret.data = Some([(DIGEST_KEY.to_owned(), ByteString(own.to_vec()))].into());
                 match api.create(&PostParams::default(), &secret).await {
