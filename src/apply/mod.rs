@@ -86,7 +86,7 @@ impl Writer {
             let patch = json!({ "metadata": { "resourceVersion": version_of(&live) }, "data": gone });
             live = self.merge(&key, &patch).await?;
         }
-        let changed = version_of(&live) != update.resource_version;
+        let changed = version_of(&live) != update.resource_version && !update.quiet;
         Ok(self.applied(&live, false, changed))
     }
 

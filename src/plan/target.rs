@@ -115,6 +115,8 @@ pub struct Update {
     pub remove: Vec<String>,
     /// Only labels and owner may be written, as the data is immutable; then this failure is told.
     pub then: Option<Failure>,
+    /// Nothing but the managed label is missing: no event tells of that, as under ESO.
+    pub quiet: bool,
 }
 
 /// Checks who owns the Secret that is there.
@@ -180,6 +182,11 @@ pub fn compare(es: &ExternalSecret, desired: &Desired, live: &Secret) -> Result<
     let type_differs = desired.type_.as_ref().is_some_and(|t| live.type_.as_ref() != Some(t));
     let metadata_differs = metadata_differs(&desired, &live.metadata, &owned);
     let freeze = desired.immutable && !frozen;
+    let differs_beyond_label = {
+        let mut unlabelled = desired.clone();
+        unlabelled.labels.remove(LABEL_MANAGED);
+        metadata_differs(&unlabelled, &live.metadata, &Owned { labels: BTreeSet::new(), ..owned.clone() })
+    };
     if !(data_differs || type_differs || metadata_differs || freeze) {
         return Ok(Change::None);
     }
@@ -210,6 +217,7 @@ pub fn compare(es: &ExternalSecret, desired: &Desired, live: &Secret) -> Result<
         desired,
         managed_fields,
         then,
+        quiet: !(data_differs || type_differs || freeze) && !differs_beyond_label,
     })))
 }
 
@@ -256,7 +264,7 @@ fn metadata_differs(desired: &Desired, live: &ObjectMeta, owned: &Owned) -> bool
 }
 
 /// Which fields of a Secret are ours, by its managedFields: our own entries and those that ESO left.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Owned {
     data: BTreeSet<String>,
     labels: BTreeSet<String>,
