@@ -4,3 +4,4 @@ pub mod api;
 pub mod providers;
 pub mod render;
 pub mod secret_bytes;
+pub mod validate;

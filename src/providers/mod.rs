@@ -4,6 +4,8 @@
 //! client, which reads in batches. The CRD schema, metric labels and docs table come from the same list.
 
 pub mod aws;
+#[cfg(test)]
+pub mod conformance;
 pub mod connect;
 pub mod fake;
 pub mod kubernetes;
@@ -20,7 +22,7 @@ use crate::api::secret_store::{Capabilities, StoreKind};
 use crate::render::path;
 use crate::secret_bytes::SecretBytes;
 
-pub use connect::ConnectCx;
+pub use connect::{ConnectCx, OwnCluster};
 pub use spec::ProviderSpec;
 
 /// Registers the providers: adding one is a file in this folder and a line here.
@@ -53,6 +55,16 @@ pub trait Provider: Send + Sync {
     /// The objects that the provider logs in with. The store is checked again when one of them changes; one without a
     /// namespace in a ClusterSecretStore makes the store log in as each of its consumers ("referent authentication").
     fn references(&self) -> Vec<Reference>;
+
+    /// Whether a ClusterSecretStore logs in as each of its consumers, so that they share neither session nor values.
+    fn is_referent(&self) -> bool {
+        self.references().iter().any(|r| r.namespace.is_none())
+    }
+
+    /// For which reads the provider's "it does not exist" counts as missing; for the others it is an error.
+    fn missing(&self) -> Missing {
+        Missing::Everywhere
+    }
 
     /// Logs in.
     ///
@@ -87,6 +99,16 @@ pub trait Session: Send + Sync {
     /// What the provider said.
     async fn validate(&self, cx: &CallCx) -> Result<Validation, ProviderError>;
 
+    /// The value as `data` without a property has it, from the bytes that [`Session::get`] read. They are the same unless the
+    /// provider keeps values as something else than one text.
+    ///
+    /// # Errors
+    /// `Malformed` where the bytes are not the provider's own.
+    fn whole(&self, want: &Want, value: &SecretBytes) -> Result<SecretBytes, ProviderError> {
+        let _ = want;
+        Ok(value.clone())
+    }
+
     /// Cuts a property out of a value. Most providers: the property as a literal key first, then as a gjson path.
     ///
     /// # Errors
@@ -118,6 +140,15 @@ pub trait Session: Send + Sync {
             ProviderError::new(ErrorKind::Malformed, format!("the value of {:?} is not a JSON object", want.key))
         })
     }
+}
+
+/// For which reads a value that does not exist counts as missing, so that the deletion policy decides about it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Missing {
+    /// All of them.
+    Everywhere,
+    /// `dataFrom.extract` only. In `data` it is an error, whatever the policy.
+    ExtractOnly,
 }
 
 /// One value to read.
