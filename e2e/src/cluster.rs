@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
 use k8s_openapi::ByteString;
@@ -10,6 +11,7 @@ use k8s_openapi::api::core::v1::ServiceAccount;
 use kube::api::{Api, ApiResource, DynamicObject, GroupVersionKind, Patch, PatchParams, PostParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::discovery::{ApiCapabilities, Scope, pinned_kind};
+use kube::runtime::wait::await_condition;
 use kube::{Client, Config, ResourceExt};
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
@@ -18,6 +20,9 @@ use crate::certs::Pair;
 
 /// The field manager of everything that tests apply.
 const FIELD_MANAGER: &str = "keyferry-e2e";
+
+/// How long we wait for what takes well under a second on a quiet machine.
+pub const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Who a kubeconfig speaks for.
 pub enum User<'a> {
@@ -164,6 +169,33 @@ impl Cluster {
         })
     }
 
+    /// Waits until an object of a kind (`(apiVersion, kind)`) fulfils `condition` (`None`: it does not exist), and returns it as it
+    /// then is.
+    ///
+    /// # Errors
+    /// When it does not within [`PATIENCE`]; the error holds the object as it is, without its data.
+    pub async fn wait(
+        &self,
+        namespace: &str,
+        (api_version, kind): (&str, &str),
+        name: &str,
+        condition: impl Fn(Option<&Value>) -> bool,
+    ) -> Result<Option<Value>> {
+        let api = self.api(api_version, kind, namespace).await?;
+        let value = |object: &DynamicObject| serde_json::to_value(object).unwrap_or_default();
+        let fulfilled = |object: Option<&DynamicObject>| condition(object.map(value).as_ref());
+        match tokio::time::timeout(PATIENCE, await_condition(api.clone(), name, fulfilled)).await {
+            Ok(object) => Ok(object?.as_ref().map(value)),
+            Err(_) => {
+                let mut last = api.get_opt(name).await?.as_ref().map(value).unwrap_or_default();
+                if let Some(object) = last.as_object_mut().filter(|_| kind == "Secret") {
+                    object.remove("data");
+                }
+                bail!("{kind} {name} is not as awaited after {PATIENCE:?}: {last:#}")
+            }
+        }
+    }
+
     async fn kind(&self, object: &DynamicObject) -> Result<(ApiResource, ApiCapabilities)> {
         let types = object.types.as_ref().ok_or_else(|| anyhow!("an object without apiVersion and kind"))?;
         self.resource(&GroupVersionKind::try_from(types)?).await
@@ -232,6 +264,19 @@ impl Cluster {
 pub fn documents(yaml: &str) -> Result<Vec<Value>> {
     let all: Vec<Value> = serde_saphyr::from_multiple(yaml).context("not YAML")?;
     Ok(all.into_iter().filter(|document| !document.is_null()).collect())
+}
+
+/// The condition `Ready` of an object.
+#[must_use]
+pub fn ready_condition(object: Option<&Value>) -> Option<&Value> {
+    let conditions = object?.pointer("/status/conditions")?.as_array()?;
+    conditions.iter().find(|condition| text(condition, "type") == "Ready")
+}
+
+/// A field of an object, as text; empty when it is not there.
+#[must_use]
+pub fn text(object: &Value, field: &str) -> String {
+    object.get(field).and_then(Value::as_str).unwrap_or_default().to_owned()
 }
 
 #[cfg(test)]

@@ -13,14 +13,14 @@ use anyhow::{Context, Result, bail};
 use futures::FutureExt;
 use k8s_openapi::api::core::v1::{Namespace, Secret};
 use k8s_openapi::api::events::v1::Event;
-use kube::api::{Api, DeleteParams, DynamicObject, ListParams};
+use kube::api::{Api, DeleteParams, ListParams};
 use kube::runtime::wait::await_condition;
 use serde_json::Value;
 use tokio::runtime::Runtime;
 use tokio::sync::{Mutex, OnceCell};
 
 use crate::aws::Aws;
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, PATIENCE, ready_condition, text};
 use crate::controlplane::{ControlPlane, Options};
 use crate::ministack::Ministack;
 use crate::operator::{self, Operator};
@@ -28,9 +28,6 @@ use crate::process::Lifetime;
 use crate::rundir::RunDir;
 use crate::tools::Tools;
 use crate::{install_crypto, progress, project_root};
-
-/// How long a test waits for what takes well under a second on a quiet machine.
-pub const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The servers of a test. Tests share one ([`with_namespace`]); a test that breaks servers starts its own.
 pub struct Env {
@@ -207,23 +204,11 @@ impl Sandbox<'_> {
     /// When it does not within [`PATIENCE`]; the error holds the object as it is, without its data.
     pub async fn wait(
         &self,
-        (api_version, kind): (&str, &str),
+        kind: (&str, &str),
         name: &str,
         condition: impl Fn(Option<&Value>) -> bool,
     ) -> Result<Option<Value>> {
-        let api = self.cluster().api(api_version, kind, &self.name).await?;
-        let value = |object: &DynamicObject| serde_json::to_value(object).unwrap_or_default();
-        let fulfilled = |object: Option<&DynamicObject>| condition(object.map(value).as_ref());
-        match tokio::time::timeout(PATIENCE, await_condition(api.clone(), name, fulfilled)).await {
-            Ok(object) => Ok(object?.as_ref().map(value)),
-            Err(_) => {
-                let mut last = api.get_opt(name).await?.as_ref().map(value).unwrap_or_default();
-                if let Some(object) = last.as_object_mut().filter(|_| kind == "Secret") {
-                    object.remove("data");
-                }
-                bail!("{kind} {name} is not as awaited after {PATIENCE:?}: {last:#}")
-            }
-        }
+        self.cluster().wait(&self.name, kind, name, condition).await
     }
 
     /// Waits until the condition `Ready` of an object has this status and reason, and returns its message.
@@ -338,13 +323,4 @@ pub async fn service_account_with_role(
 fn data_of(secret: &Secret) -> BTreeMap<String, String> {
     let data = secret.data.iter().flatten();
     data.map(|(key, value)| (key.clone(), String::from_utf8_lossy(&value.0).into_owned())).collect()
-}
-
-fn ready_condition(object: Option<&Value>) -> Option<&Value> {
-    let conditions = object?.pointer("/status/conditions")?.as_array()?;
-    conditions.iter().find(|condition| text(condition, "type") == "Ready")
-}
-
-fn text(object: &Value, field: &str) -> String {
-    object.get(field).and_then(Value::as_str).unwrap_or_default().to_owned()
 }

@@ -9,6 +9,7 @@ pub mod cache;
 pub mod certs;
 pub mod cluster;
 pub mod controlplane;
+pub mod demo;
 pub mod env;
 
 pub mod http;

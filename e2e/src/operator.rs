@@ -17,7 +17,7 @@ use crate::tools::Tools;
 use crate::{http, progress, project_root};
 
 /// Where the chart is installed.
-pub const NAMESPACE: &str = "keyferry-system";
+pub const NAMESPACE: &str = "keyferry";
 /// Set it to test another binary than the one that `cargo build` makes.
 const BINARY: &str = "KEYFERRY_BIN";
 /// The kinds of the chart that give the operator its identity and its rights.

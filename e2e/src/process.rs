@@ -22,7 +22,7 @@ use crate::progress;
 pub enum Lifetime {
     /// Until it is dropped, and never longer than this process, even if that one is killed.
     Ours,
-    /// Until somebody ends it by its pid.
+    /// Until it is dropped; if it is never dropped, until somebody ends it with its [`Ticket`].
     Detached,
 }
 
@@ -81,13 +81,12 @@ impl Launch {
     }
 }
 
-/// A running server. Dropping it kills it and all its children, unless it is [`Lifetime::Detached`].
+/// A running server. Dropping it kills it and all its children.
 #[derive(Debug)]
 pub struct Service {
     name: String,
     child: Child,
     log: PathBuf,
-    lifetime: Lifetime,
 }
 
 impl Service {
@@ -100,7 +99,7 @@ impl Service {
         let mut command = launch.command(lifetime);
         command.stdout(output.try_clone()?).stderr(output);
         let child = spawn(command).with_context(|| format!("cannot start {name} ({})", launch.program.display()))?;
-        Ok(Self { name: name.to_owned(), child, log, lifetime })
+        Ok(Self { name: name.to_owned(), child, log })
     }
 
     /// The process (and process group) id.
@@ -171,11 +170,9 @@ impl Service {
 
 impl Drop for Service {
     fn drop(&mut self) {
-        if self.lifetime == Lifetime::Ours {
-            // Either may fail because the process is gone already.
-            let _ = signal_group(self.pid(), Signal::KILL);
-            let _ = self.child.wait();
-        }
+        // Either may fail because the process is gone already.
+        let _ = signal_group(self.pid(), Signal::KILL);
+        let _ = self.child.wait();
     }
 }
 
@@ -270,11 +267,10 @@ mod tests {
     }
 
     #[test]
-    fn a_detached_process_is_ended_by_its_ticket_only() {
+    fn a_detached_process_can_be_left_and_is_ended_by_its_ticket_only() {
         let dir = tempfile::tempdir().unwrap();
-        let service = sleeper(dir.path(), Lifetime::Detached);
+        let service = std::mem::ManuallyDrop::new(sleeper(dir.path(), Lifetime::Detached));
         let ticket = service.ticket().unwrap();
-        drop(service);
         assert!(ticket.alive());
         let other = Ticket { started: 1, ..ticket.clone() };
         assert!(!other.alive(), "another process with that pid is not ours");

@@ -70,16 +70,21 @@ struct Ticker<'a> {
     started: Instant,
     last: Instant,
     terminal: bool,
+    /// What is over within a second needs no word.
+    announced: bool,
 }
 
 impl<'a> Ticker<'a> {
     fn new(what: &'a str) -> Self {
         let now = Instant::now();
-        note(what);
-        Self { what, started: now, last: now, terminal: std::io::stderr().is_terminal() }
+        Self { what, started: now, last: now, terminal: std::io::stderr().is_terminal(), announced: false }
     }
 
     fn tick(&mut self, log: &Path) {
+        if !self.announced && self.started.elapsed() > Duration::from_secs(1) {
+            self.announced = true;
+            note(self.what);
+        }
         let every = Duration::from_secs(if self.terminal { 1 } else { 10 });
         if self.last.elapsed() < every {
             return;
@@ -95,6 +100,9 @@ impl<'a> Ticker<'a> {
     }
 
     fn done(&self) {
+        if !self.announced {
+            return;
+        }
         let clear = if self.terminal { "\r\x1b[K" } else { "" };
         note(format!("{clear}{}: {:.1} s", self.what, self.started.elapsed().as_secs_f64()));
     }

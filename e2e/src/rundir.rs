@@ -11,8 +11,8 @@ use crate::process::{Launch, Lifetime, Service};
 /// Set it to keep the folders of runs, logs and all.
 const KEEP: &str = "KEYFERRY_KEEP";
 
-/// A temporary folder, removed when it is dropped or this process ends, however it ends. Declare it before the servers that
-/// use it, so that it goes last.
+/// A temporary folder, removed when it is dropped or (with [`Lifetime::Ours`]) this process ends, however it ends. Servers share
+/// it, and the last one takes it along.
 #[derive(Debug)]
 pub struct RunDir {
     path: PathBuf,
@@ -22,7 +22,7 @@ pub struct RunDir {
 }
 
 impl RunDir {
-    /// Makes the folder. With [`Lifetime::Detached`] it stays, and so do the servers started from it.
+    /// Makes the folder, for servers that live as long as `lifetime` says.
     ///
     /// # Errors
     /// When the folder or the process that removes it cannot be made.
@@ -30,8 +30,7 @@ impl RunDir {
         let path =
             tempfile::Builder::new().prefix("keyferry-e2e-").tempdir().context("cannot make a temporary folder")?.keep();
         fs::create_dir(path.join("log"))?;
-        let stays = lifetime == Lifetime::Detached || std::env::var_os(KEEP).is_some();
-        let janitor = if stays { None } else { Some(janitor(&path)?) };
+        let janitor = if lifetime == Lifetime::Ours && !keep() { Some(janitor(&path)?) } else { None };
         Ok(Self { path, lifetime, janitor })
     }
 
@@ -74,8 +73,14 @@ impl Drop for RunDir {
         if let Some(mut janitor) = self.janitor.take() {
             drop(janitor.stdin.take());
             let _ = janitor.wait();
+        } else if !keep() {
+            let _ = fs::remove_dir_all(&self.path);
         }
     }
+}
+
+fn keep() -> bool {
+    std::env::var_os(KEEP).is_some()
 }
 
 /// A shell that reads to the end of its input and then removes the folder. It tries again because servers that the kernel ends
