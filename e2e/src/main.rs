@@ -1,9 +1,10 @@
 //! `e2e`: sets up the tools that the tests need, and runs the demo. The Makefile calls it.
 
+use std::io::Write;
 use std::process::ExitCode;
 
 use anyhow::Result;
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, ValueEnum};
 use keyferry_e2e::tools::Tools;
 use keyferry_e2e::{demo, progress};
 
@@ -18,12 +19,24 @@ struct Cli {
 enum Command {
     /// Find or make all programs, and say where they are.
     Setup,
+    /// Print the path of one of these programs.
+    Path {
+        /// Its name.
+        program: Program,
+    },
     /// Show the main job, and end everything.
     Demo,
     /// Show the main job, and leave everything running.
     DemoUp,
     /// End what demo-up left running.
     DemoDown,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Program {
+    Helm,
+    Kubectl,
+    Python,
 }
 
 #[tokio::main]
@@ -45,6 +58,15 @@ async fn run(command: Command) -> Result<()> {
             progress::note(format!("helm:          {}", tools.helm.display()));
             progress::note(format!("python:        {}", tools.python().display()));
             Ok(())
+        }
+        Command::Path { program } => {
+            let tools = Tools::find_or_make()?;
+            let path = match program {
+                Program::Helm => tools.helm,
+                Program::Kubectl => tools.kubectl(),
+                Program::Python => tools.python(),
+            };
+            Ok(writeln!(std::io::stdout(), "{}", path.display())?)
         }
         Command::Demo => demo::run().await,
         Command::DemoUp => demo::up().await,
