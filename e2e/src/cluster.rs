@@ -70,18 +70,20 @@ pub struct Cluster {
     pub client: Client,
     kubeconfig: PathBuf,
     kubectl: PathBuf,
+    kubectl_cache: PathBuf,
 }
 
 impl Cluster {
-    /// The cluster of a kubeconfig's current context.
+    /// The cluster of a kubeconfig's current context; kubectl keeps its notes in `dir`.
     ///
     /// # Errors
     /// When the file cannot be read or used.
-    pub async fn new(kubeconfig: &Path, kubectl: PathBuf) -> Result<Self> {
+    pub async fn new(kubeconfig: &Path, kubectl: PathBuf, dir: &Path) -> Result<Self> {
         let broken = || format!("the kubeconfig {} cannot be used", kubeconfig.display());
         let file = Kubeconfig::read_from(kubeconfig).with_context(broken)?;
         let config = Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await.with_context(broken)?;
-        Ok(Self { client: Client::try_from(config)?, kubeconfig: kubeconfig.to_path_buf(), kubectl })
+        let (client, kubectl_cache) = (Client::try_from(config)?, dir.join("kubectl-cache"));
+        Ok(Self { client, kubeconfig: kubeconfig.to_path_buf(), kubectl, kubectl_cache })
     }
 
     /// The administrator's kubeconfig.
@@ -107,7 +109,7 @@ impl Cluster {
             .args(args)
             .env("KUBECONFIG", &self.kubeconfig)
             // kubectl keeps what it learns of a cluster's kinds for hours, by host and port: a later cluster may have others.
-            .env("KUBECACHEDIR", self.kubeconfig.with_extension("kubectl-cache"))
+            .env("KUBECACHEDIR", &self.kubectl_cache)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

@@ -64,7 +64,7 @@ impl ControlPlane {
             apiserver_launch =
                 apiserver_launch.args([flag("audit-policy-file", &policy), flag("audit-log-path", &audit_log(&dir))]);
         }
-        let cluster = Cluster::new(&files.admin, tools.kubectl()).await?;
+        let cluster = Cluster::new(&files.admin, tools.kubectl(), dir.path()).await?;
         let plane = Self {
             cluster,
             tools: tools.clone(),

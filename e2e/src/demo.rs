@@ -154,11 +154,15 @@ impl Stage {
         self.aws.as_ref().ok_or_else(|| anyhow!("no AWS emulator yet"))
     }
 
-    /// Remembers what to delete from the user's cluster in the end.
-    fn added(&mut self, object: String) {
-        if let Kubernetes::Users { added, .. } = &mut self.kubernetes {
+    /// Remembers what to delete from the user's cluster in the end. What is there already is not ours to change or delete.
+    async fn claim(&mut self, object: String) -> Result<()> {
+        if let Kubernetes::Users { cluster, added } = &mut self.kubernetes {
+            if !cluster.kubectl(&["get", "--ignore-not-found", &object]).await?.is_empty() {
+                bail!("your cluster has {object} already, and the demo would change it: delete it, or use another cluster");
+            }
             added.push(object);
         }
+        Ok(())
     }
 
     async fn state(&self) -> State {
@@ -199,7 +203,7 @@ async fn start_kubernetes(stage: &mut Stage) -> Result<()> {
         let kubeconfig = std::env::var_os("KUBECONFIG")
             .map(PathBuf::from)
             .ok_or_else(|| anyhow!("{USE_CLUSTER}=1 needs KUBECONFIG: the path of one kubeconfig file"))?;
-        let cluster = Cluster::new(&kubeconfig, stage.tools.kubectl()).await?;
+        let cluster = Cluster::new(&kubeconfig, stage.tools.kubectl(), stage.dir.path()).await?;
         let version = cluster.client.apiserver_version().await.context("the cluster of KUBECONFIG does not answer")?;
         stage.kubernetes = Kubernetes::Users { cluster: Box::new(cluster), added: Vec::new() };
         done("your cluster", begun, format!("Kubernetes {}", version.git_version));
@@ -217,8 +221,9 @@ async fn start_kubernetes(stage: &mut Stage) -> Result<()> {
         if !cluster.kubectl(&["get", "--ignore-not-found", "-f", &file]).await?.is_empty() {
             continue; // The user's own: neither changed nor, in the end, deleted.
         }
-        let name = cluster.kubectl(&["create", "-o", "name", "-f", &file]).await?;
-        stage.added(name.trim().to_owned());
+        let name = cluster.kubectl(&["create", "--dry-run=client", "-o", "name", "-f", &file]).await?;
+        stage.claim(name.trim().to_owned()).await?;
+        stage.cluster()?.kubectl(&["create", "-f", &file]).await?;
     }
     if let Kubernetes::Own(plane) = &stage.kubernetes {
         plane.start_controllers().await?;
@@ -236,8 +241,8 @@ async fn start_aws(stage: &mut Stage) -> Result<()> {
     let root = aws.root();
     root.put_secret("prod/database-url", "postgres://app:pw@db.internal/app").await?;
     root.put_secret(CHANGED, "sk_test_first").await?;
+    stage.claim(format!("namespace/{NAMESPACE}")).await?;
     stage.cluster()?.ensure_namespace(NAMESPACE).await?;
-    stage.added(format!("namespace/{NAMESPACE}"));
     service_account_with_role(stage.cluster()?, &root, NAMESPACE, ACCOUNT, allow_reading("prod/*")).await?;
     let what = format!("two in prod/; a role may read them, and only ServiceAccount {NAMESPACE}/{ACCOUNT} may take it");
     done("secrets in AWS", begun, what);
@@ -250,10 +255,10 @@ async fn install(stage: &mut Stage) -> Result<()> {
     for object in rights(&stage.tools, &[])? {
         let part = |path| object.pointer(path).and_then(Value::as_str).unwrap_or_default().to_lowercase();
         if part("/kind").starts_with("cluster") {
-            stage.added(format!("{}/{}", part("/kind"), part("/metadata/name")));
+            stage.claim(format!("{}/{}", part("/kind"), part("/metadata/name"))).await?;
         }
     }
-    stage.added(format!("namespace/{}", operator::NAMESPACE));
+    stage.claim(format!("namespace/{}", operator::NAMESPACE)).await?;
     let (tools, options) = (stage.tools.clone(), operator::Options::default());
     let operator = Operator::start(stage.dir.clone(), &tools, stage.cluster()?, stage.aws()?, &options).await?;
     stage.operator = Some(operator);
