@@ -9,6 +9,7 @@ use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Secret, ServiceAccount};
 use kube::Api;
 use kube::api::PostParams;
+use kube::client::ClientBuilder;
 use kube::core::{DeserializeGuard, PartialObjectMeta};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -25,12 +26,14 @@ use crate::lease::{self, Election, Leadership};
 use crate::plan::Rules;
 use crate::plan::digest::{Digester, KEY_BYTES};
 use crate::providers::ReferenceKind;
+use crate::providers::connect::OwnCluster;
 use crate::queue::{Priority, Queue};
+use crate::report::api_requests::CountRequests;
 use crate::report::events::Events;
 use crate::report::metrics::{Metrics, ObjectKind};
 use crate::report::observer::MetricsObserver;
 use crate::server::{self, Health, Server};
-use crate::telemetry::LevelHandle;
+use crate::telemetry::{self, LevelHandle};
 
 /// Name of the Secret, in the operator's namespace, that holds the key of the digests.
 const DIGEST_KEY_SECRET: &str = "keyferry-digest-key";
@@ -56,6 +59,9 @@ pub enum AppError {
     /// Another process leads.
     #[error("leadership was lost, so that this process ends before it could write beside another: {0}")]
     Lost(#[from] lease::Lost),
+    /// Logging cannot start.
+    #[error(transparent)]
+    Telemetry(#[from] telemetry::InitError),
     /// The host has no usable name or signals.
     #[error("the process could not be set up: {0}")]
     Io(#[from] std::io::Error),
@@ -65,18 +71,25 @@ pub enum AppError {
 ///
 /// # Errors
 /// Says what ended it.
-pub async fn run(settings: Settings, level: LevelHandle) -> Result<(), AppError> {
+pub fn run(settings: Settings) -> Result<(), AppError> {
+    let level = telemetry::init(settings.log)?;
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), "keyferry starts");
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(serve_until_stopped(settings, level))
+}
+
+async fn serve_until_stopped(settings: Settings, level: LevelHandle) -> Result<(), AppError> {
     for warning in &settings.warnings {
         tracing::warn!("{warning}");
     }
     let config = kube::Config::infer().await.map_err(|e| AppError::Config(e.to_string()))?;
     let namespace = config.default_namespace.clone();
     let cluster = OwnCluster::of(&config);
-    let client = kube::Client::try_from(config).map_err(|e| AppError::Config(e.to_string()))?;
+    let metrics = Arc::new(Metrics::default());
+    let client = ClientBuilder::try_from(config).map_err(|e| AppError::Config(e.to_string()))?;
+    let client = client.with_layer(&CountRequests::new(metrics.clone())).build();
     let stop = CancellationToken::new();
     let tasks = TaskTracker::new();
     let health = Health::default();
-    let metrics = Arc::new(Metrics::default());
     serve(&settings, &health, &metrics, level, &stop, &tasks).await?;
 
     let identity = lease::identity()?;
@@ -91,7 +104,7 @@ pub async fn run(settings: Settings, level: LevelHandle) -> Result<(), AppError>
             }
         }
     });
-    let work = work(settings, client, namespace, identity, leadership, health, metrics, stop.clone(), tasks);
+    let work = work(settings, (client, cluster), namespace, identity, leadership, health, metrics, stop.clone(), tasks);
     let mut work = std::pin::pin!(work);
     let stopped = stopped()?;
     tokio::select! {
@@ -151,7 +164,7 @@ fn stand(settings: &Settings, client: &kube::Client, namespace: &str, identity: 
 #[allow(clippy::too_many_arguments)]
 async fn work(
     settings: Settings,
-    client: kube::Client,
+    (client, cluster): (kube::Client, OwnCluster),
     namespace: String,
     identity: String,
     leadership: Leadership,
@@ -166,7 +179,7 @@ async fn work(
     };
     let (events, write_events) = Events::new(client.clone(), leadership.clone(), identity);
     tasks.spawn(write_events);
-    let ctx = Arc::new(context(&settings, client.clone(), leadership.clone(), metrics.clone(), digester, events));
+    let ctx = Arc::new(context(&settings, (client.clone(), cluster), leadership.clone(), metrics.clone(), digester, events));
     watch_all(&ctx, &settings, &client, &health, &stop, &tasks);
     let beat = (health.clone(), stop.clone());
     tasks.spawn(async move {
@@ -177,7 +190,9 @@ async fn work(
         }
     });
     let begin = async {
-        health.all_synced().await;
+        while !health.ready().ok {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
         leadership.elected().await;
     };
     tokio::select! { () = begin => {}, () = stop.cancelled() => return }
@@ -203,7 +218,7 @@ async fn work(
 
 fn context(
     settings: &Settings,
-    client: kube::Client,
+    (client, cluster): (kube::Client, OwnCluster),
     leadership: Leadership,
     metrics: Arc<Metrics>,
     digester: Digester,
@@ -223,7 +238,7 @@ fn context(
         forced: Forced::default(),
         external_secrets: Arc::new(Queue::default()),
         stores: Arc::new(Queue::default()),
-        fetcher: Fetcher::new(client.clone(), Arc::new(env), limits, observer),
+        fetcher: Fetcher::new(client.clone(), cluster, Arc::new(env), limits, observer),
         writer: Writer::new(client, leadership, digester.clone(), settings.concurrent.get()),
         digester,
         events,
@@ -284,8 +299,12 @@ struct Begin<'a> {
 }
 
 impl Begin<'_> {
-    fn each<W>(&self, apis: Vec<Api<W>>, kind: &'static str, handle: impl Fn(&Ctx, Change<W::Object>) + Copy + Send + 'static)
-    where
+    fn each<W>(
+        &self,
+        apis: Vec<Api<W>>,
+        kind: &'static str,
+        handle: impl Fn(&Ctx, Change<W::Object>) + Copy + Send + 'static,
+    ) where
         W: Watched,
         W::Object: Send,
     {
@@ -359,9 +378,11 @@ fn on_secret(ctx: &Ctx, change: Change<k8s_openapi::apimachinery::pkg::apis::met
 
 fn on_reference(ctx: &Ctx, kind: ReferenceKind, change: Change<k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta>) {
     let stores = match change {
-        Change::Upsert(meta) => {
-            ctx.index_mut().touch_reference(kind, &Key::of(&meta), Some(meta.resource_version.as_deref().unwrap_or_default()))
-        }
+        Change::Upsert(meta) => ctx.index_mut().touch_reference(
+            kind,
+            &Key::of(&meta),
+            Some(meta.resource_version.as_deref().unwrap_or_default()),
+        ),
         Change::Gone(key) => ctx.index_mut().touch_reference(kind, &key, None),
         Change::Invalid(..) => return,
     };
@@ -392,18 +413,24 @@ async fn digester(client: &kube::Client, namespace: &str) -> Digester {
     if aws_lc_rs::rand::fill(&mut own).is_err() {
         tracing::error!("the system gives no random numbers");
     }
-    let key_of = |secret: Secret| secret.data.and_then(|mut data| data.remove(DIGEST_KEY)).filter(|k| k.0.len() >= KEY_BYTES);
+    let key_of =
+        |secret: Secret| secret.data.and_then(|mut data| data.remove(DIGEST_KEY)).filter(|k| k.0.len() >= KEY_BYTES);
     for _ in 0..3 {
         match api.get_opt(DIGEST_KEY_SECRET).await {
             Ok(Some(secret)) => match key_of(secret) {
                 Some(key) => return Digester::new(&key.0),
                 None => {
-                    tracing::warn!(secret = DIGEST_KEY_SECRET, namespace, "the Secret holds no usable key: delete it to have it made anew");
+                    tracing::warn!(
+                        secret = DIGEST_KEY_SECRET,
+                        namespace,
+                        "the Secret holds no usable key: delete it to have it made anew"
+                    );
                     return Digester::new(&own);
                 }
             },
             Ok(None) => {
-                let mut secret = Secret { type_: Some("keyferry.io/digest-key".into()), immutable: Some(true), ..Secret::default() };
+                let mut secret =
+                    Secret { type_: Some("keyferry.io/digest-key".into()), immutable: Some(true), ..Secret::default() };
                 secret.metadata.name = Some(DIGEST_KEY_SECRET.into());
                 secret.data = Some([(DIGEST_KEY.to_owned(), ByteString(own.to_vec()))].into());
                 match api.create(&PostParams::default(), &secret).await {

@@ -8,6 +8,7 @@ use crate::api::ExternalSecret;
 use crate::api::external_secret::{CreationPolicy, DataFrom, DeletionPolicy, Rewrite, SourceRef, Target, Template};
 use crate::api::rules;
 use crate::api::secret_store::{IntOrString, StoreCondition, StoreKind, StoreSpec};
+use crate::plan::duration;
 use crate::providers::ProviderSpec;
 
 /// A field that holds something it must not hold. Never carries a secret: specs hold none.
@@ -47,6 +48,35 @@ pub fn validate_external_secret(object: &ExternalSecret) -> Result<(), FieldErro
     }
     for (i, entry) in spec.data_from.iter().enumerate() {
         validate_data_from(entry, &format!("spec.dataFrom[{i}]"))?;
+    }
+    Ok(())
+}
+
+/// Says which field asks for what this version does not do yet: never silence.
+///
+/// # Errors
+/// The first such field.
+pub fn validate_supported(object: &ExternalSecret) -> Result<(), FieldError> {
+    let not_yet = |field: String| {
+        FieldError::new(
+            field,
+            "this version of keyferry does not serve this field yet; remove it, or keep this object with ESO",
+        )
+    };
+    let target = object.target();
+    if target.manifest.is_some() {
+        return Err(not_yet("spec.target.manifest".into()));
+    }
+    if target.template.is_some() {
+        return Err(not_yet("spec.target.template".into()));
+    }
+    for (i, entry) in object.spec.data_from.iter().enumerate() {
+        if entry.source_ref.as_ref().is_some_and(|s| s.generator_ref.is_some()) {
+            return Err(not_yet(format!("spec.dataFrom[{i}].sourceRef.generatorRef")));
+        }
+        if let Some(j) = entry.rewrite.iter().position(|r| r.transform.is_some()) {
+            return Err(not_yet(format!("spec.dataFrom[{i}].rewrite[{j}].transform")));
+        }
     }
     Ok(())
 }
@@ -138,18 +168,15 @@ fn template_targets(template: &Template) -> impl Iterator<Item = (usize, &str)> 
     template.template_from.iter().map(|from| from.target.as_deref().unwrap_or_default()).enumerate()
 }
 
-/// Parses a Go duration; `None` where it is none.
-pub type ParseDuration = fn(&str) -> Option<SignedDuration>;
-
 /// Checks a store's spec: what its CRD holds as CEL, and what only code can tell.
 ///
 /// # Errors
 /// The first field that is wrong, the provider's own check last. A provider that is not served passes: that is no mistake.
-pub fn validate_store(spec: &StoreSpec, kind: StoreKind, parse_duration: ParseDuration) -> Result<(), FieldError> {
+pub fn validate_store(spec: &StoreSpec, kind: StoreKind) -> Result<(), FieldError> {
     for (i, condition) in spec.conditions.iter().enumerate() {
         validate_regexes(condition, i)?;
     }
-    validate_interval(spec.refresh_interval.as_ref(), parse_duration)?;
+    validate_interval(spec.refresh_interval.as_ref())?;
     if spec.provider == ProviderSpec::None {
         return Err(FieldError::new("spec.provider", format!("{}, found 0", rules::ONE_PROVIDER)));
     }
@@ -176,11 +203,11 @@ fn last_line(error: &regex::Error) -> String {
     line.strip_prefix("error: ").unwrap_or(line).to_owned()
 }
 
-fn validate_interval(interval: Option<&IntOrString>, parse_duration: ParseDuration) -> Result<(), FieldError> {
+fn validate_interval(interval: Option<&IntOrString>) -> Result<(), FieldError> {
     let interval = match interval {
         None => return Ok(()),
         Some(IntOrString::Int(seconds)) => Some(SignedDuration::from_secs(*seconds)),
-        Some(IntOrString::String(text)) => parse_duration(text),
+        Some(IntOrString::String(text)) => duration::parse(text).ok(),
     };
     let message = match interval {
         Some(interval) if !interval.is_negative() => return Ok(()),
@@ -205,17 +232,8 @@ mod tests {
         validate_template(&serde_json::from_value(target).unwrap())
     }
 
-    /// Knows `5m` and `-5m`.
-    fn duration(text: &str) -> Option<SignedDuration> {
-        match text {
-            "5m" => Some(SignedDuration::from_mins(5)),
-            "-5m" => Some(SignedDuration::from_mins(-5)),
-            _ => None,
-        }
-    }
-
     fn store(spec: Value) -> Result<(), FieldError> {
-        validate_store(&serde_json::from_value(spec).unwrap(), StoreKind::ClusterSecretStore, duration)
+        validate_store(&serde_json::from_value(spec).unwrap(), StoreKind::ClusterSecretStore)
     }
 
     fn broken(found: Result<(), FieldError>, field: &str, message: &str) {

@@ -12,8 +12,10 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-use crate::api::{AnyStore, ClusterSecretStore, ExternalSecret, ExternalSecretStatus, FINALIZER_ESO, SecretStore, StoreKind};
 use crate::api::secret_store::StoreStatus;
+use crate::api::{
+    AnyStore, ClusterSecretStore, ExternalSecret, ExternalSecretStatus, FINALIZER_ESO, SecretStore, StoreKind,
+};
 use crate::index::Key;
 use crate::lease::Leadership;
 use crate::plan::digest::Digester;
@@ -164,7 +166,14 @@ impl Writer {
         }
     }
 
-    async fn status<K>(&self, api: &Api<K>, key: &Key, patch: &Value, priority: Priority, kind: &str) -> Result<K, WriteError>
+    async fn status<K>(
+        &self,
+        api: &Api<K>,
+        key: &Key,
+        patch: &Value,
+        priority: Priority,
+        kind: &str,
+    ) -> Result<K, WriteError>
     where
         K: kube::Resource + DeserializeOwned + Clone + std::fmt::Debug,
     {
@@ -240,4 +249,3 @@ fn body(desired: &Desired, version: Option<&str>) -> Secret {
     secret.metadata.resource_version = version.map(str::to_owned);
     secret
 }
-

@@ -1,20 +1,22 @@
 //! The reconcile of an ExternalSecret: gather, plan, fetch, plan, apply, report.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use jiff::Timestamp;
 use tokio::time::Instant;
 
-use super::gather::{self, Reads};
+use super::gather::{self, Reads, StoreReads};
 use super::{Ctx, object_reference};
 use crate::api::ExternalSecret;
 use crate::apply::error::WriteError;
 use crate::fetch::Freshness;
-use crate::index::{Key, StoreId, store_ids, target_key};
+use crate::index::{Key, store_ids, target_key};
 use crate::plan::Wake;
-use crate::plan::external_secret::{self as plan, Decision, Facts, Failure, FetchPlan, Gathered, Next, Report, StoreFacts, Written};
+use crate::plan::external_secret::{
+    self as plan, Decision, Facts, Failure, FetchPlan, Gathered, Next, Report, StoreFacts, Written,
+};
 use crate::queue::{Job, Priority};
+use crate::report::metrics::{ObjectKind, Ready};
 
 /// How often a write is planned anew because the Secret changed under it.
 const MOST_CONFLICTS: usize = 5;
@@ -22,7 +24,7 @@ const MOST_CONFLICTS: usize = 5;
 /// Looks at one ExternalSecret, does what is due, and says when it is next.
 pub async fn reconcile(ctx: Arc<Ctx>, job: Job<Key>) -> Wake {
     let begun = Instant::now();
-    ctx.metrics.queue_wait(job.priority, job.waited);
+    ctx.metrics.queue_left(job.priority.as_str(), job.waited);
     let Some(facts) = facts(&ctx, &job.key) else {
         ctx.memory().remove(&job.key);
         ctx.forced.done(&job.key, begun);
@@ -30,7 +32,8 @@ pub async fn reconcile(ctx: Arc<Ctx>, job: Job<Key>) -> Wake {
     };
     match work(&ctx, &facts, job.priority).await {
         Ok(Some(report)) => {
-            ctx.metrics.external_secret_synced(&job.key, begun.elapsed(), report.failure);
+            ctx.metrics.reconciled(ObjectKind::ExternalSecret, begun.elapsed());
+            ctx.metrics.synced(&job.key.namespace, &job.key.name, report.failure.is_some());
             tell(&ctx, &facts, report, job.priority, begun).await
         }
         Ok(None) => Wake::OnChange,
@@ -203,7 +206,7 @@ async fn gather_values(ctx: &Ctx, facts: &Facts, fetch: &FetchPlan) -> Result<Ga
     let reads = read_all(ctx, facts, fetch, freshness).await;
     let gathered = gather::values(facts, &reads);
     // something is missing: a shared value may just be too old to have it
-    let shared = || reads.values().flat_map(HashMap::values).any(|read| read.sent < begun);
+    let shared = || reads.values().flat_map(|store| store.reads.values()).any(|read| read.sent < begun);
     if fetch.insist && gathered.as_ref().map_or_else(gather::is_missing, |g| !g.missing.is_empty()) && shared() {
         let fresh = Freshness { not_before: Some(begun), ..freshness };
         return gather::values(facts, &read_all(ctx, facts, fetch, fresh).await);
@@ -219,15 +222,21 @@ async fn read_all(ctx: &Ctx, facts: &Facts, fetch: &FetchPlan, freshness: Freshn
         let (id, cause) = (id.clone(), cause.clone());
         let credentials = ctx.index().credentials(&id);
         Some(async move {
-            let reads = ctx.fetcher.read(&store, credentials, namespace, requests, freshness, &cause).await;
-            (id, requests.iter().cloned().zip(reads).collect::<HashMap<_, _>>())
+            let answers = ctx.fetcher.read(&store, credentials, namespace, requests, freshness, &cause).await;
+            let reads = requests.iter().cloned().zip(answers.reads).collect();
+            (id, StoreReads { reads, session: answers.session })
         })
     });
-    futures::future::join_all(reads).await.into_iter().collect::<HashMap<StoreId, _>>()
+    futures::future::join_all(reads).await.into_iter().collect()
 }
 
 /// The object is being deleted: deletes its Secret where the policy says so, and lets it go.
-async fn clean_up(ctx: &Ctx, facts: &Facts, delete: Option<(String, String)>, finalizer: bool) -> Result<Option<Report>, Wake> {
+async fn clean_up(
+    ctx: &Ctx,
+    facts: &Facts,
+    delete: Option<(String, String)>,
+    finalizer: bool,
+) -> Result<Option<Report>, Wake> {
     let namespace = facts.es.metadata.namespace.as_deref().unwrap_or_default();
     let done = async {
         if let Some((name, uid)) = delete {
@@ -261,7 +270,7 @@ async fn tell(ctx: &Ctx, facts: &Facts, report: Report, priority: Priority, begu
         ctx.events.record(reference.clone(), note);
     }
     let Some(status) = report.status else { return report.wake };
-    ctx.metrics.external_secret_condition(&key, &status);
+    ctx.metrics.condition(ObjectKind::ExternalSecret, &key.namespace, &key.name, Ready::of(&status.conditions));
     if !crate::plan::status::must_write(facts.es.status.as_ref(), &status, ctx.rules.heartbeat, uid) {
         return report.wake;
     }

@@ -9,9 +9,10 @@ use super::{Ctx, object_reference};
 use crate::apply::error::WriteError;
 use crate::fetch::is_referent;
 use crate::index::StoreId;
-use crate::plan::store::{self as plan, Next, Outcome};
 use crate::plan::Wake;
+use crate::plan::store::{self as plan, Next, Outcome};
 use crate::queue::{Job, Priority};
+use crate::report::metrics::{ObjectKind, Ready};
 
 /// Failures in a row, by store.
 #[derive(Default)]
@@ -62,7 +63,8 @@ pub async fn reconcile(ctx: Arc<Ctx>, failures: Arc<Failures>, job: Job<StoreId>
         ctx.events.record(reference.clone(), note);
     }
     let Some(status) = report.status else { return report.wake };
-    ctx.metrics.store_condition(&id, &status);
+    let kind = ObjectKind::of_store(id.kind);
+    ctx.metrics.condition(kind, &id.key.namespace, &id.key.name, Ready::of(&status.conditions));
     match ctx.writer.store_status(&store, &status).await {
         Ok(updated) => {
             ctx.index_mut().upsert_store(Arc::new(updated));
@@ -81,7 +83,9 @@ fn log(id: &StoreId, outcome: &Outcome, news: bool) {
         Outcome::Invalid { reason, cause, kind, .. } if news => {
             tracing::warn!(store = %id, reason, class = kind.as_str(), cause, "the store cannot be used");
         }
-        Outcome::Unknown(cause) if news => tracing::warn!(store = %id, cause, "it could not be told whether the store can be used"),
+        Outcome::Unknown(cause) if news => {
+            tracing::warn!(store = %id, cause, "it could not be told whether the store can be used")
+        }
         Outcome::Valid if news => tracing::info!(store = %id, "the store can be used"),
         _ => {}
     }

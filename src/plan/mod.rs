@@ -4,6 +4,7 @@
 
 pub mod access;
 pub mod backoff;
+pub mod cron;
 pub mod digest;
 pub mod duration;
 pub mod entries;

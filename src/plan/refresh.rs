@@ -57,7 +57,9 @@ pub fn due(es: &ExternalSecret, interval: SignedDuration, last: LastSync<'_>, cu
                 return Due::NotYet(Some(left.unsigned_abs()));
             }
             match &es.spec.sync_windows {
-                Some(windows) if !windows::allows(windows, now) => Due::NotYet(windows::next_change(windows, now)),
+                Some(set) if !windows::is_open(set, now) => {
+                    Due::NotYet(windows::next_change(set, now).map(|at| at.duration_since(now).unsigned_abs()))
+                }
                 _ => Due::Periodic,
             }
         }

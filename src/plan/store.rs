@@ -88,13 +88,12 @@ pub fn before_check(store: &AnyStore, referent: bool, rules: &Rules) -> Next {
     if store.spec.controller.as_deref().is_some_and(|c| !c.is_empty() && c != rules.class) {
         return Next::Ignore;
     }
-    let broken = |error: &ProviderError| Next::Known(Outcome::invalid("unable to validate store", error));
-    if let Err(error) = validate::store(&store.spec) {
-        return broken(&ProviderError::new(ErrorKind::Misconfigured, error.to_string()));
-    }
     match &store.spec.provider {
         ProviderSpec::None => {
-            let cause = format!("store error for {}: secret stores must only have exactly one backend specified, found 0", store.name());
+            let cause = format!(
+                "store error for {}: secret stores must only have exactly one backend specified, found 0",
+                store.name()
+            );
             Next::Known(Outcome::invalid("unable to create client", &ProviderError::new(ErrorKind::Misconfigured, cause)))
         }
         ProviderSpec::NotServed(name) => Next::Known(Outcome::Invalid {
@@ -107,18 +106,28 @@ pub fn before_check(store: &AnyStore, referent: bool, rules: &Rules) -> Next {
             kind: ErrorKind::Unsupported,
             retry_after: None,
         }),
-        provider => match provider.served().map(|p| p.validate(store.kind)) {
-            Some(Err(error)) => broken(&error),
+        _ => match validate::validate_store(&store.spec, store.kind) {
+            Err(error) => {
+                let error = ProviderError::new(ErrorKind::Misconfigured, error.to_string());
+                Next::Known(Outcome::invalid("unable to validate store", &error))
+            }
             // it logs in as each of its consumers: there is nothing to check by itself
-            _ if referent => Next::Known(Outcome::Valid),
-            _ => Next::Check,
+            Ok(()) if referent => Next::Known(Outcome::Valid),
+            Ok(()) => Next::Check,
         },
     }
 }
 
 /// Says what to report of a check. `failures` counts the failures in a row before this one.
 #[must_use]
-pub fn settle(store: &AnyStore, credentials: u64, outcome: &Outcome, failures: u32, rules: &Rules, now: Timestamp) -> Report {
+pub fn settle(
+    store: &AnyStore,
+    credentials: u64,
+    outcome: &Outcome,
+    failures: u32,
+    rules: &Rules,
+    now: Timestamp,
+) -> Report {
     let old = store.ready();
     let uid = store.metadata.uid.clone().unwrap_or_default();
     let (condition, capabilities, note, wake) = match outcome {

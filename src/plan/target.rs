@@ -8,9 +8,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectM
 use super::external_secret::Failure;
 use super::object_hash;
 use crate::api::external_secret::CreationPolicy;
-use crate::api::{
-    ANNOTATION_ALLOW_EMPTY, ExternalSecret, LABEL_CREATED_BY, LABEL_MANAGED, LABEL_MANAGED_VALUE,
-};
+use crate::api::{ANNOTATION_ALLOW_EMPTY, ExternalSecret, LABEL_CREATED_BY, LABEL_MANAGED, LABEL_MANAGED_VALUE};
 use crate::index::controller_of;
 use crate::secret_bytes::SecretBytes;
 
@@ -61,7 +59,7 @@ pub fn desired(es: &ExternalSecret, data: BTreeMap<String, SecretBytes>) -> Desi
     annotations.retain(|key, _| !NOT_COPIED.contains(&key.as_str()) && !key.starts_with(OWN_PREFIX));
     labels.insert(LABEL_MANAGED.into(), LABEL_MANAGED_VALUE.into());
     let owner = (policy == CreationPolicy::Owner).then(|| {
-        labels.insert(LABEL_CREATED_BY.into(), object_hash::created_by(&namespace, &name));
+        labels.insert(LABEL_CREATED_BY.into(), object_hash::created_by_label(&namespace, &name));
         owner_reference(es)
     });
     Desired {
@@ -217,7 +215,8 @@ pub fn compare(es: &ExternalSecret, desired: &Desired, live: &Secret) -> Result<
 
 /// A value that the provider suddenly gives as empty does not replace one that is not.
 fn guard_empty(es: &ExternalSecret, desired: &Desired, live: &Secret) -> Result<(), Failure> {
-    let allowed = es.metadata.annotations.as_ref().is_some_and(|a| a.get(ANNOTATION_ALLOW_EMPTY).is_some_and(|v| v == "true"));
+    let allowed =
+        es.metadata.annotations.as_ref().is_some_and(|a| a.get(ANNOTATION_ALLOW_EMPTY).is_some_and(|v| v == "true"));
     let ours = is_ours(&live.metadata);
     let emptied = desired
         .data
@@ -244,7 +243,9 @@ fn metadata_differs(desired: &Desired, live: &ObjectMeta, owned: &Owned) -> bool
     };
     let owners = live.owner_references.as_deref().unwrap_or_default();
     let owner_differs = match &desired.owner {
-        Some(owner) => !owners.contains(owner) && !owners.iter().any(|o| o.uid == owner.uid && o.controller == owner.controller),
+        Some(owner) => {
+            !owners.contains(owner) && !owners.iter().any(|o| o.uid == owner.uid && o.controller == owner.controller)
+        }
         None => owners.iter().any(|o| owned.owners.contains(&o.uid)),
     };
     let finalizers = live.finalizers.as_deref().unwrap_or_default();
@@ -277,9 +278,9 @@ impl Owned {
             owned.data.extend(names(&fields["f:data"]));
             owned.labels.extend(names(&metadata["f:labels"]));
             // ESO's unkeyed hash goes together with its entries, when the Secret is next written for another reason
-            owned.annotations.extend(
-                names(&metadata["f:annotations"]).filter(|name| name != crate::api::ANNOTATION_DATA_HASH),
-            );
+            owned
+                .annotations
+                .extend(names(&metadata["f:annotations"]).filter(|name| name != crate::api::ANNOTATION_DATA_HASH));
             owned.immutable |= fields.get("f:immutable").is_some();
             owned.owners.extend(metadata["f:ownerReferences"].as_object().into_iter().flatten().filter_map(|(key, _)| {
                 let key: serde_json::Value = serde_json::from_str(key.strip_prefix("k:")?).ok()?;
@@ -326,7 +327,10 @@ fn retire(entries: &[ManagedFieldsEntry]) -> Vec<ManagedFieldsEntry> {
 fn merge_fields(into: &mut serde_json::Value, from: &serde_json::Value) {
     if let (Some(into), Some(from)) = (into.as_object_mut(), from.as_object()) {
         for (key, value) in from {
-            merge_fields(into.entry(key.clone()).or_insert_with(|| serde_json::Value::Object(serde_json::Map::new())), value);
+            merge_fields(
+                into.entry(key.clone()).or_insert_with(|| serde_json::Value::Object(serde_json::Map::new())),
+                value,
+            );
         }
     }
 }

@@ -160,8 +160,6 @@ pub struct Want {
     pub version: String,
     /// Whether the value or its tags are read.
     pub metadata: MetadataPolicy,
-    /// For metadata only: providers whose metadata call depends on the property need it here. Empty else.
-    pub property: String,
 }
 
 /// A value that was read.
