@@ -180,13 +180,9 @@ pub fn compare(es: &ExternalSecret, desired: &Desired, live: &Secret) -> Result<
     let values_differ = desired.data.iter().any(|(key, value)| data.get(key).is_none_or(|v| v.0 != value.expose()));
     let data_differs = values_differ || ours_gone || !remove.is_empty();
     let type_differs = desired.type_.as_ref().is_some_and(|t| live.type_.as_ref() != Some(t));
-    let metadata_differs = metadata_differs(&desired, &live.metadata, &owned);
+    let metadata_differs = differs(&desired, &live.metadata, &owned);
     let freeze = desired.immutable && !frozen;
-    let differs_beyond_label = {
-        let mut unlabelled = desired.clone();
-        unlabelled.labels.remove(LABEL_MANAGED);
-        metadata_differs(&unlabelled, &live.metadata, &Owned { labels: BTreeSet::new(), ..owned.clone() })
-    };
+    let quiet = !(data_differs || type_differs || freeze) && only_unmanaged(&desired, &live.metadata, &owned);
     if !(data_differs || type_differs || metadata_differs || freeze) {
         return Ok(Change::None);
     }
@@ -217,7 +213,7 @@ pub fn compare(es: &ExternalSecret, desired: &Desired, live: &Secret) -> Result<
         desired,
         managed_fields,
         then,
-        quiet: !(data_differs || type_differs || freeze) && !differs_beyond_label,
+        quiet,
     })))
 }
 
@@ -243,7 +239,14 @@ fn guard_empty(es: &ExternalSecret, desired: &Desired, live: &Secret) -> Result<
     }
 }
 
-fn metadata_differs(desired: &Desired, live: &ObjectMeta, owned: &Owned) -> bool {
+/// Whether the metadata would be right if the managed label were there.
+fn only_unmanaged(desired: &Desired, live: &ObjectMeta, owned: &Owned) -> bool {
+    let mut labelled = live.clone();
+    labelled.labels.get_or_insert_default().insert(LABEL_MANAGED.into(), LABEL_MANAGED_VALUE.into());
+    !differs(desired, &labelled, owned)
+}
+
+fn differs(desired: &Desired, live: &ObjectMeta, owned: &Owned) -> bool {
     let lacks = |want: &BTreeMap<String, String>, have: Option<&BTreeMap<String, String>>, ours: &BTreeSet<String>| {
         let have = |key: &String| have.and_then(|h| h.get(key));
         want.iter().any(|(key, value)| have(key) != Some(value))
@@ -264,7 +267,7 @@ fn metadata_differs(desired: &Desired, live: &ObjectMeta, owned: &Owned) -> bool
 }
 
 /// Which fields of a Secret are ours, by its managedFields: our own entries and those that ESO left.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 struct Owned {
     data: BTreeSet<String>,
     labels: BTreeSet<String>,
