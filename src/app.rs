@@ -35,6 +35,8 @@ use crate::report::observer::MetricsObserver;
 use crate::server::{self, Health, Server};
 use crate::telemetry::{self, LevelHandle};
 
+/// How the operator calls itself to the API server.
+const USER_AGENT: &str = concat!("keyferry/", env!("CARGO_PKG_VERSION"));
 /// Name of the Secret, in the operator's namespace, that holds the key of the digests.
 const DIGEST_KEY_SECRET: &str = "keyferry-digest-key";
 /// Key in that Secret.
@@ -42,6 +44,8 @@ const DIGEST_KEY: &str = "key";
 /// Reconciles of urgent work, and of periodic work, that may be under way at a time. Most of them wait for a provider; what
 /// they ask of the API server is bounded by `--concurrent`.
 const UNDER_WAY: usize = 1024;
+/// Longest time that one request to the API server may take in a process that has no rival.
+const WRITE_LIMIT: Duration = Duration::from_secs(30);
 /// How often the process tells that it lives.
 const BEAT: Duration = Duration::from_secs(5);
 /// How long what is under way may take at the end.
@@ -81,7 +85,8 @@ async fn serve_until_stopped(settings: Settings, level: LevelHandle) -> Result<(
     for warning in &settings.warnings {
         tracing::warn!("{warning}");
     }
-    let config = kube::Config::infer().await.map_err(|e| AppError::Config(e.to_string()))?;
+    let mut config = kube::Config::infer().await.map_err(|e| AppError::Config(e.to_string()))?;
+    config.headers.push((http::header::USER_AGENT, http::HeaderValue::from_static(USER_AGENT)));
     let namespace = config.default_namespace.clone();
     let cluster = OwnCluster::of(&config);
     let metrics = Arc::new(Metrics::default());
@@ -232,6 +237,7 @@ fn context(
         ..Limits::default()
     };
     let observer = Arc::new(MetricsObserver(metrics.clone()));
+    let limit = settings.election.as_ref().map_or(WRITE_LIMIT, |election| election.timing.write_margin());
     Ctx {
         index: RwLock::new(Index::default()),
         memory: Mutex::new(HashMap::new()),
@@ -239,7 +245,7 @@ fn context(
         external_secrets: Arc::new(Queue::default()),
         stores: Arc::new(Queue::default()),
         fetcher: Fetcher::new(client.clone(), cluster, Arc::new(env), limits, observer),
-        writer: Writer::new(client, leadership, digester.clone(), settings.concurrent.get()),
+        writer: Writer::new(client, leadership, digester.clone(), settings.concurrent.get(), limit),
         digester,
         events,
         metrics,

@@ -179,7 +179,7 @@ async fn write(ctx: &Ctx, facts: &Facts, mut decision: Decision, target: &Key, p
             // what is applied may be less than what is wanted; the digest is of what is wanted, so that the next refresh compares
             Ok(written) => return Outcome::Written { applied: ctx.digester.desired(&desired), result: Ok(written) },
             Err(WriteError::Conflict | WriteError::Gone) => decision = Decision::ReadTarget(desired),
-            Err(WriteError::NotLeader) => return Outcome::Later(Wake::OnChange),
+            Err(WriteError::NotLeader | WriteError::Terminating) => return Outcome::Later(Wake::OnChange),
             Err(error) => {
                 let failure = Failure { bound: facts.target.is_some(), ..error.into_failure("could not update secret") };
                 return Outcome::Written { applied: String::new(), result: Err(failure) };
@@ -279,7 +279,7 @@ async fn tell(ctx: &Ctx, facts: &Facts, report: Report, priority: Priority, begu
             remember(ctx, updated);
             report.wake
         }
-        Err(WriteError::Gone | WriteError::NotLeader) => Wake::OnChange,
+        Err(WriteError::Gone | WriteError::NotLeader | WriteError::Terminating) => Wake::OnChange,
         Err(error) => {
             tracing::warn!(object = %key, %error, "the status could not be written; trying again");
             Wake::After(std::time::Duration::from_secs(1), Priority::Changed)
