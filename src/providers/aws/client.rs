@@ -1,6 +1,7 @@
 //! What the clients of all AWS services share: connections, region, endpoints, retries, deadlines and the user agent.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use aws_config::retry::RetryConfig;
@@ -38,7 +39,7 @@ pub(super) struct Sdk {
     config: SdkConfig,
     /// Its own budget of retries: one that fails cannot use up another's.
     partition: RetryPartition,
-    env: std::sync::Arc<BTreeMap<String, String>>,
+    env: Arc<BTreeMap<String, String>>,
 }
 
 impl Sdk {
