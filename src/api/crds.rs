@@ -1,1 +1,230 @@
-//! The CustomResourceDefinitions, made from the types.
+//! The CustomResourceDefinitions, made from the types. `crds/` holds what [`files`] gives.
+
+use std::collections::BTreeSet;
+
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::Resource;
+use kube::core::schema::StructuralSchemaRewriter;
+use schemars::generate::SchemaSettings;
+use schemars::transform::{RestrictFormats, Transform, transform_subschemas};
+use schemars::{JsonSchema, Schema};
+use serde_json::{Value, json};
+
+use super::{ClusterSecretStore, ExternalSecret, ExternalSecretSpec, ExternalSecretStatus};
+use super::{GROUP, SecretStore, StoreSpec, StoreStatus};
+
+/// Why the definitions could not be made: a mistake in the types, which the tests find.
+#[derive(Debug, thiserror::Error)]
+pub enum CrdError {
+    /// The schema is not one that Kubernetes knows.
+    #[error("a definition is not a CustomResourceDefinition: {0}")]
+    Shape(#[from] serde_json::Error),
+    /// The definition cannot be written as YAML.
+    #[error("a definition cannot be written as YAML: {0}")]
+    Yaml(#[from] serde_saphyr::SerializeError),
+}
+
+/// Served versions, the stored one first. All have one schema, so nothing is converted.
+const VERSIONS: [&str; 2] = ["v1", "v1beta1"];
+
+/// Formats that the API server knows; it warns about any other.
+const FORMATS: [&str; 5] = ["byte", "date-time", "double", "int32", "int64"];
+
+/// Every definition.
+///
+/// # Errors
+/// [`CrdError::Shape`], by a mistake in the types.
+pub fn all() -> Result<Vec<CustomResourceDefinition>, CrdError> {
+    Ok(vec![
+        definition::<ExternalSecret>(&Kind {
+            short: "es",
+            scope: "Namespaced",
+            description: "Brings values from a store into one Secret of its own namespace.",
+            spec: schema::<ExternalSecretSpec>(),
+            status: schema::<ExternalSecretStatus>(),
+            columns: json!([
+                column("StoreType", ".spec.secretStoreRef.kind", "string"),
+                column("Store", ".spec.secretStoreRef.name", "string"),
+                column("Refresh Interval", ".spec.refreshInterval", "string"),
+                column("Status", READY_REASON, "string"),
+                column("Ready", READY_STATUS, "string"),
+                column("Last Sync", ".status.refreshTime", "date"),
+            ]),
+            selectable: &[
+                ".spec.secretStoreRef.name",
+                ".spec.secretStoreRef.kind",
+                ".spec.target.name",
+                ".spec.refreshInterval",
+            ],
+        })?,
+        definition::<SecretStore>(&store("ss", "Namespaced", "A secret manager for the ExternalSecrets of one namespace."))?,
+        definition::<ClusterSecretStore>(&store(
+            "css",
+            "Cluster",
+            "A secret manager for the ExternalSecrets of many namespaces.",
+        ))?,
+    ])
+}
+
+/// Every definition as a file: its name and its YAML.
+///
+/// # Errors
+/// [`CrdError`], by a mistake in the types.
+pub fn files() -> Result<Vec<(String, String)>, CrdError> {
+    all()?
+        .iter()
+        .map(|crd| {
+            let name = format!("{GROUP}_{}.yaml", crd.spec.names.plural);
+            Ok((name, format!("---\n# Made by `keyferry crds`; do not edit.\n{}", serde_saphyr::to_string(crd)?)))
+        })
+        .collect()
+}
+
+/// Every definition in one YAML stream, as `keyferry crds` prints it.
+///
+/// # Errors
+/// [`CrdError`], by a mistake in the types.
+pub fn yaml() -> Result<String, CrdError> {
+    Ok(files()?.into_iter().map(|(_, text)| text).collect())
+}
+
+const READY_REASON: &str = r#".status.conditions[?(@.type=="Ready")].reason"#;
+const READY_STATUS: &str = r#".status.conditions[?(@.type=="Ready")].status"#;
+
+/// What one kind's definition has of its own.
+struct Kind {
+    short: &'static str,
+    scope: &'static str,
+    description: &'static str,
+    spec: Schema,
+    status: Schema,
+    columns: Value,
+    selectable: &'static [&'static str],
+}
+
+fn store(short: &'static str, scope: &'static str, description: &'static str) -> Kind {
+    Kind {
+        short,
+        scope,
+        description,
+        spec: schema::<StoreSpec>(),
+        status: schema::<StoreStatus>(),
+        columns: json!([
+            column("AGE", ".metadata.creationTimestamp", "date"),
+            column("Status", READY_REASON, "string"),
+            column("Capabilities", ".status.capabilities", "string"),
+            column("Ready", READY_STATUS, "string"),
+        ]),
+        selectable: &[],
+    }
+}
+
+fn column(name: &str, path: &str, kind: &str) -> Value {
+    json!({ "name": name, "jsonPath": path, "type": kind })
+}
+
+fn definition<K: Resource<DynamicType = ()>>(own: &Kind) -> Result<CustomResourceDefinition, CrdError> {
+    let (kind, plural) = (K::kind(&()), K::plural(&()));
+    let versions: Vec<Value> = VERSIONS.iter().map(|name| version(name, own)).collect();
+    // What the API server would fill in (singular, listKind, conversion) is written out, so that a GitOps tool sees no drift.
+    Ok(serde_json::from_value(json!({
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {
+            "name": format!("{plural}.{GROUP}"),
+            "labels": { "external-secrets.io/component": "controller" },
+        },
+        "spec": {
+            "group": GROUP,
+            "names": {
+                "kind": kind,
+                "listKind": format!("{kind}List"),
+                "plural": plural,
+                "singular": kind.to_lowercase(),
+                "shortNames": [own.short],
+                "categories": ["external-secrets"],
+            },
+            "scope": own.scope,
+            "conversion": { "strategy": "None" },
+            "versions": versions,
+        },
+    }))?)
+}
+
+fn version(name: &str, own: &Kind) -> Value {
+    let mut version = json!({
+        "name": name,
+        "served": true,
+        "storage": name == VERSIONS[0],
+        "additionalPrinterColumns": own.columns,
+        "subresources": { "status": {} },
+        "schema": { "openAPIV3Schema": {
+            "type": "object",
+            "description": own.description,
+            "properties": {
+                "apiVersion": { "type": "string", "description": "API version of the object." },
+                "kind": { "type": "string", "description": "Kind of the object." },
+                "metadata": { "type": "object" },
+                "spec": own.spec,
+                "status": own.status,
+            },
+        }},
+    });
+    if !own.selectable.is_empty() {
+        version["selectableFields"] = own.selectable.iter().map(|path| json!({ "jsonPath": path })).collect();
+    }
+    version
+}
+
+/// The structural schema of a type.
+fn schema<T: JsonSchema>() -> Schema {
+    let mut formats = RestrictFormats::default();
+    formats.infer_from_meta_schema = false;
+    formats.allowed_formats = FORMATS.into_iter().map(Into::into).collect::<BTreeSet<_>>();
+    SchemaSettings::openapi3()
+        .with(|settings| {
+            settings.meta_schema = None;
+            settings.inline_subschemas = true;
+            settings.transforms.insert(0, Box::new(Optional));
+        })
+        .with_transform(StructuralSchemaRewriter)
+        .with_transform(formats)
+        .into_generator()
+        .into_root_schema_for::<T>()
+}
+
+/// Makes an optional field one that is not nullable and has no default. A `null` is then dropped by the API server before it
+/// is stored, so that no reader meets one, and nothing is filled in that a GitOps tool would see as drift. Titles go too.
+#[derive(Clone, Debug)]
+struct Optional;
+
+impl Transform for Optional {
+    fn transform(&mut self, schema: &mut Schema) {
+        transform_subschemas(self, schema);
+        schema.remove("default");
+        schema.remove("title");
+        for keyword in ["type", "enum"] {
+            if let Some(Value::Array(values)) = schema.get_mut(keyword) {
+                values.retain(|v| !v.is_null() && v != "null");
+            }
+        }
+        if let Some(Value::Array(types)) = schema.get_mut("type")
+            && let [only] = types.as_slice()
+        {
+            let only = only.clone();
+            schema.insert("type".into(), only);
+        }
+        if let Some(Value::Array(variants)) = schema.get_mut("anyOf") {
+            variants.retain(|v| v.get("type").is_none_or(|t| t != "null"));
+            if variants.len() == 1
+                && let Some(Value::Object(only)) = variants.pop()
+            {
+                schema.remove("anyOf");
+                let object = schema.ensure_object();
+                for (keyword, value) in only {
+                    object.entry(keyword).or_insert(value); // the field's own words win over its type's
+                }
+            }
+        }
+    }
+}

@@ -6,9 +6,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::Condition;
 use super::refs::{KEY, NAME};
 use super::secret_store::StoreKind;
+use super::{Condition, rules};
 
 /// Brings values from a store into one Secret of its own namespace.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -28,6 +28,7 @@ super::resource!(ExternalSecret, "ExternalSecret", "externalsecrets", kube::core
 /// What an ExternalSecret wants.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = rules::spec()))]
 pub struct ExternalSecretSpec {
     /// The store to read from, unless an entry names its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -112,6 +113,7 @@ pub struct SyncWindow {
 /// The Secret to write.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = rules::target()))]
 pub struct Target {
     /// Name of the Secret. Left out: the name of the ExternalSecret.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -298,7 +300,6 @@ pub struct Data {
     pub remote_ref: RemoteRef,
     /// A store for this entry alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(extend("minProperties" = 1, "maxProperties" = 1))]
     pub source_ref: Option<SourceRef>,
 }
 
@@ -376,6 +377,7 @@ pub enum NullBytePolicy {
 /// A store or generator for one entry.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = rules::source_ref()))]
 pub struct SourceRef {
     /// The store.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -426,6 +428,7 @@ pub enum GeneratorKind {
 /// A set of values.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = rules::data_from()))]
 pub struct DataFrom {
     /// All properties of one JSON value.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -438,7 +441,6 @@ pub struct DataFrom {
     pub rewrite: Vec<Rewrite>,
     /// A store or generator for this set alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(extend("minProperties" = 1, "maxProperties" = 1))]
     pub source_ref: Option<SourceRef>,
 }
 
@@ -476,7 +478,7 @@ pub struct FindName {
 
 /// One change of the keys of a set.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[schemars(extend("minProperties" = 1, "maxProperties" = 1))]
+#[schemars(extend("x-kubernetes-validations" = rules::rewrite()))]
 pub struct Rewrite {
     /// Merges the JSON objects of the set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -594,9 +596,12 @@ pub struct TargetStatus {
     /// `metadata.resourceVersion` of the Secret after the last write or check. Another one means that somebody changed it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resource_version: Option<String>,
-    /// Keyed hash (HMAC-SHA256, the key kept in the operator's namespace) of what was written.
+    /// Keyed hash (HMAC-SHA256, the key kept in the operator's namespace) of the Secret's data at that version.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub digest: Option<String>,
+    /// Keyed hash of all that was last applied: data, type, labels, annotations, owner.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub applied: Option<String>,
 }
 
 impl ExternalSecret {

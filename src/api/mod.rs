@@ -6,6 +6,7 @@
 pub mod crds;
 pub mod external_secret;
 pub mod refs;
+pub mod rules;
 pub mod secret_store;
 
 pub use external_secret::{ExternalSecret, ExternalSecretSpec, ExternalSecretStatus};

@@ -66,6 +66,7 @@ impl std::fmt::Display for StoreKind {
 /// What a store wants: the same for both kinds.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("required" = ["provider"]))]
 pub struct StoreSpec {
     /// Class of the controller that serves this store. Left out: every one does.
     #[serde(default, skip_serializing_if = "Option::is_none")]

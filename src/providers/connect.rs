@@ -2,10 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
 use k8s_openapi::api::core::v1::{ConfigMap, Secret, ServiceAccount};
 use kube::api::{Api, PostParams};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
 
 use super::{ErrorKind, ProviderError};
 use crate::api::refs::{CaProvider, CaProviderType, SecretKeySelector, ServiceAccountSelector};
@@ -18,6 +23,8 @@ use crate::secret_bytes::SecretBytes;
 pub struct ConnectCx {
     /// Client of the cluster that the operator runs in.
     pub client: kube::Client,
+    /// Address of that cluster.
+    pub cluster: OwnCluster,
     /// Kind of the store.
     pub store_kind: StoreKind,
     /// Name of the store.
@@ -29,6 +36,36 @@ pub struct ConnectCx {
     pub retry: Option<RetrySettings>,
     /// The operator's own environment, taken once at start: endpoint overrides and ambient credentials.
     pub env: Arc<BTreeMap<String, String>>,
+}
+
+/// Address and certificate authority of the cluster that the operator runs in: the configuration of its client without the
+/// credentials, which no store may borrow.
+#[derive(Clone)]
+pub struct OwnCluster(Arc<kube::Config>);
+
+impl OwnCluster {
+    /// Takes the address out of the configuration of the operator's own client.
+    #[must_use]
+    pub fn of(config: &kube::Config) -> Self {
+        let mut config = config.clone();
+        config.auth_info = kube::config::AuthInfo::default();
+        config.headers.clear();
+        Self(Arc::new(config))
+    }
+
+    /// A client configuration that reaches the cluster and logs in as nobody.
+    #[must_use]
+    pub fn config(&self) -> kube::Config {
+        self.0.as_ref().clone()
+    }
+}
+
+/// A ServiceAccount's token, and how long it holds.
+pub struct BoundToken {
+    /// The token.
+    pub value: SecretBytes,
+    /// Time until it expires, counted from now.
+    pub life: Duration,
 }
 
 impl ConnectCx {
@@ -108,6 +145,20 @@ impl ConnectCx {
         expiration: Option<i64>,
         what: &str,
     ) -> Result<SecretBytes, ProviderError> {
+        Ok(self.bound_token(selector, audiences, expiration, what).await?.value)
+    }
+
+    /// Like [`ConnectCx::token`], with the time that the API server gives it: it may be shorter than what was asked for.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn bound_token(
+        &self,
+        selector: &ServiceAccountSelector,
+        audiences: Vec<String>,
+        expiration: Option<i64>,
+        what: &str,
+    ) -> Result<BoundToken, ProviderError> {
         let namespace = self.resolve_namespace(selector.namespace.as_deref(), what)?;
         let api: Api<ServiceAccount> = Api::namespaced(self.client.clone(), &namespace);
         let request = TokenRequest {
@@ -120,11 +171,15 @@ impl ConnectCx {
             .map_err(|e| api_error(&e, what, "ServiceAccount", &namespace, &selector.name))?;
         answer
             .status
-            .map(|s| SecretBytes::from(s.token))
+            .map(|s| BoundToken {
+                value: SecretBytes::from(s.token),
+                life: s.expiration_timestamp.0.duration_since(jiff::Timestamp::now()).try_into().unwrap_or_default(),
+            })
             .ok_or_else(|| ProviderError::new(ErrorKind::Unavailable, format!("{what}: the API server gave no token")))
     }
 
-    /// PEM certificates from `caBundle` or `caProvider`; `None` where neither is set.
+    /// PEM certificates from `caBundle` or `caProvider`; `None` where neither is set. As in ESO, a value that is not PEM is
+    /// taken for base64 of PEM.
     ///
     /// # Errors
     /// `Misconfigured` where the bundle is not PEM, or an object or key is missing.
@@ -135,7 +190,7 @@ impl ConnectCx {
         what: &str,
     ) -> Result<Option<Vec<u8>>, ProviderError> {
         if let Some(bytes) = bundle {
-            return Ok(Some(bytes.to_vec()));
+            return pem(bytes.to_vec(), what).map(Some);
         }
         let Some(provider) = provider else { return Ok(None) };
         if self.store_kind == StoreKind::ClusterSecretStore && provider.namespace.is_none() {
@@ -156,10 +211,22 @@ impl ConnectCx {
                 map.data.and_then(|mut d| d.remove(key)).map(String::into_bytes)
             }
         };
-        found
-            .map(Some)
-            .ok_or_else(|| misconfigured(format!("{what}: {:?} {namespace}/{name} has no key {key:?}", provider.type_)))
+        let found = found
+            .ok_or_else(|| misconfigured(format!("{what}: {:?} {namespace}/{name} has no key {key:?}", provider.type_)))?;
+        pem(found, what).map(Some)
     }
+}
+
+fn pem(bytes: Vec<u8>, what: &str) -> Result<Vec<u8>, ProviderError> {
+    let holds_certificate = |bytes: &[u8]| CertificateDer::pem_slice_iter(bytes).next().is_some_and(|first| first.is_ok());
+    if holds_certificate(&bytes) {
+        return Ok(bytes);
+    }
+    STANDARD
+        .decode(bytes.trim_ascii())
+        .ok()
+        .filter(|decoded| holds_certificate(decoded))
+        .ok_or_else(|| misconfigured(format!("{what}: the certificate authority holds no PEM certificate")))
 }
 
 fn misconfigured(detail: String) -> ProviderError {

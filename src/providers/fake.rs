@@ -1,13 +1,19 @@
 //! Fake: values written into the store itself. For tests and for trying things out.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use regex::Regex;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{CallCx, ConnectCx, Fetched, Provider, ProviderError, Reference, Session, Validation, Want};
+use super::{
+    CallCx, ConnectCx, ErrorKind, Fetched, FindQuery, Found, Provider, ProviderError, Reference, Session, Validation, Want,
+};
 use crate::api::secret_store::{Capabilities, StoreKind};
+use crate::render::path;
+use crate::secret_bytes::SecretBytes;
 
 /// `spec.provider.fake`
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -32,20 +38,39 @@ pub struct FakeData {
     pub version: Option<String>,
 }
 
+impl FakeData {
+    fn version(&self) -> &str {
+        self.version.as_deref().unwrap_or_default()
+    }
+}
+
 #[async_trait]
 impl Provider for Fake {
     fn capabilities(&self) -> Capabilities {
         Capabilities::ReadWrite
     }
+
     fn metric_name(&self) -> &'static str {
         "Fake"
     }
+
     fn validate(&self, _: StoreKind) -> Result<(), ProviderError> {
+        let misconfigured = |text| Err(ProviderError::new(ErrorKind::Misconfigured, text));
+        for (position, data) in self.data.iter().enumerate() {
+            if data.key.is_empty() {
+                return misconfigured(format!("key must be set in data {position}"));
+            }
+            if data.value.is_empty() {
+                return misconfigured(format!("at least one value must be set in data {position}"));
+            }
+        }
         Ok(())
     }
+
     fn references(&self) -> Vec<Reference> {
         Vec::new()
     }
+
     async fn connect(&self, _: &ConnectCx) -> Result<Arc<dyn Session>, ProviderError> {
         Ok(Arc::new(FakeSession { config: self.clone() }))
     }
@@ -55,21 +80,178 @@ struct FakeSession {
     config: Fake,
 }
 
+impl FakeSession {
+    /// Where a key and version stand twice, the last one counts.
+    fn read(&self, want: &Want) -> Result<Fetched, ProviderError> {
+        let mut newest_first = self.config.data.iter().rev();
+        newest_first
+            .find(|data| data.key == want.key && data.version() == want.version)
+            .map(|data| Fetched { bytes: data.value.as_str().into(), version: data.version.clone(), request_id: None })
+            .ok_or_else(|| ProviderError::not_found(&want.key))
+    }
+}
+
 #[async_trait]
 impl Session for FakeSession {
+    fn batch_size(&self) -> usize {
+        usize::MAX
+    }
+
     async fn get(&self, wants: &[Want], _: &CallCx) -> Vec<Result<Fetched, ProviderError>> {
-        wants
-            .iter()
-            .map(|want| {
-                let found = self.config.data.iter().find(|d| d.key == want.key);
-                found
-                    .map(|d| Fetched { bytes: d.value.as_str().into(), ..Fetched::default() })
-                    .ok_or_else(|| ProviderError::not_found(&want.key))
-            })
-            .collect()
+        wants.iter().map(|want| self.read(want)).collect()
+    }
+
+    /// By name only; of several versions the one that sorts last, as text.
+    async fn find(&self, query: &FindQuery, _: &CallCx) -> Result<Vec<Found>, ProviderError> {
+        if query.name.is_empty() && !(query.tags.is_empty() && query.path.is_empty()) {
+            return Err(ProviderError::new(ErrorKind::Unsupported, "the fake provider finds by find.name only"));
+        }
+        let regex = Regex::new(&query.name).map_err(|_| {
+            let text = format!("find.name.regexp {:?} is not a regular expression", query.name);
+            ProviderError::new(ErrorKind::Misconfigured, text)
+        })?;
+        let mut newest: BTreeMap<&str, &FakeData> = BTreeMap::new();
+        for data in self.config.data.iter().filter(|data| regex.is_match(&data.key)) {
+            let best = newest.entry(&data.key).or_insert(data);
+            if best.version() <= data.version() {
+                *best = data;
+            }
+        }
+        let found = newest.into_values().map(|data| Found { name: data.key.clone(), bytes: data.value.as_str().into() });
+        Ok(found.collect())
     }
 
     async fn validate(&self, _: &CallCx) -> Result<Validation, ProviderError> {
-        Ok(Validation::Ready)
+        let text = "unable to validate";
+        match self.config.validation_result {
+            None | Some(0) => Ok(Validation::Ready),
+            Some(1) => Ok(Validation::Unknown(text.to_owned())),
+            Some(_) => Err(ProviderError::new(ErrorKind::Misconfigured, text)),
+        }
+    }
+
+    /// Unlike the others, a missing property counts as a missing value.
+    fn property(&self, want: &Want, value: &SecretBytes, property: &str) -> Result<SecretBytes, ProviderError> {
+        gjson(value, property).ok_or_else(|| ProviderError::not_found(&want.key))
+    }
+}
+
+fn gjson(value: &SecretBytes, property: &str) -> Option<SecretBytes> {
+    path::escaped_then_path(value, property)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+mod tests {
+    use super::*;
+    use crate::providers::conformance::{self, Check, Fixture, Stored, Value, World};
+
+    const IN_THE_STORE: &str = "the values are in the store itself: no server can fail";
+
+    struct FakeFixture;
+
+    #[async_trait]
+    impl Fixture for FakeFixture {
+        fn provider(&self) -> &'static str {
+            "fake"
+        }
+
+        fn does_not_apply(&self) -> Vec<(Check, &'static str)> {
+            let faults =
+                [Check::Denied, Check::Throttled, Check::RetryAfter, Check::Broken, Check::Hang, Check::Garbled].into_iter();
+            let mut list: Vec<_> = faults.map(|check| (check, IN_THE_STORE)).collect();
+            list.push((Check::Binary, "values are text in a manifest"));
+            list.push((Check::FindByTags, "fake values have no tags"));
+            list
+        }
+
+        async fn connect(&self, world: World) -> Arc<dyn Session> {
+            let data = world.secrets.into_iter().map(|Stored { key, value, version, .. }| FakeData {
+                key,
+                value: match value {
+                    Value::Plain(bytes) => String::from_utf8(bytes).unwrap(),
+                    Value::Properties(pairs) => serde_json::to_string(&pairs).unwrap(),
+                },
+                version: version.map(Into::into),
+            });
+            Arc::new(FakeSession { config: Fake { data: data.collect(), validation_result: None } })
+        }
+    }
+
+    #[tokio::test]
+    async fn does_what_every_provider_does() {
+        conformance::run(&FakeFixture).await;
+    }
+
+    fn fake(entries: &[(&str, &str, Option<&str>)]) -> Fake {
+        let data = entries.iter().map(|(key, value, version)| FakeData {
+            key: (*key).into(),
+            value: (*value).into(),
+            version: version.map(Into::into),
+        });
+        Fake { data: data.collect(), validation_result: None }
+    }
+
+    async fn find(config: Fake, query: FindQuery) -> Result<Vec<(String, String)>, ProviderError> {
+        let found = FakeSession { config }.find(&query, &CallCx::default()).await?;
+        Ok(found.into_iter().map(|f| (f.name, f.bytes.expose_str().unwrap().to_owned())).collect())
+    }
+
+    #[tokio::test]
+    async fn finds_the_version_that_sorts_last() {
+        let config = fake(&[
+            ("w", "9", Some("v9")),
+            ("w", "10", Some("v10")),
+            ("w", "plain", None),
+            ("x", "a", None),
+            ("x", "b", None),
+        ]);
+        let found = find(config, FindQuery { name: "^[wx]".into(), ..FindQuery::default() }).await.unwrap();
+        assert_eq!(found, [("w".to_owned(), "9".to_owned()), ("x".to_owned(), "b".to_owned())]);
+    }
+
+    #[tokio::test]
+    async fn finds_by_name_only() {
+        let tags = BTreeMap::from([("a".to_owned(), "b".to_owned())]);
+        for query in [FindQuery { tags, ..FindQuery::default() }, FindQuery { path: "a".into(), ..FindQuery::default() }] {
+            let error = find(fake(&[("k", "v", None)]), query).await.unwrap_err();
+            assert_eq!(error.kind, ErrorKind::Unsupported);
+        }
+        let error = find(fake(&[]), FindQuery { name: "(".into(), ..FindQuery::default() }).await.unwrap_err();
+        assert_eq!(error.kind, ErrorKind::Misconfigured);
+    }
+
+    #[tokio::test]
+    async fn a_missing_property_counts_as_a_missing_value() {
+        let session = FakeSession { config: fake(&[]) };
+        let error = session.property(&Want::default(), &SecretBytes::from("{}"), "x").unwrap_err();
+        assert_eq!(error.kind, ErrorKind::NotFound);
+    }
+
+    #[tokio::test]
+    async fn the_check_comes_to_what_the_store_says() {
+        for (result, expected) in [
+            (None, Ok(Validation::Ready)),
+            (Some(0), Ok(Validation::Ready)),
+            (Some(1), Ok(Validation::Unknown("unable to validate".into()))),
+            (Some(2), Err("unable to validate")),
+            (Some(7), Err("unable to validate")),
+        ] {
+            let session = FakeSession { config: Fake { data: Vec::new(), validation_result: result } };
+            let found = session.validate(&CallCx::default()).await;
+            assert_eq!(found.as_ref().map_err(|e| e.detail.as_str()), expected.as_ref().map_err(|t| *t), "{result:?}");
+        }
+    }
+
+    #[test]
+    fn entries_need_a_key_and_a_value() {
+        for (config, text) in [
+            (fake(&[("k", "v", None)]), ""),
+            (fake(&[("k", "v", None), ("", "v", None)]), "key must be set in data 1"),
+            (fake(&[("k", "", None)]), "at least one value must be set in data 0"),
+        ] {
+            let found = config.validate(StoreKind::SecretStore).err().map(|e| e.detail).unwrap_or_default();
+            assert_eq!(found, text);
+        }
     }
 }

@@ -4,6 +4,8 @@
 //! client, which reads in batches. The CRD schema, metric labels and docs table come from the same list.
 
 pub mod aws;
+#[cfg(test)]
+pub mod conformance;
 pub mod connect;
 pub mod fake;
 pub mod kubernetes;
@@ -20,7 +22,7 @@ use crate::api::secret_store::{Capabilities, StoreKind};
 use crate::render::path;
 use crate::secret_bytes::SecretBytes;
 
-pub use connect::ConnectCx;
+pub use connect::{ConnectCx, OwnCluster};
 pub use spec::ProviderSpec;
 
 /// Registers the providers: adding one is a file in this folder and a line here.
@@ -59,6 +61,11 @@ pub trait Provider: Send + Sync {
         self.references().iter().any(|r| r.namespace.is_none())
     }
 
+    /// For which reads the provider's "it does not exist" counts as missing; for the others it is an error.
+    fn missing(&self) -> Missing {
+        Missing::Everywhere
+    }
+
     /// Logs in.
     ///
     /// # Errors
@@ -91,6 +98,16 @@ pub trait Session: Send + Sync {
     /// # Errors
     /// What the provider said.
     async fn validate(&self, cx: &CallCx) -> Result<Validation, ProviderError>;
+
+    /// The value as `data` without a property has it, from the bytes that [`Session::get`] read. They are the same unless the
+    /// provider keeps values as something else than one text.
+    ///
+    /// # Errors
+    /// `Malformed` where the bytes are not the provider's own.
+    fn whole(&self, want: &Want, value: &SecretBytes) -> Result<SecretBytes, ProviderError> {
+        let _ = want;
+        Ok(value.clone())
+    }
 
     /// Cuts a property out of a value. Most providers: the property as a literal key first, then as a gjson path.
     ///
@@ -125,6 +142,15 @@ pub trait Session: Send + Sync {
     }
 }
 
+/// For which reads a value that does not exist counts as missing, so that the deletion policy decides about it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Missing {
+    /// All of them.
+    Everywhere,
+    /// `dataFrom.extract` only. In `data` it is an error, whatever the policy.
+    ExtractOnly,
+}
+
 /// One value to read.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Want {
@@ -134,8 +160,6 @@ pub struct Want {
     pub version: String,
     /// Whether the value or its tags are read.
     pub metadata: MetadataPolicy,
-    /// For metadata only: providers whose metadata call depends on the property need it here. Empty else.
-    pub property: String,
 }
 
 /// A value that was read.

@@ -9,6 +9,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::Provider;
 use super::providers;
+use crate::api::rules;
 
 /// Providers that ESO has and keyferry does not serve yet. Their blocks are stored as they are, and the store says so.
 /// `alibaba` and `device42` are in ESO's v1beta1 only.
@@ -148,12 +149,12 @@ macro_rules! provider_spec {
                         "x-kubernetes-preserve-unknown-fields": true,
                     }).into());
                 }
+                let one = rules::exactly_one(properties.keys().map(String::as_str), rules::ONE_PROVIDER);
                 json_schema!({
                     "type": "object",
                     "description": "The secret manager: exactly one block.",
                     "properties": properties,
-                    "minProperties": 1,
-                    "maxProperties": 1,
+                    "x-kubernetes-validations": one,
                 })
             }
         }

@@ -1,0 +1,66 @@
+//! Why a write failed, in our own words: an API server's message may quote what was sent.
+
+use crate::index::Key;
+use crate::plan::external_secret::Failure;
+
+/// Why a write failed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum WriteError {
+    /// The object is another than it was when it was read.
+    #[error("the object was changed meanwhile")]
+    Conflict,
+    /// The object is gone.
+    #[error("the object is gone")]
+    Gone,
+    /// This process does not lead, or not for certain.
+    #[error("this process does not hold the lease")]
+    NotLeader,
+    /// The API server refuses for good.
+    #[error("{0}")]
+    Refused(String),
+    /// The API server did not answer, or asks to try later.
+    #[error("{0}")]
+    Unavailable(String),
+}
+
+impl WriteError {
+    /// Puts an answer of the API server into our words.
+    #[must_use]
+    pub fn of(error: kube::Error, verb: &str, kind: &str, key: &Key) -> Self {
+        let kube::Error::Api(status) = error else {
+            return Self::Unavailable(format!("unable to {verb} {kind} {key}: the API server did not answer"));
+        };
+        match status.code {
+            404 => Self::Gone,
+            409 => Self::Conflict,
+            403 => Self::Refused(format!(
+                "unable to {verb} {kind} {key}: forbidden by RBAC, a quota or an admission webhook; see the API server's answer \
+                 with kubectl auth can-i and kubectl describe resourcequota"
+            )),
+            code if code == 429 || code >= 500 => {
+                Self::Unavailable(format!("unable to {verb} {kind} {key}: the API server answered {code}"))
+            }
+            _ => {
+                let causes = status.details.as_ref().map(|d| d.causes.as_slice()).unwrap_or_default();
+                let why = causes.iter().map(|c| explain(&c.field, &c.reason, &c.message)).collect::<Vec<_>>().join("; ");
+                let why = if why.is_empty() { status.reason.clone() } else { why };
+                Self::Refused(format!("unable to {verb} {kind} {key}: it is invalid: {why}"))
+            }
+        }
+    }
+
+    /// The failure that this error means for an ExternalSecret.
+    #[must_use]
+    pub fn into_failure(self, message: &'static str) -> Failure {
+        Failure::retry(message, self.to_string())
+    }
+}
+
+/// A cause without the value that it quotes: `Invalid value: "…": field is immutable` becomes `field is immutable`.
+fn explain(field: &str, reason: &str, message: &str) -> String {
+    let quiet = !field.starts_with("data") && !field.starts_with("stringData");
+    match message.rsplit_once("\": ") {
+        Some((_, text)) if quiet => format!("{field}: {text}"),
+        _ => format!("{field}: {reason}"),
+    }
+}

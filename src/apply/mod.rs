@@ -1,0 +1,243 @@
+//! The only place that writes to Kubernetes.
+//!
+//! Every write asks first whether this process may write at all: under leader election, two never do.
+
+pub mod error;
+
+use k8s_openapi::ByteString;
+use k8s_openapi::api::core::v1::Secret;
+use kube::api::{Api, DeleteParams, Patch, PatchParams, Preconditions};
+use kube::core::NamespaceResourceScope;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+use tokio::sync::{Semaphore, SemaphorePermit};
+
+use crate::api::{AnyStore, ClusterSecretStore, ExternalSecret, ExternalSecretStatus, FINALIZER_ESO, SecretStore, StoreKind};
+use crate::api::secret_store::StoreStatus;
+use crate::index::Key;
+use crate::lease::Leadership;
+use crate::plan::digest::Digester;
+use crate::plan::external_secret::{Written, data_digest};
+use crate::plan::target::{Desired, FIELD_MANAGER, Update};
+use crate::queue::Priority;
+use error::WriteError;
+
+/// Writes to Kubernetes.
+pub struct Writer {
+    client: kube::Client,
+    leadership: Leadership,
+    digester: Digester,
+    /// Requests under way for urgent work and for periodic work: the latter cannot take the former's places.
+    urgent: Semaphore,
+    periodic: Semaphore,
+}
+
+impl Writer {
+    /// A writer with at most `concurrent` requests under way of each kind of work.
+    #[must_use]
+    pub fn new(client: kube::Client, leadership: Leadership, digester: Digester, concurrent: usize) -> Self {
+        let places = || Semaphore::new(concurrent.max(1));
+        Self { client, leadership, digester, urgent: places(), periodic: places() }
+    }
+
+    /// Reads a Secret, whole.
+    ///
+    /// # Errors
+    /// What the API server said.
+    pub async fn read(&self, key: &Key, priority: Priority) -> Result<Option<Secret>, WriteError> {
+        let _place = self.place(priority).await?;
+        self.secrets(&key.namespace).get_opt(&key.name).await.map_err(|e| WriteError::of(e, "read", "Secret", key))
+    }
+
+    /// Makes a Secret that is not there, as far as the watch knows: without force, so that one that appeared meanwhile is not
+    /// taken from its owner.
+    ///
+    /// # Errors
+    /// [`WriteError::Conflict`] where it is there after all.
+    pub async fn create(&self, desired: &Desired, priority: Priority) -> Result<Written, WriteError> {
+        let key = Key::new(&desired.namespace, &desired.name);
+        let _place = self.writing(priority).await?;
+        let live = self.apply(&key, &body(desired, None), false).await?;
+        if live.metadata.managed_fields.iter().flatten().any(|e| e.manager.as_deref() != Some(FIELD_MANAGER)) {
+            // somebody made it in the same instant: look at it, and decide again
+            return Err(WriteError::Conflict);
+        }
+        Ok(self.applied(&live, true, true))
+    }
+
+    /// Changes a Secret.
+    ///
+    /// # Errors
+    /// [`WriteError::Conflict`] where it was changed since it was read.
+    pub async fn update(&self, update: &Update, priority: Priority) -> Result<Written, WriteError> {
+        let desired = &update.desired;
+        let key = Key::new(&desired.namespace, &desired.name);
+        let _place = self.writing(priority).await?;
+        let mut version = update.resource_version.clone();
+        if let Some(entries) = &update.managed_fields {
+            let patch = json!({ "metadata": { "resourceVersion": version, "managedFields": entries } });
+            version = version_of(&self.merge(&key, &patch).await?);
+        }
+        let mut live = self.apply(&key, &body(desired, Some(&version)), true).await?;
+        if !update.remove.is_empty() {
+            let gone: serde_json::Map<String, Value> = update.remove.iter().map(|k| (k.clone(), Value::Null)).collect();
+            let patch = json!({ "metadata": { "resourceVersion": version_of(&live) }, "data": gone });
+            live = self.merge(&key, &patch).await?;
+        }
+        let changed = version_of(&live) != update.resource_version;
+        Ok(self.applied(&live, false, changed))
+    }
+
+    /// Deletes the Secret of that uid, and no other of its name.
+    ///
+    /// # Errors
+    /// What the API server said; that it is gone already is fine.
+    pub async fn delete(&self, key: &Key, uid: &str, priority: Priority) -> Result<(), WriteError> {
+        let _place = self.writing(priority).await?;
+        let preconditions = Preconditions { uid: Some(uid.to_owned()), resource_version: None };
+        let params = DeleteParams::default().preconditions(preconditions);
+        match self.secrets(&key.namespace).delete(&key.name, &params).await {
+            Ok(_) => Ok(()),
+            Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
+            Err(e) => Err(WriteError::of(e, "delete", "Secret", key)),
+        }
+    }
+
+    /// Writes an ExternalSecret's status, and gives the object as it is then.
+    ///
+    /// # Errors
+    /// What the API server said.
+    pub async fn external_secret_status(
+        &self,
+        key: &Key,
+        status: &ExternalSecretStatus,
+        priority: Priority,
+    ) -> Result<ExternalSecret, WriteError> {
+        // a merge patch keeps what is not named: what is gone must be named as null
+        let none = |value: Value| if value.is_null() { Value::Null } else { value };
+        let patch = json!({ "status": {
+            "refreshTime": none(json!(status.refresh_time)),
+            "syncedResourceVersion": status.synced_resource_version,
+            "binding": status.binding,
+            "conditions": status.conditions,
+            "target": status.target.as_ref().map(|t| json!({
+                "resourceVersion": t.resource_version, "digest": t.digest, "applied": t.applied,
+            })),
+        } });
+        let api: Api<ExternalSecret> = Api::namespaced(self.client.clone(), &key.namespace);
+        self.status(&api, key, &patch, priority, "ExternalSecret").await
+    }
+
+    /// Writes a store's status, and gives the store as it is then.
+    ///
+    /// # Errors
+    /// What the API server said.
+    pub async fn store_status(&self, store: &AnyStore, status: &StoreStatus) -> Result<AnyStore, WriteError> {
+        let key = Key::of(&store.metadata);
+        let patch = json!({ "status": { "capabilities": status.capabilities, "conditions": status.conditions } });
+        match store.kind {
+            StoreKind::SecretStore => {
+                let api: Api<SecretStore> = Api::namespaced(self.client.clone(), &key.namespace);
+                self.status(&api, &key, &patch, Priority::Changed, "SecretStore").await.map(AnyStore::from)
+            }
+            StoreKind::ClusterSecretStore => {
+                let api: Api<ClusterSecretStore> = Api::all(self.client.clone());
+                self.status(&api, &key, &patch, Priority::Changed, "ClusterSecretStore").await.map(AnyStore::from)
+            }
+        }
+    }
+
+    /// Takes ESO's finalizer off an ExternalSecret.
+    ///
+    /// # Errors
+    /// What the API server said; that the object is gone already is fine.
+    pub async fn remove_finalizer(&self, es: &ExternalSecret) -> Result<(), WriteError> {
+        let key = Key::of(&es.metadata);
+        let _place = self.writing(Priority::Changed).await?;
+        let left: Vec<&String> = es.metadata.finalizers.iter().flatten().filter(|f| *f != FINALIZER_ESO).collect();
+        let patch = json!({ "metadata": { "resourceVersion": es.metadata.resource_version, "finalizers": left } });
+        let api: Api<ExternalSecret> = Api::namespaced(self.client.clone(), &key.namespace);
+        match api.patch(&key.name, &PatchParams::default(), &Patch::Merge(patch)).await {
+            Ok(_) => Ok(()),
+            Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
+            Err(e) => Err(WriteError::of(e, "update", "ExternalSecret", &key)),
+        }
+    }
+
+    async fn status<K>(&self, api: &Api<K>, key: &Key, patch: &Value, priority: Priority, kind: &str) -> Result<K, WriteError>
+    where
+        K: kube::Resource + DeserializeOwned + Clone + std::fmt::Debug,
+    {
+        let _place = self.writing(priority).await?;
+        let params = PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() };
+        let patched = api.patch_status(&key.name, &params, &Patch::Merge(patch)).await;
+        let mut object = patched.map_err(|e| WriteError::of(e, "update the status of", kind, key))?;
+        object.meta_mut().managed_fields = None;
+        Ok(object)
+    }
+
+    async fn apply(&self, key: &Key, body: &Secret, force: bool) -> Result<Secret, WriteError> {
+        let mut params = PatchParams::apply(FIELD_MANAGER);
+        params.force = force;
+        let applied = self.secrets(&key.namespace).patch(&key.name, &params, &Patch::Apply(body)).await;
+        applied.map_err(|e| WriteError::of(e, "write", "Secret", key))
+    }
+
+    async fn merge(&self, key: &Key, patch: &Value) -> Result<Secret, WriteError> {
+        let params = PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() };
+        let merged = self.secrets(&key.namespace).patch(&key.name, &params, &Patch::Merge(patch)).await;
+        merged.map_err(|e| WriteError::of(e, "write", "Secret", key))
+    }
+
+    fn applied(&self, live: &Secret, created: bool, changed: bool) -> Written {
+        Written::Applied { created, changed, resource_version: version_of(live), data: data_digest(live, &self.digester) }
+    }
+
+    fn secrets(&self, namespace: &str) -> Api<Secret> {
+        namespaced(&self.client, namespace)
+    }
+
+    /// A place among the requests that may be under way.
+    async fn place(&self, priority: Priority) -> Result<SemaphorePermit<'_>, WriteError> {
+        let places = if priority == Priority::Periodic { &self.periodic } else { &self.urgent };
+        places.acquire().await.map_err(|_| WriteError::NotLeader)
+    }
+
+    /// A place for a write, given only while this process leads.
+    async fn writing(&self, priority: Priority) -> Result<SemaphorePermit<'_>, WriteError> {
+        let place = self.place(priority).await?;
+        if self.leadership.may_write() { Ok(place) } else { Err(WriteError::NotLeader) }
+    }
+}
+
+/// An `Api` of one namespace, always: a list or a read across namespaces is a leak waiting to happen (GHSA-fcxq-v2r3-cc8h).
+fn namespaced<K>(client: &kube::Client, namespace: &str) -> Api<K>
+where
+    K: kube::Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
+{
+    Api::namespaced(client.clone(), namespace)
+}
+
+fn version_of(secret: &Secret) -> String {
+    secret.metadata.resource_version.clone().unwrap_or_default()
+}
+
+/// What is applied: only what we own.
+fn body(desired: &Desired, version: Option<&str>) -> Secret {
+    let some = |map: &std::collections::BTreeMap<String, String>| (!map.is_empty()).then(|| map.clone());
+    let mut secret = Secret {
+        type_: desired.type_.clone(),
+        immutable: desired.immutable.then_some(true),
+        data: Some(desired.data.iter().map(|(k, v)| (k.clone(), ByteString(v.expose().to_vec()))).collect()),
+        ..Secret::default()
+    };
+    secret.metadata.name = Some(desired.name.clone());
+    secret.metadata.namespace = Some(desired.namespace.clone());
+    secret.metadata.labels = some(&desired.labels);
+    secret.metadata.annotations = some(&desired.annotations);
+    secret.metadata.finalizers = (!desired.finalizers.is_empty()).then(|| desired.finalizers.clone());
+    secret.metadata.owner_references = desired.owner.clone().map(|owner| vec![owner]);
+    secret.metadata.resource_version = version.map(str::to_owned);
+    secret
+}
+

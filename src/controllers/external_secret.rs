@@ -1,0 +1,307 @@
+//! The reconcile of an ExternalSecret: gather, plan, fetch, plan, apply, report.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use tokio::time::Instant;
+
+use super::gather::{self, Reads, StoreReads};
+use super::{Ctx, object_reference};
+use crate::api::ExternalSecret;
+use crate::apply::error::WriteError;
+use crate::fetch::Freshness;
+use crate::index::{Key, store_ids, target_key};
+use crate::plan::Wake;
+use crate::plan::external_secret::{self as plan, Decision, Facts, Failure, FetchPlan, Gathered, Next, Report, StoreFacts, Written};
+use crate::queue::{Job, Priority};
+use crate::report::metrics::{ObjectKind, Ready};
+
+/// How often a write is planned anew because the Secret changed under it.
+const MOST_CONFLICTS: usize = 5;
+
+/// Looks at one ExternalSecret, does what is due, and says when it is next.
+pub async fn reconcile(ctx: Arc<Ctx>, job: Job<Key>) -> Wake {
+    let begun = Instant::now();
+    ctx.metrics.queue_left(job.priority.as_str(), job.waited);
+    let Some(facts) = facts(&ctx, &job.key) else {
+        ctx.memory().remove(&job.key);
+        ctx.forced.done(&job.key, begun);
+        return Wake::OnChange;
+    };
+    match work(&ctx, &facts, job.priority).await {
+        Ok(Some(report)) => {
+            ctx.metrics.reconciled(ObjectKind::ExternalSecret, begun.elapsed());
+            ctx.metrics.synced(&job.key.namespace, &job.key.name, report.failure.is_some());
+            tell(&ctx, &facts, report, job.priority, begun).await
+        }
+        Ok(None) => Wake::OnChange,
+        Err(wake) => wake,
+    }
+}
+
+/// Takes everything that the plan needs from the index, at one moment.
+fn facts(ctx: &Ctx, key: &Key) -> Option<Facts> {
+    let memory = ctx.memory().get(key).cloned().unwrap_or_default();
+    let index = ctx.index();
+    let es = index.external_secret(key)?;
+    let stores = store_ids(&es)
+        .into_iter()
+        .map(|id| {
+            let store = index.store(&id);
+            let current = |s: &Arc<crate::api::AnyStore>| {
+                index.health(&id).filter(|h| {
+                    Some(&h.uid) == s.metadata.uid.as_ref()
+                        && Some(h.generation) == s.metadata.generation
+                        && h.credentials == index.credentials(&id)
+                })
+            };
+            let health = store.as_ref().and_then(current).cloned();
+            (id, StoreFacts { store, health })
+        })
+        .collect();
+    Some(Facts {
+        stores,
+        namespace_labels: index.namespace_labels(&key.namespace),
+        target: index.secret(&target_key(key, &es)).cloned(),
+        owned: index.owned_by(es.metadata.uid.as_deref().unwrap_or_default()),
+        es,
+        memory,
+        now: Timestamp::now(),
+    })
+}
+
+/// Carries the plan out. `Err` says when to look again without a report; `Ok(None)` that there is nothing to do at all.
+async fn work(ctx: &Ctx, facts: &Facts, priority: Priority) -> Result<Option<Report>, Wake> {
+    let mut next = plan::before_fetch(facts, &ctx.rules);
+    if let Next::Inspect = next {
+        let key = target_key(&Key::of(&facts.es.metadata), &facts.es);
+        let live = match ctx.writer.read(&key, priority).await {
+            Ok(live) => live,
+            Err(error) => return Ok(Some(plan::failed(facts, &error.into_failure("could not update secret")))),
+        };
+        next = plan::after_inspection(facts, &ctx.rules, live.as_ref(), &ctx.digester);
+    }
+    match next {
+        Next::Ignore => Ok(None),
+        Next::Idle(wake) => Err(wake),
+        Next::Inspect => Err(Wake::OnChange),
+        Next::Settle(report) => Ok(Some(*report)),
+        Next::CleanUp { delete, finalizer } => clean_up(ctx, facts, delete, finalizer).await,
+        Next::Fetch(fetch) => sync(ctx, facts, fetch).await,
+    }
+}
+
+/// Reads the values and writes the Secret.
+async fn sync(ctx: &Ctx, facts: &Facts, fetch: FetchPlan) -> Result<Option<Report>, Wake> {
+    let priority = fetch.priority;
+    let gathered = gather_values(ctx, facts, &fetch).await;
+    let target = target_key(&Key::of(&facts.es.metadata), &facts.es);
+    let _lock = ctx.lock_target(&target).await;
+    let orphans = match &gathered {
+        Ok(gathered) if !gathered.data.is_empty() => match delete_orphans(ctx, facts, priority).await {
+            Ok(count) => count,
+            Err(error) => {
+                let failure = error.into_failure("could not delete orphaned secrets");
+                return Ok(Some(plan::failed(facts, &failure)));
+            }
+        },
+        _ => 0,
+    };
+    let decision = plan::after_fetch(facts, gathered.as_ref(), &ctx.digester);
+    let Ok(gathered) = &gathered else {
+        return match decision {
+            Decision::Settle(report) => Ok(Some(*report)),
+            _ => Err(Wake::OnChange),
+        };
+    };
+    match write(ctx, facts, decision, &target, priority).await {
+        Outcome::Settled(report) => Ok(Some(*report)),
+        Outcome::Written { applied, result } => {
+            // keeps the watch's echo of our own write from looking like somebody else's
+            Ok(Some(plan::settle(facts, gathered, &applied, result.as_ref(), orphans)))
+        }
+        Outcome::Later(wake) => Err(wake),
+    }
+}
+
+/// What became of a decision.
+enum Outcome {
+    Settled(Box<Report>),
+    Written { applied: String, result: Result<Written, Failure> },
+    Later(Wake),
+}
+
+/// Carries a decision about the Secret out; plans anew where the Secret changed under it.
+async fn write(ctx: &Ctx, facts: &Facts, mut decision: Decision, target: &Key, priority: Priority) -> Outcome {
+    let mut read_version = None;
+    for _ in 0..MOST_CONFLICTS {
+        let (desired, result) = match decision {
+            Decision::Settle(report) => return Outcome::Settled(report),
+            Decision::ReadTarget(desired) => match ctx.writer.read(target, priority).await {
+                Ok(live) => {
+                    read_version = live.as_ref().map(|l| {
+                        (l.metadata.resource_version.clone().unwrap_or_default(), plan::data_digest(l, &ctx.digester))
+                    });
+                    decision = plan::with_target(facts, &ctx.rules, desired, live.as_ref());
+                    continue;
+                }
+                Err(error) => (desired, Err(error)),
+            },
+            Decision::Keep(desired) => {
+                let known = facts.target.as_ref().map(|t| t.resource_version.clone()).unwrap_or_default();
+                let (version, data) = match read_version {
+                    Some((version, data)) => (version, Some(data)),
+                    None => (facts.memory.written.clone().unwrap_or(known), None),
+                };
+                let result = Ok(Written::Kept { resource_version: version, data });
+                return Outcome::Written { applied: ctx.digester.desired(&desired), result };
+            }
+            Decision::Create(desired) => {
+                let result = ctx.writer.create(&desired, priority).await;
+                (desired, result)
+            }
+            Decision::Update(update) => {
+                let result = ctx.writer.update(&update, priority).await;
+                if let (Ok(_), Some(failure)) = (&result, update.then) {
+                    return Outcome::Written { applied: String::new(), result: Err(failure) };
+                }
+                (update.desired, result)
+            }
+            Decision::Delete { uid } => {
+                let result = ctx.writer.delete(target, &uid, priority).await;
+                let result = result.map(|()| Written::Deleted).map_err(|e| e.into_failure("could not delete secret"));
+                return Outcome::Written { applied: String::new(), result };
+            }
+        };
+        match result {
+            // what is applied may be less than what is wanted; the digest is of what is wanted, so that the next refresh compares
+            Ok(written) => return Outcome::Written { applied: ctx.digester.desired(&desired), result: Ok(written) },
+            Err(WriteError::Conflict | WriteError::Gone) => decision = Decision::ReadTarget(desired),
+            Err(WriteError::NotLeader) => return Outcome::Later(Wake::OnChange),
+            Err(error) => {
+                let failure = Failure { bound: facts.target.is_some(), ..error.into_failure("could not update secret") };
+                return Outcome::Written { applied: String::new(), result: Err(failure) };
+            }
+        }
+    }
+    Outcome::Later(Wake::After(std::time::Duration::from_secs(1), priority))
+}
+
+/// Deletes Secrets under names that the object had before; gives how many.
+async fn delete_orphans(ctx: &Ctx, facts: &Facts, priority: Priority) -> Result<usize, WriteError> {
+    let orphans = plan::orphans(facts);
+    for (key, view) in &orphans {
+        ctx.writer.delete(key, &view.uid, priority).await?;
+    }
+    Ok(orphans.len())
+}
+
+/// Reads all values that the object wants, each store's together, and puts them into keys and values.
+async fn gather_values(ctx: &Ctx, facts: &Facts, fetch: &FetchPlan) -> Result<Gathered, Failure> {
+    let begun = Instant::now();
+    let key = Key::of(&facts.es.metadata);
+    let freshness = Freshness { max_age: fetch.max_age, not_before: ctx.forced.since(&key) };
+    let reads = read_all(ctx, facts, fetch, freshness).await;
+    let gathered = gather::values(facts, &reads);
+    // something is missing: a shared value may just be too old to have it
+    let shared = || reads.values().flat_map(|store| store.reads.values()).any(|read| read.sent < begun);
+    if fetch.insist && gathered.as_ref().map_or_else(gather::is_missing, |g| !g.missing.is_empty()) && shared() {
+        let fresh = Freshness { not_before: Some(begun), ..freshness };
+        return gather::values(facts, &read_all(ctx, facts, fetch, fresh).await);
+    }
+    gathered
+}
+
+async fn read_all(ctx: &Ctx, facts: &Facts, fetch: &FetchPlan, freshness: Freshness) -> Reads {
+    let namespace = facts.es.metadata.namespace.as_deref().unwrap_or_default();
+    let cause = format!("ExternalSecret/{namespace}/{}", facts.es.metadata.name.as_deref().unwrap_or_default());
+    let reads = fetch.requests.iter().filter_map(|(id, requests)| {
+        let store = facts.stores.get(id)?.store.clone()?;
+        let (id, cause) = (id.clone(), cause.clone());
+        let credentials = ctx.index().credentials(&id);
+        Some(async move {
+            let answers = ctx.fetcher.read(&store, credentials, namespace, requests, freshness, &cause).await;
+            let reads = requests.iter().cloned().zip(answers.reads).collect();
+            (id, StoreReads { reads, session: answers.session })
+        })
+    });
+    futures::future::join_all(reads).await.into_iter().collect()
+}
+
+/// The object is being deleted: deletes its Secret where the policy says so, and lets it go.
+async fn clean_up(ctx: &Ctx, facts: &Facts, delete: Option<(String, String)>, finalizer: bool) -> Result<Option<Report>, Wake> {
+    let namespace = facts.es.metadata.namespace.as_deref().unwrap_or_default();
+    let done = async {
+        if let Some((name, uid)) = delete {
+            ctx.writer.delete(&Key::new(namespace, &name), &uid, Priority::Changed).await?;
+        }
+        if finalizer {
+            ctx.writer.remove_finalizer(&facts.es).await?;
+        }
+        Ok::<_, WriteError>(())
+    };
+    match done.await {
+        Ok(()) => Ok(None),
+        Err(error) => {
+            tracing::warn!(object = %Key::of(&facts.es.metadata), %error, "an ExternalSecret in deletion could not be let go; trying again");
+            Err(Wake::After(std::time::Duration::from_secs(2), Priority::Changed))
+        }
+    }
+}
+
+/// Writes the status where it must be, records the events, and remembers.
+async fn tell(ctx: &Ctx, facts: &Facts, report: Report, priority: Priority, begun: Instant) -> Wake {
+    let key = Key::of(&facts.es.metadata);
+    let uid = facts.es.metadata.uid.as_deref().unwrap_or_default();
+    log(&key, &report);
+    if report.failure.is_none() {
+        ctx.forced.done(&key, begun);
+    }
+    ctx.memory().insert(key.clone(), report.memory);
+    let reference = object_reference("ExternalSecret", &facts.es.metadata);
+    for note in report.notes {
+        ctx.events.record(reference.clone(), note);
+    }
+    let Some(status) = report.status else { return report.wake };
+    ctx.metrics.condition(ObjectKind::ExternalSecret, &key.namespace, &key.name, Ready::of(&status.conditions));
+    if !crate::plan::status::must_write(facts.es.status.as_ref(), &status, ctx.rules.heartbeat, uid) {
+        return report.wake;
+    }
+    match ctx.writer.external_secret_status(&key, &status, priority).await {
+        Ok(updated) => {
+            remember(ctx, updated);
+            report.wake
+        }
+        Err(WriteError::Gone | WriteError::NotLeader) => Wake::OnChange,
+        Err(error) => {
+            tracing::warn!(object = %key, %error, "the status could not be written; trying again");
+            Wake::After(std::time::Duration::from_secs(1), Priority::Changed)
+        }
+    }
+}
+
+/// Takes the object as our own write left it, so that the next look does not depend on how fast the watch is.
+fn remember(ctx: &Ctx, es: ExternalSecret) {
+    let key = Key::of(&es.metadata);
+    let priority = ctx.index_mut().upsert_external_secret(Arc::new(es));
+    if let Some(priority) = priority {
+        ctx.external_secrets.wake(key, priority);
+    }
+}
+
+/// One line for each outcome; names and classes only.
+fn log(key: &Key, report: &Report) {
+    let reason = report.status.as_ref().and_then(|s| s.conditions.first()?.reason.clone()).unwrap_or_default();
+    match report.failure {
+        Some(class) if !report.notes.is_empty() => {
+            let message = report.status.as_ref().and_then(|s| s.conditions.first()?.message.clone()).unwrap_or_default();
+            tracing::warn!(object = %key, kind = "ExternalSecret", reason, class, message, "the sync failed");
+        }
+        Some(class) => tracing::debug!(object = %key, kind = "ExternalSecret", reason, class, "the sync failed again"),
+        None if report.notes.is_empty() => tracing::debug!(object = %key, kind = "ExternalSecret", reason, "synced"),
+        None => {
+            let did = report.notes.iter().map(|n| n.reason).collect::<Vec<_>>().join(",");
+            tracing::info!(object = %key, kind = "ExternalSecret", reason, did, "synced");
+        }
+    }
+}

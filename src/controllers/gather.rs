@@ -1,0 +1,121 @@
+//! From what the stores answered to the keys and values of the Secret: each entry in its order, a later one wins.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use crate::api::external_secret::{DataFrom, DeletionPolicy, RemoteRef};
+use crate::fetch::{Answer, Read, Request};
+use crate::index::StoreId;
+use crate::plan::entries::{self, Entry};
+use crate::plan::external_secret::{Facts, Failure, Gathered};
+use crate::providers::{ErrorKind, Fetched, Found, Missing, ProviderError, Session};
+use crate::render;
+use crate::secret_bytes::SecretBytes;
+
+/// What one store answered.
+pub struct StoreReads {
+    /// Reads by request.
+    pub reads: HashMap<Request, Read>,
+    /// The session that knows how to take the values apart.
+    pub session: Option<Arc<dyn Session>>,
+}
+
+/// What all stores answered.
+pub type Reads = HashMap<StoreId, StoreReads>;
+
+/// Puts the values of all entries together.
+///
+/// # Errors
+/// The first entry that failed. One that the provider says does not exist is no failure where the policy lets it go.
+pub fn values(facts: &Facts, reads: &Reads) -> Result<Gathered, Failure> {
+    let es = &facts.es;
+    let mut gathered = Gathered::default();
+    for entry in entries::entries(es) {
+        let id = entry.store(es);
+        let prefix = entry.error_prefix();
+        let read = entry.request().and_then(|request| {
+            let answers = reads.get(&id)?;
+            Some((answers.reads.get(&request)?, answers.session.as_deref()))
+        });
+        let Some((read, session)) = read else {
+            let error = ProviderError::new(ErrorKind::Unavailable, "the store went away while it was read");
+            return Err(Failure::provider(&prefix, &error));
+        };
+        gathered.read_at = earlier(gathered.read_at, read.at);
+        match entry_values(&entry, read, session) {
+            Ok(values) => gathered.data.extend(values),
+            Err(error) if error.kind == ErrorKind::NotFound && may_miss(facts, &entry, &id) => {
+                gathered.missing.push(entry.missing_note());
+            }
+            Err(error) => return Err(Failure::provider(&prefix, &error)),
+        }
+    }
+    Ok(gathered)
+}
+
+/// Whether a failure says that something is missing, so that a fresher read may find it.
+#[must_use]
+pub fn is_missing(failure: &Failure) -> bool {
+    matches!(failure.kind, Some(ErrorKind::NotFound | ErrorKind::MissingProperty))
+}
+
+/// Whether an entry may be missing: the policy lets it go, and the provider's "it does not exist" counts for such an entry.
+fn may_miss(facts: &Facts, entry: &Entry<'_>, id: &StoreId) -> bool {
+    let retain = facts.es.target().deletion_policy.unwrap_or_default() == DeletionPolicy::Retain;
+    let store = facts.stores.get(id).and_then(|s| s.store.as_ref());
+    let counts = store.and_then(|s| s.spec.provider.served().map(|p| p.missing())).unwrap_or(Missing::Everywhere);
+    !retain && (counts == Missing::Everywhere || matches!(entry, Entry::From(..)))
+}
+
+fn earlier(known: Option<Timestamp>, at: Timestamp) -> Option<Timestamp> {
+    Some(known.map_or(at, |known| known.min(at)))
+}
+
+/// Keys and values of one entry.
+fn entry_values(
+    entry: &Entry<'_>,
+    read: &Read,
+    session: Option<&dyn Session>,
+) -> Result<BTreeMap<String, SecretBytes>, ProviderError> {
+    let answer = read.answer.as_ref().map_err(Clone::clone)?;
+    let Some(session) = session else {
+        return Err(ProviderError::new(ErrorKind::Unavailable, "the store was logged out of while it was read"));
+    };
+    match (entry, answer) {
+        (Entry::Data(_, data), Answer::Value(value)) => {
+            let bytes = single(&data.remote_ref, value, session)?;
+            Ok([(data.secret_key.clone(), bytes)].into())
+        }
+        (Entry::From(_, from), Answer::Value(value)) => extracted(from, value, session),
+        (Entry::From(_, from), Answer::Found(found)) => found_values(from, found),
+        (Entry::Data(..), Answer::Found(_)) => {
+            Err(ProviderError::new(ErrorKind::Malformed, "the store gave a list where one value was asked for"))
+        }
+    }
+}
+
+fn single(reference: &RemoteRef, value: &Fetched, session: &dyn Session) -> Result<SecretBytes, ProviderError> {
+    let want = entries::want(reference);
+    let bytes = match reference.property.as_deref().filter(|p| !p.is_empty()) {
+        Some(property) => session.property(&want, &value.bytes, property)?,
+        None => session.whole(&want, &value.bytes)?,
+    };
+    render::single(reference, &bytes).map_err(malformed)
+}
+
+fn extracted(from: &DataFrom, value: &Fetched, session: &dyn Session) -> Result<BTreeMap<String, SecretBytes>, ProviderError> {
+    let Some(reference) = &from.extract else { return Ok(BTreeMap::new()) };
+    let values = session.extract(&entries::want(reference), &value.bytes, reference.property.as_deref())?;
+    render::extracted(from, values).map_err(malformed)
+}
+
+fn found_values(from: &DataFrom, found: &[Found]) -> Result<BTreeMap<String, SecretBytes>, ProviderError> {
+    let values = found.iter().map(|f| (f.name.clone(), f.bytes.clone())).collect();
+    render::found(from, values).map_err(malformed)
+}
+
+fn malformed(error: impl std::fmt::Display) -> ProviderError {
+    ProviderError::new(ErrorKind::Malformed, error.to_string())
+}

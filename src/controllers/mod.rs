@@ -1,0 +1,184 @@
+//! The shell around the plans: watches feed the index, queues hand out objects, each is gathered, planned, carried out, told.
+
+pub mod external_secret;
+pub mod gather;
+pub mod store;
+pub mod watch;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::ObjectReference;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::apply::Writer;
+use crate::fetch::Fetcher;
+use crate::index::{Index, Key, StoreId};
+use crate::plan::digest::Digester;
+use crate::plan::external_secret::Memory;
+use crate::plan::{Note, Rules, Wake};
+use crate::queue::{Job, Priority, Queue};
+use crate::report::events::Events;
+use crate::report::metrics::{Metrics, StoreLabels};
+
+/// Everything that a reconcile needs.
+pub struct Ctx {
+    /// What is known of the cluster.
+    pub index: RwLock<Index>,
+    /// What this process remembers of each ExternalSecret.
+    pub memory: Mutex<HashMap<Key, Memory>>,
+    /// When a refresh was last asked for by annotation.
+    pub forced: Forced,
+    /// ExternalSecrets to look at.
+    pub external_secrets: Arc<Queue<Key>>,
+    /// Stores to check.
+    pub stores: Arc<Queue<StoreId>>,
+    /// The way to the providers.
+    pub fetcher: Fetcher,
+    /// The way to Kubernetes.
+    pub writer: Writer,
+    /// Makes keyed hashes.
+    pub digester: Digester,
+    /// Events.
+    pub events: Events,
+    /// Metrics.
+    pub metrics: Arc<Metrics>,
+    /// Settings that decide something.
+    pub rules: Rules,
+    /// One lock for some of the Secrets: two ExternalSecrets with one target are not carried out at once.
+    pub targets: Vec<tokio::sync::Mutex<()>>,
+}
+
+impl Ctx {
+    /// The index, to read.
+    pub fn index(&self) -> RwLockReadGuard<'_, Index> {
+        self.index.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The index, to write.
+    pub fn index_mut(&self) -> RwLockWriteGuard<'_, Index> {
+        self.index.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is remembered of the ExternalSecrets.
+    pub fn memory(&self) -> MutexGuard<'_, HashMap<Key, Memory>> {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The lock of a Secret.
+    pub async fn lock_target(&self, key: &Key) -> Option<tokio::sync::MutexGuard<'_, ()>> {
+        use std::hash::{Hash as _, Hasher as _};
+        let mut hasher = std::hash::DefaultHasher::new();
+        key.hash(&mut hasher);
+        let locks = u64::try_from(self.targets.len()).unwrap_or(u64::MAX).max(1);
+        let slot = usize::try_from(hasher.finish() % locks).unwrap_or_default();
+        match self.targets.get(slot) {
+            Some(lock) => Some(lock.lock().await),
+            None => None,
+        }
+    }
+}
+
+/// When a refresh was last asked for by annotation, for the ExternalSecrets where that is not done yet.
+#[derive(Default)]
+pub struct Forced(Mutex<HashMap<Key, Instant>>);
+
+impl Forced {
+    /// Notes that a refresh is asked for now: only what is read from here on will do.
+    pub fn ask(&self, key: &Key) {
+        self.lock().insert(key.clone(), Instant::now());
+    }
+
+    /// Since when a refresh is asked for.
+    #[must_use]
+    pub fn since(&self, key: &Key) -> Option<Instant> {
+        self.lock().get(key).copied()
+    }
+
+    /// A refresh that began at that moment is done; one that was asked for later is not.
+    pub fn done(&self, key: &Key, begun: Instant) {
+        let mut asked = self.lock();
+        if asked.get(key).is_some_and(|at| *at <= begun) {
+            asked.remove(key);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<Key, Instant>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// How long after a panic an object is tried again.
+const AFTER_PANIC: Duration = Duration::from_secs(300);
+
+/// Hands out objects of a queue, as many at a time as `most`, until the process stops; waits for those under way.
+pub async fn dispatch<K, F>(
+    queue: Arc<Queue<K>>,
+    worst: Priority,
+    most: usize,
+    stop: CancellationToken,
+    reconcile: impl Fn(Job<K>) -> F,
+) where
+    K: Clone + Eq + std::hash::Hash + Send + Sync + std::fmt::Display + 'static,
+    F: Future<Output = Wake> + Send + 'static,
+{
+    let places = Arc::new(tokio::sync::Semaphore::new(most));
+    let tasks = TaskTracker::new();
+    loop {
+        let Ok(place) = places.clone().acquire_owned().await else { break };
+        let job = tokio::select! {
+            job = queue.next(worst) => job,
+            () = stop.cancelled() => break,
+        };
+        let (queue, key, work) = (queue.clone(), job.key.clone(), reconcile(job));
+        tasks.spawn(async move {
+            let wake = match tokio::spawn(work).await {
+                Ok(wake) => wake,
+                Err(_) => {
+                    // the panic hook has told where; the object must not stop the others, nor itself for ever
+                    tracing::error!(object = %key, "the reconcile of this object ended in a bug of keyferry; it is tried again later");
+                    Wake::After(AFTER_PANIC, Priority::Periodic)
+                }
+            };
+            let next = match wake {
+                Wake::OnChange => None,
+                Wake::After(time, priority) => Some((Instant::now() + time, priority)),
+            };
+            queue.done(&key, next);
+            drop(place);
+        });
+    }
+    tasks.close();
+    tasks.wait().await;
+}
+
+/// A reference to an object, for events.
+#[must_use]
+pub fn object_reference(kind: &str, meta: &ObjectMeta) -> ObjectReference {
+    ObjectReference {
+        api_version: Some("external-secrets.io/v1".into()),
+        kind: Some(kind.into()),
+        name: meta.name.clone(),
+        namespace: meta.namespace.clone(),
+        uid: meta.uid.clone(),
+        resource_version: meta.resource_version.clone(),
+        ..ObjectReference::default()
+    }
+}
+
+/// Tells of an object that cannot be understood: its own author, and nobody else is disturbed.
+pub fn tell_invalid(ctx: &Ctx, kind: &str, meta: &ObjectMeta, why: &str) {
+    tracing::warn!(object = %Key::of(meta), kind, why, "the object cannot be understood and is left alone");
+    let message = format!("the object cannot be understood and is left alone: {why}");
+    ctx.events.record(object_reference(kind, meta), Note::warning("UpdateFailed", message));
+}
+
+/// Age of the oldest value that is kept for each store.
+#[must_use]
+pub fn value_ages(ctx: &Ctx) -> Vec<(StoreLabels, Duration)> {
+    ctx.fetcher.oldest().into_iter().map(|(id, age)| (StoreLabels::of(&id), age)).collect()
+}

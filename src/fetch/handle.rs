@@ -1,0 +1,315 @@
+//! One store as one consumer uses it: its session, its values, and the line of reads that wait for a call.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::sync::{OnceCell, Semaphore};
+use tokio::time::Instant;
+
+use super::cache::{Cache, Found, Sender, Waiter};
+use super::gate::Gate;
+use super::{Answer, CallReport, Freshness, Invalid, Limits, Observer, Read, Request, within};
+use crate::index::StoreId;
+use crate::providers::{CallCx, ConnectCx, ErrorKind, Provider, ProviderError, ProviderSpec, Session, Validation, Want};
+
+/// How long a read waits for others that could share its batch. Far below what a call takes.
+const LINGER: Duration = Duration::from_millis(2);
+
+/// A read that waits for a call.
+struct Waiting {
+    request: Request,
+    sender: Sender,
+    waiter: Waiter,
+    cause: Arc<str>,
+}
+
+#[derive(Default)]
+struct Line {
+    waiting: Vec<Waiting>,
+    /// Whether somebody is on the way to take the line.
+    collected: bool,
+}
+
+/// A store as one consumer uses it.
+pub struct Handle {
+    id: StoreId,
+    provider: ProviderSpec,
+    cx: ConnectCx,
+    limits: Limits,
+    observer: Arc<dyn Observer>,
+    session: OnceCell<Arc<dyn Session>>,
+    cache: Mutex<Cache>,
+    gate: Mutex<Gate>,
+    line: Mutex<Line>,
+    calls: Arc<Semaphore>,
+}
+
+impl Handle {
+    pub(super) fn new(
+        id: StoreId,
+        provider: ProviderSpec,
+        cx: ConnectCx,
+        limits: Limits,
+        observer: Arc<dyn Observer>,
+    ) -> Self {
+        Self {
+            id,
+            provider,
+            cx,
+            session: OnceCell::new(),
+            cache: Mutex::new(Cache::new(limits.cache_entries, limits.cache_bytes)),
+            gate: Mutex::new(Gate::default()),
+            line: Mutex::new(Line::default()),
+            calls: Arc::new(Semaphore::new(limits.calls_in_flight)),
+            limits,
+            observer,
+        }
+    }
+
+    /// Reads, from the cache or by a call: one read for each request, in order.
+    pub(super) async fn read(self: Arc<Self>, requests: &[Request], freshness: Freshness, cause: &str) -> Vec<Read> {
+        let cause: Arc<str> = cause.into();
+        let found: Vec<_> = {
+            let mut cache = lock(&self.cache);
+            let now = Instant::now();
+            requests.iter().map(|request| cache.look_up(request, freshness, now)).collect()
+        };
+        let mut reads = Vec::with_capacity(requests.len());
+        let mut calls = Vec::new();
+        let mut waits = Vec::with_capacity(requests.len());
+        for (request, (found, lookup)) in requests.iter().zip(found) {
+            self.observer.lookup(lookup);
+            waits.push(match found {
+                Found::Here(read) => Ok(read),
+                Found::Wait(waiter) => Err(waiter),
+                Found::Call(sender, waiter) => {
+                    let (request, waiter2, cause) = (request.clone(), waiter.clone(), cause.clone());
+                    calls.push(Waiting { request, sender, waiter: waiter2, cause });
+                    Err(waiter)
+                }
+            });
+        }
+        self.line_up(calls);
+        for wait in waits {
+            reads.push(match wait {
+                Ok(read) => read,
+                Err(mut waiter) => match waiter.wait_for(Option::is_some).await {
+                    Ok(read) => read.clone().unwrap_or_else(lost),
+                    Err(_) => lost(),
+                },
+            });
+        }
+        reads
+    }
+
+    /// Logs in, and checks the login.
+    pub(super) async fn validate(&self) -> Result<Validation, Invalid> {
+        let cx = CallCx { cause: self.id.to_string(), correlation: correlation() };
+        let session = self.session(&cx).await.map_err(Invalid::Connect)?;
+        let check = within(self.limits.call_timeout, "check of the login", session.validate(&cx));
+        self.reported("Validate", 0, &cx, check).await.map_err(Invalid::Validate)
+    }
+
+    /// The session, if there is one.
+    pub(super) fn session_if_connected(&self) -> Option<Arc<dyn Session>> {
+        self.session.get().cloned()
+    }
+
+    /// When the oldest kept value was read.
+    pub(super) fn oldest(&self) -> Option<Instant> {
+        lock(&self.cache).oldest()
+    }
+
+    /// Puts reads in line; the first one sees to it that the line is taken shortly.
+    fn line_up(self: &Arc<Self>, calls: Vec<Waiting>) {
+        if calls.is_empty() {
+            return;
+        }
+        let collect = {
+            let mut line = lock(&self.line);
+            line.waiting.extend(calls);
+            !std::mem::replace(&mut line.collected, true)
+        };
+        if collect {
+            let this = self.clone();
+            tokio::spawn(async move { this.collect().await });
+        }
+    }
+
+    /// Takes the line, as many times as it fills up, and sends it out in batches.
+    async fn collect(self: Arc<Self>) {
+        loop {
+            tokio::time::sleep(LINGER).await;
+            // while all calls are under way the line grows, and the batches with it
+            let Ok(first) = self.calls.clone().acquire_owned().await else { return };
+            let waiting = {
+                let mut line = lock(&self.line);
+                if line.waiting.is_empty() {
+                    line.collected = false;
+                    return;
+                }
+                std::mem::take(&mut line.waiting)
+            };
+            drop(first);
+            let cx = CallCx {
+                cause: waiting.first().map(|w| w.cause.to_string()).unwrap_or_default(),
+                correlation: correlation(),
+            };
+            match self.session(&cx).await {
+                Ok(session) => self.send(&session, waiting).await,
+                Err(error) => {
+                    let sent = Instant::now();
+                    for one in waiting {
+                        self.settle(one, Err(error.clone()), sent);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Sends reads out: values in batches, searches one by one, as many at a time as the limit allows.
+    async fn send(self: &Arc<Self>, session: &Arc<dyn Session>, waiting: Vec<Waiting>) {
+        let (gets, finds): (Vec<_>, Vec<_>) = waiting.into_iter().partition(|w| matches!(w.request, Request::Get(_)));
+        let mut batches = Vec::new();
+        let mut gets = gets.into_iter().peekable();
+        while gets.peek().is_some() {
+            batches.push(gets.by_ref().take(session.batch_size().max(1)).collect::<Vec<_>>());
+        }
+        batches.extend(finds.into_iter().map(|one| vec![one]));
+        for batch in batches {
+            let Ok(permit) = self.calls.clone().acquire_owned().await else { return };
+            let (this, session) = (self.clone(), session.clone());
+            tokio::spawn(async move {
+                this.call(session.as_ref(), batch).await;
+                drop(permit);
+            });
+        }
+    }
+
+    /// One call, and what comes of it to everybody who waits for it.
+    async fn call(&self, session: &dyn Session, batch: Vec<Waiting>) {
+        let sent = Instant::now();
+        if let Err(closed) = lock(&self.gate).check(sent) {
+            for one in batch {
+                self.settle(one, Err(closed.clone()), sent);
+            }
+            return;
+        }
+        let cx = CallCx {
+            cause: batch.first().map(|w| w.cause.to_string()).unwrap_or_default(),
+            correlation: correlation(),
+        };
+        let answers = match batch.first().map(|w| &w.request) {
+            Some(Request::Find(query)) => {
+                let find = within(self.limits.call_timeout, "search", session.find(query, &cx));
+                let found = self.reported("Find", 1, &cx, find).await;
+                vec![found.map(|found| Answer::Found(Arc::new(found)))]
+            }
+            _ => self.get(session, &batch, &cx).await,
+        };
+        let worst = answers.iter().filter_map(|a| a.as_ref().err()).find(|e| e.kind.is_store_wide());
+        lock(&self.gate).record(worst, sent, Instant::now());
+        let mut answers = answers.into_iter();
+        for one in batch {
+            let answer = answers.next().unwrap_or_else(|| {
+                Err(ProviderError::new(ErrorKind::Malformed, "the provider answered for fewer secrets than were asked for"))
+            });
+            self.settle(one, answer, sent);
+        }
+    }
+
+    async fn get(&self, session: &dyn Session, batch: &[Waiting], cx: &CallCx) -> Vec<Result<Answer, ProviderError>> {
+        let wants: Vec<Want> = batch
+            .iter()
+            .filter_map(|w| match &w.request {
+                Request::Get(want) => Some(want.clone()),
+                Request::Find(_) => None,
+            })
+            .collect();
+        let call = if wants.len() > 1 { "BatchGet" } else { "Get" };
+        let begun = Instant::now();
+        let got = within(self.limits.call_timeout, "read", async { Ok(session.get(&wants, cx).await) }).await;
+        let answers: Vec<_> = match got {
+            Ok(answers) => answers.into_iter().map(|a| a.map(|f| Answer::Value(Arc::new(f)))).collect(),
+            Err(late) => wants.iter().map(|_| Err(late.clone())).collect(),
+        };
+        let outcome = answers.iter().filter_map(|a| a.as_ref().err()).map(|e| e.kind).max();
+        self.report(call, wants.len(), outcome, begun, cx);
+        answers
+    }
+
+    /// Hands a read to everybody who waits for it, and to the cache.
+    fn settle(&self, one: Waiting, answer: Result<Answer, ProviderError>, sent: Instant) {
+        let at = Timestamp::now() - jiff::SignedDuration::try_from(sent.elapsed()).unwrap_or_default();
+        let read = Read { answer, at, sent };
+        lock(&self.cache).settle(&one.request, &read, &one.waiter);
+        one.sender.send_replace(Some(read));
+    }
+
+    /// The session; logs in where there is none.
+    async fn session(&self, cx: &CallCx) -> Result<Arc<dyn Session>, ProviderError> {
+        if let Some(session) = self.session.get() {
+            return Ok(session.clone());
+        }
+        let now = Instant::now();
+        lock(&self.gate).check(now)?;
+        let Some(provider) = self.provider.served() else { return Err(not_served(&self.provider)) };
+        let connect = || self.reported("Connect", 0, cx, within(self.limits.call_timeout, "login", connect(provider, &self.cx)));
+        let session = self.session.get_or_try_init(connect).await.cloned();
+        if let Err(error) = &session {
+            lock(&self.gate).record(Some(error), now, Instant::now());
+        }
+        session
+    }
+
+    async fn reported<T>(
+        &self,
+        call: &'static str,
+        keys: usize,
+        cx: &CallCx,
+        future: impl Future<Output = Result<T, ProviderError>>,
+    ) -> Result<T, ProviderError> {
+        let begun = Instant::now();
+        let result = future.await;
+        self.report(call, keys, result.as_ref().err().map(|e| e.kind), begun, cx);
+        result
+    }
+
+    fn report(&self, call: &'static str, keys: usize, outcome: Option<ErrorKind>, begun: Instant, cx: &CallCx) {
+        let provider = self.provider.served().map_or("", |p| p.metric_name());
+        let took = begun.elapsed();
+        self.observer.call(&CallReport { store: &self.id, provider, call, keys, outcome, took, cx });
+    }
+}
+
+async fn connect(provider: &dyn Provider, cx: &ConnectCx) -> Result<Arc<dyn Session>, ProviderError> {
+    provider.connect(cx).await
+}
+
+/// Why a store without a served provider cannot be used.
+fn not_served(provider: &ProviderSpec) -> ProviderError {
+    ProviderError::new(
+        ErrorKind::Unsupported,
+        format!("provider {:?} is not served; served are: {}", provider.name(), ProviderSpec::SERVED.join(", ")),
+    )
+}
+
+/// The call went away without an answer, as it does while the process ends.
+fn lost() -> Read {
+    let error = ProviderError::new(ErrorKind::Unavailable, "the read was given up: keyferry is stopping");
+    Read { answer: Err(error), at: Timestamp::now(), sent: Instant::now() }
+}
+
+/// An id that the provider's audit line and our own record of a call share.
+fn correlation() -> String {
+    use std::sync::atomic::{AtomicU64, Ordering};
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    static START: std::sync::LazyLock<u128> =
+        std::sync::LazyLock::new(|| std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |d| d.as_micros()));
+    format!("{:x}-{:x}", *START, NEXT.fetch_add(1, Ordering::Relaxed))
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,291 @@
+//! Reads from providers: shared, batched, bounded, and held back where a store fails.
+//!
+//! The promise behind it is the design's: a Secret never holds a value that was read longer ago than its refresh interval.
+//! Everything that may share a read does so within that promise: values are kept per store identity, readers of one key wait
+//! for one call, and what waits at the same moment on one store goes out in the provider's batch call.
+
+mod cache;
+mod gate;
+mod handle;
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::time::Instant;
+
+use crate::api::AnyStore;
+use crate::index::StoreId;
+use crate::providers::connect::OwnCluster;
+use crate::providers::{CallCx, ConnectCx, ErrorKind, Fetched, FindQuery, Found, ProviderError, Session, Validation, Want};
+use handle::Handle;
+
+/// What can be asked of a store.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Request {
+    /// One value.
+    Get(Want),
+    /// All values that match.
+    Find(FindQuery),
+}
+
+/// What a store answers.
+#[derive(Clone, Debug)]
+pub enum Answer {
+    /// To [`Request::Get`].
+    Value(Arc<Fetched>),
+    /// To [`Request::Find`].
+    Found(Arc<Vec<Found>>),
+}
+
+impl Answer {
+    /// Roughly how much memory the answer takes, in bytes.
+    fn weight(&self) -> usize {
+        match self {
+            Self::Value(value) => value.bytes.weight(),
+            Self::Found(found) => found.iter().map(|f| f.name.len() + f.bytes.weight()).sum(),
+        }
+    }
+}
+
+/// An answer, and when the call that brought it was sent.
+#[derive(Clone, Debug)]
+pub struct Read {
+    /// The answer, or why there is none.
+    pub answer: Result<Answer, ProviderError>,
+    /// Wall-clock time at which the call was sent: the age of the value counts from here.
+    pub at: Timestamp,
+    /// The same on the monotonic clock.
+    pub sent: Instant,
+}
+
+/// What came of reads from one store.
+pub struct Answers {
+    /// One read for each request, in order.
+    pub reads: Vec<Read>,
+    /// The session that knows how to take the values apart; there is one if there is any value.
+    pub session: Option<Arc<dyn Session>>,
+}
+
+/// How old an answer may be.
+#[derive(Clone, Copy, Debug)]
+pub struct Freshness {
+    /// Most time since it was read.
+    pub max_age: Duration,
+    /// It must have been read after this moment.
+    pub not_before: Option<Instant>,
+}
+
+impl Freshness {
+    /// Whether a call that was sent at that moment is good enough now.
+    fn accepts(&self, sent: Instant, now: Instant) -> bool {
+        now.saturating_duration_since(sent) <= self.max_age && self.not_before.is_none_or(|limit| sent >= limit)
+    }
+}
+
+/// Why a store cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Invalid {
+    /// The login could not be prepared.
+    Connect(ProviderError),
+    /// The login does not work.
+    Validate(ProviderError),
+}
+
+/// A store as one consumer uses it: what a session and a cache belong to.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Identity {
+    /// The store.
+    pub store: StoreId,
+    /// The consumer's namespace, where the store logs in as its consumer.
+    pub consumer: Option<Arc<str>>,
+}
+
+/// What makes a session and its values out of date.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Revision {
+    uid: String,
+    generation: i64,
+    credentials: u64,
+}
+
+/// Bounds and deadlines.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Deadline of one provider call.
+    pub call_timeout: Duration,
+    /// Most values kept for one store identity.
+    pub cache_entries: usize,
+    /// Most bytes of values kept for one store identity.
+    pub cache_bytes: usize,
+    /// Most provider calls under way for one store identity.
+    pub calls_in_flight: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { call_timeout: Duration::from_secs(30), cache_entries: 10_000, cache_bytes: 32 << 20, calls_in_flight: 8 }
+    }
+}
+
+/// Is told of every call and every look-up, for metrics and records.
+pub trait Observer: Send + Sync {
+    /// A provider call ended.
+    fn call(&self, call: &CallReport<'_>);
+    /// A look-up in the cache ended.
+    fn lookup(&self, lookup: Lookup);
+}
+
+/// A provider call that ended.
+#[derive(Clone, Debug)]
+pub struct CallReport<'a> {
+    /// The store.
+    pub store: &'a StoreId,
+    /// The provider, as metrics name it.
+    pub provider: &'static str,
+    /// `Get`, `BatchGet`, `Find`, `Connect` or `Validate`.
+    pub call: &'static str,
+    /// How many values were asked for.
+    pub keys: usize,
+    /// What it came to: the worst class of failure, if any.
+    pub outcome: Option<ErrorKind>,
+    /// How long it took.
+    pub took: Duration,
+    /// Which object caused it, and the correlation id.
+    pub cx: &'a CallCx,
+}
+
+/// What a look-up in the cache came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Lookup {
+    /// There was a value, fresh enough.
+    Hit,
+    /// There was none: a call goes out.
+    Miss,
+    /// There was none, but a call for it is under way.
+    Shared,
+}
+
+/// The way to all stores.
+pub struct Fetcher {
+    client: kube::Client,
+    cluster: OwnCluster,
+    env: Arc<BTreeMap<String, String>>,
+    limits: Limits,
+    observer: Arc<dyn Observer>,
+    handles: Mutex<HashMap<Identity, (Revision, Arc<Handle>)>>,
+}
+
+impl Fetcher {
+    /// A fetcher without sessions. `env` is the operator's environment.
+    #[must_use]
+    pub fn new(
+        client: kube::Client,
+        cluster: OwnCluster,
+        env: Arc<BTreeMap<String, String>>,
+        limits: Limits,
+        observer: Arc<dyn Observer>,
+    ) -> Self {
+        Self { client, cluster, env, limits, observer, handles: Mutex::new(HashMap::new()) }
+    }
+
+    /// Reads from a store.
+    ///
+    /// The caller has checked that the consumer may use the store.
+    pub async fn read(
+        &self,
+        store: &AnyStore,
+        credentials: u64,
+        consumer: &str,
+        requests: &[Request],
+        freshness: Freshness,
+        cause: &str,
+    ) -> Answers {
+        let handle = self.handle(store, credentials, consumer);
+        let reads = handle.clone().read(requests, freshness, cause).await;
+        Answers { reads, session: handle.session_if_connected() }
+    }
+
+    /// Logs in to a store and checks that the login works. A new session is made where there is none for this revision.
+    ///
+    /// # Errors
+    /// What kept the provider from it.
+    pub async fn validate(&self, store: &AnyStore, credentials: u64) -> Result<Validation, Invalid> {
+        self.handle(store, credentials, "").validate().await
+    }
+
+    /// Forgets a store: its sessions and its values.
+    pub fn forget(&self, store: &StoreId) {
+        self.lock().retain(|identity, _| identity.store != *store);
+    }
+
+    /// Age of the oldest value that is kept for each store, for the metric.
+    #[must_use]
+    pub fn oldest(&self) -> Vec<(StoreId, Duration)> {
+        let handles: Vec<_> = self.lock().iter().map(|(id, (_, handle))| (id.store.clone(), handle.clone())).collect();
+        let now = Instant::now();
+        handles.into_iter().filter_map(|(id, handle)| Some((id, now - handle.oldest()?))).collect()
+    }
+
+    /// The handle of a store for a consumer, of the store's present revision.
+    fn handle(&self, store: &AnyStore, credentials: u64, consumer: &str) -> Arc<Handle> {
+        let id = StoreId::of(store);
+        let consumer = is_referent(store).then(|| Arc::from(consumer));
+        let identity = Identity { store: id.clone(), consumer: consumer.clone() };
+        let revision = Revision {
+            uid: store.metadata.uid.clone().unwrap_or_default(),
+            generation: store.metadata.generation.unwrap_or_default(),
+            credentials,
+        };
+        let mut handles = self.lock();
+        if let Some((held, handle)) = handles.get(&identity)
+            && *held == revision
+        {
+            return handle.clone();
+        }
+        let cx = ConnectCx {
+            client: self.client.clone(),
+            cluster: self.cluster.clone(),
+            store_kind: store.kind,
+            store_name: store.name().to_owned(),
+            namespace: match (store.namespace(), &consumer) {
+                (Some(own), _) => own.to_owned(),
+                (None, Some(consumer)) => consumer.to_string(),
+                (None, None) => String::new(),
+            },
+            retry: store.spec.retry_settings.clone(),
+            env: self.env.clone(),
+        };
+        let handle =
+            Arc::new(Handle::new(id, store.spec.provider.clone(), cx, self.limits.clone(), self.observer.clone()));
+        handles.insert(identity, (revision, handle.clone()));
+        handle
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Identity, (Revision, Arc<Handle>)>> {
+        self.handles.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Whether a store logs in as its consumer: a ClusterSecretStore with a reference that names no namespace.
+#[must_use]
+pub fn is_referent(store: &AnyStore) -> bool {
+    store.kind == crate::api::StoreKind::ClusterSecretStore
+        && store.spec.provider.served().is_some_and(|p| p.is_referent())
+}
+
+/// Runs a provider's future under the deadline.
+async fn within<T>(
+    limit: Duration,
+    what: &str,
+    future: impl Future<Output = Result<T, ProviderError>>,
+) -> Result<T, ProviderError> {
+    match tokio::time::timeout(limit, future).await {
+        Ok(result) => result,
+        Err(_) => Err(ProviderError::new(
+            ErrorKind::Unavailable,
+            format!("the provider did not answer within {} s ({what})", limit.as_secs()),
+        )),
+    }
+}

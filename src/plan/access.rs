@@ -1,0 +1,89 @@
+//! Which namespaces may use a ClusterSecretStore.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelectorRequirement};
+use regex::Regex;
+
+use crate::api::secret_store::StoreCondition;
+
+/// Whether a namespace meets one of the conditions; none at all lets everybody in. Inside one condition, too, each part is
+/// an alternative (ESO's rule). An expression that does not compile matches nothing.
+#[must_use]
+pub fn allows(conditions: &[StoreCondition], namespace: &str, labels: &BTreeMap<String, String>) -> bool {
+    conditions.is_empty() || conditions.iter().any(|c| meets(c, namespace, labels))
+}
+
+fn meets(condition: &StoreCondition, namespace: &str, labels: &BTreeMap<String, String>) -> bool {
+    condition.namespace_selector.as_ref().is_some_and(|s| selects(s, labels))
+        || condition.namespaces.iter().any(|n| n == namespace)
+        || condition.namespace_regexes.iter().any(|r| Regex::new(r).is_ok_and(|r| r.is_match(namespace)))
+}
+
+/// Whether a label selector matches; an empty one matches everything.
+#[must_use]
+pub fn selects(selector: &LabelSelector, labels: &BTreeMap<String, String>) -> bool {
+    let equal = |(key, value): (&String, &String)| labels.get(key) == Some(value);
+    selector.match_labels.iter().flatten().all(equal)
+        && selector.match_expressions.iter().flatten().all(|r| requirement(r, labels))
+}
+
+fn requirement(requirement: &LabelSelectorRequirement, labels: &BTreeMap<String, String>) -> bool {
+    let value = labels.get(&requirement.key);
+    let listed = || value.is_some_and(|v| requirement.values.iter().flatten().any(|x| x == v));
+    match requirement.operator.as_str() {
+        "In" => listed(),
+        "NotIn" => !listed(),
+        "Exists" => value.is_some(),
+        "DoesNotExist" => value.is_none(),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn labels(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+        pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()
+    }
+
+    fn expression(key: &str, operator: &str, values: &[&str]) -> LabelSelector {
+        let values = (!values.is_empty()).then(|| values.iter().map(|v| (*v).to_owned()).collect());
+        let one = LabelSelectorRequirement { key: key.into(), operator: operator.into(), values };
+        LabelSelector { match_expressions: Some(vec![one]), match_labels: None }
+    }
+
+    #[test]
+    fn selectors() {
+        let red = labels(&[("team", "red")]);
+        for (selector, expected) in [
+            (LabelSelector::default(), true),
+            (LabelSelector { match_labels: Some(red.clone()), ..Default::default() }, true),
+            (LabelSelector { match_labels: Some(labels(&[("team", "blue")])), ..Default::default() }, false),
+            (expression("team", "In", &["red", "green"]), true),
+            (expression("team", "In", &["green"]), false),
+            (expression("other", "NotIn", &["red"]), true),
+            (expression("team", "NotIn", &["red"]), false),
+            (expression("team", "Exists", &[]), true),
+            (expression("other", "DoesNotExist", &[]), true),
+            (expression("team", "Bogus", &[]), false),
+        ] {
+            assert_eq!(selects(&selector, &red), expected, "{selector:?}");
+        }
+    }
+
+    #[test]
+    fn parts_of_a_condition_are_alternatives_and_expressions_are_not_anchored() {
+        let none = BTreeMap::new();
+        let by_name = StoreCondition { namespaces: vec!["a".into()], ..Default::default() };
+        let by_regex = StoreCondition { namespace_regexes: vec!["tore-0[0-9]".into()], ..Default::default() };
+        let both = StoreCondition { namespace_regexes: vec!["^b$".into()], ..by_name.clone() };
+        let broken = StoreCondition { namespace_regexes: vec!["(".into()], ..Default::default() };
+        assert!(allows(&[], "any", &none));
+        assert!(allows(&[by_name.clone()], "a", &none) && !allows(&[by_name], "b", &none));
+        assert!(allows(&[by_regex.clone()], "c-store-02", &none) && !allows(&[by_regex], "c-store-x", &none));
+        assert!(allows(&[both.clone()], "a", &none) && allows(&[both], "b", &none));
+        assert!(!allows(&[broken], "a", &none) && !allows(&[StoreCondition::default()], "a", &none));
+    }
+}

@@ -1,0 +1,89 @@
+//! The entries of an ExternalSecret, in the order in which they take effect, and what each asks of which store.
+
+use crate::api::ExternalSecret;
+use crate::api::external_secret::{Data, DataFrom, RemoteRef, SecretStoreRef, SourceRef};
+use crate::fetch::Request;
+use crate::index::StoreId;
+use crate::providers::{FindQuery, Want};
+
+/// One entry: `dataFrom` first, then `data`, so that the latter wins.
+#[derive(Clone, Debug)]
+pub enum Entry<'a> {
+    /// `spec.dataFrom[index]`
+    From(usize, &'a DataFrom),
+    /// `spec.data[index]`
+    Data(usize, &'a Data),
+}
+
+impl Entry<'_> {
+    /// What ESO puts before the cause of a failure of this entry.
+    #[must_use]
+    pub fn error_prefix(&self) -> String {
+        match self {
+            Self::From(i, from) if from.find.is_some() => format!("error processing spec.dataFrom[{i}].find, err: "),
+            Self::From(i, from) if from.extract.is_some() => format!("error processing spec.dataFrom[{i}].extract, err: "),
+            Self::From(i, _) => format!("error processing spec.dataFrom[{i}].sourceRef.generatorRef, err: "),
+            Self::Data(i, data) => format!("error processing spec.data[{i}] (key: {}), err: ", data.remote_ref.key),
+        }
+    }
+
+    /// The text of ESO's `MissingProviderSecret` event for this entry.
+    #[must_use]
+    pub fn missing_note(&self) -> String {
+        match self {
+            Self::From(i, _) => format!("secret does not exist at provider using spec.dataFrom[{i}]"),
+            // ESO says dataFrom here too, and its users match on it
+            Self::Data(i, data) => {
+                format!("secret does not exist at provider using spec.dataFrom[{i}] (key={})", data.remote_ref.key)
+            }
+        }
+    }
+
+    /// The store that this entry reads from; the reference of an entry replaces that of the object.
+    #[must_use]
+    pub fn store(&self, es: &ExternalSecret) -> StoreId {
+        let source: Option<&SourceRef> = match self {
+            Self::From(_, from) => from.source_ref.as_ref(),
+            Self::Data(_, data) => data.source_ref.as_ref(),
+        };
+        let none = SecretStoreRef::default();
+        let own = es.spec.secret_store_ref.as_ref().unwrap_or(&none);
+        let reference = source.and_then(|s| s.store_ref.as_ref()).unwrap_or(own);
+        StoreId::resolve(reference, es.metadata.namespace.as_deref().unwrap_or_default())
+    }
+
+    /// What this entry asks for; `None` for one that asks a generator.
+    #[must_use]
+    pub fn request(&self) -> Option<Request> {
+        match self {
+            Self::Data(_, data) => Some(Request::Get(want(&data.remote_ref))),
+            Self::From(_, from) => match (&from.extract, &from.find) {
+                (Some(extract), _) => Some(Request::Get(want(extract))),
+                (None, Some(find)) => Some(Request::Find(FindQuery {
+                    path: find.path.clone().unwrap_or_default(),
+                    name: find.name.as_ref().and_then(|n| n.regexp.clone()).unwrap_or_default(),
+                    tags: find.tags.clone(),
+                })),
+                (None, None) => None,
+            },
+        }
+    }
+}
+
+/// The entries of an ExternalSecret, in order.
+#[must_use]
+pub fn entries(es: &ExternalSecret) -> Vec<Entry<'_>> {
+    let from = es.spec.data_from.iter().enumerate().map(|(i, from)| Entry::From(i, from));
+    let data = es.spec.data.iter().enumerate().map(|(i, data)| Entry::Data(i, data));
+    from.chain(data).collect()
+}
+
+/// What a remote reference asks for: the value whole, as a property is cut out of it afterwards.
+#[must_use]
+pub fn want(reference: &RemoteRef) -> Want {
+    Want {
+        key: reference.key.clone(),
+        version: reference.version.clone().unwrap_or_default(),
+        metadata: reference.metadata_policy.unwrap_or_default(),
+    }
+}

@@ -1,0 +1,659 @@
+//! What to do about an ExternalSecret.
+//!
+//! The shell asks three times: [`before_fetch`] says whether and what to read, [`after_fetch`] what to write, and [`settle`]
+//! what to report of how the write went.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+use super::digest::Digester;
+use super::entries::{self, Entry};
+use super::refresh::{self, Due, LastSync};
+use super::target::{self, Change, Desired, Update};
+use super::{Note, Rules, Wake, access, backoff, duration, object_hash, status};
+use crate::api::external_secret::{Binding, CreationPolicy, DeletionPolicy, TargetStatus};
+use crate::api::{AnyStore, ExternalSecret, ExternalSecretStatus, FINALIZER_ESO, StoreKind};
+use crate::fetch::Request;
+use crate::index::{Key, StoreHealth, StoreId, TargetView};
+use crate::providers::{ErrorKind, ProviderError};
+use crate::queue::Priority;
+use crate::secret_bytes::SecretBytes;
+use crate::validate;
+
+/// How old a shared value may be for an object that is new or was changed.
+const NEW_AGE: Duration = Duration::from_secs(10);
+/// How long to wait for something that is about to go away, such as a Secret in deletion.
+const SOON: Duration = Duration::from_millis(500);
+/// When to look again at what only somebody else can mend, should its change have been missed.
+const LATER: Duration = Duration::from_secs(300);
+
+/// Everything that a plan is made from.
+#[derive(Clone, Debug)]
+pub struct Facts {
+    /// The object.
+    pub es: Arc<ExternalSecret>,
+    /// The stores that it names.
+    pub stores: BTreeMap<StoreId, StoreFacts>,
+    /// Labels of its namespace, where they are known.
+    pub namespace_labels: Option<Arc<BTreeMap<String, String>>>,
+    /// Its Secret's metadata.
+    pub target: Option<TargetView>,
+    /// Secrets that it owns.
+    pub owned: Vec<(Key, TargetView)>,
+    /// What this process remembers of it.
+    pub memory: Memory,
+    /// What time it is.
+    pub now: Timestamp,
+}
+
+/// What is known of a store.
+#[derive(Clone, Debug, Default)]
+pub struct StoreFacts {
+    /// The store, if it exists.
+    pub store: Option<Arc<AnyStore>>,
+    /// What the last check of this very revision of it came to.
+    pub health: Option<StoreHealth>,
+}
+
+/// What this process remembers of an object between two looks at it.
+#[derive(Clone, Debug, Default)]
+pub struct Memory {
+    /// When the values in the Secret were read; the status may be older.
+    pub refresh_time: Option<Timestamp>,
+    /// resourceVersion of the Secret after our last write; the watch may lag behind.
+    pub written: Option<String>,
+    /// Failures in a row, and the `syncedResourceVersion` that they were for.
+    pub failures: u32,
+    /// See `failures`.
+    pub failed_for: String,
+    /// Reason and message of the events that were last recorded.
+    pub told: Vec<(&'static str, String)>,
+}
+
+/// What to do first.
+#[derive(Debug)]
+pub enum Next {
+    /// Not ours to look at.
+    Ignore,
+    /// Nothing is due.
+    Idle(Wake),
+    /// The Secret may have been changed by somebody: read it, and ask [`after_inspection`].
+    Inspect,
+    /// Read values.
+    Fetch(FetchPlan),
+    /// It is being deleted.
+    CleanUp {
+        /// The Secret to delete, if any, with its uid.
+        delete: Option<(String, String)>,
+        /// Whether ESO's finalizer is to be taken off.
+        finalizer: bool,
+    },
+    /// Report.
+    Settle(Box<Report>),
+}
+
+/// What to read.
+#[derive(Clone, Debug)]
+pub struct FetchPlan {
+    /// Requests by store.
+    pub requests: BTreeMap<StoreId, Vec<Request>>,
+    /// How old a shared value may be.
+    pub max_age: Duration,
+    /// Whether a value that turns out to be missing is read again, unshared.
+    pub insist: bool,
+    /// In which line the object stands from here on.
+    pub priority: Priority,
+}
+
+/// What came of the reads: the values, or what is wrong.
+#[derive(Clone, Debug, Default)]
+pub struct Gathered {
+    /// Keys and values of the Secret.
+    pub data: BTreeMap<String, SecretBytes>,
+    /// When the oldest of the values was read.
+    pub read_at: Option<Timestamp>,
+    /// Entries whose secret the provider says does not exist, under a policy that allows it.
+    pub missing: Vec<String>,
+}
+
+/// What to do with the Secret.
+#[derive(Debug)]
+pub enum Decision {
+    /// Read the Secret first: it is not known whether it differs.
+    ReadTarget(Desired),
+    /// Make it.
+    Create(Desired),
+    /// Change it.
+    Update(Box<Update>),
+    /// Leave it: it is as it should be.
+    Keep(Desired),
+    /// Delete it.
+    Delete {
+        /// Its uid.
+        uid: String,
+    },
+    /// Report.
+    Settle(Box<Report>),
+}
+
+/// How a write of the Secret went.
+#[derive(Clone, Debug)]
+pub enum Written {
+    /// It was not needed. The digest of the data, if the Secret was read.
+    Kept {
+        /// The resourceVersion that was seen.
+        resource_version: String,
+        /// Digest of its data, if it was read.
+        data: Option<String>,
+    },
+    /// It was made, or changed (`false` where the API server found nothing to change).
+    Applied {
+        /// Whether it was new.
+        created: bool,
+        /// Whether anything changed.
+        changed: bool,
+        /// Its resourceVersion now.
+        resource_version: String,
+        /// Digest of its data now.
+        data: String,
+    },
+    /// It was deleted.
+    Deleted,
+}
+
+/// What to report of an object.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// The status to write; `None` leaves it.
+    pub status: Option<ExternalSecretStatus>,
+    /// Events.
+    pub notes: Vec<Note>,
+    /// When to look again.
+    pub wake: Wake,
+    /// What to remember.
+    pub memory: Memory,
+    /// Whether the sync failed, and the class of the failure.
+    pub failure: Option<&'static str>,
+}
+
+/// Why a sync failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// ESO's text for the condition.
+    pub message: &'static str,
+    /// What happened, which object is at fault and what to do: follows the text, and is the event.
+    pub cause: String,
+    /// Class of a provider's failure.
+    pub kind: Option<ErrorKind>,
+    /// How long the provider asks us to wait.
+    pub retry_after: Option<Duration>,
+    /// Whether only a change can mend it.
+    pub wait_for_change: bool,
+    /// Whether the Secret was found, so that the status is bound to it.
+    pub bound: bool,
+}
+
+impl Failure {
+    /// A failure of the provider or of what it gave.
+    #[must_use]
+    pub fn provider(prefix: &str, error: &ProviderError) -> Self {
+        Self {
+            message: "could not get secret data from provider",
+            cause: format!("{prefix}{}", error.detail),
+            kind: Some(error.kind),
+            retry_after: error.retry_after,
+            wait_for_change: false,
+            bound: false,
+        }
+    }
+
+    /// A failure that trying again may mend.
+    #[must_use]
+    pub fn retry(message: &'static str, cause: String) -> Self {
+        Self { message, cause, kind: None, retry_after: None, wait_for_change: false, bound: true }
+    }
+
+    /// A failure at the Secret that only a change of it, or of the spec, can mend.
+    #[must_use]
+    pub fn target(message: &'static str, cause: String) -> Self {
+        Self { wait_for_change: true, ..Self::retry(message, cause) }
+    }
+
+    /// A failure of the spec.
+    #[must_use]
+    pub fn spec(message: &'static str, cause: String) -> Self {
+        Self { wait_for_change: true, bound: false, ..Self::retry(message, cause) }
+    }
+}
+
+/// Says whether the object is ours, and what is due.
+#[must_use]
+pub fn before_fetch(facts: &Facts, rules: &Rules) -> Next {
+    let es = &facts.es;
+    if es.metadata.deletion_timestamp.is_some() {
+        return clean_up(facts);
+    }
+    if of_another_class(facts, rules) {
+        return Next::Ignore;
+    }
+    let interval = match check_spec(es) {
+        Ok(interval) => interval,
+        Err(failure) => return Next::Settle(Box::new(failed(facts, &failure))),
+    };
+    let current = synced_resource_version(es);
+    match refresh::due(es, interval, last_sync(facts), &current, facts.now) {
+        Due::New => fetch(facts, rules, NEW_AGE, Priority::New),
+        Due::Changed => fetch(facts, rules, NEW_AGE, Priority::Changed),
+        Due::Periodic => fetch(facts, rules, refresh::shared_age(interval), Priority::Periodic),
+        Due::NotYet(left) => {
+            let wake = left.map_or(Wake::OnChange, |left| Wake::After(left, Priority::Periodic));
+            not_due(facts, rules, wake)
+        }
+    }
+}
+
+/// Nothing is due: unless the Secret drifted, or the last try failed.
+fn not_due(facts: &Facts, rules: &Rules, wake: Wake) -> Next {
+    let policy = facts.es.target().creation_policy.unwrap_or_default();
+    if facts.es.ready().is_some_and(|c| c.status == "False") {
+        return fetch(facts, rules, NEW_AGE, Priority::Changed);
+    }
+    if matches!(policy, CreationPolicy::None | CreationPolicy::Orphan) {
+        return Next::Idle(wake);
+    }
+    let recorded = facts.es.status.as_ref().and_then(|s| s.target.as_ref());
+    match (&facts.target, recorded) {
+        // deleted by hand, or made by hand where a merge waits for it
+        (None, Some(_)) => fetch(facts, rules, NEW_AGE, Priority::Changed),
+        (None, None) => Next::Idle(wake),
+        (Some(view), Some(recorded)) if is_known(view, recorded, &facts.memory) => Next::Idle(wake),
+        (Some(_), Some(recorded)) if recorded.digest.is_some() => Next::Inspect,
+        // there is no digest to compare with, as when ESO wrote it
+        (Some(_), _) => fetch(facts, rules, NEW_AGE, Priority::Changed),
+    }
+}
+
+/// Whether the Secret is as we last wrote or checked it.
+fn is_known(view: &TargetView, recorded: &TargetStatus, memory: &Memory) -> bool {
+    let same = |version: Option<&String>| version == Some(&view.resource_version);
+    let lags = || match (memory.written.as_ref().and_then(|v| v.parse::<u64>().ok()), view.resource_version.parse::<u64>()) {
+        (Some(written), Ok(seen)) => seen < written,
+        _ => false,
+    };
+    view.managed && (same(recorded.resource_version.as_ref()) || same(memory.written.as_ref()) || lags())
+}
+
+/// The Secret was read because its resourceVersion is not the one that we know: says whether its data drifted.
+#[must_use]
+pub fn after_inspection(facts: &Facts, rules: &Rules, live: Option<&Secret>, digester: &Digester) -> Next {
+    let status = facts.es.status.clone().unwrap_or_default();
+    let recorded = status.target.clone().unwrap_or_default();
+    let Some(live) = live else { return fetch(facts, rules, NEW_AGE, Priority::Changed) };
+    let view = TargetView::of(&live.metadata);
+    if !view.managed || recorded.digest.as_deref() != Some(&data_digest(live, digester)) {
+        return fetch(facts, rules, NEW_AGE, Priority::Changed);
+    }
+    // somebody changed metadata only: note it, and let the next refresh mend what is ours of it
+    let target = TargetStatus { resource_version: Some(view.resource_version.clone()), applied: None, ..recorded };
+    let memory = Memory { written: Some(view.resource_version), ..facts.memory.clone() };
+    Next::Settle(Box::new(Report {
+        status: Some(ExternalSecretStatus { target: Some(target), ..status }),
+        notes: Vec::new(),
+        wake: idle_wake(facts),
+        memory,
+        failure: None,
+    }))
+}
+
+/// Digest of a live Secret's data.
+#[must_use]
+pub fn data_digest(live: &Secret, digester: &Digester) -> String {
+    digester.data(live.data.iter().flatten().map(|(k, v)| (k.as_str(), v.0.as_slice())))
+}
+
+/// Says what to do with the Secret, now that the values are here.
+#[must_use]
+pub fn after_fetch(facts: &Facts, gathered: Result<&Gathered, &Failure>, digester: &Digester) -> Decision {
+    let es = &facts.es;
+    let gathered = match gathered {
+        Ok(gathered) => gathered,
+        Err(failure) => return Decision::Settle(Box::new(failed(facts, failure))),
+    };
+    let policy = es.target().creation_policy.unwrap_or_default();
+    if gathered.data.is_empty() {
+        match es.target().deletion_policy.unwrap_or_default() {
+            DeletionPolicy::Retain => return Decision::Settle(Box::new(retained(facts, gathered))),
+            DeletionPolicy::Delete => return delete(facts, gathered),
+            DeletionPolicy::Merge => {}
+        }
+    }
+    if policy == CreationPolicy::None {
+        return Decision::Settle(Box::new(synced(facts, gathered, "SecretSynced", "secret synced", None, Vec::new())));
+    }
+    let desired = target::desired(es, gathered.data.clone());
+    match &facts.target {
+        None if policy == CreationPolicy::Merge => {
+            let message = "secret will not be created due to CreationPolicy=Merge";
+            Decision::Settle(Box::new(synced(facts, gathered, "SecretMissing", message, None, Vec::new())))
+        }
+        None => Decision::Create(desired),
+        Some(view) if view.deleting => Decision::Settle(Box::new(Report {
+            status: None,
+            notes: Vec::new(),
+            wake: Wake::After(SOON, Priority::Changed),
+            memory: facts.memory.clone(),
+            failure: None,
+        })),
+        Some(view) => {
+            let recorded = es.status.as_ref().and_then(|s| s.target.as_ref());
+            let known = recorded.is_some_and(|r| is_known(view, r, &facts.memory));
+            let same = recorded.is_some_and(|r| r.applied.as_deref() == Some(&digester.desired(&desired)));
+            if known && same { Decision::Keep(desired) } else { Decision::ReadTarget(desired) }
+        }
+    }
+}
+
+/// Says what to do with the Secret, now that it was read.
+#[must_use]
+pub fn with_target(facts: &Facts, rules: &Rules, desired: Desired, live: Option<&Secret>) -> Decision {
+    let es = &facts.es;
+    let Some(live) = live else {
+        if es.target().creation_policy == Some(CreationPolicy::Merge) {
+            let message = "secret will not be created due to CreationPolicy=Merge";
+            let report = synced(facts, &Gathered::default(), "SecretMissing", message, None, Vec::new());
+            return Decision::Settle(Box::new(report));
+        }
+        return Decision::Create(desired);
+    };
+    let change = target::check_owner(es, &live.metadata, rules.adopt).and_then(|()| target::compare(es, &desired, live));
+    match change {
+        Err(failure) => Decision::Settle(Box::new(failed(facts, &failure))),
+        Ok(Change::None) => Decision::Keep(desired),
+        Ok(Change::Update(update)) => Decision::Update(update),
+    }
+}
+
+/// Old Secrets of this object, under names that it had before: they go before the new one is written.
+#[must_use]
+pub fn orphans(facts: &Facts) -> Vec<(Key, TargetView)> {
+    let es = &facts.es;
+    if es.target().creation_policy.unwrap_or_default() != CreationPolicy::Owner {
+        return Vec::new();
+    }
+    let namespace = es.metadata.namespace.as_deref().unwrap_or_default();
+    let ours = object_hash::created_by_label(namespace, es.metadata.name.as_deref().unwrap_or_default());
+    let old = facts.owned.iter().filter(|(key, view)| {
+        *key.name != *es.target_name() && *key.namespace == *namespace && view.created_by.as_ref() == Some(&ours) && !view.deleting
+    });
+    old.cloned().collect()
+}
+
+/// Says what to report of how the write went.
+#[must_use]
+pub fn settle(facts: &Facts, gathered: &Gathered, applied: &str, written: Result<&Written, &Failure>, orphans: usize) -> Report {
+    let mut notes: Vec<Note> = (0..orphans).map(|_| Note::normal("Deleted", "secret deleted because it was orphaned")).collect();
+    match written {
+        Err(failure) => failed(facts, failure),
+        Ok(Written::Deleted) => {
+            notes.push(Note::normal("Deleted", "secret deleted due to DeletionPolicy=Delete"));
+            synced(facts, gathered, "SecretDeleted", "secret deleted due to DeletionPolicy=Delete", None, notes)
+        }
+        Ok(Written::Kept { resource_version, data }) => {
+            let old = facts.es.status.as_ref().and_then(|s| s.target.clone()).unwrap_or_default();
+            let target = TargetStatus {
+                resource_version: Some(resource_version.clone()),
+                digest: data.clone().or(old.digest),
+                applied: Some(applied.to_owned()),
+            };
+            synced(facts, gathered, "SecretSynced", "secret synced", Some(target), notes)
+        }
+        Ok(Written::Applied { created, changed, resource_version, data }) => {
+            if *created {
+                notes.push(Note::normal("Created", "secret created"));
+            } else if *changed {
+                notes.push(Note::normal("Updated", "secret updated"));
+            }
+            let target = TargetStatus {
+                resource_version: Some(resource_version.clone()),
+                digest: Some(data.clone()),
+                applied: Some(applied.to_owned()),
+            };
+            synced(facts, gathered, "SecretSynced", "secret synced", Some(target), notes)
+        }
+    }
+}
+
+/// What a failure comes to: condition, event, next try. The Secret, the refresh time and what was last synced stay.
+#[must_use]
+pub fn failed(facts: &Facts, failure: &Failure) -> Report {
+    let es = &facts.es;
+    let uid = es.metadata.uid.as_deref().unwrap_or_default();
+    let current = synced_resource_version(es);
+    let failures = if facts.memory.failed_for == current { facts.memory.failures.saturating_add(1) } else { 1 };
+    let wake = match failure.wait_for_change {
+        true => LATER,
+        false => backoff::pause(failure.kind, failures, failure.retry_after, uid),
+    };
+    let mut status = es.status.clone().unwrap_or_default();
+    let message = format!("{}: {}", failure.message, failure.cause);
+    status.conditions = vec![status::ready(false, "SecretSyncedError", &message, es.ready(), facts.now)];
+    if failure.bound {
+        status.binding = Some(Binding { name: es.target_name().to_owned() });
+    }
+    let told = vec![("UpdateFailed", failure.cause.clone())];
+    let news = facts.memory.told != told;
+    let memory = Memory { failures, failed_for: current, told, ..facts.memory.clone() };
+    Report {
+        status: (es.status.as_ref() != Some(&status)).then_some(status),
+        notes: if news { vec![Note::warning("UpdateFailed", failure.cause.clone())] } else { Vec::new() },
+        wake: Wake::After(wake, if failures <= 3 { Priority::Changed } else { Priority::Periodic }),
+        memory,
+        failure: Some(failure.kind.map_or("target", ErrorKind::as_str)),
+    }
+}
+
+/// `status.syncedResourceVersion` as it would be now.
+#[must_use]
+pub fn synced_resource_version(es: &ExternalSecret) -> String {
+    let empty = BTreeMap::new();
+    let meta = &es.metadata;
+    object_hash::synced_resource_version(
+        meta.generation.unwrap_or_default(),
+        meta.labels.as_ref().unwrap_or(&empty),
+        meta.annotations.as_ref().unwrap_or(&empty),
+    )
+}
+
+/// A sync that came to its end. `target` is what was written; `None` leaves what is recorded of it out.
+fn synced(
+    facts: &Facts,
+    gathered: &Gathered,
+    reason: &'static str,
+    message: &str,
+    target: Option<TargetStatus>,
+    mut notes: Vec<Note>,
+) -> Report {
+    let es = &facts.es;
+    let old = es.status.as_ref();
+    let read_at = gathered.read_at.unwrap_or(facts.now);
+    let missing = || gathered.missing.iter().map(|text| ("MissingProviderSecret", text.clone()));
+    let told: Vec<_> = missing().collect();
+    if facts.memory.told != told {
+        notes.extend(missing().map(|(reason, text)| Note::normal(reason, text)));
+    }
+    let binding = match &target {
+        Some(_) => Some(Binding { name: es.target_name().to_owned() }),
+        None => old.and_then(|s| s.binding.clone()),
+    };
+    let memory = Memory {
+        refresh_time: Some(read_at),
+        written: target.as_ref().and_then(|t| t.resource_version.clone()),
+        told,
+        ..Memory::default()
+    };
+    let status = ExternalSecretStatus {
+        refresh_time: Some(Time(read_at)),
+        synced_resource_version: Some(synced_resource_version(es)),
+        binding,
+        conditions: vec![status::ready(true, reason, message, es.ready(), facts.now)],
+        target,
+    };
+    let wake = wake_after(es, &status, &memory, facts.now);
+    Report { status: Some(status), notes, wake, memory, failure: None }
+}
+
+/// Zero keys under `Retain`: the Secret stays as it is, and that is a success.
+fn retained(facts: &Facts, gathered: &Gathered) -> Report {
+    let target = facts.es.status.as_ref().and_then(|s| s.target.clone());
+    let mut report =
+        synced(facts, gathered, "SecretSynced", "secret retained due to DeletionPolicy=Retain", target, Vec::new());
+    if let Some(status) = &mut report.status {
+        status.binding = facts.es.status.as_ref().and_then(|s| s.binding.clone());
+    }
+    report
+}
+
+/// Zero keys under `Delete`.
+fn delete(facts: &Facts, gathered: &Gathered) -> Decision {
+    let es = &facts.es;
+    let policy = es.target().creation_policy.unwrap_or_default();
+    if policy != CreationPolicy::Owner {
+        let cause = format!("unable to delete secret {}: creationPolicy={policy:?} is not Owner", es.target_name());
+        let failure = Failure { bound: false, ..Failure::target("could not delete secret", cause) };
+        return Decision::Settle(Box::new(failed(facts, &failure)));
+    }
+    let uid = es.metadata.uid.as_deref();
+    match &facts.target {
+        Some(view) if view.controller.as_deref() == uid => Decision::Delete { uid: view.uid.clone() },
+        Some(_) => {
+            let cause = format!("unable to delete secret {}: it is not owned by this ExternalSecret", es.target_name());
+            Decision::Settle(Box::new(failed(facts, &Failure::target("could not delete secret", cause))))
+        }
+        None => {
+            let message = "secret deleted due to DeletionPolicy=Delete";
+            Decision::Settle(Box::new(synced(facts, gathered, "SecretDeleted", message, None, Vec::new())))
+        }
+    }
+}
+
+/// The object is being deleted: owned Secrets go by their owner reference; ESO's finalizer holds the object until we take it off.
+fn clean_up(facts: &Facts) -> Next {
+    let es = &facts.es;
+    let finalizer = es.metadata.finalizers.iter().flatten().any(|f| f == FINALIZER_ESO);
+    if !finalizer {
+        return Next::Ignore;
+    }
+    let delete = (es.target().deletion_policy == Some(DeletionPolicy::Delete))
+        .then_some(facts.target.as_ref())
+        .flatten()
+        .filter(|view| view.controller == es.metadata.uid)
+        .map(|view| (es.target_name().to_owned(), view.uid.clone()));
+    Next::CleanUp { delete, finalizer }
+}
+
+/// Whether a store of the object belongs to another controller: then the whole object does (ESO's rule).
+fn of_another_class(facts: &Facts, rules: &Rules) -> bool {
+    let class = |s: &StoreFacts| s.store.as_ref().and_then(|s| s.spec.controller.clone()).filter(|c| !c.is_empty());
+    facts.stores.values().filter_map(class).any(|c| c != rules.class)
+}
+
+/// Checks what the spec says, and gives the refresh interval.
+fn check_spec(es: &ExternalSecret) -> Result<SignedDuration, Failure> {
+    let invalid = |e: validate::FieldError| Failure::spec("could not get secret data from provider", e.to_string());
+    validate::validate_external_secret(es).map_err(invalid)?;
+    validate::validate_template(&es.target())
+        .map_err(|e| Failure::spec("could not update secret", format!("could not apply template: {}", e.message)))?;
+    validate::validate_supported(es).map_err(|e| Failure::spec("could not update secret", e.to_string()))?;
+    match es.spec.refresh_interval.as_deref() {
+        None | Some("") => Ok(SignedDuration::try_from(refresh::DEFAULT_INTERVAL).unwrap_or_default()),
+        Some(text) => duration::parse(text).map_err(|e| {
+            let cause = format!("spec.refreshInterval: {e}; write a Go duration such as 1h, 15m or 90s");
+            Failure::spec("could not get secret data from provider", cause)
+        }),
+    }
+}
+
+/// Plans the reads, if all stores can be used.
+fn fetch(facts: &Facts, rules: &Rules, max_age: Duration, priority: Priority) -> Next {
+    let es = &facts.es;
+    let mut requests: BTreeMap<StoreId, BTreeSet<Request>> = BTreeMap::new();
+    for entry in entries::entries(es) {
+        let Some(request) = entry.request() else { continue };
+        let id = entry.store(es);
+        match usable(facts, rules, &entry, &id) {
+            Ok(true) => {}
+            // its first check is under way, and will wake us
+            Ok(false) => return Next::Idle(Wake::After(LATER, Priority::New)),
+            Err(failure) => return Next::Settle(Box::new(failed(facts, &failure))),
+        }
+        requests.entry(id).or_default().insert(request);
+    }
+    let requests = requests.into_iter().map(|(id, set)| (id, set.into_iter().collect())).collect();
+    Next::Fetch(FetchPlan { requests, max_age, insist: priority != Priority::Periodic, priority })
+}
+
+/// Whether a store may be used by an entry; `false` while its first check is not over.
+fn usable(facts: &Facts, rules: &Rules, entry: &Entry<'_>, id: &StoreId) -> Result<bool, Failure> {
+    let prefix = entry.error_prefix();
+    let refuse = |kind: ErrorKind, detail: String| Err(Failure::provider(&prefix, &ProviderError::new(kind, detail)));
+    let name = &id.key.name;
+    if id.kind == StoreKind::ClusterSecretStore && !rules.cluster_stores {
+        let detail = format!(
+            "ClusterSecretStore {name:?} cannot be used: this keyferry runs without cluster-wide rights (--namespaces, or \
+             --enable-cluster-store-reconciler=false); use a SecretStore"
+        );
+        return refuse(ErrorKind::Unsupported, detail);
+    }
+    let known = facts.stores.get(id);
+    let Some(store) = known.and_then(|s| s.store.as_ref()) else {
+        let detail = format!("could not get {} {name:?}, {}.external-secrets.io {name:?} not found", id.kind, id.kind);
+        return refuse(ErrorKind::Misconfigured, detail);
+    };
+    let namespace = facts.es.metadata.namespace.as_deref().unwrap_or_default();
+    let empty = BTreeMap::new();
+    let labels = facts.namespace_labels.as_deref().unwrap_or(&empty);
+    if id.kind == StoreKind::ClusterSecretStore && !access::allows(&store.spec.conditions, namespace, labels) {
+        let detail = format!("using cluster store {name:?} is not allowed from namespace {namespace:?}: denied by spec.condition");
+        return refuse(ErrorKind::Misconfigured, detail);
+    }
+    match known.and_then(|s| s.health.as_ref()) {
+        None => Ok(false),
+        Some(health) if health.ready || !rules.flood_gate => Ok(true),
+        Some(health) => {
+            let cause = if health.cause.is_empty() { String::new() } else { format!(": {}", health.cause) };
+            refuse(ErrorKind::Misconfigured, format!("{} {name:?} is not ready{cause}", id.kind))
+        }
+    }
+}
+
+fn last_sync(facts: &Facts) -> LastSync<'_> {
+    last_of(facts.es.status.as_ref(), &facts.memory)
+}
+
+fn last_of<'a>(status: Option<&'a ExternalSecretStatus>, memory: &Memory) -> LastSync<'a> {
+    let recorded = status.and_then(|s| s.refresh_time.as_ref()).map(|t| t.0);
+    LastSync {
+        refresh_time: recorded.max(memory.refresh_time),
+        synced: status.and_then(|s| s.synced_resource_version.as_deref()),
+    }
+}
+
+/// When an object that needs nothing now is to be looked at again.
+fn idle_wake(facts: &Facts) -> Wake {
+    facts.es.status.as_ref().map_or(Wake::OnChange, |status| wake_after(&facts.es, status, &facts.memory, facts.now))
+}
+
+/// When an object with that status is next due.
+fn wake_after(es: &ExternalSecret, status: &ExternalSecretStatus, memory: &Memory, now: Timestamp) -> Wake {
+    let Ok(interval) = check_spec(es) else { return Wake::OnChange };
+    match refresh::due(es, interval, last_of(Some(status), memory), &synced_resource_version(es), now) {
+        Due::NotYet(None) => Wake::OnChange,
+        Due::NotYet(Some(left)) => Wake::After(left, Priority::Periodic),
+        Due::New | Due::Changed | Due::Periodic => Wake::After(Duration::from_secs(1), Priority::Periodic),
+    }
+}

@@ -1,0 +1,79 @@
+//! When the values of an ExternalSecret are read again: refresh policies, intervals, sync windows, spread.
+
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::{phase, windows};
+use crate::api::ExternalSecret;
+use crate::api::external_secret::RefreshPolicy;
+
+/// `refreshInterval` of an ExternalSecret that names none: ESO's default.
+pub const DEFAULT_INTERVAL: Duration = Duration::from_secs(3600);
+
+/// Share of the interval by which objects come early, so that those made together do not come due together.
+const SPREAD: f64 = 0.1;
+
+/// Whether the values are to be read now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Due {
+    /// They never were.
+    New,
+    /// The object changed since.
+    Changed,
+    /// The interval has passed.
+    Periodic,
+    /// Not now; perhaps after that time.
+    NotYet(Option<Duration>),
+}
+
+/// What is known of the last sync.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct LastSync<'a> {
+    /// When the values were read.
+    pub refresh_time: Option<Timestamp>,
+    /// `status.syncedResourceVersion`
+    pub synced: Option<&'a str>,
+}
+
+/// Decides whether an ExternalSecret's values are to be read. `interval` is the parsed `refreshInterval`; zero or less reads
+/// once. `current` is what `syncedResourceVersion` would be now. The order of the questions is ESO's.
+#[must_use]
+pub fn due(es: &ExternalSecret, interval: SignedDuration, last: LastSync<'_>, current: &str, now: Timestamp) -> Due {
+    let (Some(synced), Some(refreshed)) = (last.synced.filter(|s| !s.is_empty()), last.refresh_time) else {
+        return Due::New;
+    };
+    match es.spec.refresh_policy.unwrap_or_default() {
+        RefreshPolicy::CreatedOnce => Due::NotYet(None),
+        RefreshPolicy::OnChange if synced != current => Due::Changed,
+        RefreshPolicy::OnChange => Due::NotYet(None),
+        RefreshPolicy::Periodic if interval <= SignedDuration::ZERO => Due::NotYet(None),
+        RefreshPolicy::Periodic if synced != current => Due::Changed,
+        RefreshPolicy::Periodic if refreshed > now => Due::New,
+        RefreshPolicy::Periodic => {
+            let uid = es.metadata.uid.as_deref().unwrap_or_default();
+            let left = period(interval, uid) - now.duration_since(refreshed);
+            if left > SignedDuration::ZERO {
+                return Due::NotYet(Some(left.unsigned_abs()));
+            }
+            match &es.spec.sync_windows {
+                Some(set) if !windows::is_open(set, now) => {
+                    Due::NotYet(windows::next_change(set, now).map(|at| at.duration_since(now).unsigned_abs()))
+                }
+                _ => Due::Periodic,
+            }
+        }
+    }
+}
+
+/// Time between two reads: the interval, a little less for each object, never more.
+#[must_use]
+pub fn period(interval: SignedDuration, uid: &str) -> SignedDuration {
+    interval.mul_f64(1.0 - SPREAD * phase(uid))
+}
+
+/// How old a shared value may be for a sync that is due because its interval has passed: half of it.
+#[must_use]
+pub fn shared_age(interval: SignedDuration) -> Duration {
+    (interval / 2).unsigned_abs()
+}

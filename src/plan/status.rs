@@ -1,0 +1,91 @@
+//! Statuses and conditions: what is written, and when a rewrite is worth it.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+use super::phase;
+use crate::api::{Condition, ExternalSecretStatus};
+
+/// Longest message of a condition, in bytes; longer ones are cut. The API has no limit, but status is read by people.
+const LONGEST_MESSAGE: usize = 1024;
+
+/// A `Ready` condition. Its transition time is that of `old` unless the status flips (ESO's rule).
+#[must_use]
+pub fn ready(ok: bool, reason: &str, message: &str, old: Option<&Condition>, now: Timestamp) -> Condition {
+    let status = if ok { "True" } else { "False" };
+    let since = old.filter(|c| c.status == status).and_then(|c| c.last_transition_time.clone());
+    Condition {
+        type_: Condition::READY.into(),
+        status: status.into(),
+        reason: Some(reason.into()),
+        message: Some(truncate(message, LONGEST_MESSAGE)),
+        last_transition_time: Some(since.unwrap_or(Time(now))),
+    }
+}
+
+/// Cuts a text at a character boundary.
+#[must_use]
+pub fn truncate(text: &str, most: usize) -> String {
+    if text.len() <= most {
+        return text.to_owned();
+    }
+    let end = (0..=most.saturating_sub(3)).rev().find(|i| text.is_char_boundary(*i)).unwrap_or_default();
+    format!("{}...", &text[..end])
+}
+
+/// Whether a status must be written: anything but the refresh time differs, or that one is old enough. Each object waits a
+/// little longer than `heartbeat`, by its uid, so that those made together are not rewritten together.
+#[must_use]
+pub fn must_write(old: Option<&ExternalSecretStatus>, new: &ExternalSecretStatus, heartbeat: Duration, uid: &str) -> bool {
+    let Some(old) = old else { return true };
+    let timeless = |status: &ExternalSecretStatus| ExternalSecretStatus { refresh_time: None, ..status.clone() };
+    if timeless(old) != timeless(new) {
+        return true;
+    }
+    match (&old.refresh_time, &new.refresh_time) {
+        (Some(old), Some(new)) => {
+            let patience = heartbeat.mul_f64(1.0 + phase(uid));
+            new.0.duration_since(old.0).unsigned_abs() >= patience && new.0 > old.0
+        }
+        (old, new) => old.is_some() != new.is_some(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap_or_default()
+    }
+
+    #[test]
+    fn the_transition_time_moves_only_when_the_status_flips() {
+        let first = ready(false, "A", "m", None, at(1));
+        let second = ready(false, "B", "n", Some(&first), at(2));
+        assert_eq!(second.last_transition_time, Some(Time(at(1))));
+        let third = ready(true, "B", "n", Some(&second), at(3));
+        assert_eq!(third.last_transition_time, Some(Time(at(3))));
+    }
+
+    #[test]
+    fn an_unchanged_refresh_is_written_once_a_heartbeat() {
+        let status = |second| ExternalSecretStatus { refresh_time: Some(Time(at(second))), ..Default::default() };
+        let heartbeat = Duration::from_secs(300);
+        assert!(must_write(None, &status(0), heartbeat, "u"));
+        assert!(!must_write(Some(&status(0)), &status(299), heartbeat, "u"));
+        assert!(must_write(Some(&status(0)), &status(600), heartbeat, "u"));
+        assert!(!must_write(Some(&status(600)), &status(0), heartbeat, "u"));
+        let other = ExternalSecretStatus { synced_resource_version: Some("2-x".into()), ..status(1) };
+        assert!(must_write(Some(&status(0)), &other, heartbeat, "u"));
+    }
+
+    #[test]
+    fn long_texts_are_cut_between_characters() {
+        assert_eq!(truncate("short", 10), "short");
+        let cut = truncate(&"ä".repeat(100), 20);
+        assert!(cut.len() <= 20 && cut.ends_with("...") && cut.starts_with('ä'));
+    }
+}

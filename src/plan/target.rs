@@ -1,0 +1,332 @@
+//! What a Secret should look like, who may write it, and what has to change in the one that is there.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectMeta, OwnerReference};
+
+use super::external_secret::Failure;
+use super::object_hash;
+use crate::api::external_secret::CreationPolicy;
+use crate::api::{
+    ANNOTATION_ALLOW_EMPTY, ExternalSecret, LABEL_CREATED_BY, LABEL_MANAGED, LABEL_MANAGED_VALUE,
+};
+use crate::index::controller_of;
+use crate::secret_bytes::SecretBytes;
+
+/// keyferry's field manager for Secrets.
+pub const FIELD_MANAGER: &str = "keyferry";
+/// What ESO's field managers begin with.
+const ESO_FIELD_MANAGER: &str = "externalsecrets.external-secrets.io/";
+/// Annotations that say something about the ExternalSecret itself and are not copied onto its Secret.
+const NOT_COPIED: [&str; 1] = ["kubectl.kubernetes.io/last-applied-configuration"];
+/// Annotations of keyferry's own: they steer it and say nothing about a Secret.
+const OWN_PREFIX: &str = "keyferry.io/";
+
+/// What a Secret should look like.
+#[derive(Clone, Debug)]
+pub struct Desired {
+    /// Name.
+    pub name: String,
+    /// Namespace.
+    pub namespace: String,
+    /// Type; `None` leaves it as it is, or `Opaque`.
+    pub type_: Option<String>,
+    /// Labels that we own.
+    pub labels: BTreeMap<String, String>,
+    /// Annotations that we own.
+    pub annotations: BTreeMap<String, String>,
+    /// Finalizers that we add.
+    pub finalizers: Vec<String>,
+    /// Values that we own.
+    pub data: BTreeMap<String, SecretBytes>,
+    /// Whether the Secret is made immutable.
+    pub immutable: bool,
+    /// Owner, for policy `Owner`.
+    pub owner: Option<OwnerReference>,
+    /// Whether values of others go: all policies but those that merge.
+    pub replace: bool,
+}
+
+/// Puts together what an ExternalSecret wants of its Secret.
+#[must_use]
+pub fn desired(es: &ExternalSecret, data: BTreeMap<String, SecretBytes>) -> Desired {
+    let target = es.target();
+    let policy = target.creation_policy.unwrap_or_default();
+    let namespace = es.metadata.namespace.clone().unwrap_or_default();
+    let name = es.metadata.name.clone().unwrap_or_default();
+    // without a template, ESO copies the ExternalSecret's labels and annotations
+    let mut labels = es.metadata.labels.clone().unwrap_or_default();
+    let mut annotations = es.metadata.annotations.clone().unwrap_or_default();
+    annotations.retain(|key, _| !NOT_COPIED.contains(&key.as_str()) && !key.starts_with(OWN_PREFIX));
+    labels.insert(LABEL_MANAGED.into(), LABEL_MANAGED_VALUE.into());
+    let owner = (policy == CreationPolicy::Owner).then(|| {
+        labels.insert(LABEL_CREATED_BY.into(), object_hash::created_by_label(&namespace, &name));
+        owner_reference(es)
+    });
+    Desired {
+        name: es.target_name().to_owned(),
+        namespace,
+        type_: None,
+        labels,
+        annotations,
+        finalizers: Vec::new(),
+        data,
+        immutable: target.immutable.unwrap_or_default(),
+        owner,
+        replace: !merges(policy),
+    }
+}
+
+/// Whether a creation policy leaves the values of others in place.
+#[must_use]
+pub fn merges(policy: CreationPolicy) -> bool {
+    matches!(policy, CreationPolicy::Merge | CreationPolicy::CreateOrMerge)
+}
+
+fn owner_reference(es: &ExternalSecret) -> OwnerReference {
+    OwnerReference {
+        api_version: "external-secrets.io/v1".into(),
+        kind: "ExternalSecret".into(),
+        name: es.metadata.name.clone().unwrap_or_default(),
+        uid: es.metadata.uid.clone().unwrap_or_default(),
+        controller: Some(true),
+        block_owner_deletion: Some(true),
+    }
+}
+
+/// What to do with the Secret that is there.
+#[derive(Clone, Debug)]
+pub enum Change {
+    /// It is as it should be.
+    None,
+    /// It is to be written.
+    Update(Box<Update>),
+}
+
+/// How the Secret that is there is written.
+#[derive(Clone, Debug)]
+pub struct Update {
+    /// Its resourceVersion: the write fails if it is another by then.
+    pub resource_version: String,
+    /// What is applied.
+    pub desired: Desired,
+    /// `metadata.managedFields` to set before, where ESO's entries are to become ours.
+    pub managed_fields: Option<Vec<ManagedFieldsEntry>>,
+    /// Keys of others to take out after.
+    pub remove: Vec<String>,
+    /// Only labels and owner may be written, as the data is immutable; then this failure is told.
+    pub then: Option<Failure>,
+}
+
+/// Checks who owns the Secret that is there.
+///
+/// # Errors
+/// Says who does.
+pub fn check_owner(es: &ExternalSecret, live: &ObjectMeta, adopt: bool) -> Result<(), Failure> {
+    let name = es.target_name();
+    let policy = es.target().creation_policy.unwrap_or_default();
+    let uid = es.metadata.uid.as_deref().unwrap_or_default();
+    match controller_of(live) {
+        Some(owner) if owner.uid == uid => Ok(()),
+        Some(owner) if owner.kind == "ExternalSecret" && owner.api_version.starts_with("external-secrets.io/") => {
+            let cause = format!("unable to mutate secret {name}: secret is owned by another ExternalSecret: {}", owner.name);
+            Err(Failure::target("target is owned by another ExternalSecret", cause))
+        }
+        Some(owner) if policy == CreationPolicy::Owner => {
+            let cause = format!(
+                "unable to mutate secret {name}: it is controlled by {} {:?}: choose another target.name, or creationPolicy \
+                 Merge to add keys to it",
+                owner.kind, owner.name
+            );
+            Err(Failure::target("failed to take ownership of target secret", cause))
+        }
+        Some(_) | None if adopt || is_ours(live) || merges(policy) => Ok(()),
+        Some(_) | None => {
+            let cause = format!(
+                "Secret {name:?} exists and was not made by an ExternalSecret, and --adopt-secrets=false: delete it, or choose \
+                 another target.name"
+            );
+            Err(Failure::target("failed to take ownership of target secret", cause))
+        }
+    }
+}
+
+/// Whether an ExternalSecret wrote the Secret before, under us or under ESO.
+fn is_ours(live: &ObjectMeta) -> bool {
+    live.labels.as_ref().is_some_and(|l| l.get(LABEL_MANAGED).is_some_and(|v| v == LABEL_MANAGED_VALUE))
+}
+
+/// Compares what is wanted with the Secret that is there.
+///
+/// # Errors
+/// Where the write would lose something that must stay.
+pub fn compare(es: &ExternalSecret, desired: &Desired, live: &Secret) -> Result<Change, Failure> {
+    guard_empty(es, desired, live)?;
+    let empty = BTreeMap::new();
+    let data = live.data.as_ref().unwrap_or(&empty);
+    let owned = Owned::of(&live.metadata);
+    let frozen = live.immutable == Some(true);
+    let mut desired = desired.clone();
+    if desired.immutable {
+        // ESO: an immutable target's data is written once and never touched again, and that counts as success
+        desired.data = data.iter().map(|(k, v)| (k.clone(), SecretBytes::new(v.0.clone()))).collect();
+    }
+    let ours_gone = owned.data.iter().any(|key| !desired.data.contains_key(key) && data.contains_key(key));
+    let remove: Vec<String> = match desired.replace {
+        true => data.keys().filter(|k| !desired.data.contains_key(*k) && !owned.data.contains(*k)).cloned().collect(),
+        false => Vec::new(),
+    };
+    let values_differ = desired.data.iter().any(|(key, value)| data.get(key).is_none_or(|v| v.0 != value.expose()));
+    let data_differs = values_differ || ours_gone || !remove.is_empty();
+    let type_differs = desired.type_.as_ref().is_some_and(|t| live.type_.as_ref() != Some(t));
+    let metadata_differs = metadata_differs(&desired, &live.metadata, &owned);
+    let freeze = desired.immutable && !frozen;
+    if !(data_differs || type_differs || metadata_differs || freeze) {
+        return Ok(Change::None);
+    }
+    let then = (frozen && data_differs).then(|| {
+        let cause = format!(
+            "unable to update secret {}: secret is immutable: delete it to have it made anew from the provider's values",
+            desired.name
+        );
+        Failure::target("could not update secret, target is immutable", cause)
+    });
+    if let Some(failure) = &then
+        && !metadata_differs
+    {
+        return Err(failure.clone());
+    }
+    if frozen {
+        // the API server refuses any other data; what others own stays theirs
+        desired.immutable |= owned.immutable;
+        desired.data.retain(|key, _| owned.data.contains(key));
+        for (key, value) in &mut desired.data {
+            *value = SecretBytes::new(data.get(key).map(|v| v.0.clone()).unwrap_or_default());
+        }
+    }
+    let managed_fields = owned.foreign_entries.then(|| retire(live.metadata.managed_fields.as_deref().unwrap_or_default()));
+    Ok(Change::Update(Box::new(Update {
+        resource_version: live.metadata.resource_version.clone().unwrap_or_default(),
+        remove: if frozen { Vec::new() } else { remove },
+        desired,
+        managed_fields,
+        then,
+    })))
+}
+
+/// A value that the provider suddenly gives as empty does not replace one that is not.
+fn guard_empty(es: &ExternalSecret, desired: &Desired, live: &Secret) -> Result<(), Failure> {
+    let allowed = es.metadata.annotations.as_ref().is_some_and(|a| a.get(ANNOTATION_ALLOW_EMPTY).is_some_and(|v| v == "true"));
+    let ours = is_ours(&live.metadata);
+    let emptied = desired
+        .data
+        .iter()
+        .filter(|(_, value)| value.is_empty())
+        .find(|(key, _)| live.data.as_ref().and_then(|d| d.get(*key)).is_some_and(|old| !old.0.is_empty()));
+    match emptied {
+        Some((key, _)) if ours && !allowed && !desired.immutable => {
+            let cause = format!(
+                "the provider's value for key {key:?} is empty and the Secret holds one that is not: the old one stays; annotate \
+                 the ExternalSecret with {ANNOTATION_ALLOW_EMPTY}=true if empty is meant"
+            );
+            Err(Failure::retry("could not update secret", cause))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn metadata_differs(desired: &Desired, live: &ObjectMeta, owned: &Owned) -> bool {
+    let lacks = |want: &BTreeMap<String, String>, have: Option<&BTreeMap<String, String>>, ours: &BTreeSet<String>| {
+        let have = |key: &String| have.and_then(|h| h.get(key));
+        want.iter().any(|(key, value)| have(key) != Some(value))
+            || ours.iter().any(|key| !want.contains_key(key) && have(key).is_some())
+    };
+    let owners = live.owner_references.as_deref().unwrap_or_default();
+    let owner_differs = match &desired.owner {
+        Some(owner) => !owners.contains(owner) && !owners.iter().any(|o| o.uid == owner.uid && o.controller == owner.controller),
+        None => owners.iter().any(|o| owned.owners.contains(&o.uid)),
+    };
+    let finalizers = live.finalizers.as_deref().unwrap_or_default();
+    lacks(&desired.labels, live.labels.as_ref(), &owned.labels)
+        || lacks(&desired.annotations, live.annotations.as_ref(), &owned.annotations)
+        || owner_differs
+        || desired.finalizers.iter().any(|f| !finalizers.contains(f))
+}
+
+/// Which fields of a Secret are ours, by its managedFields: our own entries and those that ESO left.
+#[derive(Debug, Default)]
+struct Owned {
+    data: BTreeSet<String>,
+    labels: BTreeSet<String>,
+    annotations: BTreeSet<String>,
+    owners: BTreeSet<String>,
+    immutable: bool,
+    /// Whether there are entries of ESO's, or of ours that were not made by apply.
+    foreign_entries: bool,
+}
+
+impl Owned {
+    fn of(meta: &ObjectMeta) -> Self {
+        let mut owned = Self::default();
+        for entry in meta.managed_fields.iter().flatten().filter(|e| is_our_entry(e)) {
+            owned.foreign_entries |= !is_apply_entry(entry);
+            let Some(fields) = &entry.fields_v1 else { continue };
+            let fields = &fields.0;
+            let metadata = &fields["f:metadata"];
+            owned.data.extend(names(&fields["f:data"]));
+            owned.labels.extend(names(&metadata["f:labels"]));
+            // ESO's unkeyed hash goes together with its entries, when the Secret is next written for another reason
+            owned.annotations.extend(
+                names(&metadata["f:annotations"]).filter(|name| name != crate::api::ANNOTATION_DATA_HASH),
+            );
+            owned.immutable |= fields.get("f:immutable").is_some();
+            owned.owners.extend(metadata["f:ownerReferences"].as_object().into_iter().flatten().filter_map(|(key, _)| {
+                let key: serde_json::Value = serde_json::from_str(key.strip_prefix("k:")?).ok()?;
+                Some(key["uid"].as_str()?.to_owned())
+            }));
+        }
+        owned
+    }
+}
+
+fn names(fields: &serde_json::Value) -> impl Iterator<Item = String> + '_ {
+    fields.as_object().into_iter().flatten().filter_map(|(key, _)| Some(key.strip_prefix("f:")?.to_owned()))
+}
+
+fn is_our_entry(entry: &ManagedFieldsEntry) -> bool {
+    let manager = entry.manager.as_deref().unwrap_or_default();
+    entry.subresource.as_deref().unwrap_or_default().is_empty()
+        && (manager == FIELD_MANAGER || manager.starts_with(ESO_FIELD_MANAGER))
+}
+
+fn is_apply_entry(entry: &ManagedFieldsEntry) -> bool {
+    entry.manager.as_deref() == Some(FIELD_MANAGER) && entry.operation.as_deref() == Some("Apply")
+}
+
+/// Makes one entry of ours out of all entries that are ours or ESO's, so that apply takes away what they own and we no
+/// longer want.
+fn retire(entries: &[ManagedFieldsEntry]) -> Vec<ManagedFieldsEntry> {
+    let (ours, mut rest): (Vec<_>, Vec<_>) = entries.iter().cloned().partition(is_our_entry);
+    let mut fields = serde_json::Value::Object(serde_json::Map::new());
+    for entry in &ours {
+        if let Some(more) = &entry.fields_v1 {
+            merge_fields(&mut fields, &more.0);
+        }
+    }
+    if let Some(mut one) = ours.into_iter().next() {
+        one.manager = Some(FIELD_MANAGER.into());
+        one.operation = Some("Apply".into());
+        one.fields_v1 = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::FieldsV1(fields));
+        rest.push(one);
+    }
+    rest
+}
+
+fn merge_fields(into: &mut serde_json::Value, from: &serde_json::Value) {
+    if let (Some(into), Some(from)) = (into.as_object_mut(), from.as_object()) {
+        for (key, value) in from {
+            merge_fields(into.entry(key.clone()).or_insert_with(|| serde_json::Value::Object(serde_json::Map::new())), value);
+        }
+    }
+}

@@ -1,0 +1,230 @@
+//! Calls to the API server of a store: credentials kept fresh, a deadline, and every failure in words of our own.
+
+use std::future::Future;
+use std::time::Duration;
+
+use http::header::{HeaderValue, RETRY_AFTER, USER_AGENT};
+use http::{Request, Response, StatusCode};
+use http_body_util::{BodyExt as _, Limited};
+use kube::client::{Body, Client};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use tokio::sync::Mutex;
+use tokio::time::Instant;
+
+use super::login::{Login, from_token};
+use super::{ConnectCx, ErrorKind, ProviderError};
+use crate::api::refs::ServiceAccountSelector;
+use crate::providers::CallCx;
+
+/// Time that a call may take, from the token it needs to the last byte of the answer.
+const DEADLINE: Duration = Duration::from_secs(10);
+/// Life of a ServiceAccount's token, in seconds: what ESO asks for.
+const TOKEN_LIFE: i64 = 3600;
+/// Most bytes of an answer: a page of the largest Secrets that an API server can hold fits.
+const MAX_ANSWER: usize = 128 << 20;
+/// Longest wait that is taken from a server.
+const MAX_WAIT: u64 = 3600;
+
+/// The API server of a store.
+pub(super) struct Remote {
+    config: kube::Config,
+    tokens: Option<TokenSource>,
+    current: Mutex<Option<Current>>,
+}
+
+struct TokenSource {
+    cx: ConnectCx,
+    account: ServiceAccountSelector,
+}
+
+/// A client, and when its token should be replaced.
+struct Current {
+    client: Client,
+    renew_at: Option<Instant>,
+}
+
+impl Remote {
+    /// Logs in.
+    pub async fn open(login: Login, cx: &ConnectCx) -> Result<Self, ProviderError> {
+        let mut config = login.config;
+        // Waiting and trying again is decided per store, with all its readers in view.
+        config.default_retry = false;
+        let tokens = login.account.map(|account| TokenSource { cx: cx.clone(), account });
+        let remote = Self { config, tokens, current: Mutex::new(None) };
+        in_time("the login", remote.client()).await?;
+        Ok(remote)
+    }
+
+    /// Sends a request and reads the answer. `what` says in errors what was asked for.
+    pub async fn call<T: DeserializeOwned>(
+        &self,
+        mut request: Request<Vec<u8>>,
+        what: &str,
+        cx: &CallCx,
+    ) -> Result<T, ProviderError> {
+        request.headers_mut().insert(USER_AGENT, user_agent(cx));
+        in_time(what, self.exchange(request, what)).await
+    }
+
+    async fn exchange<T: DeserializeOwned>(&self, request: Request<Vec<u8>>, what: &str) -> Result<T, ProviderError> {
+        let client = self.client().await?;
+        // The client's own errors can quote what was sent or received, so nothing of them is passed on.
+        let answer = client.send(request.map(Body::from)).await.map_err(|_| {
+            let text = format!("{what}: the API server could not be reached: check server.url, the network and the CA");
+            ProviderError::new(ErrorKind::Unavailable, text)
+        })?;
+        let status = answer.status();
+        let retry_after = retry_after(&answer);
+        let body = Limited::new(answer.into_body(), MAX_ANSWER).collect().await.map_err(|_| {
+            let text = format!("{what}: the API server's answer broke off, or is larger than any list of Secrets");
+            ProviderError::new(ErrorKind::Unavailable, text)
+        })?;
+        let body = body.to_bytes();
+        if status.is_success() {
+            return serde_json::from_slice(&body).map_err(|_| {
+                ProviderError::new(ErrorKind::Malformed, format!("{what}: the answer is not what an API server sends"))
+            });
+        }
+        if status == StatusCode::UNAUTHORIZED {
+            self.current.lock().await.take();
+        }
+        let error = refusal(status, &body, what);
+        Err(match retry_after {
+            Some(wait) => error.after(wait),
+            None => error,
+        })
+    }
+
+    /// The client; with a new token once four fifths of the last one's life are over.
+    async fn client(&self) -> Result<Client, ProviderError> {
+        let mut current = self.current.lock().await;
+        if let Some(Current { client, renew_at }) = current.as_ref()
+            && renew_at.is_none_or(|at| Instant::now() < at)
+        {
+            return Ok(client.clone());
+        }
+        let mut config = self.config.clone();
+        let mut renew_at = None;
+        if let Some(TokenSource { cx, account }) = &self.tokens {
+            let what = "spec.provider.kubernetes.auth.serviceAccount";
+            let token = cx.bound_token(account, account.audiences.clone(), Some(TOKEN_LIFE), what).await?;
+            config.auth_info = from_token(&token.value, what)?;
+            renew_at = Some(Instant::now() + token.life.mul_f64(0.8));
+        }
+        let client = Client::try_from(config).map_err(|_| {
+            let text = "spec.provider.kubernetes: no connection can be set up: check the certificate authority, the client \
+                        certificate with its key, and that a kubeconfig names no proxy";
+            ProviderError::new(ErrorKind::Misconfigured, text)
+        })?;
+        *current = Some(Current { client: client.clone(), renew_at });
+        Ok(client)
+    }
+}
+
+/// Gives up after [`DEADLINE`].
+pub(super) async fn in_time<T>(
+    what: &str,
+    call: impl Future<Output = Result<T, ProviderError>>,
+) -> Result<T, ProviderError> {
+    tokio::time::timeout(DEADLINE, call).await.unwrap_or_else(|_| {
+        let text = format!("{what}: the API server gave no answer in {} s", DEADLINE.as_secs());
+        Err(ProviderError::new(ErrorKind::Unavailable, text))
+    })
+}
+
+/// Names the cause, so that the API server's audit lines can be matched to it.
+fn user_agent(cx: &CallCx) -> HeaderValue {
+    let text = format!("keyferry/{} ({}; {})", env!("CARGO_PKG_VERSION"), cx.cause, cx.correlation);
+    HeaderValue::from_str(&text).unwrap_or_else(|_| HeaderValue::from_static("keyferry"))
+}
+
+fn retry_after<B>(answer: &Response<B>) -> Option<Duration> {
+    let seconds: u64 = answer.headers().get(RETRY_AFTER)?.to_str().ok()?.parse().ok()?;
+    Some(Duration::from_secs(seconds.min(MAX_WAIT)))
+}
+
+/// The part of an API server's refusal that is used.
+#[derive(Deserialize)]
+struct Refusal {
+    reason: String,
+    details: RefusalDetails,
+}
+
+#[derive(Deserialize)]
+struct RefusalDetails {
+    kind: String,
+}
+
+fn refusal(status: StatusCode, body: &[u8], what: &str) -> ProviderError {
+    let (kind, text) = match status.as_u16() {
+        401 => (ErrorKind::Denied, "the API server does not accept the store's credentials (401)".to_owned()),
+        403 => {
+            (ErrorKind::Denied, "the API server forbids it (403): give the store's account the right to do it".to_owned())
+        }
+        // Only an API server's own "this Secret is not found" may lead to a deletion: not the 404 of a wrong address.
+        404 if is_missing_secret(body) => (ErrorKind::NotFound, "it does not exist".to_owned()),
+        410 => (ErrorKind::Unavailable, "the list expired while it was read (410)".to_owned()),
+        429 => (ErrorKind::Throttled, "the API server asks to wait (429)".to_owned()),
+        500..=599 => (ErrorKind::Unavailable, format!("the API server failed ({})", status.as_u16())),
+        code => (ErrorKind::Misconfigured, format!("the server refused ({code}): check that server.url is an API server's")),
+    };
+    ProviderError::new(kind, format!("{what}: {text}"))
+}
+
+fn is_missing_secret(body: &[u8]) -> bool {
+    serde_json::from_slice::<Refusal>(body).is_ok_and(|r| r.reason == "NotFound" && r.details.kind == "secrets")
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_an_api_servers_own_word_counts_as_missing() {
+        let own = br#"{"kind":"Status","status":"Failure","reason":"NotFound","details":{"name":"x","kind":"secrets"},"code":404}"#;
+        assert_eq!(refusal(StatusCode::NOT_FOUND, own, "x").kind, ErrorKind::NotFound);
+        for other in [
+            &b"404 page not found"[..],
+            b"{}",
+            br#"{"reason":"NotFound","details":{"kind":"namespaces"}}"#,
+            br#"{"reason":"NotFound"}"#,
+        ] {
+            assert_eq!(refusal(StatusCode::NOT_FOUND, other, "x").kind, ErrorKind::Misconfigured);
+        }
+    }
+
+    #[test]
+    fn status_codes_have_classes() {
+        for (code, kind) in [
+            (302, ErrorKind::Misconfigured),
+            (400, ErrorKind::Misconfigured),
+            (401, ErrorKind::Denied),
+            (403, ErrorKind::Denied),
+            (410, ErrorKind::Unavailable),
+            (429, ErrorKind::Throttled),
+            (500, ErrorKind::Unavailable),
+            (503, ErrorKind::Unavailable),
+            (504, ErrorKind::Unavailable),
+        ] {
+            assert_eq!(refusal(StatusCode::from_u16(code).unwrap(), b"", "x").kind, kind, "{code}");
+        }
+    }
+
+    #[test]
+    fn the_wait_is_read_in_seconds_and_bounded() {
+        let with = |value: &str| retry_after(&Response::builder().header(RETRY_AFTER, value).body(()).unwrap());
+        assert_eq!(with("7"), Some(Duration::from_secs(7)));
+        assert_eq!(with("99999999"), Some(Duration::from_secs(MAX_WAIT)));
+        assert_eq!(with("Wed, 21 Oct 2026 07:28:00 GMT"), None);
+        assert_eq!(retry_after(&Response::new(())), None);
+    }
+
+    #[test]
+    fn a_cause_that_no_header_can_hold_is_left_out() {
+        let agent = |cause: &str| user_agent(&CallCx { cause: cause.into(), correlation: "c1".into() });
+        assert!(agent("ExternalSecret/a/b").to_str().unwrap().ends_with("(ExternalSecret/a/b; c1)"));
+        assert_eq!(agent("a\nb"), "keyferry");
+    }
+}

@@ -1,0 +1,293 @@
+//! The work queue: which object is looked at next. Never synced before edited, before forced, before periodic, so that the
+//! periodic crowd cannot hold up a new object.
+//!
+//! kube-runtime's scheduler has no priorities, which is why this exists. An object is in the queue at most once and is never
+//! handed out twice at a time; a wake-up while it is being worked on is remembered.
+
+use std::collections::{BTreeMap, HashMap};
+use std::hash::Hash;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::Notify;
+use tokio::time::{Duration, Instant};
+
+/// What brings an object into the queue; the smaller comes first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Priority {
+    /// It was never synced.
+    New,
+    /// Its spec or metadata changed, or something it depends on was repaired.
+    Changed,
+    /// A user asks for a refresh.
+    Forced,
+    /// Its time has come.
+    Periodic,
+}
+
+impl Priority {
+    /// Metric label.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::New => "new",
+            Self::Changed => "changed",
+            Self::Forced => "forced",
+            Self::Periodic => "periodic",
+        }
+    }
+}
+
+/// An object that is handed out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Job<K> {
+    /// Which object.
+    pub key: K,
+    /// Why it is handed out.
+    pub priority: Priority,
+    /// How long it waited since it was ready.
+    pub waited: Duration,
+}
+
+/// Where an object stands.
+#[derive(Clone, Copy, Debug)]
+enum Place {
+    /// To be handed out now.
+    Ready { priority: Priority, sequence: u64, since: Instant },
+    /// To be handed out later.
+    Delayed { at: Instant, sequence: u64, priority: Priority },
+    /// Handed out; `again` holds a wake-up that came meanwhile.
+    Running { again: Option<Priority> },
+}
+
+struct Inner<K> {
+    places: HashMap<K, Place>,
+    ready: BTreeMap<(Priority, u64), K>,
+    delayed: BTreeMap<(Instant, u64), K>,
+    sequence: u64,
+}
+
+/// A priority queue of objects with delays.
+pub struct Queue<K> {
+    inner: Mutex<Inner<K>>,
+    changed: Notify,
+}
+
+impl<K: Clone + Eq + Hash> Default for Queue<K> {
+    fn default() -> Self {
+        let inner = Inner { places: HashMap::new(), ready: BTreeMap::new(), delayed: BTreeMap::new(), sequence: 0 };
+        Self { inner: Mutex::new(inner), changed: Notify::new() }
+    }
+}
+
+impl<K: Clone + Eq + Hash> Queue<K> {
+    /// Puts an object in line now. One that waits already keeps its place, or moves to the better line.
+    pub fn wake(&self, key: K, priority: Priority) {
+        let mut inner = self.lock();
+        inner.wake(key, priority, Instant::now());
+        drop(inner);
+        self.changed.notify_waiters();
+    }
+
+    /// Puts an object in line later, unless it is to come sooner anyway.
+    pub fn schedule(&self, key: K, at: Instant, priority: Priority) {
+        let mut inner = self.lock();
+        match inner.places.get(&key) {
+            None => inner.delay(key, at, priority),
+            Some(Place::Delayed { at: old, sequence, .. }) if *old > at => {
+                let slot = (*old, *sequence);
+                inner.delayed.remove(&slot);
+                inner.delay(key, at, priority);
+            }
+            Some(_) => {}
+        }
+        drop(inner);
+        self.changed.notify_waiters();
+    }
+
+    /// Says that the work on an object is over, and when it is to come again.
+    pub fn done(&self, key: &K, next: Option<(Instant, Priority)>) {
+        let mut inner = self.lock();
+        let Some(Place::Running { again }) = inner.places.get(key).copied() else { return };
+        inner.places.remove(key);
+        match (again, next) {
+            (Some(priority), _) => inner.wake(key.clone(), priority, Instant::now()),
+            (None, Some((at, priority))) => inner.delay(key.clone(), at, priority),
+            (None, None) => {}
+        }
+        drop(inner);
+        self.changed.notify_waiters();
+    }
+
+    /// The next object of a priority no worse than `worst`; waits until there is one.
+    pub async fn next(&self, worst: Priority) -> Job<K> {
+        loop {
+            let mut changed = std::pin::pin!(self.changed.notified());
+            // registered before the look, so that nothing that comes in between is missed
+            changed.as_mut().enable();
+            let due = {
+                let mut inner = self.lock();
+                let now = Instant::now();
+                inner.promote(now);
+                if let Some(job) = inner.take(worst, now) {
+                    return job;
+                }
+                inner.delayed.keys().next().map(|(at, _)| *at)
+            };
+            match due {
+                Some(at) => tokio::select! {
+                    () = changed => {}
+                    () = tokio::time::sleep_until(at) => {}
+                },
+                None => changed.await,
+            }
+        }
+    }
+
+    /// How many objects are ready, and how many wait for their time.
+    #[must_use]
+    pub fn depth(&self) -> (usize, usize) {
+        let inner = self.lock();
+        (inner.ready.len(), inner.delayed.len())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner<K>> {
+        // a panic while the lock was held cannot leave the maps half changed in a way that matters: go on
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<K: Clone + Eq + Hash> Inner<K> {
+    fn wake(&mut self, key: K, priority: Priority, now: Instant) {
+        match self.places.get_mut(&key) {
+            Some(Place::Running { again }) => *again = Some(again.map_or(priority, |old| old.min(priority))),
+            Some(Place::Ready { priority: old, .. }) if *old <= priority => {}
+            Some(Place::Ready { priority: old, sequence, since }) => {
+                let (slot, since) = ((*old, *sequence), *since);
+                self.ready.remove(&slot);
+                self.line_up(key, priority, since);
+            }
+            Some(Place::Delayed { at, sequence, .. }) => {
+                let slot = (*at, *sequence);
+                self.delayed.remove(&slot);
+                self.line_up(key, priority, now);
+            }
+            None => self.line_up(key, priority, now),
+        }
+    }
+
+    fn line_up(&mut self, key: K, priority: Priority, since: Instant) {
+        let sequence = self.next_sequence();
+        self.ready.insert((priority, sequence), key.clone());
+        self.places.insert(key, Place::Ready { priority, sequence, since });
+    }
+
+    fn delay(&mut self, key: K, at: Instant, priority: Priority) {
+        let sequence = self.next_sequence();
+        self.delayed.insert((at, sequence), key.clone());
+        self.places.insert(key, Place::Delayed { at, sequence, priority });
+    }
+
+    /// Moves what has come due into line.
+    fn promote(&mut self, now: Instant) {
+        while let Some(entry) = self.delayed.first_entry() {
+            let at = entry.key().0;
+            if at > now {
+                return;
+            }
+            let key = entry.remove();
+            let priority = match self.places.get(&key) {
+                Some(Place::Delayed { priority, .. }) => *priority,
+                _ => Priority::Periodic,
+            };
+            self.line_up(key, priority, at);
+        }
+    }
+
+    fn take(&mut self, worst: Priority, now: Instant) -> Option<Job<K>> {
+        let entry = self.ready.first_entry()?;
+        let priority = entry.key().0;
+        if priority > worst {
+            return None;
+        }
+        let key = entry.remove();
+        let since = match self.places.insert(key.clone(), Place::Running { again: None }) {
+            Some(Place::Ready { since, .. }) => since,
+            _ => now,
+        };
+        Some(Job { key, priority, waited: now.saturating_duration_since(since) })
+    }
+
+    fn next_sequence(&mut self) -> u64 {
+        self.sequence += 1;
+        self.sequence
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    async fn next(queue: &Queue<&'static str>) -> (&'static str, Priority) {
+        let job = tokio::time::timeout(Duration::from_secs(3600), queue.next(Priority::Periodic)).await.unwrap();
+        (job.key, job.priority)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn better_lines_come_first_and_each_line_in_order() {
+        let queue = Queue::default();
+        queue.wake("p1", Priority::Periodic);
+        queue.wake("p2", Priority::Periodic);
+        queue.wake("forced", Priority::Forced);
+        queue.wake("new", Priority::New);
+        queue.wake("p2", Priority::Changed);
+        let mut order = Vec::new();
+        for _ in 0..4 {
+            order.push(next(&queue).await.0);
+        }
+        assert_eq!(order, ["new", "p2", "forced", "p1"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_delayed_object_comes_when_its_time_has_come() {
+        let queue = Queue::default();
+        let start = Instant::now();
+        queue.schedule("later", start + Duration::from_secs(60), Priority::Periodic);
+        queue.schedule("later", start + Duration::from_secs(90), Priority::Periodic); // sooner one stays
+        assert_eq!(next(&queue).await, ("later", Priority::Periodic));
+        assert_eq!(start.elapsed().as_secs(), 60);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_object_is_never_handed_out_twice_at_a_time() {
+        let queue = Queue::default();
+        queue.wake("a", Priority::Periodic);
+        next(&queue).await;
+        queue.wake("a", Priority::Changed);
+        queue.wake("a", Priority::Periodic);
+        let early = tokio::time::timeout(Duration::from_secs(5), queue.next(Priority::Periodic)).await;
+        assert!(early.is_err());
+        queue.done(&"a", Some((Instant::now() + Duration::from_secs(60), Priority::Periodic)));
+        assert_eq!(next(&queue).await, ("a", Priority::Changed));
+        queue.done(&"a", None);
+        assert_eq!(queue.depth(), (0, 0));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_worker_for_urgent_work_leaves_periodic_work_alone() {
+        let queue = Queue::default();
+        queue.wake("p", Priority::Periodic);
+        assert!(tokio::time::timeout(Duration::from_secs(5), queue.next(Priority::Forced)).await.is_err());
+        queue.wake("n", Priority::New);
+        let job = tokio::time::timeout(Duration::from_secs(5), queue.next(Priority::Forced)).await.unwrap();
+        assert_eq!(job.key, "n");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn waiting_time_counts_from_when_it_was_due() {
+        let queue = Queue::default();
+        queue.schedule("a", Instant::now() + Duration::from_secs(10), Priority::Periodic);
+        tokio::time::advance(Duration::from_secs(25)).await;
+        assert_eq!(queue.next(Priority::Periodic).await.waited.as_secs(), 15);
+    }
+}
