@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::{Aws, Service};
 use crate::api::secret_store::{RetrySettings, StoreKind};
-use crate::providers::{CallCx, ConnectCx, Provider, ProviderError, Session, Want};
+use crate::providers::{CallCx, ConnectCx, OwnCluster, Provider, ProviderError, Session, Want};
 
 /// Values that must show up in no text.
 pub(super) const KEY_ID: &str = "AKIACANARYCANARY0000";
@@ -173,9 +173,10 @@ impl Server {
             ("AWS_SECRET_ACCESS_KEY", SECRET_KEY),
             ("AWS_SESSION_TOKEN", SESSION_TOKEN),
         ];
-        let client = kube::Client::try_from(kube::Config::new(self.url.parse().unwrap())).unwrap();
+        let config = kube::Config::new(self.url.parse().unwrap());
         ConnectCx {
-            client,
+            cluster: OwnCluster::of(&config),
+            client: kube::Client::try_from(config).unwrap(),
             store_kind: StoreKind::SecretStore,
             store_name: "aws".into(),
             namespace: "team-a".into(),
