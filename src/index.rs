@@ -111,9 +111,7 @@ impl TargetView {
 
 /// The owner of an object that is its controller.
 #[must_use]
-pub fn controller_of(
-    meta: &ObjectMeta,
-) -> Option<&k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference> {
+pub fn controller_of(meta: &ObjectMeta) -> Option<&k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference> {
     meta.owner_references.as_ref()?.iter().find(|o| o.controller == Some(true))
 }
 
@@ -198,9 +196,7 @@ impl Index {
         if old.is_some_and(|old| is_older(&new.metadata, &old.metadata)) {
             return false;
         }
-        let changed = old.is_none_or(|old| {
-            old.metadata.uid != new.metadata.uid || differs(&old.metadata, &new.metadata)
-        });
+        let changed = old.is_none_or(|old| old.metadata.uid != new.metadata.uid || differs(&old.metadata, &new.metadata));
         if let Some(old) = old.cloned() {
             self.unlink_store(&id, &old);
         }
@@ -254,10 +250,13 @@ impl Index {
     #[must_use]
     pub fn unsynced_users(&self, id: &StoreId) -> Wakes {
         let users = self.store_users.get(id).into_iter().flatten();
-        users.filter_map(|key| Some((key, self.external_secrets.get(key)?))).filter_map(|(key, es)| {
-            let synced = es.ready().is_some_and(super::api::Condition::is_ready);
-            (!synced).then(|| (key.clone(), initial_priority(es).min(Priority::Changed)))
-        }).collect()
+        users
+            .filter_map(|key| Some((key, self.external_secrets.get(key)?)))
+            .filter_map(|(key, es)| {
+                let synced = es.ready().is_some_and(super::api::Condition::is_ready);
+                (!synced).then(|| (key.clone(), initial_priority(es).min(Priority::Changed)))
+            })
+            .collect()
     }
 
     /// A Secret appeared or changed: which ExternalSecrets write it, or wrote it.

@@ -7,8 +7,8 @@ use jiff::SignedDuration;
 use crate::api::ExternalSecret;
 use crate::api::external_secret::{CreationPolicy, DataFrom, DeletionPolicy, Rewrite, SourceRef, Target, Template};
 use crate::api::rules;
-use crate::plan::duration;
 use crate::api::secret_store::{IntOrString, StoreCondition, StoreKind, StoreSpec};
+use crate::plan::duration;
 use crate::providers::ProviderSpec;
 
 /// A field that holds something it must not hold. Never carries a secret: specs hold none.
@@ -57,7 +57,12 @@ pub fn validate_external_secret(object: &ExternalSecret) -> Result<(), FieldErro
 /// # Errors
 /// The first such field.
 pub fn validate_supported(object: &ExternalSecret) -> Result<(), FieldError> {
-    let not_yet = |field: String| FieldError::new(field, "this version of keyferry does not serve this field yet; remove it, or keep this object with ESO");
+    let not_yet = |field: String| {
+        FieldError::new(
+            field,
+            "this version of keyferry does not serve this field yet; remove it, or keep this object with ESO",
+        )
+    };
     let target = object.target();
     if target.manifest.is_some() {
         return Err(not_yet("spec.target.manifest".into()));

@@ -12,8 +12,10 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-use crate::api::{AnyStore, ClusterSecretStore, ExternalSecret, ExternalSecretStatus, FINALIZER_ESO, SecretStore, StoreKind};
 use crate::api::secret_store::StoreStatus;
+use crate::api::{
+    AnyStore, ClusterSecretStore, ExternalSecret, ExternalSecretStatus, FINALIZER_ESO, SecretStore, StoreKind,
+};
 use crate::index::Key;
 use crate::lease::Leadership;
 use crate::plan::digest::Digester;
@@ -84,7 +86,7 @@ impl Writer {
             let patch = json!({ "metadata": { "resourceVersion": version_of(&live) }, "data": gone });
             live = self.merge(&key, &patch).await?;
         }
-        let changed = version_of(&live) != update.resource_version;
+        let changed = version_of(&live) != update.resource_version && !update.quiet;
         Ok(self.applied(&live, false, changed))
     }
 
@@ -164,7 +166,14 @@ impl Writer {
         }
     }
 
-    async fn status<K>(&self, api: &Api<K>, key: &Key, patch: &Value, priority: Priority, kind: &str) -> Result<K, WriteError>
+    async fn status<K>(
+        &self,
+        api: &Api<K>,
+        key: &Key,
+        patch: &Value,
+        priority: Priority,
+        kind: &str,
+    ) -> Result<K, WriteError>
     where
         K: kube::Resource + DeserializeOwned + Clone + std::fmt::Debug,
     {
@@ -240,4 +249,3 @@ fn body(desired: &Desired, version: Option<&str>) -> Secret {
     secret.metadata.resource_version = version.map(str::to_owned);
     secret
 }
-

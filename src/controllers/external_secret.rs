@@ -12,7 +12,9 @@ use crate::apply::error::WriteError;
 use crate::fetch::Freshness;
 use crate::index::{Key, store_ids, target_key};
 use crate::plan::Wake;
-use crate::plan::external_secret::{self as plan, Decision, Facts, Failure, FetchPlan, Gathered, Next, Report, StoreFacts, Written};
+use crate::plan::external_secret::{
+    self as plan, Decision, Facts, Failure, FetchPlan, Gathered, Next, Report, StoreFacts, Written,
+};
 use crate::queue::{Job, Priority};
 use crate::report::metrics::{ObjectKind, Ready};
 
@@ -229,7 +231,12 @@ async fn read_all(ctx: &Ctx, facts: &Facts, fetch: &FetchPlan, freshness: Freshn
 }
 
 /// The object is being deleted: deletes its Secret where the policy says so, and lets it go.
-async fn clean_up(ctx: &Ctx, facts: &Facts, delete: Option<(String, String)>, finalizer: bool) -> Result<Option<Report>, Wake> {
+async fn clean_up(
+    ctx: &Ctx,
+    facts: &Facts,
+    delete: Option<(String, String)>,
+    finalizer: bool,
+) -> Result<Option<Report>, Wake> {
     let namespace = facts.es.metadata.namespace.as_deref().unwrap_or_default();
     let done = async {
         if let Some((name, uid)) = delete {

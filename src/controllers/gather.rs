@@ -1,6 +1,6 @@
 //! From what the stores answered to the keys and values of the Secret: each entry in its order, a later one wins.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -10,8 +10,8 @@ use crate::fetch::{Answer, Read, Request};
 use crate::index::StoreId;
 use crate::plan::entries::{self, Entry};
 use crate::plan::external_secret::{Facts, Failure, Gathered};
-use crate::providers::{ErrorKind, Fetched, Found, Missing, ProviderError, Session};
-use crate::render;
+use crate::providers::{ErrorKind, Fetched, Missing, ProviderError, Session};
+use crate::render::{self, Entries, RenderError};
 use crate::secret_bytes::SecretBytes;
 
 /// What one store answered.
@@ -34,22 +34,22 @@ pub fn values(facts: &Facts, reads: &Reads) -> Result<Gathered, Failure> {
     let mut gathered = Gathered::default();
     for entry in entries::entries(es) {
         let id = entry.store(es);
-        let prefix = entry.error_prefix();
+        let place = entry.place();
         let read = entry.request().and_then(|request| {
             let answers = reads.get(&id)?;
             Some((answers.reads.get(&request)?, answers.session.as_deref()))
         });
         let Some((read, session)) = read else {
             let error = ProviderError::new(ErrorKind::Unavailable, "the store went away while it was read");
-            return Err(Failure::provider(&prefix, &error));
+            return Err(Failure::provider(&place, &error));
         };
         gathered.read_at = earlier(gathered.read_at, read.at);
         match entry_values(&entry, read, session) {
             Ok(values) => gathered.data.extend(values),
             Err(error) if error.kind == ErrorKind::NotFound && may_miss(facts, &entry, &id) => {
-                gathered.missing.push(entry.missing_note());
+                gathered.missing.push(place.missing());
             }
-            Err(error) => return Err(Failure::provider(&prefix, &error)),
+            Err(error) => return Err(Failure::provider(&place, &error)),
         }
     }
     Ok(gathered)
@@ -74,48 +74,41 @@ fn earlier(known: Option<Timestamp>, at: Timestamp) -> Option<Timestamp> {
 }
 
 /// Keys and values of one entry.
-fn entry_values(
-    entry: &Entry<'_>,
-    read: &Read,
-    session: Option<&dyn Session>,
-) -> Result<BTreeMap<String, SecretBytes>, ProviderError> {
+fn entry_values(entry: &Entry<'_>, read: &Read, session: Option<&dyn Session>) -> Result<Entries, ProviderError> {
     let answer = read.answer.as_ref().map_err(Clone::clone)?;
     let Some(session) = session else {
         return Err(ProviderError::new(ErrorKind::Unavailable, "the store was logged out of while it was read"));
     };
     match (entry, answer) {
-        (Entry::Data(_, data), Answer::Value(value)) => {
-            let bytes = single(&data.remote_ref, value, session)?;
-            Ok([(data.secret_key.clone(), bytes)].into())
+        (Entry::Data(index, data), Answer::Value(value)) => {
+            let bytes = whole_or_property(&data.remote_ref, value, session)?;
+            Ok([render::data(*index, data, bytes).map_err(unrenderable)?].into())
         }
-        (Entry::From(_, from), Answer::Value(value)) => extracted(from, value, session),
-        (Entry::From(_, from), Answer::Found(found)) => found_values(from, found),
-        (Entry::Data(..), Answer::Found(_)) => {
-            Err(ProviderError::new(ErrorKind::Malformed, "the store gave a list where one value was asked for"))
+        (Entry::From(index, DataFrom { extract: Some(reference), rewrite, .. }), Answer::Value(value)) => {
+            let values = session.extract(&entries::want(reference), &value.bytes, property(reference))?;
+            render::extract(*index, reference, rewrite, values).map_err(unrenderable)
         }
+        (Entry::From(index, DataFrom { find: Some(find), rewrite, .. }), Answer::Found(found)) => {
+            let values = found.iter().map(|f| (f.name.clone(), f.bytes.clone())).collect();
+            render::find(*index, find, rewrite, values).map_err(unrenderable)
+        }
+        _ => Err(ProviderError::new(ErrorKind::Malformed, "the store answered something else than it was asked")),
     }
 }
 
-fn single(reference: &RemoteRef, value: &Fetched, session: &dyn Session) -> Result<SecretBytes, ProviderError> {
+fn whole_or_property(reference: &RemoteRef, value: &Fetched, session: &dyn Session) -> Result<SecretBytes, ProviderError> {
     let want = entries::want(reference);
-    let bytes = match reference.property.as_deref().filter(|p| !p.is_empty()) {
-        Some(property) => session.property(&want, &value.bytes, property)?,
-        None => session.whole(&want, &value.bytes)?,
-    };
-    render::single(reference, &bytes).map_err(malformed)
+    match property(reference) {
+        Some(property) => session.property(&want, &value.bytes, property),
+        None => session.whole(&want, &value.bytes),
+    }
 }
 
-fn extracted(from: &DataFrom, value: &Fetched, session: &dyn Session) -> Result<BTreeMap<String, SecretBytes>, ProviderError> {
-    let Some(reference) = &from.extract else { return Ok(BTreeMap::new()) };
-    let values = session.extract(&entries::want(reference), &value.bytes, reference.property.as_deref())?;
-    render::extracted(from, values).map_err(malformed)
+fn property(reference: &RemoteRef) -> Option<&str> {
+    reference.property.as_deref().filter(|p| !p.is_empty())
 }
 
-fn found_values(from: &DataFrom, found: &[Found]) -> Result<BTreeMap<String, SecretBytes>, ProviderError> {
-    let values = found.iter().map(|f| (f.name.clone(), f.bytes.clone())).collect();
-    render::found(from, values).map_err(malformed)
-}
-
-fn malformed(error: impl std::fmt::Display) -> ProviderError {
-    ProviderError::new(ErrorKind::Malformed, error.to_string())
+/// A value that cannot go into a Secret as the spec says. Where the entry stands is told by the caller.
+fn unrenderable(error: RenderError) -> ProviderError {
+    ProviderError::new(ErrorKind::Malformed, error.cause.to_string())
 }

@@ -9,8 +9,8 @@ use super::{Ctx, object_reference};
 use crate::apply::error::WriteError;
 use crate::fetch::is_referent;
 use crate::index::StoreId;
-use crate::plan::store::{self as plan, Next, Outcome};
 use crate::plan::Wake;
+use crate::plan::store::{self as plan, Next, Outcome};
 use crate::queue::{Job, Priority};
 use crate::report::metrics::{ObjectKind, Ready};
 
@@ -83,7 +83,9 @@ fn log(id: &StoreId, outcome: &Outcome, news: bool) {
         Outcome::Invalid { reason, cause, kind, .. } if news => {
             tracing::warn!(store = %id, reason, class = kind.as_str(), cause, "the store cannot be used");
         }
-        Outcome::Unknown(cause) if news => tracing::warn!(store = %id, cause, "it could not be told whether the store can be used"),
+        Outcome::Unknown(cause) if news => {
+            tracing::warn!(store = %id, cause, "it could not be told whether the store can be used")
+        }
         Outcome::Valid if news => tracing::info!(store = %id, "the store can be used"),
         _ => {}
     }

@@ -120,7 +120,8 @@ mod tests {
     }
 
     fn store(cache: &mut Cache, key: &str, read: &Read) {
-        let Found::Call(_, waiter) = cache.look_up(&request(key), Freshness { max_age: Duration::ZERO, not_before: Some(read.sent) }, read.sent).0
+        let Found::Call(_, waiter) =
+            cache.look_up(&request(key), Freshness { max_age: Duration::ZERO, not_before: Some(read.sent) }, read.sent).0
         else {
             panic!("expected a call")
         };

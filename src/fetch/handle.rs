@@ -196,10 +196,8 @@ impl Handle {
             }
             return;
         }
-        let cx = CallCx {
-            cause: batch.first().map(|w| w.cause.to_string()).unwrap_or_default(),
-            correlation: correlation(),
-        };
+        let cx =
+            CallCx { cause: batch.first().map(|w| w.cause.to_string()).unwrap_or_default(), correlation: correlation() };
         let answers = match batch.first().map(|w| &w.request) {
             Some(Request::Find(query)) => {
                 let find = within(self.limits.call_timeout, "search", session.find(query, &cx));
@@ -255,7 +253,8 @@ impl Handle {
         let now = Instant::now();
         lock(&self.gate).check(now)?;
         let Some(provider) = self.provider.served() else { return Err(not_served(&self.provider)) };
-        let connect = || self.reported("Connect", 0, cx, within(self.limits.call_timeout, "login", connect(provider, &self.cx)));
+        let connect =
+            || self.reported("Connect", 0, cx, within(self.limits.call_timeout, "login", connect(provider, &self.cx)));
         let session = self.session.get_or_try_init(connect).await.cloned();
         if let Err(error) = &session {
             lock(&self.gate).record(Some(error), now, Instant::now());
@@ -305,8 +304,9 @@ fn lost() -> Read {
 fn correlation() -> String {
     use std::sync::atomic::{AtomicU64, Ordering};
     static NEXT: AtomicU64 = AtomicU64::new(0);
-    static START: std::sync::LazyLock<u128> =
-        std::sync::LazyLock::new(|| std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |d| d.as_micros()));
+    static START: std::sync::LazyLock<u128> = std::sync::LazyLock::new(|| {
+        std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |d| d.as_micros())
+    });
     format!("{:x}-{:x}", *START, NEXT.fetch_add(1, Ordering::Relaxed))
 }
 

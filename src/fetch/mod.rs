@@ -257,8 +257,7 @@ impl Fetcher {
             retry: store.spec.retry_settings.clone(),
             env: self.env.clone(),
         };
-        let handle =
-            Arc::new(Handle::new(id, store.spec.provider.clone(), cx, self.limits.clone(), self.observer.clone()));
+        let handle = Arc::new(Handle::new(id, store.spec.provider.clone(), cx, self.limits.clone(), self.observer.clone()));
         handles.insert(identity, (revision, handle.clone()));
         handle
     }
@@ -271,8 +270,7 @@ impl Fetcher {
 /// Whether a store logs in as its consumer: a ClusterSecretStore with a reference that names no namespace.
 #[must_use]
 pub fn is_referent(store: &AnyStore) -> bool {
-    store.kind == crate::api::StoreKind::ClusterSecretStore
-        && store.spec.provider.served().is_some_and(|p| p.is_referent())
+    store.kind == crate::api::StoreKind::ClusterSecretStore && store.spec.provider.served().is_some_and(|p| p.is_referent())
 }
 
 /// Runs a provider's future under the deadline.

@@ -32,9 +32,10 @@ mod tests {
     #[test]
     fn pauses_double_to_five_minutes() {
         let seconds = |n| pause(Some(ErrorKind::Unavailable), n, None, "").as_secs();
-        assert_eq!((1..=10).map(seconds).collect::<Vec<_>>(), [1, 2, 4, 8, 16, 32, 64, 128, 256, 300].map(|s| {
-            (f64::from(s) * (1.0 + 0.2 * phase(""))) as u64
-        }));
+        assert_eq!(
+            (1..=10).map(seconds).collect::<Vec<_>>(),
+            [1, 2, 4, 8, 16, 32, 64, 128, 256, 300].map(|s| { (f64::from(s) * (1.0 + 0.2 * phase(""))) as u64 })
+        );
     }
 
     #[test]

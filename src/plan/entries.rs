@@ -5,6 +5,7 @@ use crate::api::external_secret::{Data, DataFrom, RemoteRef, SecretStoreRef, Sou
 use crate::fetch::Request;
 use crate::index::StoreId;
 use crate::providers::{FindQuery, Want};
+use crate::render::Place;
 
 /// One entry: `dataFrom` first, then `data`, so that the latter wins.
 #[derive(Clone, Debug)]
@@ -16,26 +17,14 @@ pub enum Entry<'a> {
 }
 
 impl Entry<'_> {
-    /// What ESO puts before the cause of a failure of this entry.
+    /// Where the entry stands, for errors and events.
     #[must_use]
-    pub fn error_prefix(&self) -> String {
+    pub fn place(&self) -> Place {
         match self {
-            Self::From(i, from) if from.find.is_some() => format!("error processing spec.dataFrom[{i}].find, err: "),
-            Self::From(i, from) if from.extract.is_some() => format!("error processing spec.dataFrom[{i}].extract, err: "),
-            Self::From(i, _) => format!("error processing spec.dataFrom[{i}].sourceRef.generatorRef, err: "),
-            Self::Data(i, data) => format!("error processing spec.data[{i}] (key: {}), err: ", data.remote_ref.key),
-        }
-    }
-
-    /// The text of ESO's `MissingProviderSecret` event for this entry.
-    #[must_use]
-    pub fn missing_note(&self) -> String {
-        match self {
-            Self::From(i, _) => format!("secret does not exist at provider using spec.dataFrom[{i}]"),
-            // ESO says dataFrom here too, and its users match on it
-            Self::Data(i, data) => {
-                format!("secret does not exist at provider using spec.dataFrom[{i}] (key={})", data.remote_ref.key)
-            }
+            Self::From(i, from) if from.find.is_some() => Place::Find(*i),
+            Self::From(i, from) if from.extract.is_some() => Place::Extract(*i),
+            Self::From(i, _) => Place::Generator(*i),
+            Self::Data(i, data) => Place::Data { index: *i, key: data.remote_ref.key.clone() },
         }
     }
 

@@ -22,6 +22,7 @@ use crate::fetch::Request;
 use crate::index::{Key, StoreHealth, StoreId, TargetView};
 use crate::providers::{ErrorKind, ProviderError};
 use crate::queue::Priority;
+use crate::render::Place;
 use crate::secret_bytes::SecretBytes;
 use crate::validate;
 
@@ -201,10 +202,10 @@ pub struct Failure {
 impl Failure {
     /// A failure of the provider or of what it gave.
     #[must_use]
-    pub fn provider(prefix: &str, error: &ProviderError) -> Self {
+    pub fn provider(place: &Place, error: &ProviderError) -> Self {
         Self {
             message: "could not get secret data from provider",
-            cause: format!("{prefix}{}", error.detail),
+            cause: format!("{place}: {}", error.detail),
             kind: Some(error.kind),
             retry_after: error.retry_after,
             wait_for_change: false,
@@ -388,15 +389,25 @@ pub fn orphans(facts: &Facts) -> Vec<(Key, TargetView)> {
     let namespace = es.metadata.namespace.as_deref().unwrap_or_default();
     let ours = object_hash::created_by_label(namespace, es.metadata.name.as_deref().unwrap_or_default());
     let old = facts.owned.iter().filter(|(key, view)| {
-        *key.name != *es.target_name() && *key.namespace == *namespace && view.created_by.as_ref() == Some(&ours) && !view.deleting
+        *key.name != *es.target_name()
+            && *key.namespace == *namespace
+            && view.created_by.as_ref() == Some(&ours)
+            && !view.deleting
     });
     old.cloned().collect()
 }
 
 /// Says what to report of how the write went.
 #[must_use]
-pub fn settle(facts: &Facts, gathered: &Gathered, applied: &str, written: Result<&Written, &Failure>, orphans: usize) -> Report {
-    let mut notes: Vec<Note> = (0..orphans).map(|_| Note::normal("Deleted", "secret deleted because it was orphaned")).collect();
+pub fn settle(
+    facts: &Facts,
+    gathered: &Gathered,
+    applied: &str,
+    written: Result<&Written, &Failure>,
+    orphans: usize,
+) -> Report {
+    let mut notes: Vec<Note> =
+        (0..orphans).map(|_| Note::normal("Deleted", "secret deleted because it was orphaned")).collect();
     match written {
         Err(failure) => failed(facts, failure),
         Ok(Written::Deleted) => {
@@ -599,8 +610,8 @@ fn fetch(facts: &Facts, rules: &Rules, max_age: Duration, priority: Priority) ->
 
 /// Whether a store may be used by an entry; `false` while its first check is not over.
 fn usable(facts: &Facts, rules: &Rules, entry: &Entry<'_>, id: &StoreId) -> Result<bool, Failure> {
-    let prefix = entry.error_prefix();
-    let refuse = |kind: ErrorKind, detail: String| Err(Failure::provider(&prefix, &ProviderError::new(kind, detail)));
+    let place = entry.place();
+    let refuse = |kind: ErrorKind, detail: String| Err(Failure::provider(&place, &ProviderError::new(kind, detail)));
     let name = &id.key.name;
     if id.kind == StoreKind::ClusterSecretStore && !rules.cluster_stores {
         let detail = format!(
@@ -618,7 +629,8 @@ fn usable(facts: &Facts, rules: &Rules, entry: &Entry<'_>, id: &StoreId) -> Resu
     let empty = BTreeMap::new();
     let labels = facts.namespace_labels.as_deref().unwrap_or(&empty);
     if id.kind == StoreKind::ClusterSecretStore && !access::allows(&store.spec.conditions, namespace, labels) {
-        let detail = format!("using cluster store {name:?} is not allowed from namespace {namespace:?}: denied by spec.condition");
+        let detail =
+            format!("using cluster store {name:?} is not allowed from namespace {namespace:?}: denied by spec.condition");
         return refuse(ErrorKind::Misconfigured, detail);
     }
     match known.and_then(|s| s.health.as_ref()) {

@@ -90,7 +90,10 @@ pub fn before_check(store: &AnyStore, referent: bool, rules: &Rules) -> Next {
     }
     match &store.spec.provider {
         ProviderSpec::None => {
-            let cause = format!("store error for {}: secret stores must only have exactly one backend specified, found 0", store.name());
+            let cause = format!(
+                "store error for {}: secret stores must only have exactly one backend specified, found 0",
+                store.name()
+            );
             Next::Known(Outcome::invalid("unable to create client", &ProviderError::new(ErrorKind::Misconfigured, cause)))
         }
         ProviderSpec::NotServed(name) => Next::Known(Outcome::Invalid {
@@ -117,7 +120,14 @@ pub fn before_check(store: &AnyStore, referent: bool, rules: &Rules) -> Next {
 
 /// Says what to report of a check. `failures` counts the failures in a row before this one.
 #[must_use]
-pub fn settle(store: &AnyStore, credentials: u64, outcome: &Outcome, failures: u32, rules: &Rules, now: Timestamp) -> Report {
+pub fn settle(
+    store: &AnyStore,
+    credentials: u64,
+    outcome: &Outcome,
+    failures: u32,
+    rules: &Rules,
+    now: Timestamp,
+) -> Report {
     let old = store.ready();
     let uid = store.metadata.uid.clone().unwrap_or_default();
     let (condition, capabilities, note, wake) = match outcome {

@@ -8,9 +8,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectM
 use super::external_secret::Failure;
 use super::object_hash;
 use crate::api::external_secret::CreationPolicy;
-use crate::api::{
-    ANNOTATION_ALLOW_EMPTY, ExternalSecret, LABEL_CREATED_BY, LABEL_MANAGED, LABEL_MANAGED_VALUE,
-};
+use crate::api::{ANNOTATION_ALLOW_EMPTY, ExternalSecret, LABEL_CREATED_BY, LABEL_MANAGED, LABEL_MANAGED_VALUE};
 use crate::index::controller_of;
 use crate::secret_bytes::SecretBytes;
 
@@ -117,6 +115,8 @@ pub struct Update {
     pub remove: Vec<String>,
     /// Only labels and owner may be written, as the data is immutable; then this failure is told.
     pub then: Option<Failure>,
+    /// Nothing but the managed label is missing: no event tells of that, as under ESO.
+    pub quiet: bool,
 }
 
 /// Checks who owns the Secret that is there.
@@ -180,8 +180,9 @@ pub fn compare(es: &ExternalSecret, desired: &Desired, live: &Secret) -> Result<
     let values_differ = desired.data.iter().any(|(key, value)| data.get(key).is_none_or(|v| v.0 != value.expose()));
     let data_differs = values_differ || ours_gone || !remove.is_empty();
     let type_differs = desired.type_.as_ref().is_some_and(|t| live.type_.as_ref() != Some(t));
-    let metadata_differs = metadata_differs(&desired, &live.metadata, &owned);
+    let metadata_differs = differs(&desired, &live.metadata, &owned);
     let freeze = desired.immutable && !frozen;
+    let quiet = !(data_differs || type_differs || freeze) && only_unmanaged(&desired, &live.metadata, &owned);
     if !(data_differs || type_differs || metadata_differs || freeze) {
         return Ok(Change::None);
     }
@@ -212,12 +213,14 @@ pub fn compare(es: &ExternalSecret, desired: &Desired, live: &Secret) -> Result<
         desired,
         managed_fields,
         then,
+        quiet,
     })))
 }
 
 /// A value that the provider suddenly gives as empty does not replace one that is not.
 fn guard_empty(es: &ExternalSecret, desired: &Desired, live: &Secret) -> Result<(), Failure> {
-    let allowed = es.metadata.annotations.as_ref().is_some_and(|a| a.get(ANNOTATION_ALLOW_EMPTY).is_some_and(|v| v == "true"));
+    let allowed =
+        es.metadata.annotations.as_ref().is_some_and(|a| a.get(ANNOTATION_ALLOW_EMPTY).is_some_and(|v| v == "true"));
     let ours = is_ours(&live.metadata);
     let emptied = desired
         .data
@@ -236,7 +239,14 @@ fn guard_empty(es: &ExternalSecret, desired: &Desired, live: &Secret) -> Result<
     }
 }
 
-fn metadata_differs(desired: &Desired, live: &ObjectMeta, owned: &Owned) -> bool {
+/// Whether the metadata would be right if the managed label were there.
+fn only_unmanaged(desired: &Desired, live: &ObjectMeta, owned: &Owned) -> bool {
+    let mut labelled = live.clone();
+    labelled.labels.get_or_insert_default().insert(LABEL_MANAGED.into(), LABEL_MANAGED_VALUE.into());
+    !differs(desired, &labelled, owned)
+}
+
+fn differs(desired: &Desired, live: &ObjectMeta, owned: &Owned) -> bool {
     let lacks = |want: &BTreeMap<String, String>, have: Option<&BTreeMap<String, String>>, ours: &BTreeSet<String>| {
         let have = |key: &String| have.and_then(|h| h.get(key));
         want.iter().any(|(key, value)| have(key) != Some(value))
@@ -244,7 +254,9 @@ fn metadata_differs(desired: &Desired, live: &ObjectMeta, owned: &Owned) -> bool
     };
     let owners = live.owner_references.as_deref().unwrap_or_default();
     let owner_differs = match &desired.owner {
-        Some(owner) => !owners.contains(owner) && !owners.iter().any(|o| o.uid == owner.uid && o.controller == owner.controller),
+        Some(owner) => {
+            !owners.contains(owner) && !owners.iter().any(|o| o.uid == owner.uid && o.controller == owner.controller)
+        }
         None => owners.iter().any(|o| owned.owners.contains(&o.uid)),
     };
     let finalizers = live.finalizers.as_deref().unwrap_or_default();
@@ -277,9 +289,9 @@ impl Owned {
             owned.data.extend(names(&fields["f:data"]));
             owned.labels.extend(names(&metadata["f:labels"]));
             // ESO's unkeyed hash goes together with its entries, when the Secret is next written for another reason
-            owned.annotations.extend(
-                names(&metadata["f:annotations"]).filter(|name| name != crate::api::ANNOTATION_DATA_HASH),
-            );
+            owned
+                .annotations
+                .extend(names(&metadata["f:annotations"]).filter(|name| name != crate::api::ANNOTATION_DATA_HASH));
             owned.immutable |= fields.get("f:immutable").is_some();
             owned.owners.extend(metadata["f:ownerReferences"].as_object().into_iter().flatten().filter_map(|(key, _)| {
                 let key: serde_json::Value = serde_json::from_str(key.strip_prefix("k:")?).ok()?;
@@ -326,7 +338,10 @@ fn retire(entries: &[ManagedFieldsEntry]) -> Vec<ManagedFieldsEntry> {
 fn merge_fields(into: &mut serde_json::Value, from: &serde_json::Value) {
     if let (Some(into), Some(from)) = (into.as_object_mut(), from.as_object()) {
         for (key, value) in from {
-            merge_fields(into.entry(key.clone()).or_insert_with(|| serde_json::Value::Object(serde_json::Map::new())), value);
+            merge_fields(
+                into.entry(key.clone()).or_insert_with(|| serde_json::Value::Object(serde_json::Map::new())),
+                value,
+            );
         }
     }
 }

@@ -132,12 +132,8 @@ impl Session for FakeSession {
 
     /// Unlike the others, a missing property counts as a missing value.
     fn property(&self, want: &Want, value: &SecretBytes, property: &str) -> Result<SecretBytes, ProviderError> {
-        gjson(value, property).ok_or_else(|| ProviderError::not_found(&want.key))
+        path::get(value.expose(), property).map(path::Value::into_secret).ok_or_else(|| ProviderError::not_found(&want.key))
     }
-}
-
-fn gjson(value: &SecretBytes, property: &str) -> Option<SecretBytes> {
-    path::escaped_then_path(value, property)
 }
 
 #[cfg(test)]
@@ -224,8 +220,11 @@ mod tests {
     #[tokio::test]
     async fn a_missing_property_counts_as_a_missing_value() {
         let session = FakeSession { config: fake(&[]) };
-        let error = session.property(&Want::default(), &SecretBytes::from("{}"), "x").unwrap_err();
-        assert_eq!(error.kind, ErrorKind::NotFound);
+        let value = SecretBytes::from(r#"{"a.b":"dot","a":{"b":"nested"}}"#);
+        let cut = |property| session.property(&Want::default(), &value, property);
+        assert_eq!(cut("a.b").unwrap().expose_str(), Some("nested"), "a path before a key");
+        assert_eq!(cut("a\\.b").unwrap().expose_str(), Some("dot"));
+        assert_eq!(cut("x").unwrap_err().kind, ErrorKind::NotFound);
     }
 
     #[tokio::test]

@@ -1,5 +1,6 @@
-//! Tells of what happened: events, metrics.
+//! What the operator tells: events, metrics, log lines.
 
+pub mod api_requests;
 pub mod events;
 pub mod metrics;
 pub mod observer;

@@ -23,6 +23,7 @@ use super::errors::{Call, is_access_denied, is_expired, secret_parts};
 use super::{Aws, misconfigured};
 use crate::api::external_secret::MetadataPolicy;
 use crate::providers::{CallCx, ConnectCx, ErrorKind, Fetched, FindQuery, Found, ProviderError, Session, Validation, Want};
+use crate::render::re2;
 use crate::secret_bytes::SecretBytes;
 
 /// Most secrets in one `BatchGetSecretValue`: AWS's limit.
@@ -219,7 +220,7 @@ impl SecretsManager {
 
     /// Names of all secrets that match, sorted.
     async fn list(&self, query: &FindQuery, caller: &Caller<'_>) -> Result<Vec<String>, ProviderError> {
-        let name = Regex::new(&query.name).map_err(|_| misconfigured("find.name.regexp is not an RE2 expression"))?;
+        let name = re2::compile(&query.name).map_err(|e| misconfigured(format!("find.name.regexp: {e}")))?;
         let filters = filters(query);
         let mut found = BTreeSet::new();
         let mut page = None;

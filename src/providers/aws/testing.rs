@@ -173,10 +173,10 @@ impl Server {
             ("AWS_SECRET_ACCESS_KEY", SECRET_KEY),
             ("AWS_SESSION_TOKEN", SESSION_TOKEN),
         ];
-        let config = kube::Config::new(self.url.parse().unwrap());
+        let cluster = kube::Config::new(self.url.parse().unwrap());
         ConnectCx {
-            cluster: OwnCluster::of(&config),
-            client: kube::Client::try_from(config).unwrap(),
+            client: kube::Client::try_from(cluster.clone()).unwrap(),
+            cluster: OwnCluster::of(&cluster),
             store_kind: StoreKind::SecretStore,
             store_name: "aws".into(),
             namespace: "team-a".into(),

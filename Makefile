@@ -1,0 +1,57 @@
+# What one does with this project, each by one word. `make` lists them.
+
+.DEFAULT_GOAL := help
+SHELL := /bin/sh
+
+CARGO ?= cargo
+E2E := $(or $(CARGO_TARGET_DIR),target)/debug/e2e
+# An error says in words what happened; a failed assertion still shows where.
+export RUST_LIB_BACKTRACE ?= 0
+
+.PHONY: help demo demo-up demo-down test fmt lint generate generated audit e2e-tool setup toolchain
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+demo: e2e-tool ## show the main job on a real control plane, step by step (DEMO_USE_CLUSTER=1: on the cluster of KUBECONFIG)
+	@$(E2E) demo
+
+demo-up: e2e-tool ## the same, and leave it running to play with
+	@$(E2E) demo-up
+
+demo-down: e2e-tool ## end what demo-up left running
+	@$(E2E) demo-down
+
+test: lint generated ## formatting, lints, generated files, unit and end-to-end tests
+	$(CARGO) test --workspace
+
+lint: toolchain ## formatting and lints
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
+
+fmt: ## format the code
+	$(CARGO) fmt --all
+
+generate: setup ## write the CRDs and all that is made from them
+	UPDATE=1 $(CARGO) test --quiet --test crds
+	HELM=$$($(E2E) path helm) python3 deploy/generate.py
+	UPDATE=1 HELM=$$($(E2E) path helm) python3 charts/keyferry/tests/check.py
+
+# The CRDs themselves are compared by `cargo test`.
+generated: setup
+	HELM=$$($(E2E) path helm) python3 deploy/generate.py --check
+	HELM=$$($(E2E) path helm) python3 charts/keyferry/tests/check.py
+
+audit: ## licences, sources and banned crates (needs cargo-deny)
+	$(CARGO) deny check bans licenses sources
+
+setup: e2e-tool ## find or build the programs that tests and demo need (the first time: about 10 minutes)
+	@$(E2E) setup
+
+# The whole workspace at once: one package alone would be built with other features of its dependencies.
+e2e-tool: toolchain
+	@$(CARGO) build --workspace --bins
+
+toolchain:
+	@command -v $(CARGO) >/dev/null || { echo 'cargo is missing: install Rust 1.95 or newer' >&2; exit 1; }
+	@command -v cc >/dev/null || { echo 'cc is missing: install a C compiler (Debian: apt-get install build-essential)' >&2; exit 1; }

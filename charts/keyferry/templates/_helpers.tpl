@@ -1,0 +1,130 @@
+{{/* Name of the chart, for labels. */}}
+{{- define "keyferry.name" -}}
+{{- .Values.nameOverride | default .Chart.Name | trunc 63 | trimSuffix "-" }}
+{{- end }}
+
+{{/* Name of the objects: release and chart, or the release alone where it names the chart already. */}}
+{{- define "keyferry.fullname" -}}
+{{- $name := .Values.nameOverride | default .Chart.Name }}
+{{- $both := contains $name .Release.Name | ternary .Release.Name (printf "%s-%s" .Release.Name $name) }}
+{{- .Values.fullnameOverride | default $both | trunc 63 | trimSuffix "-" }}
+{{- end }}
+
+{{- define "keyferry.namespace" -}}
+{{- .Values.namespaceOverride | default .Release.Namespace }}
+{{- end }}
+
+{{- define "keyferry.serviceAccountName" -}}
+{{- .Values.serviceAccount.name | default (.Values.serviceAccount.create | ternary (include "keyferry.fullname" .) "default") }}
+{{- end }}
+
+{{- define "keyferry.selectorLabels" -}}
+app.kubernetes.io/name: {{ include "keyferry.name" . }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end }}
+
+{{/* Labels of every object. Merged, not listed, so that no label stands there twice: the selector's win, then the user's. */}}
+{{- define "keyferry.labels" -}}
+{{- $own := dict
+      "helm.sh/chart" (printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-")
+      "app.kubernetes.io/version" .Chart.AppVersion
+      "app.kubernetes.io/managed-by" .Release.Service }}
+{{- merge (include "keyferry.selectorLabels" . | fromYaml) .Values.commonLabels $own | toYaml }}
+{{- end }}
+
+{{/* The same with further ones, which win over the common ones. Takes (list $ labels…). */}}
+{{- define "keyferry.labelsWith" -}}
+{{- $root := first . }}
+{{- $labels := include "keyferry.selectorLabels" $root | fromYaml }}
+{{- range rest . }}
+{{- $labels = merge $labels . }}
+{{- end }}
+{{- merge $labels (include "keyferry.labels" $root | fromYaml) | toYaml }}
+{{- end }}
+
+{{- define "keyferry.image" -}}
+{{- $repository := .Values.global.repository | default .Values.image.repository }}
+{{- if hasSuffix "external-secrets/external-secrets" $repository }}
+{{- fail (printf "image.repository %q is External Secrets Operator's image; set it to keyferry's" $repository) }}
+{{- end }}
+{{- with .Values.image.digest }}
+{{- printf "%s@%s" $repository . }}
+{{- else }}
+{{- printf "%s:%s" $repository (.Values.image.tag | default .Chart.AppVersion) }}
+{{- end }}
+{{- end }}
+
+{{/* The namespaces to serve, separated by commas; empty: all. */}}
+{{- define "keyferry.namespaces" -}}
+{{- concat .Values.scopedNamespaces (list .Values.scopedNamespace) | compact | uniq | join "," }}
+{{- if and .Values.scopedRBAC (not .Values.scopedNamespace) (not .Values.scopedNamespaces) }}
+{{- fail "scopedRBAC needs a namespace: set scopedNamespaces" }}
+{{- end }}
+{{- end }}
+
+{{/* Not empty where ClusterSecretStores are served. */}}
+{{- define "keyferry.clusterStores" -}}
+{{- if and .Values.processClusterStore (not (include "keyferry.namespaces" .)) }}true{{ end }}
+{{- end }}
+
+{{/* Not empty where a leader is elected: always with more than one Pod, or two would write. */}}
+{{- define "keyferry.leaderElect" -}}
+{{- if or .Values.leaderElect (gt (int .Values.replicaCount) 1) }}true{{ end }}
+{{- end }}
+
+{{/* Name of the Lease: the operator's default, which is ESO's. */}}
+{{- define "keyferry.leaseName" -}}
+{{- .Values.leaderElectionID | default "external-secrets-controller" }}
+{{- end }}
+
+{{/* The container's arguments. One map, so that extraArgs replace what the chart sets. */}}
+{{- define "keyferry.args" -}}
+{{- $args := dict
+      "metrics-addr" (printf ":%d" (int .Values.metrics.listen.port))
+      "live-addr" (printf ":%d" (int .Values.live.listen.port))
+      "loglevel" .Values.log.level }}
+{{- if include "keyferry.leaderElect" . }}
+{{- $_ := set $args "enable-leader-election" true }}
+{{- $_ := set $args "leader-election-id" .Values.leaderElectionID }}
+{{- $_ := set $args "leader-election-lease-duration" .Values.leaderElectionLeaseDuration }}
+{{- $_ := set $args "leader-election-renew-deadline" .Values.leaderElectionRenewDeadline }}
+{{- $_ := set $args "leader-election-retry-period" .Values.leaderElectionRetryPeriod }}
+{{- end }}
+{{- $_ := set $args "log-format" .Values.log.format }}
+{{- $_ := set $args "zap-time-encoding" .Values.log.timeEncoding }}
+{{- $_ := set $args "controller-class" .Values.controllerClass }}
+{{- $_ := set $args "concurrent" (.Values.concurrent | default "" | toString) }}
+{{- $_ := set $args "store-requeue-interval" .Values.storeRequeueInterval }}
+{{- $_ := set $args "namespaces" (include "keyferry.namespaces" .) }}
+{{- if not .Values.processClusterStore }}
+{{- $_ := set $args "enable-cluster-store-reconciler" "false" }}
+{{- end }}
+{{- if not .Values.processSecretStore }}
+{{- $_ := set $args "enable-secret-store-reconciler" "false" }}
+{{- end }}
+{{- range $name, $value := $args }}
+{{- if and (ne (toString $value) "") (not (hasKey $.Values.extraArgs $name)) }}
+- {{ printf "--%s=%v" $name $value | quote }}
+{{- end }}
+{{- end }}
+{{- range $name, $value := .Values.extraArgs }}
+{{- if or (kindIs "invalid" $value) (eq (toString $value) "") }}
+- {{ printf "--%s" $name | quote }}
+{{- else if kindIs "float64" $value }}
+- {{ printf "--%s=%s" $name (toJson $value) | quote }}
+{{- else }}
+- {{ printf "--%s=%v" $name $value | quote }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{/* A security context without the chart's own switch, and without ids where OpenShift gives them out. Takes (list $ context). */}}
+{{- define "keyferry.securityContext" -}}
+{{- $root := index . 0 }}
+{{- $context := omit (index . 1) "enabled" }}
+{{- $adapt := $root.Values.global.compatibility.openshift.adaptSecurityContext }}
+{{- if or (eq $adapt "force") (and (eq $adapt "auto") ($root.Capabilities.APIVersions.Has "security.openshift.io/v1")) }}
+{{- $context = omit $context "runAsUser" "runAsGroup" "fsGroup" }}
+{{- end }}
+{{- toYaml $context }}
+{{- end }}

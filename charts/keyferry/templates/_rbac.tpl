@@ -1,0 +1,62 @@
+{{/* What the operator does in a namespace that it serves. */}}
+{{- define "keyferry.namespaceRules" -}}
+# The Secrets it writes (by server-side apply, so never `update`), and those that stores log in with.
+- apiGroups: [""]
+  resources: [secrets]
+  verbs: [get, list, watch, create, patch, delete]
+# Certificate authorities, and the ServiceAccounts that stores log in with.
+- apiGroups: [""]
+  resources: [configmaps, serviceaccounts]
+  verbs: [get, list, watch]
+{{- if .Values.rbac.serviceAccountTokenCreate }}
+- apiGroups: [""]
+  resources: [serviceaccounts/token]
+  verbs: [create]
+{{- end }}
+# `patch` of the object itself only to take off the finalizers that ESO left.
+- apiGroups: [external-secrets.io]
+  resources: [externalsecrets, secretstores]
+  verbs: [get, list, watch, patch]
+- apiGroups: [external-secrets.io]
+  resources:
+    - externalsecrets/status
+    {{- if .Values.processSecretStore }}
+    - secretstores/status
+    {{- end }}
+  verbs: [get, patch]
+{{- if .Values.openshiftFinalizers }}
+# Asked for by OwnerReferencesPermissionEnforcement where an owner reference blocks the owner's deletion.
+- apiGroups: [external-secrets.io]
+  resources: [externalsecrets/finalizers]
+  verbs: [update]
+{{- end }}
+- apiGroups: [events.k8s.io]
+  resources: [events]
+  verbs: [create, patch]
+{{- end }}
+
+{{/* What ClusterSecretStores need besides: their own kind, and the namespaces that their conditions look at. */}}
+{{- define "keyferry.clusterStoreRules" -}}
+- apiGroups: [external-secrets.io]
+  resources: [clustersecretstores]
+  verbs: [get, list, watch, patch]
+- apiGroups: [external-secrets.io]
+  resources: [clustersecretstores/status]
+  verbs: [get, patch]
+- apiGroups: [""]
+  resources: [namespaces]
+  verbs: [get, list, watch]
+{{- end }}
+
+{{/* roleRef and subjects of a binding. Takes (list $ kind name). */}}
+{{- define "keyferry.bind" -}}
+{{- $root := index . 0 -}}
+roleRef:
+  apiGroup: rbac.authorization.k8s.io
+  kind: {{ index . 1 }}
+  name: {{ index . 2 }}
+subjects:
+  - kind: ServiceAccount
+    name: {{ include "keyferry.serviceAccountName" $root }}
+    namespace: {{ include "keyferry.namespace" $root }}
+{{- end }}

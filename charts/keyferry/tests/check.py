@@ -1,0 +1,181 @@
+#!/usr/bin/env python3
+"""Checks the chart without a cluster: lint, golden files, what must be refused, what must never be rendered.
+
+    UPDATE=1 check.py    writes golden/ anew; read the diff before committing it
+
+Needs Helm 3 or later: $HELM, else `helm` on the path. The golden files leave out the CRDs (crds/ is compared by itself) and the
+default values (deploy/keyferry.yaml is their golden file).
+"""
+
+import difflib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+CHART = HERE.parent
+HELM = os.environ.get("HELM", "helm")
+KUBE = ("--kube-version", "1.36.0")
+failures = []
+
+
+def helm(*args):
+    done = subprocess.run([HELM, *args], capture_output=True, text=True, check=False)
+    return done.returncode, done.stdout, done.stderr
+
+
+def render(*args):
+    """The rendered objects; a chart that does not render is a failure."""
+    code, out, err = helm("template", "test", str(CHART), "--namespace", "test", *KUBE, *args)
+    expect(code == 0, f"helm template {' '.join(args)}: {err.strip()}")
+    return out
+
+
+def sets(*values):
+    return [arg for value in values for arg in ("--set-json", value)]
+
+
+def expect(good, message):
+    if not good:
+        failures.append(message)
+
+
+def lint():
+    for values in sorted((CHART / "ci").glob("*.yaml")):
+        code, out, err = helm("lint", "--strict", str(CHART), "--values", str(values), *KUBE)
+        expect(code == 0, f"helm lint {values.name}: {out}{err}")
+
+
+def golden():
+    for values in sorted((CHART / "ci").glob("*-values.yaml")):
+        name = values.name.removesuffix("-values.yaml")
+        if name == "default":
+            continue
+        got = render("--values", str(values), *sets("installCRDs=false"), "--api-versions", "monitoring.coreos.com/v1/ServiceMonitor")
+        path = HERE / "golden" / f"{name}.yaml"
+        if os.environ.get("UPDATE"):
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(got)
+            continue
+        want = path.read_text() if path.exists() else ""
+        diff = difflib.unified_diff(want.splitlines(), got.splitlines(), f"golden/{name}.yaml", "rendered", lineterm="", n=2)
+        expect(want == got, "\n".join(diff) + "\nIf that is meant: UPDATE=1 charts/keyferry/tests/check.py")
+
+
+def crds():
+    keep = "helm.sh/resource-policy: keep"
+    for values, kinds, kept in [
+        ((), 3, 3),
+        (("crds.keep=false",), 3, 0),
+        (("crds.createClusterSecretStore=false", "processClusterStore=false"), 2, 2),
+        (("installCRDs=false",), 0, 0),
+    ]:
+        out = render(*sets(*values))
+        got = out.count("\nkind: CustomResourceDefinition\n"), out.count(keep)
+        expect(got == (kinds, kept), f"{values}: {got[0]} CRDs of which {got[1]} are kept, want {kinds} and {kept}")
+
+
+def rights():
+    """Least privilege, whatever else the golden files come to say."""
+    for values in sorted((CHART / "ci").glob("*.yaml")):
+        out = render("--values", str(values), *sets("installCRDs=false"))
+        expect("'*'" not in out and '"*"' not in out, f"{values.name}: a rule has a wildcard")
+        for rule in re.findall(r"resources: \[secrets\].*?verbs: \[(.*?)\]", out, re.DOTALL):
+            expect("update" not in rule and "deletecollection" not in rule, f"{values.name}: secrets may be used with {rule}")
+    scoped = render(*sets("installCRDs=false", 'scopedNamespaces=["a","b"]', 'scopedNamespace="c"'))
+    expect("kind: ClusterRole" not in scoped, "a list of namespaces has cluster-wide rights")
+    expect("clustersecretstores" not in scoped, "a list of namespaces has rights on ClusterSecretStores")
+    expect("--namespaces=a,b,c" in scoped, "the list of namespaces does not get to the operator")
+    for right, off in [
+        ("serviceaccounts/token", "rbac.serviceAccountTokenCreate=false"),
+        ("clustersecretstores", "processClusterStore=false"),
+        ("namespaces]", "processClusterStore=false"),
+        ("secretstores/status", "processSecretStore=false"),
+        ("externalsecrets/finalizers", "openshiftFinalizers=false"),
+        ("leases", "leaderElect=false"),
+        ("kind: Role\n", "rbac.create=false"),
+        ("kind: ClusterRole\n", "rbac.create=false"),
+    ]:
+        # processClusterStore goes off too: `secretstores/status` is part of `clustersecretstores/status`.
+        with_it, without = render(*sets("installCRDs=false")), render(*sets("installCRDs=false", off, "processClusterStore=false"))
+        expect(right in with_it, f"{right} is missing by default")
+        expect(right not in without, f"{right} is there with {off}")
+
+
+def one_writer():
+    """Two Pods never write at once: either a Lease decides, or the old Pod goes first."""
+    for values, lease, recreate in [
+        ((), True, False),
+        (("leaderElect=false",), False, True),
+        (("leaderElect=false", "replicaCount=2"), True, False),
+    ]:
+        out = render(*sets("installCRDs=false", *values))
+        expect(("--enable-leader-election=true" in out) == lease, f"{values}: leader election is not {lease}")
+        expect(("type: Recreate" in out) == recreate, f"{values}: Recreate is not {recreate}")
+
+
+def openshift():
+    values = sets("installCRDs=false", "podSecurityContext.fsGroup=2000")
+    for api, adapt, ids in [
+        ((), "auto", True),
+        (("--api-versions", "security.openshift.io/v1"), "auto", False),
+        (("--api-versions", "security.openshift.io/v1"), "disabled", True),
+        ((), "force", False),
+    ]:
+        out = render(*values, "--set", f"global.compatibility.openshift.adaptSecurityContext={adapt}", *api)
+        got = [key for key in ("runAsUser:", "runAsGroup:", "fsGroup:") if key in out]
+        expect(len(got) == (3 if ids else 0), f"{adapt} {api}: ids are {got}")
+
+
+def refused():
+    for value, text in [
+        ('scopedRBAC=true', "scopedRBAC needs a namespace"),
+        ('image.repository="mirror.test/external-secrets/external-secrets"', "is External Secrets Operator's image"),
+        ('serviceMonitor={"enabled":true,"renderMode":"failIfMissing"}', "install the Prometheus operator first"),
+        ('serviceMonitor={"enable":true}', "enable"),
+        ('replicaCount="two"', "replicaCount"),
+        ('scopedNamespaces=["Team_A"]', "scopedNamespaces"),
+        ('storeRequeueInterval="5 minutes"', "storeRequeueInterval"),
+        ('log.level="loud"', "level"),
+        ('extraArgs={"--loglevel":"debug"}', "extraArgs"),
+        ('image.digest="latest"', "digest"),
+        ('concurrent=0', "concurrent"),
+    ]:
+        code, _, err = helm("template", "test", str(CHART), *KUBE, *sets("installCRDs=false", value))
+        expect(code != 0, f"{value} is not refused")
+        expect(text in err, f"{value}: the error does not say {text!r}: {err.strip()}")
+
+
+def ignored():
+    """NOTES.txt tells which values had no effect. The template behind it is rendered through extraObjects."""
+    probe = 'extraObjects=["kind: Ignored\\nlines: {{ include \\"keyferry.ignored\\" . | toJson }}"]'
+
+    def told(*args):
+        lines = re.search(r"^kind: Ignored\nlines: (.*)$", render(*args, *sets("installCRDs=false", probe)), re.MULTILINE)
+        return set(re.findall(r"^  ([\w.-]+): ", json.loads(lines[1]), re.MULTILINE)) if lines else {"(nothing rendered)"}
+
+    expect(not told(), f"default values are told to have no effect: {told()}")
+    want = {"webhook", "certController", "bitwarden-sdk-server", "crds.conversion", "image.flavour", "aValueOfALaterRelease"}
+    got = told("--values", str(CHART / "ci" / "eso-legacy-values.yaml"))
+    expect(want <= got, f"not told to have no effect: {want - got}")
+    expect("replicaCount" not in got and "scopedNamespace" not in got, f"told to have no effect, wrongly: {got}")
+
+
+def main():
+    if not shutil.which(HELM):
+        sys.exit(f"Helm is not at {HELM!r}: set HELM to its path")
+    for check in (lint, golden, crds, rights, one_writer, openshift, refused, ignored):
+        before = len(failures)
+        check()
+        print(f"{check.__name__:12} {'ok' if len(failures) == before else 'FAILED'}")
+    for failure in failures:
+        print(f"\n{failure}", file=sys.stderr)
+    return 1 if failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,75 @@
+//! `e2e`: sets up the tools that the tests need, and runs the demo. The Makefile calls it.
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand, ValueEnum};
+use keyferry_e2e::tools::Tools;
+use keyferry_e2e::{demo, progress};
+
+#[derive(Parser)]
+#[command(about = "The servers that keyferry's tests and demo run against")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Find or make all programs, and say where they are.
+    Setup,
+    /// Print the path of one of these programs.
+    Path {
+        /// Its name.
+        program: Program,
+    },
+    /// Show the main job, and end everything.
+    Demo,
+    /// Show the main job, and leave everything running.
+    DemoUp,
+    /// End what demo-up left running.
+    DemoDown,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Program {
+    Helm,
+    Kubectl,
+    Python,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    match run(Cli::parse().command).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            progress::note(format!("error: {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(command: Command) -> Result<()> {
+    match command {
+        Command::Setup => {
+            let tools = Tools::find_or_make()?;
+            progress::note(format!("control plane: {}", tools.control_plane.display()));
+            progress::note(format!("helm:          {}", tools.helm.display()));
+            progress::note(format!("python:        {}", tools.python().display()));
+            Ok(())
+        }
+        Command::Path { program } => {
+            let tools = Tools::find_or_make()?;
+            let path = match program {
+                Program::Helm => tools.helm,
+                Program::Kubectl => tools.kubectl(),
+                Program::Python => tools.python(),
+            };
+            Ok(writeln!(std::io::stdout(), "{}", path.display())?)
+        }
+        Command::Demo => demo::run().await,
+        Command::DemoUp => demo::up().await,
+        Command::DemoDown => demo::down(),
+    }
+}

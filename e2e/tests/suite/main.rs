@@ -1,0 +1,9 @@
+//! The end-to-end tests: a real control plane, an AWS emulator with IAM on, and the operator under its chart's rights. One
+//! binary, so that it links once and its tests share their servers.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panicking")]
+
+mod aws_emulator;
+mod conformance;
+mod control_plane;
+mod main_job;
+mod manifests;

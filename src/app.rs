@@ -1,0 +1,476 @@
+//! Wires everything together, and is the only place that decides when the process ends.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, RwLock};
+use std::time::Duration;
+
+use k8s_openapi::ByteString;
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Secret, ServiceAccount};
+use kube::Api;
+use kube::api::PostParams;
+use kube::client::ClientBuilder;
+use kube::core::{DeserializeGuard, PartialObjectMeta};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::api::{AnyStore, ClusterSecretStore, ExternalSecret, SecretStore, StoreKind};
+use crate::apply::Writer;
+use crate::cli::{Scope, Settings};
+use crate::controllers::watch::{self, Change, Watched};
+use crate::controllers::{self, Ctx, Forced, external_secret, store};
+use crate::fetch::{Fetcher, Limits};
+use crate::index::{Index, Key, StoreId};
+use crate::lease::{self, Election, Leadership};
+use crate::plan::Rules;
+use crate::plan::digest::{Digester, KEY_BYTES};
+use crate::providers::ReferenceKind;
+use crate::providers::connect::OwnCluster;
+use crate::queue::{Priority, Queue};
+use crate::report::api_requests::CountRequests;
+use crate::report::events::Events;
+use crate::report::metrics::{Metrics, ObjectKind};
+use crate::report::observer::MetricsObserver;
+use crate::server::{self, Health, Server};
+use crate::telemetry::{self, LevelHandle};
+
+/// Name of the Secret, in the operator's namespace, that holds the key of the digests.
+const DIGEST_KEY_SECRET: &str = "keyferry-digest-key";
+/// Key in that Secret.
+const DIGEST_KEY: &str = "key";
+/// Reconciles of urgent work, and of periodic work, that may be under way at a time. Most of them wait for a provider; what
+/// they ask of the API server is bounded by `--concurrent`.
+const UNDER_WAY: usize = 1024;
+/// How often the process tells that it lives.
+const BEAT: Duration = Duration::from_secs(5);
+/// How long what is under way may take at the end.
+const GRACE: Duration = Duration::from_secs(20);
+
+/// Why the process ends other than by request.
+#[derive(Debug, thiserror::Error)]
+pub enum AppError {
+    /// No cluster is configured.
+    #[error("no cluster to work with: set KUBECONFIG, or run in a pod with a ServiceAccount: {0}")]
+    Config(String),
+    /// An address cannot be used.
+    #[error(transparent)]
+    Server(#[from] server::ServerError),
+    /// Another process leads.
+    #[error("leadership was lost, so that this process ends before it could write beside another: {0}")]
+    Lost(#[from] lease::Lost),
+    /// Logging cannot start.
+    #[error(transparent)]
+    Telemetry(#[from] telemetry::InitError),
+    /// The host has no usable name or signals.
+    #[error("the process could not be set up: {0}")]
+    Io(#[from] std::io::Error),
+}
+
+/// Runs the operator until it is told to stop.
+///
+/// # Errors
+/// Says what ended it.
+pub fn run(settings: Settings) -> Result<(), AppError> {
+    let level = telemetry::init(settings.log)?;
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), "keyferry starts");
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(serve_until_stopped(settings, level))
+}
+
+async fn serve_until_stopped(settings: Settings, level: LevelHandle) -> Result<(), AppError> {
+    for warning in &settings.warnings {
+        tracing::warn!("{warning}");
+    }
+    let config = kube::Config::infer().await.map_err(|e| AppError::Config(e.to_string()))?;
+    let namespace = config.default_namespace.clone();
+    let cluster = OwnCluster::of(&config);
+    let metrics = Arc::new(Metrics::default());
+    let client = ClientBuilder::try_from(config).map_err(|e| AppError::Config(e.to_string()))?;
+    let client = client.with_layer(&CountRequests::new(metrics.clone())).build();
+    let stop = CancellationToken::new();
+    let tasks = TaskTracker::new();
+    let health = Health::default();
+    serve(&settings, &health, &metrics, level, &stop, &tasks).await?;
+
+    let identity = lease::identity()?;
+    let (leadership, election) = stand(&settings, &client, &namespace, &identity);
+    let lead = CancellationToken::new();
+    let mut election = std::pin::pin!(async {
+        match election {
+            Some(election) => election.run(lead.clone()).await,
+            None => {
+                lead.cancelled().await;
+                Ok(())
+            }
+        }
+    });
+    let work = work(settings, (client, cluster), namespace, identity, leadership, health, metrics, stop.clone(), tasks);
+    let mut work = std::pin::pin!(work);
+    let stopped = stopped()?;
+    tokio::select! {
+        lost = &mut election => {
+            stop.cancel();
+            return Ok(lost?);
+        }
+        () = stopped => tracing::info!("stopping: what is under way is brought to its end"),
+        () = &mut work => {}
+    }
+    stop.cancel();
+    if tokio::time::timeout(GRACE, work).await.is_err() {
+        tracing::warn!(seconds = GRACE.as_secs(), "what was under way did not end in time");
+    }
+    // nobody writes any more: now the lease may go to another process
+    lead.cancel();
+    election.await?;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// Binds and serves metrics and health.
+async fn serve(
+    settings: &Settings,
+    health: &Health,
+    metrics: &Arc<Metrics>,
+    level: LevelHandle,
+    stop: &CancellationToken,
+    tasks: &TaskTracker,
+) -> Result<(), AppError> {
+    let servers = [
+        ("--metrics-addr", &settings.metrics_addr, server::metrics_router(metrics.clone())),
+        ("--live-addr", &settings.live_addr, server::live_router(health.clone(), level)),
+    ];
+    for (flag, address, router) in servers {
+        if let Some(server) = Server::bind(flag, address, router).await? {
+            let stop = stop.clone();
+            tasks.spawn(async move {
+                if let Err(error) = server.serve(stop).await {
+                    tracing::error!(%error, "a server ended");
+                }
+            });
+        }
+    }
+    Ok(())
+}
+
+/// The election, where one is asked for.
+fn stand(settings: &Settings, client: &kube::Client, namespace: &str, identity: &str) -> (Leadership, Option<Election>) {
+    let Some(election) = &settings.election else { return (Leadership::alone(), None) };
+    let api: Api<Lease> = Api::namespaced(client.clone(), election.namespace.as_deref().unwrap_or(namespace));
+    let election = Election::new(api, election.name.clone(), identity.to_owned(), election.timing);
+    (election.leadership(), Some(election))
+}
+
+/// Watches, waits for leadership, and works until the process stops.
+#[allow(clippy::too_many_arguments)]
+async fn work(
+    settings: Settings,
+    (client, cluster): (kube::Client, OwnCluster),
+    namespace: String,
+    identity: String,
+    leadership: Leadership,
+    health: Health,
+    metrics: Arc<Metrics>,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+) {
+    let digester = tokio::select! {
+        digester = digester(&client, &namespace) => digester,
+        () = stop.cancelled() => return,
+    };
+    let (events, write_events) = Events::new(client.clone(), leadership.clone(), identity);
+    tasks.spawn(write_events);
+    let ctx = Arc::new(context(&settings, (client.clone(), cluster), leadership.clone(), metrics.clone(), digester, events));
+    watch_all(&ctx, &settings, &client, &health, &stop, &tasks);
+    let beat = (health.clone(), stop.clone());
+    tasks.spawn(async move {
+        let (health, stop) = beat;
+        while !stop.is_cancelled() {
+            health.beat();
+            tokio::select! { () = tokio::time::sleep(BEAT) => {}, () = stop.cancelled() => {} }
+        }
+    });
+    let begin = async {
+        while !health.ready().ok {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        leadership.elected().await;
+    };
+    tokio::select! { () = begin => {}, () = stop.cancelled() => return }
+    health.leader(true);
+    metrics.leader(true);
+    tracing::info!("all watches are in step: working");
+    let ages = Arc::downgrade(&ctx);
+    metrics.value_ages(move || ages.upgrade().map(|ctx| controllers::value_ages(&ctx)).unwrap_or_default());
+
+    let failures = Arc::new(store::Failures::default());
+    let of_store = |ctx: Arc<Ctx>| {
+        let failures = failures.clone();
+        move |job| store::reconcile(ctx.clone(), failures.clone(), job)
+    };
+    let of_secret = |ctx: Arc<Ctx>| move |job| external_secret::reconcile(ctx.clone(), job);
+    let (es, stores) = (ctx.external_secrets.clone(), ctx.stores.clone());
+    tokio::join!(
+        controllers::dispatch(stores, Priority::Periodic, UNDER_WAY, stop.clone(), of_store(ctx.clone())),
+        controllers::dispatch(es.clone(), Priority::Forced, UNDER_WAY, stop.clone(), of_secret(ctx.clone())),
+        controllers::dispatch(es, Priority::Periodic, UNDER_WAY, stop.clone(), of_secret(ctx.clone())),
+    );
+}
+
+fn context(
+    settings: &Settings,
+    (client, cluster): (kube::Client, OwnCluster),
+    leadership: Leadership,
+    metrics: Arc<Metrics>,
+    digester: Digester,
+    events: Events,
+) -> Ctx {
+    let env: BTreeMap<String, String> = std::env::vars().collect();
+    let limits = Limits {
+        call_timeout: settings.provider_timeout,
+        cache_entries: settings.cache.entries.get(),
+        cache_bytes: settings.cache.bytes,
+        ..Limits::default()
+    };
+    let observer = Arc::new(MetricsObserver(metrics.clone()));
+    Ctx {
+        index: RwLock::new(Index::default()),
+        memory: Mutex::new(HashMap::new()),
+        forced: Forced::default(),
+        external_secrets: Arc::new(Queue::default()),
+        stores: Arc::new(Queue::default()),
+        fetcher: Fetcher::new(client.clone(), cluster, Arc::new(env), limits, observer),
+        writer: Writer::new(client, leadership, digester.clone(), settings.concurrent.get()),
+        digester,
+        events,
+        metrics,
+        rules: Rules {
+            class: settings.controller_class.clone(),
+            adopt: settings.adopt_secrets,
+            cluster_stores: settings.cluster_stores,
+            flood_gate: settings.flood_gate,
+            store_interval: settings.store_requeue_interval,
+            heartbeat: settings.status_heartbeat,
+        },
+        targets: (0..64).map(|_| tokio::sync::Mutex::new(())).collect(),
+    }
+}
+
+/// Begins all watches.
+fn watch_all(
+    ctx: &Arc<Ctx>,
+    settings: &Settings,
+    client: &kube::Client,
+    health: &Health,
+    stop: &CancellationToken,
+    tasks: &TaskTracker,
+) {
+    let scope = match &settings.scope {
+        Scope::Cluster => watch::Scope::Cluster,
+        Scope::Namespaces(names) => watch::Scope::Namespaces(names.clone()),
+    };
+    let begin = Begin { ctx, health, stop, tasks };
+    begin.each(scope.apis::<DeserializeGuard<ExternalSecret>>(client), "ExternalSecret", on_external_secret);
+    begin.each(scope.apis::<PartialObjectMeta<Secret>>(client), "Secret", on_secret);
+    begin.each(scope.apis::<PartialObjectMeta<ServiceAccount>>(client), "ServiceAccount", |ctx, change| {
+        on_reference(ctx, ReferenceKind::ServiceAccount, change);
+    });
+    begin.each(scope.apis::<PartialObjectMeta<ConfigMap>>(client), "ConfigMap", |ctx, change| {
+        on_reference(ctx, ReferenceKind::ConfigMap, change);
+    });
+    if settings.secret_stores {
+        begin.each(scope.apis::<DeserializeGuard<SecretStore>>(client), "SecretStore", |ctx, change| {
+            on_store(ctx, StoreKind::SecretStore, change);
+        });
+    }
+    if matches!(scope, watch::Scope::Cluster) {
+        begin.each(vec![Api::<PartialObjectMeta<Namespace>>::all(client.clone())], "Namespace", on_namespace);
+    }
+    if settings.cluster_stores {
+        let api = Api::<DeserializeGuard<ClusterSecretStore>>::all(client.clone());
+        begin.each(vec![api], "ClusterSecretStore", |ctx, change| on_store(ctx, StoreKind::ClusterSecretStore, change));
+    }
+}
+
+struct Begin<'a> {
+    ctx: &'a Arc<Ctx>,
+    health: &'a Health,
+    stop: &'a CancellationToken,
+    tasks: &'a TaskTracker,
+}
+
+impl Begin<'_> {
+    fn each<W>(
+        &self,
+        apis: Vec<Api<W>>,
+        kind: &'static str,
+        handle: impl Fn(&Ctx, Change<W::Object>) + Copy + Send + 'static,
+    ) where
+        W: Watched,
+        W::Object: Send,
+    {
+        for api in apis {
+            let name = match api.namespace() {
+                Some(namespace) => format!("{kind} in {namespace}"),
+                None => kind.to_owned(),
+            };
+            self.health.watch_expected(&name);
+            let ctx = self.ctx.clone();
+            let (health, stop) = (self.health.clone(), self.stop.clone());
+            self.tasks.spawn(async move { watch::watch(api, name, health, stop, move |change| handle(&ctx, change)).await });
+        }
+    }
+}
+
+fn on_external_secret(ctx: &Ctx, change: Change<ExternalSecret>) {
+    match change {
+        Change::Upsert(es) => {
+            let key = Key::of(&es.metadata);
+            let wake = ctx.index_mut().upsert_external_secret(Arc::new(es));
+            if wake == Some(Priority::Forced) {
+                ctx.forced.ask(&key);
+            }
+            if let Some(priority) = wake {
+                ctx.external_secrets.wake(key, priority);
+            }
+        }
+        Change::Invalid(meta, why) => controllers::tell_invalid(ctx, "ExternalSecret", &meta, &why),
+        Change::Gone(key) => {
+            ctx.index_mut().remove_external_secret(&key);
+            ctx.metrics.deleted(ObjectKind::ExternalSecret, &key.namespace, &key.name);
+            ctx.external_secrets.wake(key, Priority::Periodic);
+        }
+    }
+}
+
+fn on_store<K>(ctx: &Ctx, kind: StoreKind, change: Change<K>)
+where
+    AnyStore: From<K>,
+{
+    match change {
+        Change::Upsert(store) => {
+            let store = AnyStore::from(store);
+            let id = StoreId::of(&store);
+            if ctx.index_mut().upsert_store(Arc::new(store)) {
+                ctx.stores.wake(id, Priority::Changed);
+            }
+        }
+        Change::Invalid(meta, why) => controllers::tell_invalid(ctx, kind.as_str(), &meta, &why),
+        Change::Gone(key) => {
+            let id = StoreId { kind, key };
+            ctx.index_mut().remove_store(&id);
+            ctx.metrics.deleted(ObjectKind::of_store(kind), &id.key.namespace, &id.key.name);
+            ctx.stores.wake(id, Priority::Changed);
+        }
+    }
+}
+
+fn on_secret(ctx: &Ctx, change: Change<k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta>) {
+    let users = match &change {
+        Change::Upsert(meta) => ctx.index_mut().upsert_secret(meta),
+        Change::Gone(key) => ctx.index_mut().remove_secret(key),
+        Change::Invalid(..) => return,
+    };
+    for key in users {
+        ctx.external_secrets.wake(key, Priority::Changed);
+    }
+    on_reference(ctx, ReferenceKind::Secret, change);
+}
+
+fn on_reference(ctx: &Ctx, kind: ReferenceKind, change: Change<k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta>) {
+    let stores = match change {
+        Change::Upsert(meta) => ctx.index_mut().touch_reference(
+            kind,
+            &Key::of(&meta),
+            Some(meta.resource_version.as_deref().unwrap_or_default()),
+        ),
+        Change::Gone(key) => ctx.index_mut().touch_reference(kind, &key, None),
+        Change::Invalid(..) => return,
+    };
+    for id in stores {
+        ctx.stores.wake(id, Priority::Changed);
+    }
+}
+
+fn on_namespace(ctx: &Ctx, change: Change<k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta>) {
+    match change {
+        Change::Upsert(meta) => {
+            let name = meta.name.unwrap_or_default();
+            let wakes = ctx.index_mut().upsert_namespace(&name, meta.labels.unwrap_or_default());
+            for (key, priority) in wakes {
+                ctx.external_secrets.wake(key, priority);
+            }
+        }
+        Change::Gone(key) => ctx.index_mut().remove_namespace(&key.name),
+        Change::Invalid(..) => {}
+    }
+}
+
+/// The digester, with the key that is kept in the operator's namespace; makes one where there is none. A process that may
+/// not read it uses a key of its own: everything works, but after a restart each Secret is read once.
+async fn digester(client: &kube::Client, namespace: &str) -> Digester {
+    let api: Api<Secret> = Api::namespaced(client.clone(), namespace);
+    let mut own = [0_u8; KEY_BYTES];
+    if aws_lc_rs::rand::fill(&mut own).is_err() {
+        tracing::error!("the system gives no random numbers");
+    }
+    let key_of =
+        |secret: Secret| secret.data.and_then(|mut data| data.remove(DIGEST_KEY)).filter(|k| k.0.len() >= KEY_BYTES);
+    for _ in 0..3 {
+        match api.get_opt(DIGEST_KEY_SECRET).await {
+            Ok(Some(secret)) => match key_of(secret) {
+                Some(key) => return Digester::new(&key.0),
+                None => {
+                    tracing::warn!(
+                        secret = DIGEST_KEY_SECRET,
+                        namespace,
+                        "the Secret holds no usable key: delete it to have it made anew"
+                    );
+                    return Digester::new(&own);
+                }
+            },
+            Ok(None) => {
+                let mut secret =
+                    Secret { type_: Some("keyferry.io/digest-key".into()), immutable: Some(true), ..Secret::default() };
+                secret.metadata.name = Some(DIGEST_KEY_SECRET.into());
+                secret.data = Some([(DIGEST_KEY.to_owned(), ByteString(own.to_vec()))].into());
+                match api.create(&PostParams::default(), &secret).await {
+                    Ok(_) => return Digester::new(&own),
+                    // another replica was quicker: take its key
+                    Err(kube::Error::Api(status)) if status.code == 409 => {}
+                    Err(error) => return without_key(namespace, &own, &error),
+                }
+            }
+            Err(kube::Error::Api(status)) if status.code == 403 => {
+                return without_key(namespace, &own, &kube::Error::Api(status));
+            }
+            Err(_) => tokio::time::sleep(Duration::from_secs(1)).await,
+        }
+    }
+    Digester::new(&own)
+}
+
+fn without_key(namespace: &str, own: &[u8], error: &kube::Error) -> Digester {
+    let code = match error {
+        kube::Error::Api(status) => status.code,
+        _ => 0,
+    };
+    tracing::warn!(
+        secret = DIGEST_KEY_SECRET,
+        namespace,
+        code,
+        "the digest key cannot be kept: each Secret is read once after a restart; let the operator get and create this Secret"
+    );
+    Digester::new(own)
+}
+
+/// Resolves when the process is told to stop.
+fn stopped() -> Result<impl Future<Output = ()>, std::io::Error> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
+}

@@ -1,0 +1,89 @@
+//! The command line.
+
+mod controller;
+mod docs;
+mod ignored;
+mod value;
+
+#[cfg(test)]
+mod tests;
+
+use std::io::{self, Write};
+
+use clap::{CommandFactory, Parser, Subcommand};
+
+pub use controller::{CacheBounds, Controller, ElectionSettings, LogSettings, Scope, Settings, SettingsError};
+pub use ignored::{IGNORED, IgnoredFlag};
+pub use value::LogFormat;
+
+/// Brings secrets from the managers that keep them into namespaced Kubernetes Secrets.
+#[derive(Debug, Parser)]
+#[command(name = "keyferry", version, arg_required_else_help = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the operator. Finds the cluster by KUBECONFIG, or by the account of its pod
+    Controller(Box<Controller>),
+    /// Print the CustomResourceDefinitions, for `kubectl apply -f -`
+    Crds,
+    /// Print the flags of `controller` as Markdown
+    #[command(hide = true)]
+    Flags,
+    /// Print the version
+    Version,
+}
+
+/// What is left to do once the command line is dealt with.
+#[derive(Debug)]
+pub enum Task {
+    /// Nothing: the answer is printed.
+    Done,
+    /// Run the operator.
+    Controller(Box<Settings>),
+}
+
+/// Why the command line could not be answered.
+#[derive(Debug, thiserror::Error)]
+pub enum CliError {
+    /// Flags that do not go together.
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
+    /// The CustomResourceDefinitions cannot be printed.
+    #[error(transparent)]
+    Crds(#[from] crate::api::crds::CrdError),
+    /// The answer cannot be written.
+    #[error("cannot write to the standard output: {0}")]
+    Output(#[from] io::Error),
+}
+
+impl CliError {
+    /// Exit code: clap's own 2 for bad flags, else 1.
+    #[must_use]
+    pub const fn exit_code(&self) -> u8 {
+        match self {
+            Self::Settings(_) => 2,
+            Self::Crds(_) | Self::Output(_) => 1,
+        }
+    }
+}
+
+impl Cli {
+    /// Answers what can be answered at once; gives the settings when the operator is to run.
+    ///
+    /// # Errors
+    /// When flags contradict each other or the answer cannot be written.
+    pub fn run(self, out: &mut impl Write) -> Result<Task, CliError> {
+        match self.command {
+            Command::Controller(controller) => return Ok(Task::Controller(Box::new(controller.into_settings()?))),
+            Command::Crds => out.write_all(crate::api::crds::yaml()?.as_bytes())?,
+            Command::Flags => out.write_all(docs::markdown(&Self::command()).as_bytes())?,
+            Command::Version => writeln!(out, "keyferry {}", env!("CARGO_PKG_VERSION"))?,
+        }
+        out.flush()?;
+        Ok(Task::Done)
+    }
+}

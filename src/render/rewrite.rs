@@ -1,0 +1,223 @@
+//! Rewrites: changes of the keys of a `dataFrom` set, applied one after the other.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::json::{self, Json};
+use super::re2::{self, InvalidPattern};
+use crate::api::external_secret::{ConflictPolicy, MergeStrategy, PriorityPolicy, Rewrite, RewriteMerge, RewriteRegexp};
+use crate::secret_bytes::SecretBytes;
+
+/// Keys and values of a set.
+type Entries = BTreeMap<String, SecretBytes>;
+
+/// A rewrite that failed. The texts begin with ESO's.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("failed rewrite operation[{index}]: {cause}")]
+pub struct RewriteError {
+    /// Which one of the list.
+    pub index: usize,
+    /// Why.
+    pub cause: RewriteCause,
+}
+
+/// Why a rewrite failed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RewriteCause {
+    /// The expression cannot be used.
+    #[error("regexp failed with failed to compile: {0}")]
+    Regexp(#[from] InvalidPattern),
+    /// Values have members of the same name.
+    #[error("merge failed with conflicts: {0}")]
+    Conflicts(String),
+    /// A key of the priority list is not there.
+    #[error("merge failed with key {0:?} not found in input map")]
+    PriorityNotFound(String),
+    /// The strategy `JSON` has nowhere to put the object.
+    #[error("merge failed with missing 'into' field")]
+    MissingInto,
+    /// A value is no JSON object.
+    #[error("merge failed with failed to unmarshal JSON: the value of {0:?} is not a JSON object")]
+    NotAnObject(String),
+    /// Templates are not rendered.
+    #[error("transform is not served by this version of keyferry: use regexp")]
+    TransformNotServed,
+}
+
+/// Applies rewrites, one after the other.
+///
+/// # Errors
+/// The first that fails.
+pub fn apply(operations: &[Rewrite], entries: Entries) -> Result<Entries, RewriteError> {
+    operations.iter().enumerate().try_fold(entries, |entries, (index, operation)| {
+        apply_one(operation, entries).map_err(|cause| RewriteError { index, cause })
+    })
+}
+
+fn apply_one(operation: &Rewrite, entries: Entries) -> Result<Entries, RewriteCause> {
+    match operation {
+        Rewrite { merge: Some(operation), .. } => merge(operation, entries),
+        Rewrite { regexp: Some(operation), .. } => regexp(operation, entries),
+        Rewrite { transform: Some(_), .. } => Err(RewriteCause::TransformNotServed),
+        _ => Ok(entries),
+    }
+}
+
+/// Where two keys become one, the key that sorts last keeps its value; ESO leaves that to chance.
+fn regexp(operation: &RewriteRegexp, entries: Entries) -> Result<Entries, RewriteCause> {
+    let regex = re2::compile(&operation.source)?;
+    Ok(entries.into_iter().map(|(key, value)| (re2::replace_all(&regex, &key, &operation.target), value)).collect())
+}
+
+fn merge(operation: &RewriteMerge, mut entries: Entries) -> Result<Entries, RewriteCause> {
+    let (merged, conflicts) = merged(operation, &entries)?;
+    if operation.conflict_policy.unwrap_or_default() == ConflictPolicy::Error && !conflicts.is_empty() {
+        return Err(RewriteCause::Conflicts(conflicts.into_iter().collect::<Vec<_>>().join(", ")));
+    }
+    match operation.strategy.unwrap_or_default() {
+        MergeStrategy::Extract => Ok(merged.iter().map(|(key, value)| (key.clone(), json::byte_value(value))).collect()),
+        MergeStrategy::Json => {
+            let into = operation.into.as_deref().filter(|into| !into.is_empty()).ok_or(RewriteCause::MissingInto)?;
+            entries.insert(into.to_owned(), SecretBytes::new(json::compact(&Json::Object(merged), false)));
+            Ok(entries)
+        }
+    }
+}
+
+/// The members of all values, later ones winning, and the names that come twice.
+fn merged(operation: &RewriteMerge, entries: &Entries) -> Result<(BTreeMap<String, Json>, BTreeSet<String>), RewriteCause> {
+    let mut merged = BTreeMap::new();
+    let mut conflicts = BTreeSet::new();
+    let others = entries.keys().filter(|key| !operation.priority.contains(key));
+    for key in others.chain(&operation.priority) {
+        let Some(value) = entries.get(key) else {
+            match operation.priority_policy.unwrap_or_default() {
+                PriorityPolicy::Strict => return Err(RewriteCause::PriorityNotFound(key.clone())),
+                PriorityPolicy::IgnoreNotFound => continue,
+            }
+        };
+        let members = match json::parse(value.expose()) {
+            Some(Json::Object(members)) => members,
+            Some(Json::Null) => BTreeMap::new(),
+            _ => return Err(RewriteCause::NotAnObject(key.clone())),
+        };
+        conflicts.extend(members.keys().filter(|name| merged.contains_key(*name)).cloned());
+        merged.extend(members);
+    }
+    Ok((merged, conflicts))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+mod tests {
+    use super::*;
+    use crate::api::external_secret::RewriteTransform;
+
+    fn set(entries: &[(&str, &str)]) -> Entries {
+        entries.iter().map(|(k, v)| ((*k).to_owned(), SecretBytes::from(*v))).collect()
+    }
+
+    fn view(entries: &Entries) -> Vec<(&str, &str)> {
+        entries.iter().map(|(k, v)| (k.as_str(), v.expose_str().unwrap())).collect()
+    }
+
+    fn by_regexp(source: &str, target: &str) -> Rewrite {
+        Rewrite { regexp: Some(RewriteRegexp { source: source.into(), target: target.into() }), ..Rewrite::default() }
+    }
+
+    fn by_merge(merge: RewriteMerge) -> Rewrite {
+        Rewrite { merge: Some(merge), ..Rewrite::default() }
+    }
+
+    /// Golden cases rewrite-02 and rewrite-03.
+    #[test]
+    fn regexps_in_a_row() {
+        let keys = set(&[("db.primary.host", "1"), ("db.replica.host", "2"), ("cacheHost", "3"), ("x__y", "4")]);
+        let swapped = apply(&[by_regexp(r"^db\.(\w+)\.(\w+)$", "${2}_$1")], keys.clone()).unwrap();
+        assert_eq!(view(&swapped), [("cacheHost", "3"), ("host_primary", "1"), ("host_replica", "2"), ("x__y", "4")]);
+        let named = apply(&[by_regexp(r"(?P<low>[a-z]+)(?P<cap>[A-Z]\w*)", "${cap}-${low}")], keys).unwrap();
+        assert!(named.contains_key("Host-cache"));
+        let chain = [by_regexp("^apps_", ""), by_regexp("_", "."), by_regexp("token", "tok")];
+        let chained = apply(&chain, set(&[("apps_web_token", "t1"), ("apps_api_token", "t2")])).unwrap();
+        assert_eq!(view(&chained), [("api.tok", "t2"), ("web.tok", "t1")]);
+    }
+
+    #[test]
+    fn the_last_of_colliding_keys_wins() {
+        let merged = apply(&[by_regexp("^.*$", "k")], set(&[("b", "2"), ("c", "3"), ("a", "1")])).unwrap();
+        assert_eq!(view(&merged), [("k", "3")]);
+    }
+
+    /// Golden case rewrite-09.
+    #[test]
+    fn merge_with_priorities() {
+        let keys = set(&[
+            ("m-a", r#"{"x":"a","y":"a","z":"a"}"#),
+            ("m-b", r#"{"x":"b","y":"b"}"#),
+            ("m-c", r#"{"x":"c"}"#),
+            ("m-d", r#"{"x":"d","y":"d","z":"d"}"#),
+        ]);
+        let with = |priority: &[&str], conflict_policy| {
+            let priority = priority.iter().map(|k| (*k).to_owned()).collect();
+            [by_merge(RewriteMerge { priority, conflict_policy, ..RewriteMerge::default() })]
+        };
+        let ignore = Some(ConflictPolicy::Ignore);
+        assert_eq!(view(&apply(&with(&["m-a"], ignore), keys.clone()).unwrap()), [("x", "a"), ("y", "a"), ("z", "a")]);
+        assert_eq!(
+            view(&apply(&with(&["m-d", "m-b"], ignore), keys.clone()).unwrap()),
+            [("x", "b"), ("y", "b"), ("z", "d")]
+        );
+        let error = apply(&with(&["m-b"], None), keys.clone()).unwrap_err().to_string();
+        assert_eq!(error, "failed rewrite operation[0]: merge failed with conflicts: x, y, z");
+        let error = apply(&with(&["gone"], ignore), keys.clone()).unwrap_err().to_string();
+        assert_eq!(error, "failed rewrite operation[0]: merge failed with key \"gone\" not found in input map");
+        let lenient = RewriteMerge {
+            priority: vec!["gone".into()],
+            priority_policy: Some(PriorityPolicy::IgnoreNotFound),
+            conflict_policy: ignore,
+            ..RewriteMerge::default()
+        };
+        assert!(apply(&[by_merge(lenient)], keys).is_ok());
+    }
+
+    /// Golden case rewrite-11.
+    #[test]
+    fn merge_strategies() {
+        let keys =
+            set(&[("m-a", r#"{"x":1,"s":"<tag>"}"#), ("m-b", r#"{"y":[1,{"q":null}],"f":1.50,"u":"é","o":{"h":"<"}}"#)]);
+        let extracted = apply(&[by_merge(RewriteMerge::default())], keys.clone()).unwrap();
+        let want =
+            [("f", "1.5"), ("o", r#"{"h":"\u003c"}"#), ("s", "<tag>"), ("u", "é"), ("x", "1"), ("y", r#"[1,{"q":null}]"#)];
+        assert_eq!(view(&extracted), want);
+        let json = |into: Option<&str>| {
+            let into = into.map(str::to_owned);
+            [by_merge(RewriteMerge { into, strategy: Some(MergeStrategy::Json), ..RewriteMerge::default() })]
+        };
+        let all = r#"{"f":1.5,"o":{"h":"<"},"s":"<tag>","u":"é","x":1,"y":[1,{"q":null}]}"#;
+        let into_new = apply(&json(Some("all.json")), keys.clone()).unwrap();
+        assert_eq!((into_new.len(), into_new["all.json"].expose_str()), (3, Some(all)));
+        assert_eq!(apply(&json(Some("m-a")), keys.clone()).unwrap()["m-a"].expose_str(), Some(all));
+        let error = apply(&json(None), keys).unwrap_err().to_string();
+        assert_eq!(error, "failed rewrite operation[0]: merge failed with missing 'into' field");
+    }
+
+    /// Golden case rewrite-13; ESO's text quotes a byte of the value here.
+    #[test]
+    fn only_objects_can_be_merged() {
+        for bad in ["words", "[1]", r#"{"x":"#] {
+            let error = apply(&[by_merge(RewriteMerge::default())], set(&[("a", bad), ("b", r#"{"x":1}"#)])).unwrap_err();
+            let text = "merge failed with failed to unmarshal JSON: the value of \"a\" is not a JSON object";
+            assert_eq!(error.cause.to_string(), text);
+        }
+        let merged = apply(&[by_merge(RewriteMerge::default())], set(&[("a", "null"), ("b", r#"{"x":1}"#)])).unwrap();
+        assert_eq!(view(&merged), [("x", "1")]);
+    }
+
+    #[test]
+    fn what_cannot_be_done_says_so() {
+        let transform = Rewrite { transform: Some(RewriteTransform { template: "x".into() }), ..Rewrite::default() };
+        let error = apply(&[by_regexp("a", "b"), transform], set(&[])).unwrap_err().to_string();
+        assert!(error.starts_with("failed rewrite operation[1]: transform is not served"), "{error}");
+        let error = apply(&[by_regexp("(", "b")], set(&[])).unwrap_err().to_string();
+        assert!(error.starts_with("failed rewrite operation[0]: regexp failed with failed to compile: \"(\""), "{error}");
+    }
+}
