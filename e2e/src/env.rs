@@ -88,9 +88,7 @@ impl Env {
     /// # Errors
     /// When it does not become ready.
     pub async fn operator_with(&self, options: &operator::Options) -> Result<&Mutex<Operator>> {
-        let start = async || {
-            anyhow::Ok(Mutex::new(self.another_operator(options).await?))
-        };
+        let start = async || anyhow::Ok(Mutex::new(self.another_operator(options).await?));
         self.operator.get_or_try_init(start).await
     }
 

@@ -51,13 +51,7 @@ impl Operator {
     ///
     /// # Errors
     /// When the chart cannot be rendered, or the operator does not become ready; the error holds the end of its log.
-    pub async fn start(
-        dir: Arc<RunDir>,
-        tools: &Tools,
-        cluster: &Cluster,
-        aws: &str,
-        options: &Options,
-    ) -> Result<Self> {
+    pub async fn start(dir: Arc<RunDir>, tools: &Tools, cluster: &Cluster, aws: &str, options: &Options) -> Result<Self> {
         let account = install_rights(tools, cluster, &options.chart_values).await?;
         let name = options.class.as_ref().map_or_else(|| "operator".to_owned(), |class| format!("operator-{class}"));
         let kubeconfig = dir.write(&format!("{name}.kubeconfig"), cluster.kubeconfig_for(NAMESPACE, &account).await?)?;

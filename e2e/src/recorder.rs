@@ -50,7 +50,8 @@ impl Call {
 
     fn read(headers: &HeaderMap, body: &[u8], status: StatusCode) -> Self {
         let header = |name: HeaderName| headers.get(name).and_then(|v| v.to_str().ok()).unwrap_or_default();
-        let json_action = header(HeaderName::from_static("x-amz-target")).rsplit_once('.').map(|(_, action)| action.to_owned());
+        let json_action =
+            header(HeaderName::from_static("x-amz-target")).rsplit_once('.').map(|(_, action)| action.to_owned());
         let input = match json_action {
             Some(_) => serde_json::from_slice(body).unwrap_or_default(),
             None => form_urlencoded::parse(body).map(|(name, value)| (name.into_owned(), Value::from(value))).collect(),

@@ -57,7 +57,8 @@ async fn create_secrets(ns: &Sandbox<'_>) -> Result<()> {
 /// The roles that the examples name, and what they may do.
 async fn create_roles(ns: &Sandbox<'_>) -> Result<()> {
     let arn = |role: &str| format!("arn:aws:iam::{ACCOUNT}:role/{}-{role}", ns.name);
-    let assume = |role: &str| json!({"Effect": "Allow", "Action": ["sts:AssumeRole", "sts:TagSession"], "Resource": arn(role)});
+    let assume =
+        |role: &str| json!({"Effect": "Allow", "Action": ["sts:AssumeRole", "sts:TagSession"], "Resource": arn(role)});
     let trusts = |role: &str, condition: Value| {
         let actions = ["sts:AssumeRole", "sts:TagSession"];
         json!([{"Effect": "Allow", "Principal": {"AWS": arn(role)}, "Action": actions, "Condition": condition}])
@@ -65,7 +66,9 @@ async fn create_roles(ns: &Sandbox<'_>) -> Result<()> {
     let mut reads_and_assumes = read_own(ns);
     reads_and_assumes.as_array_mut().unwrap().push(assume("hub"));
     ns.service_account_with_role("app-reader", reads_and_assumes).await?;
-    ns.aws().create_role(&format!("{}-hub", ns.name), trusts("app-reader", json!({})), json!([assume("team-a-secrets")])).await?;
+    ns.aws()
+        .create_role(&format!("{}-hub", ns.name), trusts("app-reader", json!({})), json!([assume("team-a-secrets")]))
+        .await?;
     let asks = json!({"StringEquals": {"sts:ExternalId": "keyferry-team-a", "aws:RequestTag/team": "a"}});
     ns.aws().create_role(&format!("{}-team-a-secrets", ns.name), trusts("hub", asks), read_own(ns)).await?;
     let trust = keyferry_e2e::aws::trust_service_account(&ns.cluster().token_issuer().await?, &ns.name, "secrets-reader");

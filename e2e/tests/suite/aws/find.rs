@@ -38,9 +38,17 @@ fn searches_find_exactly_what_matches() -> Result<()> {
 
         let own = format!("^{}/", ns.name);
         let searches = [
-            ("name", json!({"name": {"regexp": format!("{own}.*db-key$")}}), vec!["app/db-key", "application/db-key", "other/db-key"]),
+            (
+                "name",
+                json!({"name": {"regexp": format!("{own}.*db-key$")}}),
+                vec!["app/db-key", "application/db-key", "other/db-key"],
+            ),
             ("path", json!({"path": "app/"}), vec!["app/api-key", "app/crossed", "app/db-key", "app/password"]),
-            ("path-name", json!({"path": "app", "name": {"regexp": "key$"}}), vec!["app/api-key", "app/db-key", "application/db-key"]),
+            (
+                "path-name",
+                json!({"path": "app", "name": {"regexp": "key$"}}),
+                vec!["app/api-key", "app/db-key", "application/db-key"],
+            ),
             ("tags", json!({"path": "", "tags": {"env": "prod"}}), vec!["app/api-key", "app/db-key", "application/db-key"]),
             ("two-tags", json!({"tags": {"env": "prod", "team": "a"}}), vec!["app/db-key"]),
             ("all", json!({"path": "app", "name": {"regexp": "-key$"}, "tags": {"team": "b"}}), vec!["app/api-key"]),

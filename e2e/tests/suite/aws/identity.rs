@@ -28,7 +28,10 @@ fn roles_are_assumed_in_a_chain_and_the_last_with_the_external_id() -> Result<()
         ns.env.operator().await?;
         let secret = put(ns, "db", "value").await?;
         let first = ns.service_account_with_role("app", may_assume(&arn(ns, "hub"))).await?;
-        let hub = ns.aws().create_role(&format!("{}-hub", ns.name), trust(&first, json!({})), may_assume(&arn(ns, "last"))).await?;
+        let hub = ns
+            .aws()
+            .create_role(&format!("{}-hub", ns.name), trust(&first, json!({})), may_assume(&arn(ns, "last")))
+            .await?;
         let asks = json!({"StringEquals": {"sts:ExternalId": "agreed"}});
         let last = ns.aws().create_role(&format!("{}-last", ns.name), trust(&hub, asks), read_own(ns)).await?;
         for (name, external_id) in [("right", "agreed"), ("wrong", "guessed")] {
@@ -65,7 +68,11 @@ fn session_tags_decide_what_can_be_read() -> Result<()> {
         store_of_user(ns, may_assume(&arn(ns, "tagged")), json!({})).await?;
         let anybody = trust(&format!("arn:aws:iam::{ACCOUNT}:root"), json!({}));
         let role = ns.aws().create_role(&role, anybody, only_with_tag("team", "a", &format!("{}/*", ns.name))).await?;
-        for (name, tags) in [("right", json!([{"key": "team", "value": "a"}])), ("wrong", json!([{"key": "team", "value": "b"}])), ("none", json!([]))] {
+        for (name, tags) in [
+            ("right", json!([{"key": "team", "value": "a"}])),
+            ("wrong", json!([{"key": "team", "value": "b"}])),
+            ("none", json!([])),
+        ] {
             apply_store(ns, STORE, name, json!({"auth": key_auth("key"), "role": role, "sessionTags": tags})).await?;
             apply_external_secret(ns, name, name, data("db", &secret)).await?;
         }
@@ -131,9 +138,11 @@ fn a_referent_store_uses_the_keys_of_its_users() -> Result<()> {
         let second = ns.env.namespace("aws-referent-2nd").await?;
         let third = ns.env.namespace("aws-referent-3rd").await?;
         apply_store(ns, CLUSTER_STORE, &ns.name, json!({"auth": key_auth("key")})).await?;
-        ns.cluster().wait("", CLUSTER_STORE, &ns.name, |store| {
-            keyferry_e2e::cluster::ready_condition(store).is_some_and(|c| c["status"] == "True")
-        }).await?;
+        ns.cluster()
+            .wait("", CLUSTER_STORE, &ns.name, |store| {
+                keyferry_e2e::cluster::ready_condition(store).is_some_and(|c| c["status"] == "True")
+            })
+            .await?;
         let of_store = |from: &str| {
             let mut spec = data("db", from);
             spec["secretStoreRef"] = json!({"name": ns.name, "kind": "ClusterSecretStore"});
@@ -147,7 +156,10 @@ fn a_referent_store_uses_the_keys_of_its_users() -> Result<()> {
         wait_data(ns, "own", &[("db", "first")]).await?;
         wait_data(&second, "own", &[("db", "second")]).await?;
         apply_external_secret(&second, "foreign", "", of_store(&secrets[0])).await?;
-        assert!(wait_failed(&second, "foreign").await?.contains("AccessDenied"), "the first one's value is cached, and not for it");
+        assert!(
+            wait_failed(&second, "foreign").await?.contains("AccessDenied"),
+            "the first one's value is cached, and not for it"
+        );
 
         apply_external_secret(&third, "own", "", of_store(&secrets[0])).await?;
         let message = wait_failed(&third, "own").await?;
@@ -168,7 +180,8 @@ fn a_referent_store_uses_the_keys_of_its_users() -> Result<()> {
 fn aws_sees_who_caused_a_call() -> Result<()> {
     with_namespace("aws-agent", async |ns| {
         let class = ns.name.clone();
-        let options = Options { class: Some(class.clone()), args: vec!["--loglevel=debug".to_owned()], ..Options::default() };
+        let options =
+            Options { class: Some(class.clone()), args: vec!["--loglevel=debug".to_owned()], ..Options::default() };
         let operator = ns.env.another_operator(&options).await?;
         let secret = put(ns, "db", "value").await?;
         let role = ns.service_account_with_role("app", read_own(ns)).await?;
@@ -179,7 +192,10 @@ fn aws_sees_who_caused_a_call() -> Result<()> {
 
         let calls = ns.env.recorder.calls_for(&ns.name);
         let login = calls.iter().find(|call| call.action == "AssumeRoleWithWebIdentity").unwrap();
-        assert_eq!((login.text("RoleArn"), login.text("RoleSessionName")), (role.as_str(), format!("keyferry-{}-aws", ns.name).as_str()));
+        assert_eq!(
+            (login.text("RoleArn"), login.text("RoleSessionName")),
+            (role.as_str(), format!("keyferry-{}-aws", ns.name).as_str())
+        );
         assert!(login.user_agent.contains("app/keyferry"), "{}", login.user_agent);
         let read = calls.iter().find(|call| call.action == "GetSecretValue").unwrap();
         assert!(read.access_key.starts_with("ASIA"), "signed with the role's key");

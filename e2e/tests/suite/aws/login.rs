@@ -27,7 +27,8 @@ fn a_wrong_access_key_is_refused_and_a_repaired_one_works_at_once() -> Result<()
         let events = ns.events("ExternalSecret", "app").await?;
         assert!(events.iter().any(|e| e.starts_with("Warning UpdateFailed: ")), "{events:?}");
         let metrics = ns.env.operator().await?.lock().await.metrics().await?;
-        let calls = format!("store_namespace=\"{}\",store=\"aws\",provider=\"AWS/SecretsManager\",outcome=\"denied\"", ns.name);
+        let calls =
+            format!("store_namespace=\"{}\",store=\"aws\",provider=\"AWS/SecretsManager\",outcome=\"denied\"", ns.name);
         assert!(metrics.contains(&calls), "denied calls are counted");
 
         let repaired = Instant::now();
@@ -163,10 +164,8 @@ fn without_auth_the_operators_own_identity_is_used() -> Result<()> {
         let role = ns.service_account_with_role("operator", read_own(ns)).await?;
         let token = dir.path().join("token");
         std::fs::write(&token, ns.cluster().token(&ns.name, "operator", Some("sts.amazonaws.com")).await?)?;
-        let irsa = vec![
-            ("AWS_WEB_IDENTITY_TOKEN_FILE".to_owned(), token.display().to_string()),
-            ("AWS_ROLE_ARN".to_owned(), role),
-        ];
+        let irsa =
+            vec![("AWS_WEB_IDENTITY_TOKEN_FILE".to_owned(), token.display().to_string()), ("AWS_ROLE_ARN".to_owned(), role)];
 
         let agent = pod_identity_agent(ns, "pod-token").await?;
         let pod_token = dir.path().join("pod-token");

@@ -25,7 +25,8 @@ fn references_name_versions_properties_and_tags() -> Result<()> {
         ns.aws().secrets_manager("PutSecretValue", pending).await?;
         let tags = json!({"SecretId": name, "Tags": [{"Key": "owner", "Value": "team-a"}, {"Key": "env", "Value": "prod"}]});
         ns.aws().secrets_manager("TagResource", tags).await?;
-        let parts = put(ns, "parts", r#"{"user": "app", "nested": {"list": ["x", "y"]}, "dotted.key": "d", "port": 5432}"#).await?;
+        let parts =
+            put(ns, "parts", r#"{"user": "app", "nested": {"list": ["x", "y"]}, "dotted.key": "d", "port": 5432}"#).await?;
         let arn = first["ARN"].as_str().unwrap();
         let (without_suffix, _) = arn.rsplit_once('-').unwrap();
         let uuid = format!("uuid/{}", first["VersionId"].as_str().unwrap());
