@@ -65,7 +65,7 @@ impl Env {
             anyhow::Ok(plane)
         };
         let (control_plane, aws) = tokio::try_join!(kubernetes, Ministack::start(dir.clone(), &tools))?;
-        let recorder = Recorder::start(aws.endpoint()).await?;
+        let recorder = Recorder::start(aws.endpoint(), None).await?;
         Ok(Self { tools, control_plane, aws, recorder, operator: OnceCell::new(), dir })
     }
 

@@ -1,6 +1,6 @@
 //! Plain HTTP on loopback: a client, and a server for what tests stand in for.
 
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -12,8 +12,14 @@ use hyper::{Request, Response, StatusCode};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use tokio::net::TcpListener;
+use rustls::ServerConfig;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinHandle, JoinSet};
+use tokio_rustls::TlsAcceptor;
+
+use crate::certs::Pair;
 
 /// Longer than any server here takes, short enough to see that one hangs.
 const LIMIT: Duration = Duration::from_secs(30);
@@ -72,22 +78,26 @@ impl Drop for Server {
 }
 
 impl Server {
-    /// Starts it; `answer` answers each request. Where that fails, the connection is cut.
+    /// Starts it, with TLS if there is a certificate; `answer` answers each request. Where that fails, the connection is cut.
     ///
     /// # Errors
-    /// When no port can be had.
-    pub async fn start<F>(answer: impl Fn(Request<Incoming>) -> F + Clone + Send + 'static) -> Result<Self>
+    /// When no port can be had, or the certificate cannot be used.
+    pub async fn start<F>(
+        certificate: Option<&Pair>,
+        answer: impl Fn(Request<Incoming>) -> F + Clone + Send + 'static,
+    ) -> Result<Self>
     where
         F: Future<Output = Result<Response<Full<Bytes>>>> + Send + 'static,
     {
+        let tls = certificate.map(acceptor).transpose()?;
         let listener = TcpListener::bind("127.0.0.1:0").await.context("no free port")?;
-        let url = format!("http://{}", listener.local_addr()?);
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        let url = format!("{scheme}://{}", listener.local_addr()?);
         let task = tokio::spawn(async move {
             let mut connections = JoinSet::new();
             loop {
                 let Ok((stream, _)) = listener.accept().await else { continue };
-                let connection = http1::Builder::new().serve_connection(TokioIo::new(stream), service_fn(answer.clone()));
-                connections.spawn(connection);
+                connections.spawn(serve(stream, tls.clone(), answer.clone()));
                 while connections.try_join_next().is_some() {}
             }
         });
@@ -99,4 +109,26 @@ impl Server {
     pub fn url(&self) -> &str {
         &self.url
     }
+}
+
+/// Serves one connection. A caller that breaks it off is its own affair.
+async fn serve<F>(stream: TcpStream, tls: Option<TlsAcceptor>, answer: impl Fn(Request<Incoming>) -> F)
+where
+    F: Future<Output = Result<Response<Full<Bytes>>>>,
+{
+    let service = service_fn(answer);
+    match tls {
+        None => drop(http1::Builder::new().serve_connection(TokioIo::new(stream), service).await),
+        Some(tls) => {
+            let Ok(stream) = tls.accept(stream).await else { return };
+            drop(http1::Builder::new().serve_connection(TokioIo::new(stream), service).await);
+        }
+    }
+}
+
+fn acceptor(pair: &Pair) -> Result<TlsAcceptor> {
+    let certificate = CertificateDer::from_pem_slice(pair.cert.as_bytes())?;
+    let key = PrivateKeyDer::from_pem_slice(pair.key.as_bytes())?;
+    let config = ServerConfig::builder().with_no_client_auth().with_single_cert(vec![certificate], key)?;
+    Ok(TlsAcceptor::from(Arc::new(config)))
 }

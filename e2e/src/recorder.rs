@@ -9,6 +9,7 @@ use hyper::header::{AUTHORIZATION, HeaderMap, HeaderName, USER_AGENT};
 use hyper::{Request, Response, StatusCode, Uri};
 use serde_json::Value;
 
+use crate::certs::Pair;
 use crate::http::{self, Server};
 
 /// One call of an AWS service.
@@ -78,14 +79,14 @@ pub struct Recorder {
 }
 
 impl Recorder {
-    /// Starts it on a free port before the server at `upstream` (`http://host:port`).
+    /// Starts it on a free port before the server at `upstream` (`http://host:port`), with TLS if there is a certificate.
     ///
     /// # Errors
-    /// When no port can be had.
-    pub async fn start(upstream: &str) -> Result<Self> {
+    /// When no port can be had, or the certificate cannot be used.
+    pub async fn start(upstream: &str, certificate: Option<&Pair>) -> Result<Self> {
         let (upstream, calls) = (upstream.to_owned(), Arc::<Mutex<Vec<Call>>>::default());
         let kept = calls.clone();
-        let server = Server::start(move |request| pass_on(request, upstream.clone(), kept.clone())).await?;
+        let server = Server::start(certificate, move |request| pass_on(request, upstream.clone(), kept.clone())).await?;
         Ok(Self { server, calls })
     }
 

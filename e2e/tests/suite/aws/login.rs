@@ -5,9 +5,11 @@ use std::time::Instant;
 use anyhow::Result;
 use hyper::Response;
 use keyferry_e2e::aws::{ACCOUNT, AccessKey, Aws};
+use keyferry_e2e::certs::Authority;
 use keyferry_e2e::env::{Sandbox, with_namespace};
 use keyferry_e2e::http::Server;
 use keyferry_e2e::operator::Options;
+use keyferry_e2e::recorder::Recorder;
 use serde_json::{Value, json};
 
 use super::*;
@@ -189,6 +191,38 @@ fn without_auth_the_operators_own_identity_is_used() -> Result<()> {
     })
 }
 
+/// `AWS_CA_BUNDLE` holds the authorities that AWS's certificates are checked against; without it, it is the system's.
+#[test]
+fn the_ca_bundle_of_the_environment_is_trusted() -> Result<()> {
+    with_namespace("aws-tls", async |ns| {
+        let secret = put(ns, "db", "value").await?;
+        apply_key(ns, "key", &ns.aws().create_user(&ns.name, read_own(ns)).await?).await?;
+        let authority = Authority::new()?;
+        let server = authority.server("aws", &["127.0.0.1"])?;
+        let recorder = Recorder::start(ns.env.aws.endpoint(), Some(&server)).await?;
+        let dir = tempfile::tempdir()?;
+        let bundle = dir.path().join("ca.pem");
+        std::fs::write(&bundle, &authority.pair().cert)?;
+
+        let endpoint = ("AWS_SECRETSMANAGER_ENDPOINT".to_owned(), recorder.url().to_owned());
+        let trusting = vec![endpoint.clone(), ("AWS_CA_BUNDLE".to_owned(), bundle.display().to_string())];
+        let operator = async |name: &str, env: Vec<(String, String)>| {
+            let class = format!("{}-{name}", ns.name);
+            let operator =
+                ns.env.another_operator(&Options { class: Some(class.clone()), env, ..Options::default() }).await?;
+            let aws = json!({"service": "SecretsManager", "region": REGION, "auth": key_auth("key")});
+            apply(ns, STORE, name, json!({"controller": class, "provider": {"aws": aws}})).await?;
+            apply_external_secret(ns, name, name, data("db", &secret)).await?;
+            anyhow::Ok(operator)
+        };
+        let _operators = futures::try_join!(operator("trusting", trusting), operator("doubting", vec![endpoint]))?;
+        wait_data(ns, "trusting", &[("db", "value")]).await?;
+        let message = wait_failed(ns, "doubting").await?;
+        assert!(message.contains("no connection to AWS"), "{message}");
+        Ok(())
+    })
+}
+
 /// What runs on the nodes of EKS: gives credentials to who shows the token of the pod.
 async fn pod_identity_agent(ns: &Sandbox<'_>, token: &'static str) -> Result<Server> {
     let trust = json!([{"Effect": "Allow", "Principal": {"AWS": "*"}, "Action": "sts:AssumeRole"}]);
@@ -199,7 +233,7 @@ async fn pod_identity_agent(ns: &Sandbox<'_>, token: &'static str) -> Result<Ser
         "Expiration": "2100-01-01T00:00:00Z", "AccountId": ACCOUNT,
     });
     let answer = answer.to_string();
-    Server::start(move |request| {
+    Server::start(None, move |request| {
         let shown = request.headers().get("authorization").is_some_and(|value| value == token);
         let (status, body) = if shown { (200, answer.clone()) } else { (401, String::new()) };
         async move { Ok(Response::builder().status(status).body(body.into())?) }
