@@ -253,6 +253,7 @@ fn context(
             class: settings.controller_class.clone(),
             adopt: settings.adopt_secrets,
             cluster_stores: settings.cluster_stores,
+            secret_stores: settings.secret_stores,
             flood_gate: settings.flood_gate,
             store_interval: settings.store_requeue_interval,
             heartbeat: settings.status_heartbeat,
@@ -283,11 +284,9 @@ fn watch_all(
     begin.each(scope.apis::<PartialObjectMeta<ConfigMap>>(client), "ConfigMap", |ctx, change| {
         on_reference(ctx, ReferenceKind::ConfigMap, change);
     });
-    if settings.secret_stores {
-        begin.each(scope.apis::<DeserializeGuard<SecretStore>>(client), "SecretStore", |ctx, change| {
-            on_store(ctx, StoreKind::SecretStore, change);
-        });
-    }
+    begin.each(scope.apis::<DeserializeGuard<SecretStore>>(client), "SecretStore", |ctx, change| {
+        on_store(ctx, StoreKind::SecretStore, change);
+    });
     if matches!(scope, watch::Scope::Cluster) {
         begin.each(vec![Api::<PartialObjectMeta<Namespace>>::all(client.clone())], "Namespace", on_namespace);
     }
