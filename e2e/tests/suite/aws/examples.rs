@@ -48,10 +48,11 @@ async fn create_secrets(ns: &Sandbox<'_>) -> Result<()> {
         let input = json!({"Name": own(ns, name), "SecretString": name, "Tags": tags});
         ns.aws().secrets_manager("CreateSecret", input).await?;
     }
-    let first = json!({"Name": own(ns, "prod/database-password"), "SecretString": "pinned", "ClientRequestToken": PINNED});
-    ns.aws().secrets_manager("CreateSecret", first).await?;
-    put(ns, "prod/database-password", "current").await?;
-    Ok(())
+    // The emulator takes a version id from its caller for later versions only.
+    let rotated = put(ns, "prod/database-password", "first").await?;
+    let pinned = json!({"SecretId": rotated, "SecretString": "pinned", "ClientRequestToken": PINNED});
+    ns.aws().secrets_manager("PutSecretValue", pinned).await?;
+    put(ns, "prod/database-password", "current").await.map(drop)
 }
 
 /// The roles that the examples name, and what they may do.

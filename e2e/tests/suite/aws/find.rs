@@ -18,7 +18,8 @@ async fn apply_search(ns: &Sandbox<'_>, name: &str, mut find: Value, deletion: &
     if let Some(path) = find.get_mut("path") {
         *path = own(ns, path.as_str().unwrap()).into();
     }
-    let source = format!("^{}/", ns.name);
+    // Names are made into keys before they are rewritten.
+    let source = format!("^{}_", ns.name);
     let from = json!({"find": find, "rewrite": [{"regexp": {"source": source, "target": ""}}]});
     apply_external_secret(ns, name, "aws", json!({"target": {"deletionPolicy": deletion}, "dataFrom": [from]})).await
 }
@@ -43,7 +44,11 @@ fn searches_find_exactly_what_matches() -> Result<()> {
                 json!({"name": {"regexp": format!("{own}.*db-key$")}}),
                 vec!["app/db-key", "application/db-key", "other/db-key"],
             ),
-            ("path", json!({"path": "app/"}), vec!["app/api-key", "app/crossed", "app/db-key", "app/password"]),
+            (
+                "path",
+                json!({"path": "app/", "name": {"regexp": "."}}),
+                vec!["app/api-key", "app/crossed", "app/db-key", "app/password"],
+            ),
             (
                 "path-name",
                 json!({"path": "app", "name": {"regexp": "key$"}}),
@@ -74,7 +79,7 @@ fn a_search_goes_over_all_pages_and_follows_what_changes() -> Result<()> {
             create(ns, &format!("many/key-{n:03}"), &[]).await?;
         }
         store_of_reader(ns).await?;
-        apply_search(ns, "many", json!({"path": "many/"}), "Delete").await?;
+        apply_search(ns, "many", json!({"path": "many/", "name": {"regexp": "."}}), "Delete").await?;
         ns.wait_secret("many", |data| data.len() == 105).await?;
         assert_eq!(ns.secret("many").await?["many_key-104"], "value of many/key-104");
         let calls = ns.env.recorder.calls_for(&ns.name);
@@ -90,7 +95,7 @@ fn a_search_goes_over_all_pages_and_follows_what_changes() -> Result<()> {
         ns.wait_secret("many", followed).await?;
 
         // Nothing is left: the Secret goes, as the policy says.
-        apply_search(ns, "many", json!({"path": "none/"}), "Delete").await?;
+        apply_search(ns, "many", json!({"path": "none/", "name": {"regexp": "."}}), "Delete").await?;
         ns.wait(("v1", "Secret"), "many", |secret| secret.is_none()).await.map(drop)
     })
 }
@@ -104,7 +109,7 @@ fn lost_rights_are_no_missing_secrets() -> Result<()> {
         ns.env.operator().await?;
         ns.service_account_with_role("app", read_own(ns)).await?;
         apply_store(ns, STORE, "aws", json!({"auth": account_auth("app")})).await?;
-        apply_search(ns, "app", json!({"path": "app/"}), "Delete").await?;
+        apply_search(ns, "app", json!({"path": "app/", "name": {"regexp": "."}}), "Delete").await?;
         let all = [("app_one", "value of app/one"), ("app_two", "value of app/two")];
         wait_data(ns, "app", &all).await?;
 

@@ -35,7 +35,8 @@ fn objects_on_the_same_keys_share_their_reads() -> Result<()> {
         tokio::time::sleep(INTERVAL * u32::try_from(INTERVALS)?).await;
         let made = calls() - before;
         progress::note(format!("{OBJECTS} objects on {KEYS} keys: {made} calls in {INTERVALS} intervals"));
-        assert!(made <= KEYS * INTERVALS, "{made} calls in {INTERVALS} intervals");
+        // Objects come up to a tenth of the interval early, so that a round more may fall into the time.
+        assert!(made <= KEYS * (INTERVALS + 1), "{made} calls in {INTERVALS} intervals");
         assert!(made >= INTERVALS, "{made} calls in {INTERVALS} intervals: values are not read again");
 
         put(ns, "key-0", "changed").await?;
