@@ -85,7 +85,7 @@ impl Env {
     /// When it does not become ready.
     pub async fn operator_with(&self, options: &operator::Options) -> Result<&Mutex<Operator>> {
         let start = async || {
-            let operator = Operator::start(self.dir.clone(), &self.tools, self.cluster(), &self.aws, options);
+            let operator = Operator::start(self.dir.clone(), &self.tools, self.cluster(), self.aws.endpoint(), options);
             anyhow::Ok(Mutex::new(operator.await?))
         };
         self.operator.get_or_try_init(start).await

@@ -5,13 +5,13 @@
 //! that started it, however that one ends.
 
 pub mod aws;
+pub mod bench;
 pub mod cache;
 pub mod certs;
 pub mod cluster;
 pub mod controlplane;
 pub mod demo;
 pub mod env;
-
 pub mod http;
 pub mod ministack;
 pub mod operator;

@@ -3,14 +3,13 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
 use serde_json::Value;
 
 use crate::cluster::{Cluster, documents};
 use crate::controlplane::free_port;
-use crate::ministack::Ministack;
 use crate::process::{Launch, Service, Signal, Ticket};
 use crate::rundir::RunDir;
 use crate::tools::Tools;
@@ -32,6 +31,8 @@ pub struct Options {
     pub env: Vec<(String, String)>,
     /// Values of the chart (`name=value`), which decide what it may do.
     pub chart_values: Vec<String>,
+    /// The program, where it is not what [`binary`] gives.
+    pub binary: Option<PathBuf>,
 }
 
 /// A running (or stopped) operator.
@@ -40,12 +41,13 @@ pub struct Operator {
     metrics: String,
     live: String,
     service: Service,
+    started: Instant,
     dir: Arc<RunDir>,
 }
 
 impl Operator {
-    /// Installs the chart's rights in `cluster`, starts the operator against it and the emulator, and waits until it says
-    /// that it is ready.
+    /// Installs the chart's rights in `cluster`, starts the operator against it and the AWS that `endpoint` is, and waits until
+    /// it says that it is ready.
     ///
     /// # Errors
     /// When the chart cannot be rendered, or the operator does not become ready; the error holds the end of its log.
@@ -53,26 +55,30 @@ impl Operator {
         dir: Arc<RunDir>,
         tools: &Tools,
         cluster: &Cluster,
-        aws: &Ministack,
+        endpoint: &str,
         options: &Options,
     ) -> Result<Self> {
         let account = install_rights(tools, cluster, &options.chart_values).await?;
         let kubeconfig = dir.write("operator.kubeconfig", cluster.kubeconfig_for(NAMESPACE, &account).await?)?;
         let (metrics, live) = (format!("127.0.0.1:{}", free_port()?), format!("127.0.0.1:{}", free_port()?));
-        let binary = tokio::task::spawn_blocking(binary).await??;
+        let binary = match &options.binary {
+            Some(path) => path.clone(),
+            None => tokio::task::spawn_blocking(binary).await??,
+        };
         let mut launch = Launch::new(binary)
             .args(["controller", "--metrics-addr", metrics.as_str(), "--live-addr", live.as_str()])
             .args(&options.args)
             .env("KUBECONFIG", kubeconfig.display().to_string())
             .env("TZ", "UTC")
             .env("RUST_BACKTRACE", "1")
-            .env("AWS_SECRETSMANAGER_ENDPOINT", aws.endpoint())
-            .env("AWS_STS_ENDPOINT", aws.endpoint())
+            .env("AWS_SECRETSMANAGER_ENDPOINT", endpoint)
+            .env("AWS_STS_ENDPOINT", endpoint)
             // No machine that runs this answers there; waiting for it would only take time.
             .env("AWS_EC2_METADATA_DISABLED", "true");
         launch.env.extend(options.env.iter().cloned());
+        let started = Instant::now();
         let service = dir.start("operator", &launch)?;
-        let mut operator = Self { launch, metrics, live, service, dir };
+        let mut operator = Self { launch, metrics, live, service, started, dir };
         operator.ready().await?;
         Ok(operator)
     }
@@ -108,6 +114,12 @@ impl Operator {
     #[must_use]
     pub fn pid(&self) -> u32 {
         self.service.pid()
+    }
+
+    /// When it was started, or started again.
+    #[must_use]
+    pub fn started(&self) -> Instant {
+        self.started
     }
 
     /// All that the operator has logged so far, over restarts.
@@ -147,6 +159,7 @@ impl Operator {
     /// # Errors
     /// When it does not become ready.
     pub async fn start_again(&mut self) -> Result<()> {
+        self.started = Instant::now();
         self.service = self.dir.start("operator", &self.launch)?;
         self.ready().await
     }
