@@ -46,7 +46,7 @@ const DIGEST_KEY: &str = "key";
 const UNDER_WAY: usize = 1024;
 /// Longest time that one request to the API server may take in a process that has no rival.
 const WRITE_LIMIT: Duration = Duration::from_secs(30);
-/// How often the process tells that it lives.
+/// How often a process that waits for its turn tells that it lives.
 const BEAT: Duration = Duration::from_secs(5);
 /// How long what is under way may take at the end.
 const GRACE: Duration = Duration::from_secs(20);
@@ -186,19 +186,14 @@ async fn work(
     tasks.spawn(write_events);
     let ctx = Arc::new(context(&settings, (client.clone(), cluster), leadership.clone(), metrics.clone(), digester, events));
     watch_all(&ctx, &settings, &client, &health, &stop, &tasks);
-    let beat = (health.clone(), stop.clone());
-    tasks.spawn(async move {
-        let (health, stop) = beat;
-        while !stop.is_cancelled() {
-            health.beat();
-            tokio::select! { () = tokio::time::sleep(BEAT) => {}, () = stop.cancelled() => {} }
-        }
-    });
     let begin = async {
         while !health.ready().ok {
+            health.beat();
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
-        leadership.elected().await;
+        while tokio::time::timeout(BEAT, leadership.elected()).await.is_err() {
+            health.beat();
+        }
     };
     tokio::select! { () = begin => {}, () = stop.cancelled() => return }
     health.leader(true);
@@ -214,10 +209,15 @@ async fn work(
     };
     let of_secret = |ctx: Arc<Ctx>| move |job| external_secret::reconcile(ctx.clone(), job);
     let (es, stores) = (ctx.external_secrets.clone(), ctx.stores.clone());
+    let turned = || {
+        health.beat();
+        metrics.queue_depth("externalsecrets", es.depth());
+        metrics.queue_depth("stores", stores.depth());
+    };
     tokio::join!(
-        controllers::dispatch(stores, Priority::Periodic, UNDER_WAY, stop.clone(), of_store(ctx.clone())),
-        controllers::dispatch(es.clone(), Priority::Forced, UNDER_WAY, stop.clone(), of_secret(ctx.clone())),
-        controllers::dispatch(es, Priority::Periodic, UNDER_WAY, stop.clone(), of_secret(ctx.clone())),
+        controllers::dispatch(stores.clone(), Priority::Periodic, UNDER_WAY, stop.clone(), || (), of_store(ctx.clone())),
+        controllers::dispatch(es.clone(), Priority::Forced, UNDER_WAY, stop.clone(), || (), of_secret(ctx.clone())),
+        controllers::dispatch(es.clone(), Priority::Periodic, UNDER_WAY, stop.clone(), turned, of_secret(ctx.clone())),
     );
 }
 
@@ -253,6 +253,7 @@ fn context(
             class: settings.controller_class.clone(),
             adopt: settings.adopt_secrets,
             cluster_stores: settings.cluster_stores,
+            secret_stores: settings.secret_stores,
             flood_gate: settings.flood_gate,
             store_interval: settings.store_requeue_interval,
             heartbeat: settings.status_heartbeat,
@@ -283,11 +284,9 @@ fn watch_all(
     begin.each(scope.apis::<PartialObjectMeta<ConfigMap>>(client), "ConfigMap", |ctx, change| {
         on_reference(ctx, ReferenceKind::ConfigMap, change);
     });
-    if settings.secret_stores {
-        begin.each(scope.apis::<DeserializeGuard<SecretStore>>(client), "SecretStore", |ctx, change| {
-            on_store(ctx, StoreKind::SecretStore, change);
-        });
-    }
+    begin.each(scope.apis::<DeserializeGuard<SecretStore>>(client), "SecretStore", |ctx, change| {
+        on_store(ctx, StoreKind::SecretStore, change);
+    });
     if matches!(scope, watch::Scope::Cluster) {
         begin.each(vec![Api::<PartialObjectMeta<Namespace>>::all(client.clone())], "Namespace", on_namespace);
     }

@@ -183,12 +183,6 @@ impl Index {
         self.external_secrets.get(key).cloned()
     }
 
-    /// Keys of all ExternalSecrets.
-    #[must_use]
-    pub fn external_secret_keys(&self) -> Vec<Key> {
-        self.external_secrets.keys().cloned().collect()
-    }
-
     /// A store appeared or changed: whether it is to be checked.
     pub fn upsert_store(&mut self, new: Arc<AnyStore>) -> bool {
         let id = StoreId::of(&new);
@@ -220,12 +214,6 @@ impl Index {
     #[must_use]
     pub fn store(&self, id: &StoreId) -> Option<Arc<AnyStore>> {
         self.stores.get(id).cloned()
-    }
-
-    /// Ids of all stores.
-    #[must_use]
-    pub fn store_ids(&self) -> Vec<StoreId> {
-        self.stores.keys().cloned().collect()
     }
 
     /// Counts the changes of the objects that a store logs in with.

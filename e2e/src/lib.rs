@@ -17,6 +17,7 @@ pub mod ministack;
 pub mod operator;
 pub mod process;
 pub mod progress;
+pub mod recorder;
 pub mod rundir;
 pub mod tools;
 

@@ -15,6 +15,7 @@ use crate::plan::Wake;
 use crate::plan::external_secret::{
     self as plan, Decision, Facts, Failure, FetchPlan, Gathered, Next, Report, StoreFacts, Written,
 };
+use crate::plan::store::{health_by_status, serves};
 use crate::queue::{Job, Priority};
 use crate::report::metrics::{ObjectKind, Ready};
 
@@ -57,7 +58,10 @@ fn facts(ctx: &Ctx, key: &Key) -> Option<Facts> {
                         && h.credentials == index.credentials(&id)
                 })
             };
-            let health = store.as_ref().and_then(current).cloned();
+            let health = match &store {
+                Some(store) if !serves(id.kind, &ctx.rules) => Some(health_by_status(store)),
+                store => store.as_ref().and_then(current).cloned(),
+            };
             (id, StoreFacts { store, health })
         })
         .collect();

@@ -41,6 +41,12 @@ impl Entry<'_> {
         StoreId::resolve(reference, es.metadata.namespace.as_deref().unwrap_or_default())
     }
 
+    /// Whether this entry searches by name.
+    #[must_use]
+    pub fn finds_by_name(&self) -> bool {
+        matches!(self, Self::From(_, from) if from.find.as_ref().is_some_and(|f| f.name.is_some()))
+    }
+
     /// What this entry asks for; `None` for one that asks a generator.
     #[must_use]
     pub fn request(&self) -> Option<Request> {

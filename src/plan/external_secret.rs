@@ -596,6 +596,14 @@ fn fetch(facts: &Facts, rules: &Rules, max_age: Duration, priority: Priority) ->
     for entry in entries::entries(es) {
         let Some(request) = entry.request() else { continue };
         let id = entry.store(es);
+        if let Request::Find(query) = &request
+            && !entry.finds_by_name()
+            && query.tags.is_empty()
+        {
+            let detail = "unexpected find operator: set find.name.regexp, find.tags, or both";
+            let error = ProviderError::new(ErrorKind::Misconfigured, detail);
+            return Next::Settle(Box::new(failed(facts, &Failure::provider(&entry.place(), &error))));
+        }
         match usable(facts, rules, &entry, &id) {
             Ok(true) => {}
             // its first check is under way, and will wake us
