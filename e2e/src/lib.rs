@@ -5,6 +5,7 @@
 //! that started it, however that one ends.
 
 pub mod aws;
+pub mod bench;
 pub mod cache;
 pub mod certs;
 pub mod cluster;

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
 use serde_json::Value;
@@ -33,6 +33,8 @@ pub struct Options {
     pub env: Vec<(String, String)>,
     /// Values of the chart (`name=value`), which decide what it may do.
     pub chart_values: Vec<String>,
+    /// The program, where it is not what [`binary`] gives.
+    pub binary: Option<PathBuf>,
 }
 
 /// A running (or stopped) operator.
@@ -42,6 +44,7 @@ pub struct Operator {
     metrics: String,
     live: String,
     service: Service,
+    started: Instant,
     dir: Arc<RunDir>,
 }
 
@@ -56,7 +59,10 @@ impl Operator {
         let name = options.class.as_ref().map_or_else(|| "operator".to_owned(), |class| format!("operator-{class}"));
         let kubeconfig = dir.write(&format!("{name}.kubeconfig"), cluster.kubeconfig_for(NAMESPACE, &account).await?)?;
         let (metrics, live) = (format!("127.0.0.1:{}", free_port()?), format!("127.0.0.1:{}", free_port()?));
-        let binary = tokio::task::spawn_blocking(binary).await??;
+        let binary = match &options.binary {
+            Some(path) => path.clone(),
+            None => tokio::task::spawn_blocking(binary).await??,
+        };
         let mut launch = Launch::new(binary)
             .args(["controller", "--metrics-addr", metrics.as_str(), "--live-addr", live.as_str()])
             .args(options.class.iter().flat_map(|class| ["--controller-class", class.as_str()]))
@@ -69,8 +75,9 @@ impl Operator {
             // No machine that runs this answers there; waiting for it would only take time.
             .env("AWS_EC2_METADATA_DISABLED", "true");
         launch.env.extend(options.env.iter().cloned());
+        let started = Instant::now();
         let service = dir.start(&name, &launch)?;
-        let mut operator = Self { name, launch, metrics, live, service, dir };
+        let mut operator = Self { name, launch, metrics, live, service, started, dir };
         operator.ready().await?;
         Ok(operator)
     }
@@ -106,6 +113,12 @@ impl Operator {
     #[must_use]
     pub fn pid(&self) -> u32 {
         self.service.pid()
+    }
+
+    /// When it was started, or started again.
+    #[must_use]
+    pub fn started(&self) -> Instant {
+        self.started
     }
 
     /// All that the operator has logged so far, over restarts.
@@ -145,6 +158,7 @@ impl Operator {
     /// # Errors
     /// When it does not become ready.
     pub async fn start_again(&mut self) -> Result<()> {
+        self.started = Instant::now();
         self.service = self.dir.start(&self.name, &self.launch)?;
         self.ready().await
     }
