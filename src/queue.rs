@@ -295,8 +295,7 @@ mod tests {
 
     fn an_act() -> impl Strategy<Value = Act> {
         let key = 0_u8..6;
-        let priority =
-            || prop::sample::select(vec![Priority::New, Priority::Changed, Priority::Forced, Priority::Periodic]);
+        let priority = || prop::sample::select(vec![Priority::New, Priority::Changed, Priority::Forced, Priority::Periodic]);
         prop_oneof![
             (key.clone(), priority()).prop_map(|(key, priority)| Act::Wake(key, priority)),
             priority().prop_map(Act::Take),

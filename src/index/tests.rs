@@ -42,11 +42,17 @@ fn an_event() -> impl Strategy<Value = Event> {
             .prop_map(|(name, target, stores, ready)| Event::ExternalSecret { name, target, stores, ready }),
         name().prop_map(Event::NoExternalSecret),
         (name(), name()).prop_map(|(name, auth)| Event::Store { name, auth }),
-        (name(), name(), prop::option::of(namespace()))
-            .prop_map(|(name, auth, namespace)| Event::ClusterStore { name, auth, namespace }),
+        (name(), name(), prop::option::of(namespace())).prop_map(|(name, auth, namespace)| Event::ClusterStore {
+            name,
+            auth,
+            namespace
+        }),
         (name(), kind()).prop_map(|(name, kind)| Event::NoStore(name, kind)),
-        (namespace(), name(), prop::option::of(name()))
-            .prop_map(|(namespace, name, owner)| Event::Secret { namespace, name, owner }),
+        (namespace(), name(), prop::option::of(name())).prop_map(|(namespace, name, owner)| Event::Secret {
+            namespace,
+            name,
+            owner
+        }),
         (namespace(), name()).prop_map(|(namespace, name)| Event::NoSecret { namespace, name }),
         (namespace(), name()).prop_map(|(name, team)| Event::Namespace { name, team }),
         namespace().prop_map(Event::NoNamespace),
@@ -115,7 +121,8 @@ struct Cluster {
 
 impl Cluster {
     fn writers(&self, secret: &Key) -> BTreeSet<Key> {
-        let writes = |(key, es): &(&Key, &ExternalSecret)| key.namespace == secret.namespace && *es.target_name() == *secret.name;
+        let writes =
+            |(key, es): &(&Key, &ExternalSecret)| key.namespace == secret.namespace && *es.target_name() == *secret.name;
         self.external_secrets.iter().filter(writes).map(|(key, _)| key.clone()).collect()
     }
 

@@ -89,6 +89,9 @@ proptest! {
         for (act, remote) in &acts {
             happen(&mut world, act);
             world.look(values(remote));
+            if world.es.ready().is_some_and(|c| c.message.as_deref() == Some(RETAINED)) {
+                world.look(values(remote)); // what is left as it is may have changed meanwhile, which the next look notes
+            }
             let (secrets, status) = (world.secrets.clone(), world.es.status.clone());
             let again = world.look(values(remote));
             let failed = status.as_ref().is_some_and(|s| s.conditions[0].status == "False");
