@@ -41,7 +41,7 @@ const USER_AGENT: &str = concat!("keyferry/", env!("CARGO_PKG_VERSION"));
 const UNDER_WAY: usize = 1024;
 /// Longest time that one request to the API server may take in a process that has no rival.
 const WRITE_LIMIT: Duration = Duration::from_secs(30);
-/// How often the process tells that it lives.
+/// How often a process that waits for its turn tells that it lives.
 const BEAT: Duration = Duration::from_secs(5);
 /// How long what is under way may take at the end.
 const GRACE: Duration = Duration::from_secs(20);
@@ -178,7 +178,6 @@ impl Operator {
         };
         let ctx = Arc::new(self.context(digester));
         self.watch_all(&ctx);
-        self.tasks.spawn(beat(self.health.clone(), self.stop.clone()));
         tokio::select! { () = self.begin() => {}, () = self.stop.cancelled() => return }
         let ages = Arc::downgrade(&ctx);
         self.metrics.value_ages(move || ages.upgrade().map(|ctx| controllers::value_ages(&ctx)).unwrap_or_default());
@@ -190,19 +189,27 @@ impl Operator {
         };
         let of_secret = |ctx: Arc<Ctx>| move |job| external_secret::reconcile(ctx.clone(), job);
         let (es, stores, stop) = (&ctx.external_secrets, &ctx.stores, &self.stop);
+        let turned = || {
+            self.health.beat();
+            self.metrics.queue_depth("externalsecrets", es.depth());
+            self.metrics.queue_depth("stores", stores.depth());
+        };
         tokio::join!(
-            controllers::dispatch(stores.clone(), Priority::Periodic, UNDER_WAY, stop.clone(), of_store(ctx.clone())),
-            controllers::dispatch(es.clone(), Priority::Forced, UNDER_WAY, stop.clone(), of_secret(ctx.clone())),
-            controllers::dispatch(es.clone(), Priority::Periodic, UNDER_WAY, stop.clone(), of_secret(ctx.clone())),
+            controllers::dispatch(stores.clone(), Priority::Periodic, UNDER_WAY, stop.clone(), || (), of_store(ctx.clone())),
+            controllers::dispatch(es.clone(), Priority::Forced, UNDER_WAY, stop.clone(), || (), of_secret(ctx.clone())),
+            controllers::dispatch(es.clone(), Priority::Periodic, UNDER_WAY, stop.clone(), turned, of_secret(ctx.clone())),
         );
     }
 
     /// Waits until everything is known and this process leads.
     async fn begin(&self) {
         while !self.health.ready().ok {
+            self.health.beat();
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
-        self.leadership.elected().await;
+        while tokio::time::timeout(BEAT, self.leadership.elected()).await.is_err() {
+            self.health.beat();
+        }
         self.health.leader(true);
         self.metrics.leader(true);
         tracing::info!("all watches are in step: working");
@@ -294,14 +301,6 @@ impl Operator {
             let (ctx, health, stop) = (ctx.clone(), self.health.clone(), self.stop.clone());
             self.tasks.spawn(async move { watch::watch(api, name, health, stop, move |change| handle(&ctx, change)).await });
         }
-    }
-}
-
-/// Tells that the process lives, until it stops.
-async fn beat(health: Health, stop: CancellationToken) {
-    while !stop.is_cancelled() {
-        health.beat();
-        tokio::select! { () = tokio::time::sleep(BEAT) => {}, () = stop.cancelled() => {} }
     }
 }
 

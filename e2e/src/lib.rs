@@ -11,12 +11,12 @@ pub mod cluster;
 pub mod controlplane;
 pub mod demo;
 pub mod env;
-
 pub mod http;
 pub mod ministack;
 pub mod operator;
 pub mod process;
 pub mod progress;
+pub mod recorder;
 pub mod rundir;
 pub mod tools;
 

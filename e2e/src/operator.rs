@@ -10,7 +10,6 @@ use serde_json::Value;
 
 use crate::cluster::{Cluster, documents};
 use crate::controlplane::free_port;
-use crate::ministack::Ministack;
 use crate::process::{Launch, Service, Signal, Ticket};
 use crate::rundir::RunDir;
 use crate::tools::Tools;
@@ -26,6 +25,8 @@ const RBAC_KINDS: [&str; 5] = ["ServiceAccount", "Role", "RoleBinding", "Cluster
 /// How the operator is started.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
+    /// Its controller class, where it is not the default one: it then serves only stores of that class.
+    pub class: Option<String>,
     /// Further arguments of `keyferry controller`.
     pub args: Vec<String>,
     /// Further variables.
@@ -36,6 +37,7 @@ pub struct Options {
 
 /// A running (or stopped) operator.
 pub struct Operator {
+    name: String,
     launch: Launch,
     metrics: String,
     live: String,
@@ -44,35 +46,31 @@ pub struct Operator {
 }
 
 impl Operator {
-    /// Installs the chart's rights in `cluster`, starts the operator against it and the emulator, and waits until it says
-    /// that it is ready.
+    /// Installs the chart's rights in `cluster`, starts the operator against it and the AWS at the URL `aws`, and waits until
+    /// it says that it is ready.
     ///
     /// # Errors
     /// When the chart cannot be rendered, or the operator does not become ready; the error holds the end of its log.
-    pub async fn start(
-        dir: Arc<RunDir>,
-        tools: &Tools,
-        cluster: &Cluster,
-        aws: &Ministack,
-        options: &Options,
-    ) -> Result<Self> {
+    pub async fn start(dir: Arc<RunDir>, tools: &Tools, cluster: &Cluster, aws: &str, options: &Options) -> Result<Self> {
         let account = install_rights(tools, cluster, &options.chart_values).await?;
-        let kubeconfig = dir.write("operator.kubeconfig", cluster.kubeconfig_for(NAMESPACE, &account).await?)?;
+        let name = options.class.as_ref().map_or_else(|| "operator".to_owned(), |class| format!("operator-{class}"));
+        let kubeconfig = dir.write(&format!("{name}.kubeconfig"), cluster.kubeconfig_for(NAMESPACE, &account).await?)?;
         let (metrics, live) = (format!("127.0.0.1:{}", free_port()?), format!("127.0.0.1:{}", free_port()?));
         let binary = tokio::task::spawn_blocking(binary).await??;
         let mut launch = Launch::new(binary)
             .args(["controller", "--metrics-addr", metrics.as_str(), "--live-addr", live.as_str()])
+            .args(options.class.iter().flat_map(|class| ["--controller-class", class.as_str()]))
             .args(&options.args)
             .env("KUBECONFIG", kubeconfig.display().to_string())
             .env("TZ", "UTC")
             .env("RUST_BACKTRACE", "1")
-            .env("AWS_SECRETSMANAGER_ENDPOINT", aws.endpoint())
-            .env("AWS_STS_ENDPOINT", aws.endpoint())
+            .env("AWS_SECRETSMANAGER_ENDPOINT", aws)
+            .env("AWS_STS_ENDPOINT", aws)
             // No machine that runs this answers there; waiting for it would only take time.
             .env("AWS_EC2_METADATA_DISABLED", "true");
         launch.env.extend(options.env.iter().cloned());
-        let service = dir.start("operator", &launch)?;
-        let mut operator = Self { launch, metrics, live, service, dir };
+        let service = dir.start(&name, &launch)?;
+        let mut operator = Self { name, launch, metrics, live, service, dir };
         operator.ready().await?;
         Ok(operator)
     }
@@ -147,7 +145,7 @@ impl Operator {
     /// # Errors
     /// When it does not become ready.
     pub async fn start_again(&mut self) -> Result<()> {
-        self.service = self.dir.start("operator", &self.launch)?;
+        self.service = self.dir.start(&self.name, &self.launch)?;
         self.ready().await
     }
 
