@@ -2,6 +2,9 @@
 //!
 //! Secrets are held as the few metadata fields that decide something, never as data.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 

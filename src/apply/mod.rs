@@ -2,6 +2,7 @@
 //!
 //! Every write asks first whether this process may write at all: under leader election, two never do.
 
+pub mod digest_key;
 pub mod error;
 
 use std::time::Duration;

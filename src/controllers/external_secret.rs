@@ -92,7 +92,7 @@ async fn work(ctx: &Ctx, facts: &Facts, priority: Priority) -> Result<Option<Rep
         Next::Idle(wake) => Err(wake),
         Next::Inspect => Err(Wake::OnChange),
         Next::Settle(report) => Ok(Some(*report)),
-        Next::CleanUp { delete, finalizer } => clean_up(ctx, facts, delete, finalizer).await,
+        Next::CleanUp(delete) => clean_up(ctx, facts, delete).await,
         Next::Fetch(fetch) => sync(ctx, facts, fetch).await,
     }
 }
@@ -120,14 +120,13 @@ async fn sync(ctx: &Ctx, facts: &Facts, fetch: FetchPlan) -> Result<Option<Repor
             _ => Err(Wake::OnChange),
         };
     };
-    match write(ctx, facts, decision, &target, priority).await {
-        Outcome::Settled(report) => Ok(Some(*report)),
-        Outcome::Written { applied, result } => {
-            // keeps the watch's echo of our own write from looking like somebody else's
-            Ok(Some(plan::settle(facts, gathered, &applied, result.as_ref(), orphans)))
-        }
-        Outcome::Later(wake) => Err(wake),
-    }
+    let mut report = match write(ctx, facts, decision, &target, priority).await {
+        Outcome::Settled(report) => *report,
+        Outcome::Written { applied, result } => plan::settle(facts, gathered, &applied, result.as_ref()),
+        Outcome::Later(wake) => return Err(wake),
+    };
+    report.notes.splice(0..0, plan::orphan_notes(orphans));
+    Ok(Some(report))
 }
 
 /// What became of a decision.
@@ -206,7 +205,7 @@ async fn delete_orphans(ctx: &Ctx, facts: &Facts, priority: Priority) -> Result<
 async fn gather_values(ctx: &Ctx, facts: &Facts, fetch: &FetchPlan) -> Result<Gathered, Failure> {
     let begun = Instant::now();
     let key = Key::of(&facts.es.metadata);
-    let freshness = Freshness { max_age: fetch.max_age, not_before: ctx.forced.since(&key) };
+    let freshness = Freshness { max_age: fetch.max_age, not_before: ctx.forced.since(&key), again: fetch.again };
     let reads = read_all(ctx, facts, fetch, freshness).await;
     let gathered = gather::values(facts, &reads);
     // something is missing: a shared value may just be too old to have it
@@ -235,21 +234,13 @@ async fn read_all(ctx: &Ctx, facts: &Facts, fetch: &FetchPlan, freshness: Freshn
 }
 
 /// The object is being deleted: deletes its Secret where the policy says so, and lets it go.
-async fn clean_up(
-    ctx: &Ctx,
-    facts: &Facts,
-    delete: Option<(String, String)>,
-    finalizer: bool,
-) -> Result<Option<Report>, Wake> {
+async fn clean_up(ctx: &Ctx, facts: &Facts, delete: Option<(String, String)>) -> Result<Option<Report>, Wake> {
     let namespace = facts.es.metadata.namespace.as_deref().unwrap_or_default();
     let done = async {
         if let Some((name, uid)) = delete {
             ctx.writer.delete(&Key::new(namespace, &name), &uid, Priority::Changed).await?;
         }
-        if finalizer {
-            ctx.writer.remove_finalizer(&facts.es).await?;
-        }
-        Ok::<_, WriteError>(())
+        ctx.writer.remove_finalizer(&facts.es).await
     };
     match done.await {
         Ok(()) => Ok(None),

@@ -1,5 +1,8 @@
 //! What to do about a store: its check, its condition, and when to check it again.
 
+#[cfg(test)]
+mod tests;
+
 use std::time::Duration;
 
 use jiff::Timestamp;
