@@ -163,11 +163,13 @@ fn is_ours(live: &ObjectMeta) -> bool {
 /// # Errors
 /// Where the write would lose something that must stay.
 pub fn compare(es: &ExternalSecret, desired: &Desired, live: &Secret) -> Result<Change, Failure> {
-    guard_empty(es, desired, live)?;
     let empty = BTreeMap::new();
     let data = live.data.as_ref().unwrap_or(&empty);
     let owned = Owned::of(&live.metadata);
     let frozen = live.immutable == Some(true);
+    if !frozen {
+        guard_empty(es, desired, live)?;
+    }
     let keep = |(key, value): (&String, &ByteString)| (key.clone(), SecretBytes::new(value.0.clone()));
     let mut desired = desired.clone();
     if desired.immutable {
