@@ -156,7 +156,7 @@ async fn write(ctx: &Ctx, facts: &Facts, mut decision: Decision, target: &Key, p
                 let known = facts.target.as_ref().map(|t| t.resource_version.clone()).unwrap_or_default();
                 let (version, data) = match read_version {
                     Some((version, data)) => (version, Some(data)),
-                    None => (facts.memory.written.clone().unwrap_or(known), None),
+                    None => (facts.memory.written_to(&target.name).cloned().unwrap_or(known), None),
                 };
                 let result = Ok(Written::Kept { resource_version: version, data });
                 return Outcome::Written { applied: ctx.digester.desired(&desired), result };

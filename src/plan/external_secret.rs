@@ -81,7 +81,7 @@ fn not_due(facts: &Facts, rules: &Rules, wake: Wake) -> Next {
         // deleted by hand, or made by hand where a merge waits for it
         (None, Some(_)) => fetch(facts, rules, NEW_AGE, Priority::Changed),
         (None, None) => Next::Idle(wake),
-        (Some(view), Some(recorded)) if is_known(view, recorded, &facts.memory) => Next::Idle(wake),
+        (Some(view), Some(recorded)) if is_known(facts, view, recorded) => Next::Idle(wake),
         (Some(_), Some(recorded)) if recorded.digest.is_some() => Next::Inspect,
         // there is no digest to compare with, as when ESO wrote it
         (Some(_), _) => fetch(facts, rules, NEW_AGE, Priority::Changed),
@@ -89,13 +89,14 @@ fn not_due(facts: &Facts, rules: &Rules, wake: Wake) -> Next {
 }
 
 /// Whether the Secret is as we last wrote or checked it.
-fn is_known(view: &TargetView, recorded: &TargetStatus, memory: &Memory) -> bool {
+fn is_known(facts: &Facts, view: &TargetView, recorded: &TargetStatus) -> bool {
+    let ours = facts.memory.written_to(facts.es.target_name());
     let same = |version: Option<&String>| version == Some(&view.resource_version);
-    let lags = || match (memory.written.as_ref().and_then(|v| v.parse::<u64>().ok()), view.resource_version.parse::<u64>()) {
+    let lags = || match (ours.and_then(|v| v.parse::<u64>().ok()), view.resource_version.parse::<u64>()) {
         (Some(written), Ok(seen)) => seen < written,
         _ => false,
     };
-    view.managed && (same(recorded.resource_version.as_ref()) || same(memory.written.as_ref()) || lags())
+    view.managed && (same(recorded.resource_version.as_ref()) || same(ours) || lags())
 }
 
 /// The Secret was read because its resourceVersion is not the one that we know: says whether its data drifted.
@@ -110,7 +111,8 @@ pub fn after_inspection(facts: &Facts, rules: &Rules, live: Option<&Secret>, dig
     }
     // somebody changed metadata only: note it, and let the next refresh mend what is ours of it
     let target = TargetStatus { resource_version: Some(view.resource_version.clone()), applied: None, ..recorded };
-    let memory = Memory { written: Some(view.resource_version), ..facts.memory.clone() };
+    let written = Some((facts.es.target_name().to_owned(), view.resource_version));
+    let memory = Memory { written, ..facts.memory.clone() };
     Next::Settle(Box::new(Report {
         status: Some(ExternalSecretStatus { target: Some(target), ..status }),
         notes: Vec::new(),
@@ -161,7 +163,7 @@ pub fn after_fetch(facts: &Facts, gathered: Result<&Gathered, &Failure>, digeste
         })),
         Some(view) => {
             let recorded = es.status.as_ref().and_then(|s| s.target.as_ref());
-            let known = recorded.is_some_and(|r| is_known(view, r, &facts.memory));
+            let known = recorded.is_some_and(|r| is_known(facts, view, r));
             let same = recorded.is_some_and(|r| r.applied.as_deref() == Some(&digester.desired(&desired)));
             if known && same { Decision::Keep(desired) } else { Decision::ReadTarget(desired) }
         }
@@ -310,7 +312,7 @@ fn synced(
     };
     let memory = Memory {
         refresh_time: Some(read_at),
-        written: target.as_ref().and_then(|t| t.resource_version.clone()),
+        written: target.as_ref().and_then(|t| Some((es.target_name().to_owned(), t.resource_version.clone()?))),
         told,
         ..Memory::default()
     };
@@ -333,6 +335,7 @@ fn retained(facts: &Facts, gathered: &Gathered) -> Report {
     if let Some(status) = &mut report.status {
         status.binding = facts.es.status.as_ref().and_then(|s| s.binding.clone());
     }
+    report.memory.written.clone_from(&facts.memory.written);
     report
 }
 

@@ -49,14 +49,23 @@ pub struct StoreFacts {
 pub struct Memory {
     /// When the values in the Secret were read; the status may be older.
     pub refresh_time: Option<Timestamp>,
-    /// resourceVersion of the Secret after our last write; the watch may lag behind.
-    pub written: Option<String>,
+    /// Name and resourceVersion of the Secret after our last write; the watch may lag behind.
+    pub written: Option<(String, String)>,
     /// Failures in a row, and the `syncedResourceVersion` that they were for.
     pub failures: u32,
     /// See `failures`.
     pub failed_for: String,
     /// Reason and message of the events that were last recorded.
     pub told: Vec<(&'static str, String)>,
+}
+
+impl Memory {
+    /// resourceVersion of a Secret after our last write, if that was the one that we wrote: after a change of `target.name`
+    /// it was another, whose resourceVersion says nothing about this one.
+    #[must_use]
+    pub fn written_to(&self, secret: &str) -> Option<&String> {
+        self.written.as_ref().filter(|(name, _)| name == secret).map(|(_, version)| version)
+    }
 }
 
 /// What to do first.

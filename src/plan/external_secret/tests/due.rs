@@ -191,7 +191,7 @@ fn an_orphan_is_repaired_by_the_next_refresh() {
 #[test]
 fn a_watch_that_lags_behind_our_own_write_is_no_drift() {
     let mut world = World::synced(&spec(&json!({})));
-    world.memory.written = Some("1000".into());
+    world.memory.written = Some(("es".into(), "1000".into()));
     world.es.status.as_mut().unwrap().target.as_mut().unwrap().resource_version = Some("1000".into());
     assert!(world.look(values(&[])).did.is_empty());
 }

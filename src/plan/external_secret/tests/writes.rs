@@ -356,6 +356,24 @@ fn old_secrets_that_were_deleted_are_told_though_the_new_one_fails() {
     assert_eq!(world.look(values(&[("k", "v")])).events(), ["Deleted", "UpdateFailed!"]);
 }
 
+/// The resourceVersion of the last write says nothing about a Secret of another name, though it is the greater one.
+#[test]
+fn a_target_renamed_to_an_older_secret_is_written() {
+    for refresh in ["1h", "0"] {
+        let named = |name: &str| {
+            let target = json!({ "name": name, "creationPolicy": "CreateOrMerge" });
+            spec(&json!({ "refreshInterval": refresh, "target": target }))
+        };
+        let mut world = World::new(&named("new"));
+        world.meddle("older", |s| s.metadata.labels = Some([(LABEL_MANAGED.to_owned(), "true".to_owned())].into()));
+        world.look(values(&[("k", "v")]));
+        world.edit(&named("older"));
+        let step = world.look(values(&[("k", "v")]));
+        assert_eq!(step.did.last(), Some(&"update"), "refreshInterval {refresh}: {:?}", step.did);
+        assert_eq!(world.data(), pairs(&[("k", "v")]), "refreshInterval {refresh}");
+    }
+}
+
 #[test]
 fn a_failed_read_keeps_the_old_secret_of_a_renamed_target() {
     let mut world = World::synced(&policies("Owner", "Retain"));
