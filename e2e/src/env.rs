@@ -264,11 +264,26 @@ impl Sandbox<'_> {
         Ok(data_of(&api.get(name).await?))
     }
 
-    /// The events about an object: `Type Reason: note`.
+    /// Waits until there is an event `Type Reason: note` about an object that begins so: the operator writes events in the
+    /// background, so that a sync may be told before its event is there.
     ///
     /// # Errors
-    /// When they cannot be listed.
-    pub async fn events(&self, kind: &str, name: &str) -> Result<Vec<String>> {
+    /// When there is none within [`PATIENCE`]; the error holds those that there are.
+    pub async fn wait_event(&self, kind: &str, name: &str, begins: &str) -> Result<()> {
+        let started = Instant::now();
+        loop {
+            let events = self.events(kind, name).await?;
+            if events.iter().any(|event| event.starts_with(begins)) {
+                return Ok(());
+            }
+            if started.elapsed() > PATIENCE {
+                bail!("no event of {kind} {name} begins with {begins:?} after {PATIENCE:?}: {events:?}");
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    async fn events(&self, kind: &str, name: &str) -> Result<Vec<String>> {
         let api: Api<Event> = Api::namespaced(self.cluster().client.clone(), &self.name);
         let fields = format!("regarding.kind={kind},regarding.name={name}");
         let list = api.list(&ListParams::default().fields(&fields)).await?;

@@ -33,8 +33,7 @@ fn an_unchanged_manifest_is_synced_and_follows_its_source() -> Result<()> {
         let values: Vec<_> = secret.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
         assert_eq!(values, [("database-url", "postgres://first"), ("stripe-key", "first")]);
         ns.wait_ready(STORE, "aws-secret-store", "True", "Valid").await?;
-        let events = ns.events("ExternalSecret", "app-secrets").await?;
-        assert!(events.iter().any(|event| event.starts_with("Normal Created: ")), "{events:?}");
+        ns.wait_event("ExternalSecret", "app-secrets", "Normal Created: ").await?;
 
         ns.aws().put_secret("prod/stripe-api-key", "second").await?;
         let forced = Instant::now();

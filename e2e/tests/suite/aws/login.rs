@@ -27,8 +27,7 @@ fn a_wrong_access_key_is_refused_and_a_repaired_one_works_at_once() -> Result<()
         assert!(message.contains("InvalidSignatureException") && message.contains("does not belong to"), "{message}");
         assert!(!message.contains(&key.id), "{message}");
         assert!(ns.secret("app").await.is_err(), "no Secret is made");
-        let events = ns.events("ExternalSecret", "app").await?;
-        assert!(events.iter().any(|e| e.starts_with("Warning UpdateFailed: ")), "{events:?}");
+        ns.wait_event("ExternalSecret", "app", "Warning UpdateFailed: ").await?;
         let metrics = ns.env.operator().await?.lock().await.metrics().await?;
         let calls =
             format!("store_namespace=\"{}\",store=\"aws\",provider=\"AWS/SecretsManager\",outcome=\"denied\"", ns.name);

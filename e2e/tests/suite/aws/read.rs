@@ -135,8 +135,7 @@ fn missing_secrets_follow_the_deletion_policy() -> Result<()> {
         wait_data(ns, "merge", &[]).await?;
         for name in ["delete-both", "merge-both"] {
             wait_data(ns, name, &[("stays", "kept")]).await?;
-            let events = ns.events("ExternalSecret", name).await?;
-            assert!(events.iter().any(|e| e.contains("MissingProviderSecret")), "{events:?}");
+            ns.wait_event("ExternalSecret", name, "Normal MissingProviderSecret: ").await?;
         }
         wait_data(ns, "retain", &[("goes", "value")]).await?;
         wait_data(ns, "retain-both", &[("goes", "value"), ("stays", "kept")]).await?;
