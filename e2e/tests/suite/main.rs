@@ -5,5 +5,7 @@
 mod aws_emulator;
 mod conformance;
 mod control_plane;
+mod lab;
 mod main_job;
 mod manifests;
+mod outage;
