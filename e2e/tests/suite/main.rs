@@ -3,9 +3,15 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panicking")]
 
 mod aws_emulator;
+mod canary;
 mod conformance;
 mod control_plane;
+mod crash;
 mod lab;
+mod leader;
 mod main_job;
 mod manifests;
+mod neighbours;
 mod outage;
+mod scope;
+mod takeover;
