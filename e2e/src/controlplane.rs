@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
 use k8s_openapi::api::core::v1::{ConfigMap, ServiceAccount};
+use k8s_openapi::jiff::Timestamp;
 use kube::Api;
 use serde::Deserialize;
 use tokio::sync::Mutex;
@@ -151,10 +152,37 @@ impl ControlPlane {
     /// # Errors
     /// When the control plane was started without [`Options::audit`].
     pub fn requests_since(&self, mark: u64) -> Result<BTreeMap<Request, u64>> {
+        Ok(count(&self.audited_since(mark)?))
+    }
+
+    /// The requests that the API server has answered since `mark`, one by one.
+    ///
+    /// # Errors
+    /// When the control plane was started without [`Options::audit`].
+    pub fn audited_since(&self, mark: u64) -> Result<Vec<Audited>> {
         let log = std::fs::read(audit_log(&self.dir)).context("no audit log")?;
         let from = usize::try_from(mark)?;
-        Ok(count(log.get(from..).unwrap_or_default()))
+        Ok(audited(log.get(from..).unwrap_or_default()))
     }
+}
+
+/// One request to the API server that it has answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Audited {
+    /// What sort of request it was.
+    pub request: Request,
+    /// Id of the token that it came with. Each operator has a token of its own.
+    pub credential: String,
+    /// Namespace of the object, if any.
+    pub namespace: String,
+    /// Name of the object, if the request named one.
+    pub name: String,
+    /// When it came in.
+    pub at: Timestamp,
+    /// HTTP status of the answer.
+    pub code: u16,
+    /// Kind of the answer, where the log has it: for lists of Secrets.
+    pub answer: String,
 }
 
 /// One sort of request to the API server.
@@ -180,44 +208,88 @@ struct AuditEvent {
     user_agent: String,
     user: AuditUser,
     object_ref: Option<AuditObject>,
+    #[serde(default)]
+    response_status: AuditStatus,
+    #[serde(default)]
+    response_object: AuditAnswer,
+    request_received_timestamp: Timestamp,
 }
 
 #[derive(Deserialize)]
 struct AuditUser {
     username: String,
+    #[serde(default)]
+    extra: BTreeMap<String, Vec<String>>,
 }
 
 #[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
 struct AuditObject {
     resource: Option<String>,
     subresource: Option<String>,
+    namespace: Option<String>,
+    name: Option<String>,
 }
 
-/// Every request once when it is answered, and watches also when they open; no contents.
-const AUDIT_POLICY: &str = "\
+#[derive(Deserialize, Default)]
+struct AuditStatus {
+    #[serde(default)]
+    code: u16,
+}
+
+#[derive(Deserialize, Default)]
+struct AuditAnswer {
+    #[serde(default)]
+    kind: String,
+}
+
+/// Every request once when it is answered, and watches also when they open. No contents, but for lists of Secrets: their
+/// answers show whether metadata was asked for, or all.
+const AUDIT_POLICY: &str = r#"
 apiVersion: audit.k8s.io/v1
 kind: Policy
 omitStages: [RequestReceived]
-rules: [{level: Metadata}]
-";
+rules:
+- {level: RequestResponse, verbs: [list], resources: [{group: "", resources: [secrets]}]}
+- {level: Metadata}
+"#;
+
+/// The audit event's name for the id of a token.
+const CREDENTIAL: &str = "authentication.kubernetes.io/credential-id";
 
 fn audit_log(dir: &RunDir) -> PathBuf {
     dir.path().join("log/audit.json")
 }
 
-fn count(log: &[u8]) -> BTreeMap<Request, u64> {
+fn audited(log: &[u8]) -> Vec<Audited> {
+    // The last line may be half written.
+    let events = log.split(|&byte| byte == b'\n').filter_map(|line| serde_json::from_slice::<AuditEvent>(line).ok());
+    events
+        .filter_map(|event| {
+            let stage = if event.verb == "watch" { "ResponseStarted" } else { "ResponseComplete" };
+            let object = event.object_ref.filter(|_| event.stage == stage)?;
+            let mut resource = object.resource.unwrap_or_default();
+            if let Some(subresource) = object.subresource {
+                resource = format!("{resource}/{subresource}");
+            }
+            let user = event.user.username;
+            Some(Audited {
+                request: Request { user, user_agent: event.user_agent, verb: event.verb, resource },
+                credential: event.user.extra.get(CREDENTIAL).and_then(|ids| ids.first()).cloned().unwrap_or_default(),
+                namespace: object.namespace.unwrap_or_default(),
+                name: object.name.unwrap_or_default(),
+                at: event.request_received_timestamp,
+                code: event.response_status.code,
+                answer: event.response_object.kind,
+            })
+        })
+        .collect()
+}
+
+fn count(requests: &[Audited]) -> BTreeMap<Request, u64> {
     let mut counts = BTreeMap::new();
-    for line in log.split(|&byte| byte == b'\n') {
-        // The last line may be half written.
-        let Ok(event) = serde_json::from_slice::<AuditEvent>(line) else { continue };
-        let counted = if event.verb == "watch" { "ResponseStarted" } else { "ResponseComplete" };
-        let Some(object) = event.object_ref.filter(|_| event.stage == counted) else { continue };
-        let mut resource = object.resource.unwrap_or_default();
-        if let Some(subresource) = object.subresource {
-            resource = format!("{resource}/{subresource}");
-        }
-        let request = Request { user: event.user.username, user_agent: event.user_agent, verb: event.verb, resource };
-        *counts.entry(request).or_default() += 1;
+    for audited in requests {
+        *counts.entry(audited.request.clone()).or_default() += 1;
     }
     counts
 }
@@ -343,27 +415,32 @@ mod tests {
 
     #[test]
     fn counts_each_request_once() {
-        let line = |stage: &str, verb: &str, object: &str| {
+        let line = |stage: &str, verb: &str, more: &str| {
             format!(
-                r#"{{"stage":"{stage}","verb":"{verb}","userAgent":"k/1","user":{{"username":"op"}},"objectRef":{object}}}"#
+                r#"{{"stage":"{stage}","verb":"{verb}","userAgent":"k/1","requestReceivedTimestamp":"2026-01-01T00:00:00.250000Z",
+                "user":{{"username":"op","extra":{{"{CREDENTIAL}":["JTI=1"]}}}},{more}}}"#
             )
+            .replace('\n', "")
         };
-        let secrets = r#"{"resource":"secrets","name":"x"}"#;
-        let status = r#"{"resource":"externalsecrets","subresource":"status"}"#;
+        let secrets = r#""objectRef":{"resource":"secrets","namespace":"a","name":"x"},"responseStatus":{"code":200}"#;
+        let status = r#""objectRef":{"resource":"externalsecrets","subresource":"status"}"#;
         let log = [
             line("ResponseComplete", "get", secrets),
             line("ResponseComplete", "get", secrets),
             line("ResponseStarted", "watch", secrets),
             line("ResponseComplete", "watch", secrets),
             line("ResponseComplete", "patch", status),
-            line("ResponseComplete", "get", "null"),
+            line("ResponseComplete", "get", r#""objectRef":null"#),
             r#"{"stage":"ResponseComp"#.to_owned(),
         ]
         .join("\n");
-        let counts: Vec<_> =
-            count(log.as_bytes()).into_iter().map(|(request, n)| (request.verb, request.resource, n)).collect();
+        let all = audited(log.as_bytes());
+        let counts: Vec<_> = count(&all).into_iter().map(|(request, n)| (request.verb, request.resource, n)).collect();
         let expected = [("get", "secrets", 2), ("patch", "externalsecrets/status", 1), ("watch", "secrets", 1)];
         assert_eq!(counts, expected.map(|(verb, resource, n)| (verb.to_owned(), resource.to_owned(), n)));
+        let first = &all[0];
+        assert_eq!((first.namespace.as_str(), first.name.as_str(), first.code), ("a", "x", 200));
+        assert_eq!((first.credential.as_str(), first.at.subsec_millisecond()), ("JTI=1", 250));
     }
 
     #[test]

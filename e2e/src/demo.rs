@@ -252,7 +252,7 @@ async fn start_aws(stage: &mut Stage) -> Result<()> {
 
 async fn install(stage: &mut Stage) -> Result<()> {
     let begun = Instant::now();
-    for object in rights(&stage.tools, &[])? {
+    for object in rights(&stage.tools, operator::NAMESPACE, &[])? {
         let part = |path| object.pointer(path).and_then(Value::as_str).unwrap_or_default().to_lowercase();
         if part("/kind").starts_with("cluster") {
             stage.claim(format!("{}/{}", part("/kind"), part("/metadata/name"))).await?;

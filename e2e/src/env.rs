@@ -100,6 +100,14 @@ impl Env {
         Operator::start(self.dir.clone(), &self.tools, self.cluster(), self.recorder.url(), options).await
     }
 
+    /// A further operator, which belongs to the caller. It must serve other namespaces than those beside it.
+    ///
+    /// # Errors
+    /// When it does not become ready.
+    pub async fn operator_of_its_own(&self, options: &operator::Options) -> Result<Operator> {
+        Operator::start(self.dir.clone(), &self.tools, self.cluster(), self.recorder.url(), options).await
+    }
+
     /// A new namespace whose name starts with `label`.
     ///
     /// # Errors
@@ -109,6 +117,38 @@ impl Env {
         let name = format!("{label}-{}", COUNT.fetch_add(1, Ordering::Relaxed));
         self.cluster().ensure_namespace(&name).await?;
         Ok(Sandbox { env: self, name })
+    }
+
+    /// Runs `test` in a namespace of its own on these servers: see the function of the same name.
+    ///
+    /// # Errors
+    /// What `test` returns.
+    pub async fn with_namespace(&self, label: &str, test: impl AsyncFnOnce(&Sandbox<'_>) -> Result<()>) -> Result<()> {
+        let sandbox = self.namespace(label).await?;
+        // The report must also come after a failed assertion.
+        match AssertUnwindSafe(test(&sandbox)).catch_unwind().await {
+            Ok(Ok(())) => sandbox.delete().await,
+            Ok(Err(error)) => {
+                sandbox.report().await;
+                Err(error)
+            }
+            Err(panic) => {
+                sandbox.report().await;
+                std::panic::resume_unwind(panic)
+            }
+        }
+    }
+
+    /// The ends of the logs of operators that were started for a namespace.
+    fn logs_of(&self, namespace: &str, lines: usize) -> Result<String> {
+        let mut all = String::new();
+        for entry in std::fs::read_dir(self.dir.path().join("log"))? {
+            let path = entry?.path();
+            if path.file_name().is_some_and(|name| name.to_string_lossy().contains(&format!("-{namespace}-"))) {
+                all.push_str(&progress::tail(&path, lines));
+            }
+        }
+        Ok(all)
     }
 }
 
@@ -143,22 +183,7 @@ pub fn yaml_files(folder: &str) -> Result<Vec<PathBuf>> {
 /// When the servers do not come up, or what `test` returns.
 pub fn with_namespace(label: &str, test: impl AsyncFnOnce(&Sandbox<'_>) -> Result<()>) -> Result<()> {
     static SHARED: OnceCell<Env> = OnceCell::const_new();
-    block_on(async {
-        let env = SHARED.get_or_try_init(|| Env::start(Options::default())).await?;
-        let sandbox = env.namespace(label).await?;
-        // The report must also come after a failed assertion.
-        match AssertUnwindSafe(test(&sandbox)).catch_unwind().await {
-            Ok(Ok(())) => sandbox.delete().await,
-            Ok(Err(error)) => {
-                sandbox.report().await;
-                Err(error)
-            }
-            Err(panic) => {
-                sandbox.report().await;
-                std::panic::resume_unwind(panic)
-            }
-        }
-    })
+    block_on(async { SHARED.get_or_try_init(|| Env::start(Options::default())).await?.with_namespace(label, test).await })
 }
 
 /// Runs a future on the one runtime of the test process: shared clients and servers must not end with the test that made them.
@@ -323,6 +348,7 @@ impl Sandbox<'_> {
         if let Some(operator) = self.env.operator.get() {
             show("the operator's log", Ok(operator.lock().await.log_tail(60)));
         }
+        show("the logs of this namespace's own operators", self.env.logs_of(&self.name, 60));
     }
 }
 

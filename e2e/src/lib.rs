@@ -12,6 +12,7 @@ pub mod cluster;
 pub mod controlplane;
 pub mod demo;
 pub mod env;
+pub mod faults;
 pub mod http;
 pub mod ministack;
 pub mod operator;

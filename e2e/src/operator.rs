@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
@@ -35,6 +36,14 @@ pub struct Options {
     pub chart_values: Vec<String>,
     /// The program, where it is not what [`binary`] gives.
     pub binary: Option<PathBuf>,
+    /// Where the chart is installed; empty: in [`NAMESPACE`]. Operators in one namespace are replicas of each other.
+    pub namespace: String,
+}
+
+impl Options {
+    fn namespace(&self) -> &str {
+        if self.namespace.is_empty() { NAMESPACE } else { &self.namespace }
+    }
 }
 
 /// A running (or stopped) operator.
@@ -55,9 +64,12 @@ impl Operator {
     /// # Errors
     /// When the chart cannot be rendered, or the operator does not become ready; the error holds the end of its log.
     pub async fn start(dir: Arc<RunDir>, tools: &Tools, cluster: &Cluster, aws: &str, options: &Options) -> Result<Self> {
-        let account = install_rights(tools, cluster, &options.chart_values).await?;
-        let name = options.class.as_ref().map_or_else(|| "operator".to_owned(), |class| format!("operator-{class}"));
-        let kubeconfig = dir.write(&format!("{name}.kubeconfig"), cluster.kubeconfig_for(NAMESPACE, &account).await?)?;
+        static COUNT: AtomicU32 = AtomicU32::new(1);
+        let namespace = options.namespace();
+        let name = format!("operator-{namespace}-{}", COUNT.fetch_add(1, Ordering::Relaxed));
+        let account = install_rights(tools, cluster, namespace, &options.chart_values).await?;
+        let kubeconfig = cluster.kubeconfig_for(namespace, &account).await?;
+        let kubeconfig = dir.write(&format!("{name}.kubeconfig"), kubeconfig)?;
         let (metrics, live) = (format!("127.0.0.1:{}", free_port()?), format!("127.0.0.1:{}", free_port()?));
         let binary = match &options.binary {
             Some(path) => path.clone(),
@@ -144,6 +156,31 @@ impl Operator {
         self.service.exited(Duration::from_secs(10)).await.map(drop)
     }
 
+    /// Sends it a signal, such as STOP and CONT.
+    ///
+    /// # Errors
+    /// When it is gone.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        self.service.signal(signal)
+    }
+
+    /// What `/readyz` or `/healthz` says, and whether it passes.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub async fn probe(&self, path: &str) -> Result<(bool, String)> {
+        let (status, body) = http::get(&format!("http://{}{path}", self.live)).await?;
+        Ok((status == hyper::StatusCode::OK, String::from_utf8(body.to_vec())?))
+    }
+
+    /// Waits for the operator to end by itself.
+    ///
+    /// # Errors
+    /// When it has not ended after `limit`.
+    pub async fn exited(&mut self, limit: Duration) -> Result<std::process::ExitStatus> {
+        self.service.exited(limit).await
+    }
+
     /// Ends the operator with SIGTERM, as Kubernetes does, and returns how it ended.
     ///
     /// # Errors
@@ -187,29 +224,29 @@ pub fn render_chart(tools: &Tools, values: &[String], extra: &[&str]) -> Result<
     Ok(String::from_utf8(output.stdout)?)
 }
 
-/// The objects of the rendered chart that give the operator its rights.
+/// The objects of the chart, installed in `namespace`, that give the operator its rights.
 ///
 /// # Errors
 /// When Helm refuses, or the chart names no ServiceAccount.
-pub fn rights(tools: &Tools, values: &[String]) -> Result<Vec<Value>> {
+pub fn rights(tools: &Tools, namespace: &str, values: &[String]) -> Result<Vec<Value>> {
     let kind = |object: &Value| object.get("kind").and_then(Value::as_str).unwrap_or_default().to_owned();
-    let mut objects = documents(&render_chart(tools, values, &[])?)?;
+    let mut objects = documents(&render_chart(tools, values, &["--namespace", namespace])?)?;
     objects.retain(|object| RBAC_KINDS.contains(&kind(object).as_str()));
     Ok(objects)
 }
 
 /// Applies the chart's rights and returns the name of the operator's ServiceAccount.
-async fn install_rights(tools: &Tools, cluster: &Cluster, values: &[String]) -> Result<String> {
-    let objects = rights(tools, values)?;
+async fn install_rights(tools: &Tools, cluster: &Cluster, namespace: &str, values: &[String]) -> Result<String> {
+    let objects = rights(tools, namespace, values)?;
     let name = objects
         .iter()
         .find(|object| object.get("kind").and_then(Value::as_str) == Some("ServiceAccount"))
         .and_then(|object| object.pointer("/metadata/name")?.as_str())
         .ok_or_else(|| anyhow!("the chart has no ServiceAccount"))?
         .to_owned();
-    cluster.ensure_namespace(NAMESPACE).await?;
+    cluster.ensure_namespace(namespace).await?;
     for object in objects {
-        cluster.apply_object(object, NAMESPACE).await?;
+        cluster.apply_object(object, namespace).await?;
     }
     Ok(name)
 }

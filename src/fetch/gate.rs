@@ -8,8 +8,8 @@ use crate::providers::ProviderError;
 
 /// First pause after a failure of the whole store.
 const FIRST: Duration = Duration::from_secs(1);
-/// Longest pause, unless the provider asks for a longer one.
-const LONGEST: Duration = Duration::from_secs(60);
+/// Longest pause, unless the provider asks for a longer one: an outage ends for its users when the next call goes out.
+const LONGEST: Duration = Duration::from_secs(15);
 /// Longest pause that a provider's Retry-After is believed for.
 const LONGEST_ASKED: Duration = Duration::from_secs(900);
 
@@ -39,7 +39,7 @@ impl Gate {
             }
             Some(_) if self.closed.as_ref().is_some_and(|(until, _)| sent < *until) => {}
             Some(error) => {
-                let pause = FIRST.saturating_mul(1 << self.failures.min(6)).min(LONGEST);
+                let pause = FIRST.saturating_mul(1 << self.failures.min(4)).min(LONGEST);
                 let pause = pause.max(error.retry_after.unwrap_or_default().min(LONGEST_ASKED));
                 self.failures = self.failures.saturating_add(1);
                 self.closed = Some((now + pause, error.clone()));
@@ -59,7 +59,7 @@ mod tests {
     }
 
     #[test]
-    fn pauses_double_up_to_a_minute_and_end_with_a_success() {
+    fn pauses_double_up_to_a_quarter_of_a_minute_and_end_with_a_success() {
         let mut gate = Gate::default();
         let mut now = Instant::now();
         let mut pauses = Vec::new();
@@ -70,7 +70,7 @@ mod tests {
             now += left;
             assert!(gate.check(now).is_ok());
         }
-        assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 60, 60]);
+        assert_eq!(pauses, [1, 2, 4, 8, 15, 15, 15, 15]);
         gate.record(None, now, now);
         gate.record(Some(&outage()), now, now);
         assert_eq!(gate.check(now).unwrap_err().retry_after.unwrap().as_secs(), 1);

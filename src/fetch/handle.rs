@@ -213,7 +213,7 @@ impl Handle {
         }
         let cx =
             CallCx { cause: batch.first().map(|w| w.cause.to_string()).unwrap_or_default(), correlation: correlation() };
-        let answers = match batch.first().map(|w| &w.request) {
+        let mut answers = match batch.first().map(|w| &w.request) {
             Some(Request::Find(query)) => {
                 let find = within(self.limits.call_timeout, "search", session.find(query, &cx));
                 let found = self.reported("Find", 1, &cx, find).await;
@@ -225,7 +225,15 @@ impl Handle {
             }
         };
         let worst = answers.iter().filter_map(|a| a.as_ref().err()).find(|e| e.kind.is_store_wide());
-        lock(&self.gate).record(worst, sent, Instant::now());
+        let held = {
+            let (mut gate, now) = (lock(&self.gate), Instant::now());
+            gate.record(worst, sent, now);
+            gate.check(now).err().and_then(|closed| closed.retry_after)
+        };
+        // Who failed with the store comes again when the store does.
+        for error in answers.iter_mut().filter_map(|a| a.as_mut().err()).filter(|e| e.kind.is_store_wide()) {
+            error.retry_after = held.or(error.retry_after);
+        }
         let mut answers = answers.into_iter();
         for one in batch {
             let answer = answers.next().unwrap_or_else(|| {

@@ -257,7 +257,10 @@ pub fn failed(facts: &Facts, failure: &Failure) -> Report {
     let failures = if facts.memory.failed_for == current { facts.memory.failures.saturating_add(1) } else { 1 };
     let wake = match failure.wait_for_change {
         true => LATER,
-        false => backoff::pause(failure.kind, failures, failure.retry_after, uid),
+        false => {
+            let interval = check_spec(es).ok().and_then(|interval| interval.try_into().ok()).unwrap_or_default();
+            backoff::pause(failure.kind, failures, failure.retry_after, interval, uid)
+        }
     };
     let mut status = es.status.clone().unwrap_or_default();
     let message = format!("{}: {}", failure.message, failure.cause);

@@ -148,7 +148,7 @@ pub fn settle(
         Outcome::Invalid { reason, message, cause: why, kind, retry_after } => {
             let condition = status::ready(false, reason, &told(message, why), old, now);
             let kept = store.status.as_ref().and_then(|s| s.capabilities);
-            let pause = backoff::pause(Some(*kind), failures + 1, *retry_after, &uid);
+            let pause = backoff::pause(Some(*kind), failures + 1, *retry_after, interval(store, rules), &uid);
             (condition, kept, Note::warning(reason, cause(message, why)), pause)
         }
     };

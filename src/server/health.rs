@@ -13,6 +13,10 @@ pub const STALE_AFTER: Duration = Duration::from_secs(60);
 /// How long a watch may be broken before the process counts as stuck. An API server that restarts, or a network that is down for a
 /// while, is no reason to restart too; a client that cannot find its way back is.
 pub const BROKEN_AFTER: Duration = Duration::from_secs(900);
+/// How long after its last failure a watch without events counts as working again. One that resumes where it was shows nothing
+/// until an object changes; one that does not fails again within this time, which is more than the client's read timeout of
+/// 295 seconds and the longest pause between two tries.
+pub const QUIET: Duration = Duration::from_secs(360);
 
 /// The state of the process, as those who do the work tell it. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -28,7 +32,13 @@ struct State {
 #[derive(Clone, Copy, Debug, Default)]
 struct Watch {
     synced: bool,
-    broken_since: Option<Instant>,
+    broken: Option<Broken>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Broken {
+    since: Instant,
+    last: Instant,
 }
 
 /// An answer to a probe.
@@ -38,6 +48,13 @@ pub struct Report {
     pub ok: bool,
     /// One line for each thing that was looked at: `[+]` passes, `[-]` does not, `[ ]` is for information.
     pub text: String,
+}
+
+impl Broken {
+    /// Whether the watch does not work, as far as can be told.
+    fn is_at(&self, now: Instant) -> bool {
+        now.saturating_duration_since(self.last) < QUIET
+    }
 }
 
 impl Default for Health {
@@ -58,7 +75,7 @@ impl Health {
 
     /// Tells that a watch has listed its objects once, or works again.
     pub fn watch_synced(&self, kind: &str) {
-        self.state().watches.insert(kind.to_owned(), Watch { synced: true, broken_since: None });
+        self.state().watches.insert(kind.to_owned(), Watch { synced: true, broken: None });
     }
 
     /// Tells that a watch failed. Telling it again does not restart the time.
@@ -67,13 +84,16 @@ impl Health {
     }
 
     fn watch_failed_at(&self, kind: &str, now: Instant) {
-        self.state().watches.entry(kind.to_owned()).or_default().broken_since.get_or_insert(now);
+        let mut state = self.state();
+        let watch = state.watches.entry(kind.to_owned()).or_default();
+        let since = watch.broken.filter(|broken| broken.is_at(now)).map_or(now, |broken| broken.since);
+        watch.broken = Some(Broken { since, last: now });
     }
 
     /// Tells that a watch which had failed gets events again.
     pub fn watch_recovered(&self, kind: &str) {
         if let Some(watch) = self.state().watches.get_mut(kind) {
-            watch.broken_since = None;
+            watch.broken = None;
         }
     }
 
@@ -99,7 +119,7 @@ impl Health {
         let mut report = Report::default();
         report.line(silent < STALE_AFTER, "work loop", &format!("last turned {} s ago", silent.as_secs()));
         for (kind, watch) in &state.watches {
-            let broken = watch.broken_since.map(|since| now.saturating_duration_since(since));
+            let broken = watch.broken.filter(|broken| broken.is_at(now)).map(|b| now.saturating_duration_since(b.since));
             match broken {
                 None => report.line(true, &format!("watch of {kind}"), "works"),
                 Some(t) => {
@@ -173,13 +193,28 @@ mod tests {
         let late = start + BROKEN_AFTER;
         let health = Health::starting_at(late);
         health.watch_synced("SecretStore");
-        health.watch_failed_at("SecretStore", start);
-        health.watch_failed_at("SecretStore", late);
+        for failure in 0..=9 {
+            health.watch_failed_at("SecretStore", start + BROKEN_AFTER / 9 * failure);
+        }
         assert!(health.live_at(start + BROKEN_AFTER - Duration::from_secs(1)).ok);
         let broken = health.live_at(late);
         assert!(!broken.ok && broken.text.contains("[-] watch of SecretStore: broken for 900 s"), "{}", broken.text);
         health.watch_recovered("SecretStore");
         assert!(health.live_at(late).ok);
+    }
+
+    #[test]
+    fn a_watch_that_resumes_in_silence_works() {
+        let start = Instant::now();
+        let health = Health::starting_at(start + BROKEN_AFTER);
+        health.watch_synced("SecretStore");
+        health.watch_failed_at("SecretStore", start);
+        assert!(health.live_at(start + Duration::from_secs(1)).text.contains("broken for 1 s"));
+        let later = health.live_at(start + BROKEN_AFTER);
+        assert!(later.ok && later.text.contains("watch of SecretStore: works"), "{}", later.text);
+        health.watch_failed_at("SecretStore", start + BROKEN_AFTER);
+        let again = health.live_at(start + BROKEN_AFTER);
+        assert!(again.ok && again.text.contains("broken for 0 s"), "{}", again.text);
     }
 
     #[test]

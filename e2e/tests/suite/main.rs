@@ -4,7 +4,15 @@
 
 mod aws;
 mod aws_emulator;
+mod canary;
 mod conformance;
 mod control_plane;
+mod crash;
+mod lab;
+mod leader;
 mod main_job;
 mod manifests;
+mod neighbours;
+mod outage;
+mod scope;
+mod takeover;

@@ -1,0 +1,206 @@
+//! One bad object never stops the others, and each recovers by itself when its cause goes.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use keyferry_e2e::aws::allow_reading;
+use keyferry_e2e::env::Sandbox;
+use keyferry_e2e::progress;
+use kube::api::DeleteParams;
+use serde_json::{Value, json};
+
+use crate::lab::{
+    EXTERNAL_SECRET, SECRET_STORE, apply, aws_store_object, eventually, external_secret, fake_store, one, operator, patch,
+    secrets, store, with_lab,
+};
+
+/// What a repaired login may take to have its effect.
+const REPAIR: Duration = Duration::from_secs(2);
+
+async fn fails(ns: &Sandbox<'_>, name: &str, parts: &[&str]) -> Result<()> {
+    let message = ns.wait_ready(EXTERNAL_SECRET, name, "False", "SecretSyncedError").await?;
+    ensure!(parts.iter().all(|part| message.contains(part)), "{name}: {message:?} lacks one of {parts:?}");
+    Ok(())
+}
+
+async fn uid(ns: &Sandbox<'_>, kind: &str, name: &str) -> Result<String> {
+    ns.kubectl(&["get", kind, name, "-o", "jsonpath={.metadata.uid}"]).await
+}
+
+async fn delete(ns: &Sandbox<'_>, kind: (&str, &str), name: &str) -> Result<()> {
+    ns.cluster().api(kind.0, kind.1, &ns.name).await?.delete(name, &DeleteParams::default()).await?;
+    Ok(())
+}
+
+/// A new ExternalSecret on the good store is served as quickly as ever.
+async fn good_one_is_served(ns: &Sandbox<'_>, name: &str) -> Result<Duration> {
+    let started = Instant::now();
+    apply(ns, external_secret(name, json!({"data": one("key", "remote")}))).await?;
+    ns.wait_synced(name).await?;
+    Ok(started.elapsed())
+}
+
+#[test]
+fn bad_specs_disturb_nobody() -> Result<()> {
+    with_lab("bad-specs", async |ns| {
+        let operator = operator(ns, &["--log-format=text"]).await?;
+        apply(ns, fake_store("store", &[("remote", "value")])).await?;
+        apply(ns, store("unserved", json!({"vault": {"server": "https://vault.invalid", "version": "v2", "path": "kv"}})))
+            .await?;
+        apply(ns, external_secret("soon", json!({"refreshInterval": "soon", "data": one("key", "remote")}))).await?;
+        let find = json!({"dataFrom": [{"find": {"name": {"regexp": "([a-z"}}}]});
+        apply(ns, external_secret("regexp", find)).await?;
+        let unserved = json!({"secretStoreRef": {"name": "unserved", "kind": "SecretStore"}, "data": one("key", "remote")});
+        apply(ns, external_secret("unserved", unserved)).await?;
+        apply(ns, external_secret("no-store", json!({"secretStoreRef": {"name": "missing"}, "data": one("key", "remote")})))
+            .await?;
+        let took = good_one_is_served(ns, "good").await?;
+
+        fails(ns, "soon", &["refreshInterval", "soon"]).await?;
+        fails(ns, "regexp", &["regexp"]).await?;
+        fails(ns, "unserved", &["vault"]).await?;
+        fails(ns, "no-store", &["missing", "not found"]).await?;
+        let message = ns.wait_ready(SECRET_STORE, "unserved", "False", "UnsupportedProvider").await?;
+        for provider in ["vault", "aws", "kubernetes", "fake"] {
+            ensure!(message.contains(provider), "{message:?} does not name {provider}");
+        }
+        let events = ns.events("SecretStore", "unserved").await?;
+        ensure!(events.iter().any(|event| event.starts_with("Warning UnsupportedProvider")), "{events:?}");
+
+        // Each recovers when it is mended.
+        patch(ns, EXTERNAL_SECRET, "soon", json!({"spec": {"refreshInterval": "1h"}})).await?;
+        patch(ns, EXTERNAL_SECRET, "regexp", json!({"spec": {"dataFrom": [{"find": {"name": {"regexp": "^remote$"}}}]}}))
+            .await?;
+        apply(ns, fake_store("missing", &[("remote", "value")])).await?;
+        for name in ["soon", "regexp", "no-store"] {
+            ns.wait_synced(name).await?;
+        }
+        ensure!(operator.probe("/healthz").await?.0, "not healthy");
+        progress::note(format!("bad specs: a good object was served in {took:.2?} beside them"));
+        Ok(())
+    })
+}
+
+#[test]
+fn a_repaired_login_takes_effect_at_once() -> Result<()> {
+    with_lab("login", async |ns| {
+        let _operator = operator(ns, &["--log-format=text"]).await?;
+        let remote = format!("{}/key", ns.name);
+        ns.aws().put_secret(&remote, "value").await?;
+        let key = ns.aws().create_user(&ns.name, allow_reading("*")).await?;
+        apply(ns, aws_store_object("store", "aws-login")).await?;
+        apply(ns, external_secret("app", json!({"data": one("key", &remote)}))).await?;
+        fails(ns, "app", &["aws-login"]).await?;
+        // Back-off must not grow into the way.
+        tokio::time::sleep(Duration::from_secs(6)).await;
+        let login = |secret: &str| json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "aws-login"}, "stringData": {"id": key.id, "key": secret}});
+        let started = Instant::now();
+        apply(ns, login(&key.secret)).await?;
+        ns.wait_synced("app").await?;
+        let missing = started.elapsed();
+        ns.wait_ready(SECRET_STORE, "store", "True", "Valid").await?;
+        progress::note(format!("a login Secret that was missing took effect {missing:.2?} after it was made"));
+        ensure!(missing <= REPAIR, "took {missing:?}");
+        Ok(())
+    })
+}
+
+#[test]
+fn two_on_one_target() -> Result<()> {
+    with_lab("two-owners", async |ns| {
+        let _operator = operator(ns, &["--log-format=text"]).await?;
+        apply(ns, fake_store("store", &[("one", "1"), ("two", "2")])).await?;
+        let on = |remote: &str| json!({"data": one("key", remote), "target": {"name": "shared"}});
+        apply(ns, external_secret("first", on("one"))).await?;
+        ns.wait_synced("first").await?;
+        apply(ns, external_secret("second", on("two"))).await?;
+        fails(ns, "second", &["shared", "owned by another ExternalSecret", "first"]).await?;
+        ensure!(ns.secret("shared").await?["key"] == "1", "the second wrote");
+        let started = Instant::now();
+        delete(ns, EXTERNAL_SECRET, "first").await?;
+        ns.wait_synced("second").await?;
+        ns.wait_secret("shared", |data| data.get("key").is_some_and(|value| value == "2")).await?;
+        progress::note(format!("two owners: the second took over {:.2?} after the first was deleted", started.elapsed()));
+        Ok(())
+    })
+}
+
+fn owned_by(kind: &str, name: &str, uid: &str) -> Value {
+    let version = if kind == "Deployment" { "apps/v1" } else { "v1" };
+    json!([{"apiVersion": version, "kind": kind, "name": name, "uid": uid, "controller": true}])
+}
+
+#[test]
+fn a_secret_of_another_controller_is_left_alone_until_it_is_free() -> Result<()> {
+    with_lab("foreign", async |ns| {
+        let _operator = operator(ns, &["--log-format=text"]).await?;
+        apply(ns, fake_store("store", &[("remote", "value")])).await?;
+        apply(ns, json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "owner"}})).await?;
+        let owners = owned_by("ConfigMap", "owner", &uid(ns, "configmap", "owner").await?);
+        let foreign = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "app", "ownerReferences": owners}, "stringData": {"theirs": "x"}});
+        apply(ns, foreign).await?;
+        let before = secrets(ns).await?;
+        apply(ns, external_secret("app", json!({"data": one("key", "remote")}))).await?;
+        fails(ns, "app", &["ConfigMap", "owner"]).await?;
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        ensure!(secrets(ns).await? == before, "the Secret of another was written");
+        let started = Instant::now();
+        patch(ns, ("v1", "Secret"), "app", json!({"metadata": {"ownerReferences": null}})).await?;
+        ns.wait_synced("app").await?;
+        let freed = started.elapsed();
+        let data = ns.secret("app").await?;
+        ensure!(data.get("key").is_some_and(|value| value == "value"), "{:?}", data.keys());
+        progress::note(format!("foreign owner: synced {freed:.2?} after it let go"));
+        Ok(())
+    })
+}
+
+#[test]
+fn an_immutable_secret_that_is_deleted_by_hand_is_made_anew() -> Result<()> {
+    with_lab("frozen", async |ns| {
+        let _operator = operator(ns, &["--log-format=text"]).await?;
+        apply(ns, fake_store("store", &[("remote", "first")])).await?;
+        apply(ns, external_secret("app", json!({"refreshInterval": "1s", "data": one("key", "remote")}))).await?;
+        ns.wait_synced("app").await?;
+        patch(ns, ("v1", "Secret"), "app", json!({"immutable": true})).await?;
+        apply(ns, fake_store("store", &[("remote", "second")])).await?;
+        fails(ns, "app", &["immutable"]).await?;
+        ensure!(ns.secret("app").await?["key"] == "first", "an immutable Secret changed");
+        let started = Instant::now();
+        delete(ns, ("v1", "Secret"), "app").await?;
+        ns.wait_secret("app", |data| data.get("key").is_some_and(|value| value == "second")).await?;
+        ns.wait_synced("app").await?;
+        progress::note(format!("immutable: made anew {:.2?} after it was deleted", started.elapsed()));
+        Ok(())
+    })
+}
+
+#[test]
+fn a_secret_in_deletion_is_awaited() -> Result<()> {
+    with_lab("finalizer", async |ns| {
+        let _operator = operator(ns, &["--log-format=text"]).await?;
+        apply(ns, fake_store("store", &[("remote", "value"), ("other", "other")])).await?;
+        apply(ns, external_secret("app", json!({"refreshInterval": "1s", "data": one("key", "remote")}))).await?;
+        ns.wait_synced("app").await?;
+        patch(ns, ("v1", "Secret"), "app", json!({"metadata": {"finalizers": ["example.test/hold"]}})).await?;
+        let old = uid(ns, "secret", "app").await?;
+        delete(ns, ("v1", "Secret"), "app").await?;
+        patch(ns, EXTERNAL_SECRET, "app", json!({"spec": {"data": one("key", "other")}})).await?;
+        let beside = good_one_is_served(ns, "good").await?;
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        ensure!(uid(ns, "secret", "app").await? == old, "the Secret is another although it was held");
+        let started = Instant::now();
+        patch(ns, ("v1", "Secret"), "app", json!({"metadata": {"finalizers": null}})).await?;
+        eventually("there is a new Secret", async || {
+            let live = secrets(ns).await?;
+            Ok(live.get("app").is_some_and(|secret| secret.metadata.uid.as_ref() != Some(&old)))
+        })
+        .await?;
+        ensure!(ns.secret("app").await?["key"] == "other", "the new Secret is not as the spec says");
+        progress::note(format!(
+            "in deletion: made anew {:.2?} after it was let go; a neighbour was served in {beside:.2?}",
+            started.elapsed()
+        ));
+        Ok(())
+    })
+}
