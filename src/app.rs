@@ -227,7 +227,8 @@ impl Operator {
         let observer = Arc::new(MetricsObserver(self.metrics.clone()));
         let limit = settings.election.as_ref().map_or(WRITE_LIMIT, |election| election.timing.write_margin());
         let (client, leadership) = (self.client.clone(), self.leadership.clone());
-        let (events, write_events) = Events::new(client.clone(), leadership.clone(), self.identity.clone());
+        let writer = Writer::new(client.clone(), leadership.clone(), digester.clone(), settings.concurrent.get(), limit);
+        let (events, write_events) = Events::new(client.clone(), leadership, self.identity.clone(), writer.busy());
         self.tasks.spawn(write_events);
         Ctx {
             index: RwLock::new(Index::default()),
@@ -235,8 +236,8 @@ impl Operator {
             forced: Forced::default(),
             external_secrets: Arc::new(Queue::default()),
             stores: Arc::new(Queue::default()),
-            fetcher: Fetcher::new(client.clone(), self.cluster.clone(), Arc::new(env), limits, observer),
-            writer: Writer::new(client, leadership, digester.clone(), settings.concurrent.get(), limit),
+            fetcher: Fetcher::new(client, self.cluster.clone(), Arc::new(env), limits, observer),
+            writer,
             digester,
             events,
             metrics: self.metrics.clone(),

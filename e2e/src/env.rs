@@ -308,7 +308,11 @@ impl Sandbox<'_> {
         }
     }
 
-    async fn events(&self, kind: &str, name: &str) -> Result<Vec<String>> {
+    /// The events about an object, as `Type Reason: note`.
+    ///
+    /// # Errors
+    /// When they cannot be listed.
+    pub async fn events(&self, kind: &str, name: &str) -> Result<Vec<String>> {
         let api: Api<Event> = Api::namespaced(self.cluster().client.clone(), &self.name);
         let fields = format!("regarding.kind={kind},regarding.name={name}");
         let list = api.list(&ListParams::default().fields(&fields)).await?;

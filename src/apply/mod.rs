@@ -5,6 +5,7 @@
 pub mod digest_key;
 pub mod error;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::ByteString;
@@ -35,8 +36,8 @@ pub struct Writer {
     /// Longest time that one request may take: under leader election, less than it takes another process to be elected.
     limit: Duration,
     /// Requests under way for urgent work and for periodic work: the latter cannot take the former's places.
-    urgent: Semaphore,
-    periodic: Semaphore,
+    urgent: Arc<Semaphore>,
+    periodic: Arc<Semaphore>,
 }
 
 impl Writer {
@@ -49,8 +50,14 @@ impl Writer {
         concurrent: usize,
         limit: Duration,
     ) -> Self {
-        let places = || Semaphore::new(concurrent.max(1));
+        let places = || Arc::new(Semaphore::new(concurrent.max(1)));
         Self { client, leadership, digester, limit, urgent: places(), periodic: places() }
+    }
+
+    /// Says, whenever it is asked, whether urgent requests have to wait for a place.
+    pub fn busy(&self) -> impl Fn() -> bool + Send + Sync + use<> {
+        let urgent = self.urgent.clone();
+        move || urgent.available_permits() == 0
     }
 
     /// Reads a Secret, whole.

@@ -12,15 +12,20 @@ use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
 use kube::api::{Api, PostParams};
 use tokio::sync::mpsc;
+use tokio::time::Duration;
 
 use crate::lease::Leadership;
 use crate::plan::Note;
 use crate::plan::status::truncate;
 
-/// Most events that wait to be written; more are dropped and counted.
-const MOST_WAITING: usize = 4096;
-/// Requests under way at a time: few, so that statuses go first.
+/// Most events that wait to be written; more are dropped and counted. One for each object of a large cluster's first sync, at half a
+/// kilobyte each.
+const MOST_WAITING: usize = 16_384;
+/// Requests under way at a time.
 const WRITERS: usize = 2;
+/// How long an event lets Secrets and statuses go first, and how often it looks whether they have.
+const PATIENCE: Duration = Duration::from_secs(2);
+const LOOK: Duration = Duration::from_millis(20);
 /// Longest note that the API takes, in bytes.
 const LONGEST_NOTE: usize = 1024;
 /// Who reports: `reportingController` of the events.
@@ -29,21 +34,34 @@ pub const COMPONENT: &str = "keyferry";
 /// Takes events and writes them in the background.
 #[derive(Clone)]
 pub struct Events {
-    sender: mpsc::Sender<(ObjectReference, Note)>,
+    sender: mpsc::Sender<Recorded>,
     dropped: Arc<AtomicU64>,
 }
 
+/// An event that waits to be written.
+struct Recorded {
+    object: ObjectReference,
+    note: Note,
+    at: Timestamp,
+}
+
 impl Events {
-    /// Events, and the future that writes them until all senders are gone.
-    pub fn new(client: kube::Client, leadership: Leadership, instance: String) -> (Self, impl Future<Output = ()>) {
+    /// Events, and the future that writes them until all senders are gone. `busy` says whether there is more urgent work for
+    /// the API server.
+    pub fn new(
+        client: kube::Client,
+        leadership: Leadership,
+        instance: String,
+        busy: impl Fn() -> bool,
+    ) -> (Self, impl Future<Output = ()>) {
         let (sender, receiver) = mpsc::channel(MOST_WAITING);
         let dropped = Arc::new(AtomicU64::new(0));
-        (Self { sender, dropped }, write_all(client, leadership, instance, receiver))
+        (Self { sender, dropped }, write_all(client, leadership, instance, busy, receiver))
     }
 
     /// Records an event on an object.
     pub fn record(&self, object: ObjectReference, note: Note) {
-        if self.sender.try_send((object, note)).is_err() {
+        if self.sender.try_send(Recorded { object, note, at: Timestamp::now() }).is_err() {
             self.dropped.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -59,32 +77,41 @@ async fn write_all(
     client: kube::Client,
     leadership: Leadership,
     instance: String,
-    receiver: mpsc::Receiver<(ObjectReference, Note)>,
+    busy: impl Fn() -> bool,
+    receiver: mpsc::Receiver<Recorded>,
 ) {
     let events = futures::stream::unfold(receiver, |mut receiver| async move {
         let event = receiver.recv().await?;
         Some((event, receiver))
     });
-    futures::StreamExt::for_each_concurrent(events, WRITERS, |(object, note)| {
-        let (client, instance) = (client.clone(), instance.clone());
-        let leads = leadership.may_write();
-        async move {
-            if leads {
-                write(client, &instance, object, note).await;
-            }
+    let (client, leadership, instance, busy) = (&client, &leadership, &instance, &busy);
+    futures::StreamExt::for_each_concurrent(events, WRITERS, |event| async move {
+        give_way(busy).await;
+        if leadership.may_write() {
+            write(client.clone(), instance, event).await;
         }
     })
     .await;
 }
 
-async fn write(client: kube::Client, instance: &str, object: ObjectReference, note: Note) {
-    let now = Timestamp::now();
+/// Waits while there is more urgent work, but not for ever.
+async fn give_way(busy: &impl Fn() -> bool) {
+    let patience = tokio::time::sleep(PATIENCE);
+    let idle = async {
+        while busy() {
+            tokio::time::sleep(LOOK).await;
+        }
+    };
+    tokio::select! { () = idle => {}, () = patience => {} }
+}
+
+async fn write(client: kube::Client, instance: &str, Recorded { object, note, at }: Recorded) {
     let name = object.name.clone().unwrap_or_default();
     // events of cluster-scoped objects live in the namespace default
     let namespace = object.namespace.clone().unwrap_or_else(|| "default".into());
     let event = Event {
         metadata: ObjectMeta {
-            name: Some(format!("{}.{:x}", truncate(&name, 200).trim_end_matches('.'), now.as_nanosecond())),
+            name: Some(format!("{}.{:x}", truncate(&name, 200).trim_end_matches('.'), at.as_nanosecond())),
             namespace: Some(namespace.clone()),
             ..ObjectMeta::default()
         },
@@ -92,7 +119,7 @@ async fn write(client: kube::Client, instance: &str, object: ObjectReference, no
         reason: Some(note.reason.into()),
         note: Some(truncate(&note.message, LONGEST_NOTE)),
         action: Some("Reconcile".into()),
-        event_time: Some(MicroTime(now)),
+        event_time: Some(MicroTime(at)),
         reporting_controller: Some(COMPONENT.into()),
         reporting_instance: Some(instance.to_owned()),
         regarding: Some(object),
@@ -106,5 +133,31 @@ async fn write(client: kube::Client, instance: &str, object: ObjectReference, no
         };
         // a namespace in deletion takes no events, and an event is never worth a failure
         tracing::debug!(object = %name, reason = note.reason, code, "the event could not be written");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicBool;
+
+    use tokio::time::Instant;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn an_event_lets_urgent_work_go_first_but_not_for_ever() {
+        let start = Instant::now();
+        give_way(&|| false).await;
+        assert_eq!(start.elapsed(), Duration::ZERO);
+        give_way(&|| true).await;
+        assert_eq!(start.elapsed(), PATIENCE);
+        let busy = Arc::new(AtomicBool::new(true));
+        let (start, ends) = (Instant::now(), busy.clone());
+        tokio::spawn(async move {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            ends.store(false, Ordering::Relaxed);
+        });
+        give_way(&|| busy.load(Ordering::Relaxed)).await;
+        assert_eq!(start.elapsed(), 3 * LOOK);
     }
 }

@@ -127,14 +127,17 @@ impl Bench {
         let operator = Operator::start(self.dir.clone(), &self.tools, cluster, endpoint, &options).await?;
         let operator = self.operator.insert(operator);
         let cold = ready.count(SMALL, PATIENCE * 5).await? - operator.started();
+        let work = Reading::take(operator, &client, &self.provider).await?.since(&before);
         tokio::time::sleep(SETTLE).await;
         let start = Reading::take(operator, &client, &self.provider).await?;
-        let work = start.since(&before);
+        let settled = start.since(&before);
         let table = &mut self.table;
         table.note("cold start", cold.as_secs_f64(), Unit::Seconds);
         table.at_most(1.5, "cold start / floor", cold.as_secs_f64() / floor.as_secs_f64(), Unit::None);
         table.at_most(3.0, "cold: API-server requests per ExternalSecret", work.requests / of(SMALL), Unit::None);
         table.note("cold: … writes, as the API server counts", work.writes_served / of(SMALL), Unit::None);
+        table.note("cold: … with the events that follow", settled.requests / of(SMALL), Unit::None);
+        table.note("cold: CPU per ExternalSecret", settled.cpu.as_secs_f64() * 1000.0 / of(SMALL), Unit::Milliseconds);
         table.at_most(of(SMALL / SHARE), "cold: provider calls", of_calls(work), Unit::None);
         table.at_most(40.0, "cold: resident memory", start.memory.resident, Unit::Mebibytes);
 
