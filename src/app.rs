@@ -4,11 +4,10 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
 
-use k8s_openapi::ByteString;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Secret, ServiceAccount};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Api;
-use kube::api::PostParams;
 use kube::client::ClientBuilder;
 use kube::core::{DeserializeGuard, PartialObjectMeta};
 use tokio::signal::unix::{SignalKind, signal};
@@ -16,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::api::{AnyStore, ClusterSecretStore, ExternalSecret, SecretStore, StoreKind};
-use crate::apply::Writer;
+use crate::apply::{Writer, digest_key};
 use crate::cli::{Scope, Settings};
 use crate::controllers::watch::{self, Change, Watched};
 use crate::controllers::{self, Ctx, Forced, external_secret, store};
@@ -24,7 +23,7 @@ use crate::fetch::{Fetcher, Limits};
 use crate::index::{Index, Key, StoreId};
 use crate::lease::{self, Election, Leadership};
 use crate::plan::Rules;
-use crate::plan::digest::{Digester, KEY_BYTES};
+use crate::plan::digest::Digester;
 use crate::providers::ReferenceKind;
 use crate::providers::connect::OwnCluster;
 use crate::queue::{Priority, Queue};
@@ -35,14 +34,14 @@ use crate::report::observer::MetricsObserver;
 use crate::server::{self, Health, Server};
 use crate::telemetry::{self, LevelHandle};
 
-/// Name of the Secret, in the operator's namespace, that holds the key of the digests.
-const DIGEST_KEY_SECRET: &str = "keyferry-digest-key";
-/// Key in that Secret.
-const DIGEST_KEY: &str = "key";
+/// How the operator calls itself to the API server.
+const USER_AGENT: &str = concat!("keyferry/", env!("CARGO_PKG_VERSION"));
 /// Reconciles of urgent work, and of periodic work, that may be under way at a time. Most of them wait for a provider; what
 /// they ask of the API server is bounded by `--concurrent`.
 const UNDER_WAY: usize = 1024;
-/// How often the process tells that it lives.
+/// Longest time that one request to the API server may take in a process that has no rival.
+const WRITE_LIMIT: Duration = Duration::from_secs(30);
+/// How often a process that waits for its turn tells that it lives.
 const BEAT: Duration = Duration::from_secs(5);
 /// How long what is under way may take at the end.
 const GRACE: Duration = Duration::from_secs(20);
@@ -81,19 +80,12 @@ async fn serve_until_stopped(settings: Settings, level: LevelHandle) -> Result<(
     for warning in &settings.warnings {
         tracing::warn!("{warning}");
     }
-    let config = kube::Config::infer().await.map_err(|e| AppError::Config(e.to_string()))?;
-    let namespace = config.default_namespace.clone();
-    let cluster = OwnCluster::of(&config);
-    let metrics = Arc::new(Metrics::default());
-    let client = ClientBuilder::try_from(config).map_err(|e| AppError::Config(e.to_string()))?;
-    let client = client.with_layer(&CountRequests::new(metrics.clone())).build();
-    let stop = CancellationToken::new();
-    let tasks = TaskTracker::new();
-    let health = Health::default();
-    serve(&settings, &health, &metrics, level, &stop, &tasks).await?;
+    let mut config = kube::Config::infer().await.map_err(|e| AppError::Config(e.to_string()))?;
+    config.headers.push((http::header::USER_AGENT, http::HeaderValue::from_static(USER_AGENT)));
+    let (operator, election) = Operator::new(settings, config)?;
+    operator.serve(level).await?;
 
-    let identity = lease::identity()?;
-    let (leadership, election) = stand(&settings, &client, &namespace, &identity);
+    let stop = operator.stop.clone();
     let lead = CancellationToken::new();
     let mut election = std::pin::pin!(async {
         match election {
@@ -104,8 +96,7 @@ async fn serve_until_stopped(settings: Settings, level: LevelHandle) -> Result<(
             }
         }
     });
-    let work = work(settings, (client, cluster), namespace, identity, leadership, health, metrics, stop.clone(), tasks);
-    let mut work = std::pin::pin!(work);
+    let mut work = std::pin::pin!(operator.work());
     let stopped = stopped()?;
     tokio::select! {
         lost = &mut election => {
@@ -126,181 +117,174 @@ async fn serve_until_stopped(settings: Settings, level: LevelHandle) -> Result<(
     Ok(())
 }
 
-/// Binds and serves metrics and health.
-async fn serve(
-    settings: &Settings,
-    health: &Health,
-    metrics: &Arc<Metrics>,
-    level: LevelHandle,
-    stop: &CancellationToken,
-    tasks: &TaskTracker,
-) -> Result<(), AppError> {
-    let servers = [
-        ("--metrics-addr", &settings.metrics_addr, server::metrics_router(metrics.clone())),
-        ("--live-addr", &settings.live_addr, server::live_router(health.clone(), level)),
-    ];
-    for (flag, address, router) in servers {
-        if let Some(server) = Server::bind(flag, address, router).await? {
-            let stop = stop.clone();
-            tasks.spawn(async move {
-                if let Err(error) = server.serve(stop).await {
-                    tracing::error!(%error, "a server ended");
-                }
-            });
-        }
-    }
-    Ok(())
-}
-
-/// The election, where one is asked for.
-fn stand(settings: &Settings, client: &kube::Client, namespace: &str, identity: &str) -> (Leadership, Option<Election>) {
-    let Some(election) = &settings.election else { return (Leadership::alone(), None) };
-    let api: Api<Lease> = Api::namespaced(client.clone(), election.namespace.as_deref().unwrap_or(namespace));
-    let election = Election::new(api, election.name.clone(), identity.to_owned(), election.timing);
-    (election.leadership(), Some(election))
-}
-
-/// Watches, waits for leadership, and works until the process stops.
-#[allow(clippy::too_many_arguments)]
-async fn work(
+/// The process: what it is told, what it reaches, and how it is stopped.
+struct Operator {
     settings: Settings,
-    (client, cluster): (kube::Client, OwnCluster),
+    client: kube::Client,
+    cluster: OwnCluster,
+    /// The operator's own namespace.
     namespace: String,
+    /// This process among its replicas.
     identity: String,
     leadership: Leadership,
     health: Health,
     metrics: Arc<Metrics>,
     stop: CancellationToken,
     tasks: TaskTracker,
-) {
-    let digester = tokio::select! {
-        digester = digester(&client, &namespace) => digester,
-        () = stop.cancelled() => return,
-    };
-    let (events, write_events) = Events::new(client.clone(), leadership.clone(), identity);
-    tasks.spawn(write_events);
-    let ctx = Arc::new(context(&settings, (client.clone(), cluster), leadership.clone(), metrics.clone(), digester, events));
-    watch_all(&ctx, &settings, &client, &health, &stop, &tasks);
-    let beat = (health.clone(), stop.clone());
-    tasks.spawn(async move {
-        let (health, stop) = beat;
-        while !stop.is_cancelled() {
-            health.beat();
-            tokio::select! { () = tokio::time::sleep(BEAT) => {}, () = stop.cancelled() => {} }
+}
+
+impl Operator {
+    /// An operator, and its election where one is asked for.
+    fn new(settings: Settings, config: kube::Config) -> Result<(Self, Option<Election>), AppError> {
+        let (namespace, cluster) = (config.default_namespace.clone(), OwnCluster::of(&config));
+        let metrics = Arc::new(Metrics::default());
+        let client = ClientBuilder::try_from(config).map_err(|e| AppError::Config(e.to_string()))?;
+        let client = client.with_layer(&CountRequests::new(metrics.clone())).build();
+        let identity = lease::identity()?;
+        let election = settings.election.as_ref().map(|election| {
+            let api: Api<Lease> = Api::namespaced(client.clone(), election.namespace.as_deref().unwrap_or(&namespace));
+            Election::new(api, election.name.clone(), identity.clone(), election.timing)
+        });
+        let leadership = election.as_ref().map_or_else(Leadership::alone, Election::leadership);
+        let (health, stop, tasks) = (Health::default(), CancellationToken::new(), TaskTracker::new());
+        let operator = Self { settings, client, cluster, namespace, identity, leadership, health, metrics, stop, tasks };
+        Ok((operator, election))
+    }
+
+    /// Binds and serves metrics and health.
+    async fn serve(&self, level: LevelHandle) -> Result<(), AppError> {
+        let servers = [
+            ("--metrics-addr", &self.settings.metrics_addr, server::metrics_router(self.metrics.clone())),
+            ("--live-addr", &self.settings.live_addr, server::live_router(self.health.clone(), level)),
+        ];
+        for (flag, address, router) in servers {
+            if let Some(server) = Server::bind(flag, address, router).await? {
+                let stop = self.stop.clone();
+                self.tasks.spawn(async move {
+                    if let Err(error) = server.serve(stop).await {
+                        tracing::error!(%error, "a server ended");
+                    }
+                });
+            }
         }
-    });
-    let begin = async {
-        while !health.ready().ok {
+        Ok(())
+    }
+
+    /// Watches, waits for leadership, and works until the process stops.
+    async fn work(self) {
+        let digester = tokio::select! {
+            digester = digest_key::digester(&self.client, &self.namespace) => digester,
+            () = self.stop.cancelled() => return,
+        };
+        let ctx = Arc::new(self.context(digester));
+        self.watch_all(&ctx);
+        tokio::select! { () = self.begin() => {}, () = self.stop.cancelled() => return }
+        let ages = Arc::downgrade(&ctx);
+        self.metrics.value_ages(move || ages.upgrade().map(|ctx| controllers::value_ages(&ctx)).unwrap_or_default());
+
+        let failures = Arc::new(store::Failures::default());
+        let of_store = |ctx: Arc<Ctx>| {
+            let failures = failures.clone();
+            move |job| store::reconcile(ctx.clone(), failures.clone(), job)
+        };
+        let of_secret = |ctx: Arc<Ctx>| move |job| external_secret::reconcile(ctx.clone(), job);
+        let (es, stores, stop) = (&ctx.external_secrets, &ctx.stores, &self.stop);
+        let turned = || {
+            self.health.beat();
+            self.metrics.queue_depth("externalsecrets", es.depth());
+            self.metrics.queue_depth("stores", stores.depth());
+        };
+        tokio::join!(
+            controllers::dispatch(stores.clone(), Priority::Periodic, UNDER_WAY, stop.clone(), || (), of_store(ctx.clone())),
+            controllers::dispatch(es.clone(), Priority::Forced, UNDER_WAY, stop.clone(), || (), of_secret(ctx.clone())),
+            controllers::dispatch(es.clone(), Priority::Periodic, UNDER_WAY, stop.clone(), turned, of_secret(ctx.clone())),
+        );
+    }
+
+    /// Waits until everything is known and this process leads.
+    async fn begin(&self) {
+        while !self.health.ready().ok {
+            self.health.beat();
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
-        leadership.elected().await;
-    };
-    tokio::select! { () = begin => {}, () = stop.cancelled() => return }
-    health.leader(true);
-    metrics.leader(true);
-    tracing::info!("all watches are in step: working");
-    let ages = Arc::downgrade(&ctx);
-    metrics.value_ages(move || ages.upgrade().map(|ctx| controllers::value_ages(&ctx)).unwrap_or_default());
-
-    let failures = Arc::new(store::Failures::default());
-    let of_store = |ctx: Arc<Ctx>| {
-        let failures = failures.clone();
-        move |job| store::reconcile(ctx.clone(), failures.clone(), job)
-    };
-    let of_secret = |ctx: Arc<Ctx>| move |job| external_secret::reconcile(ctx.clone(), job);
-    let (es, stores) = (ctx.external_secrets.clone(), ctx.stores.clone());
-    tokio::join!(
-        controllers::dispatch(stores, Priority::Periodic, UNDER_WAY, stop.clone(), of_store(ctx.clone())),
-        controllers::dispatch(es.clone(), Priority::Forced, UNDER_WAY, stop.clone(), of_secret(ctx.clone())),
-        controllers::dispatch(es, Priority::Periodic, UNDER_WAY, stop.clone(), of_secret(ctx.clone())),
-    );
-}
-
-fn context(
-    settings: &Settings,
-    (client, cluster): (kube::Client, OwnCluster),
-    leadership: Leadership,
-    metrics: Arc<Metrics>,
-    digester: Digester,
-    events: Events,
-) -> Ctx {
-    let env: BTreeMap<String, String> = std::env::vars().collect();
-    let limits = Limits {
-        call_timeout: settings.provider_timeout,
-        cache_entries: settings.cache.entries.get(),
-        cache_bytes: settings.cache.bytes,
-        ..Limits::default()
-    };
-    let observer = Arc::new(MetricsObserver(metrics.clone()));
-    Ctx {
-        index: RwLock::new(Index::default()),
-        memory: Mutex::new(HashMap::new()),
-        forced: Forced::default(),
-        external_secrets: Arc::new(Queue::default()),
-        stores: Arc::new(Queue::default()),
-        fetcher: Fetcher::new(client.clone(), cluster, Arc::new(env), limits, observer),
-        writer: Writer::new(client, leadership, digester.clone(), settings.concurrent.get()),
-        digester,
-        events,
-        metrics,
-        rules: Rules {
-            class: settings.controller_class.clone(),
-            adopt: settings.adopt_secrets,
-            cluster_stores: settings.cluster_stores,
-            flood_gate: settings.flood_gate,
-            store_interval: settings.store_requeue_interval,
-            heartbeat: settings.status_heartbeat,
-        },
-        targets: (0..64).map(|_| tokio::sync::Mutex::new(())).collect(),
+        while tokio::time::timeout(BEAT, self.leadership.elected()).await.is_err() {
+            self.health.beat();
+        }
+        self.health.leader(true);
+        self.metrics.leader(true);
+        tracing::info!("all watches are in step: working");
     }
-}
 
-/// Begins all watches.
-fn watch_all(
-    ctx: &Arc<Ctx>,
-    settings: &Settings,
-    client: &kube::Client,
-    health: &Health,
-    stop: &CancellationToken,
-    tasks: &TaskTracker,
-) {
-    let scope = match &settings.scope {
-        Scope::Cluster => watch::Scope::Cluster,
-        Scope::Namespaces(names) => watch::Scope::Namespaces(names.clone()),
-    };
-    let begin = Begin { ctx, health, stop, tasks };
-    begin.each(scope.apis::<DeserializeGuard<ExternalSecret>>(client), "ExternalSecret", on_external_secret);
-    begin.each(scope.apis::<PartialObjectMeta<Secret>>(client), "Secret", on_secret);
-    begin.each(scope.apis::<PartialObjectMeta<ServiceAccount>>(client), "ServiceAccount", |ctx, change| {
-        on_reference(ctx, ReferenceKind::ServiceAccount, change);
-    });
-    begin.each(scope.apis::<PartialObjectMeta<ConfigMap>>(client), "ConfigMap", |ctx, change| {
-        on_reference(ctx, ReferenceKind::ConfigMap, change);
-    });
-    if settings.secret_stores {
-        begin.each(scope.apis::<DeserializeGuard<SecretStore>>(client), "SecretStore", |ctx, change| {
+    fn context(&self, digester: Digester) -> Ctx {
+        let settings = &self.settings;
+        let env: BTreeMap<String, String> = std::env::vars().collect();
+        let limits = Limits {
+            call_timeout: settings.provider_timeout,
+            cache_entries: settings.cache.entries.get(),
+            cache_bytes: settings.cache.bytes,
+            ..Limits::default()
+        };
+        let observer = Arc::new(MetricsObserver(self.metrics.clone()));
+        let limit = settings.election.as_ref().map_or(WRITE_LIMIT, |election| election.timing.write_margin());
+        let (client, leadership) = (self.client.clone(), self.leadership.clone());
+        let (events, write_events) = Events::new(client.clone(), leadership.clone(), self.identity.clone());
+        self.tasks.spawn(write_events);
+        Ctx {
+            index: RwLock::new(Index::default()),
+            memory: Mutex::new(HashMap::new()),
+            forced: Forced::default(),
+            external_secrets: Arc::new(Queue::default()),
+            stores: Arc::new(Queue::default()),
+            fetcher: Fetcher::new(client.clone(), self.cluster.clone(), Arc::new(env), limits, observer),
+            writer: Writer::new(client, leadership, digester.clone(), settings.concurrent.get(), limit),
+            digester,
+            events,
+            metrics: self.metrics.clone(),
+            rules: Rules {
+                class: settings.controller_class.clone(),
+                adopt: settings.adopt_secrets,
+                cluster_stores: settings.cluster_stores,
+                secret_stores: settings.secret_stores,
+                flood_gate: settings.flood_gate,
+                store_interval: settings.store_requeue_interval,
+                heartbeat: settings.status_heartbeat,
+            },
+            targets: (0..64).map(|_| tokio::sync::Mutex::new(())).collect(),
+        }
+    }
+
+    /// Begins all watches.
+    fn watch_all(&self, ctx: &Arc<Ctx>) {
+        let client = &self.client;
+        let scope = match &self.settings.scope {
+            Scope::Cluster => watch::Scope::Cluster,
+            Scope::Namespaces(names) => watch::Scope::Namespaces(names.clone()),
+        };
+        self.watch(ctx, scope.apis::<DeserializeGuard<ExternalSecret>>(client), "ExternalSecret", on_external_secret);
+        self.watch(ctx, scope.apis::<PartialObjectMeta<Secret>>(client), "Secret", on_secret);
+        self.watch(ctx, scope.apis::<PartialObjectMeta<ServiceAccount>>(client), "ServiceAccount", |ctx, change| {
+            on_reference(ctx, ReferenceKind::ServiceAccount, change);
+        });
+        self.watch(ctx, scope.apis::<PartialObjectMeta<ConfigMap>>(client), "ConfigMap", |ctx, change| {
+            on_reference(ctx, ReferenceKind::ConfigMap, change);
+        });
+        self.watch(ctx, scope.apis::<DeserializeGuard<SecretStore>>(client), "SecretStore", |ctx, change| {
             on_store(ctx, StoreKind::SecretStore, change);
         });
+        if matches!(scope, watch::Scope::Cluster) {
+            self.watch(ctx, vec![Api::<PartialObjectMeta<Namespace>>::all(client.clone())], "Namespace", on_namespace);
+        }
+        if self.settings.cluster_stores {
+            let api = Api::<DeserializeGuard<ClusterSecretStore>>::all(client.clone());
+            self.watch(ctx, vec![api], "ClusterSecretStore", |ctx, change| {
+                on_store(ctx, StoreKind::ClusterSecretStore, change);
+            });
+        }
     }
-    if matches!(scope, watch::Scope::Cluster) {
-        begin.each(vec![Api::<PartialObjectMeta<Namespace>>::all(client.clone())], "Namespace", on_namespace);
-    }
-    if settings.cluster_stores {
-        let api = Api::<DeserializeGuard<ClusterSecretStore>>::all(client.clone());
-        begin.each(vec![api], "ClusterSecretStore", |ctx, change| on_store(ctx, StoreKind::ClusterSecretStore, change));
-    }
-}
 
-struct Begin<'a> {
-    ctx: &'a Arc<Ctx>,
-    health: &'a Health,
-    stop: &'a CancellationToken,
-    tasks: &'a TaskTracker,
-}
-
-impl Begin<'_> {
-    fn each<W>(
+    fn watch<W>(
         &self,
+        ctx: &Arc<Ctx>,
         apis: Vec<Api<W>>,
         kind: &'static str,
         handle: impl Fn(&Ctx, Change<W::Object>) + Copy + Send + 'static,
@@ -314,8 +298,7 @@ impl Begin<'_> {
                 None => kind.to_owned(),
             };
             self.health.watch_expected(&name);
-            let ctx = self.ctx.clone();
-            let (health, stop) = (self.health.clone(), self.stop.clone());
+            let (ctx, health, stop) = (ctx.clone(), self.health.clone(), self.stop.clone());
             self.tasks.spawn(async move { watch::watch(api, name, health, stop, move |change| handle(&ctx, change)).await });
         }
     }
@@ -364,7 +347,7 @@ where
     }
 }
 
-fn on_secret(ctx: &Ctx, change: Change<k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta>) {
+fn on_secret(ctx: &Ctx, change: Change<ObjectMeta>) {
     let users = match &change {
         Change::Upsert(meta) => ctx.index_mut().upsert_secret(meta),
         Change::Gone(key) => ctx.index_mut().remove_secret(key),
@@ -376,7 +359,7 @@ fn on_secret(ctx: &Ctx, change: Change<k8s_openapi::apimachinery::pkg::apis::met
     on_reference(ctx, ReferenceKind::Secret, change);
 }
 
-fn on_reference(ctx: &Ctx, kind: ReferenceKind, change: Change<k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta>) {
+fn on_reference(ctx: &Ctx, kind: ReferenceKind, change: Change<ObjectMeta>) {
     let stores = match change {
         Change::Upsert(meta) => ctx.index_mut().touch_reference(
             kind,
@@ -391,7 +374,7 @@ fn on_reference(ctx: &Ctx, kind: ReferenceKind, change: Change<k8s_openapi::apim
     }
 }
 
-fn on_namespace(ctx: &Ctx, change: Change<k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta>) {
+fn on_namespace(ctx: &Ctx, change: Change<ObjectMeta>) {
     match change {
         Change::Upsert(meta) => {
             let name = meta.name.unwrap_or_default();
@@ -403,64 +386,6 @@ fn on_namespace(ctx: &Ctx, change: Change<k8s_openapi::apimachinery::pkg::apis::
         Change::Gone(key) => ctx.index_mut().remove_namespace(&key.name),
         Change::Invalid(..) => {}
     }
-}
-
-/// The digester, with the key that is kept in the operator's namespace; makes one where there is none. A process that may
-/// not read it uses a key of its own: everything works, but after a restart each Secret is read once.
-async fn digester(client: &kube::Client, namespace: &str) -> Digester {
-    let api: Api<Secret> = Api::namespaced(client.clone(), namespace);
-    let mut own = [0_u8; KEY_BYTES];
-    if aws_lc_rs::rand::fill(&mut own).is_err() {
-        tracing::error!("the system gives no random numbers");
-    }
-    let key_of =
-        |secret: Secret| secret.data.and_then(|mut data| data.remove(DIGEST_KEY)).filter(|k| k.0.len() >= KEY_BYTES);
-    for _ in 0..3 {
-        match api.get_opt(DIGEST_KEY_SECRET).await {
-            Ok(Some(secret)) => match key_of(secret) {
-                Some(key) => return Digester::new(&key.0),
-                None => {
-                    tracing::warn!(
-                        secret = DIGEST_KEY_SECRET,
-                        namespace,
-                        "the Secret holds no usable key: delete it to have it made anew"
-                    );
-                    return Digester::new(&own);
-                }
-            },
-            Ok(None) => {
-                let mut secret =
-                    Secret { type_: Some("keyferry.io/digest-key".into()), immutable: Some(true), ..Secret::default() };
-                secret.metadata.name = Some(DIGEST_KEY_SECRET.into());
-                secret.data = Some([(DIGEST_KEY.to_owned(), ByteString(own.to_vec()))].into());
-                match api.create(&PostParams::default(), &secret).await {
-                    Ok(_) => return Digester::new(&own),
-                    // another replica was quicker: take its key
-                    Err(kube::Error::Api(status)) if status.code == 409 => {}
-                    Err(error) => return without_key(namespace, &own, &error),
-                }
-            }
-            Err(kube::Error::Api(status)) if status.code == 403 => {
-                return without_key(namespace, &own, &kube::Error::Api(status));
-            }
-            Err(_) => tokio::time::sleep(Duration::from_secs(1)).await,
-        }
-    }
-    Digester::new(&own)
-}
-
-fn without_key(namespace: &str, own: &[u8], error: &kube::Error) -> Digester {
-    let code = match error {
-        kube::Error::Api(status) => status.code,
-        _ => 0,
-    };
-    tracing::warn!(
-        secret = DIGEST_KEY_SECRET,
-        namespace,
-        code,
-        "the digest key cannot be kept: each Secret is read once after a restart; let the operator get and create this Secret"
-    );
-    Digester::new(own)
 }
 
 /// Resolves when the process is told to stop.

@@ -88,22 +88,6 @@ impl<K: Clone + Eq + Hash> Queue<K> {
         self.changed.notify_waiters();
     }
 
-    /// Puts an object in line later, unless it is to come sooner anyway.
-    pub fn schedule(&self, key: K, at: Instant, priority: Priority) {
-        let mut inner = self.lock();
-        match inner.places.get(&key) {
-            None => inner.delay(key, at, priority),
-            Some(Place::Delayed { at: old, sequence, .. }) if *old > at => {
-                let slot = (*old, *sequence);
-                inner.delayed.remove(&slot);
-                inner.delay(key, at, priority);
-            }
-            Some(_) => {}
-        }
-        drop(inner);
-        self.changed.notify_waiters();
-    }
-
     /// Says that the work on an object is over, and when it is to come again.
     pub fn done(&self, key: &K, next: Option<(Instant, Priority)>) {
         let mut inner = self.lock();
@@ -226,6 +210,9 @@ impl<K: Clone + Eq + Hash> Inner<K> {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use futures::FutureExt as _;
+    use proptest::prelude::*;
+
     use super::*;
 
     async fn next(queue: &Queue<&'static str>) -> (&'static str, Priority) {
@@ -248,12 +235,18 @@ mod tests {
         assert_eq!(order, ["new", "p2", "forced", "p1"]);
     }
 
+    /// Hands an object out once, so that it is to come again after that time.
+    async fn delay(queue: &Queue<&'static str>, key: &'static str, seconds: u64) {
+        queue.wake(key, Priority::New);
+        assert_eq!(next(queue).await.0, key);
+        queue.done(&key, Some((Instant::now() + Duration::from_secs(seconds), Priority::Periodic)));
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_delayed_object_comes_when_its_time_has_come() {
         let queue = Queue::default();
         let start = Instant::now();
-        queue.schedule("later", start + Duration::from_secs(60), Priority::Periodic);
-        queue.schedule("later", start + Duration::from_secs(90), Priority::Periodic); // sooner one stays
+        delay(&queue, "later", 60).await;
         assert_eq!(next(&queue).await, ("later", Priority::Periodic));
         assert_eq!(start.elapsed().as_secs(), 60);
     }
@@ -286,8 +279,96 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn waiting_time_counts_from_when_it_was_due() {
         let queue = Queue::default();
-        queue.schedule("a", Instant::now() + Duration::from_secs(10), Priority::Periodic);
+        delay(&queue, "a", 10).await;
         tokio::time::advance(Duration::from_secs(25)).await;
         assert_eq!(queue.next(Priority::Periodic).await.waited.as_secs(), 15);
+    }
+
+    /// What may happen to a queue.
+    #[derive(Clone, Debug)]
+    enum Act {
+        Wake(u8, Priority),
+        Take(Priority),
+        Done(u8, Option<u64>),
+        Pass(u64),
+    }
+
+    fn an_act() -> impl Strategy<Value = Act> {
+        let key = 0_u8..6;
+        let priority = || prop::sample::select(vec![Priority::New, Priority::Changed, Priority::Forced, Priority::Periodic]);
+        prop_oneof![
+            (key.clone(), priority()).prop_map(|(key, priority)| Act::Wake(key, priority)),
+            priority().prop_map(Act::Take),
+            (key, prop::option::of(0_u64..100)).prop_map(|(key, after)| Act::Done(key, after)),
+            (1_u64..50).prop_map(Act::Pass),
+        ]
+    }
+
+    /// Where an object should stand.
+    #[derive(Clone, Copy, Debug, PartialEq)]
+    enum Should {
+        Wait(Priority),
+        Sleep(Instant),
+        Run(Option<Priority>),
+    }
+
+    proptest! {
+        /// Against a plain model: nothing is lost, nothing is handed out twice, and the best line always goes first.
+        #[test]
+        fn nothing_is_lost_or_handed_out_twice(acts in prop::collection::vec(an_act(), 1..120)) {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+            runtime.block_on(async move {
+                let queue = Queue::default();
+                let mut model: HashMap<u8, Should> = HashMap::new();
+                for act in acts {
+                    let now = Instant::now();
+                    for should in model.values_mut() {
+                        if matches!(should, Should::Sleep(at) if *at <= now) {
+                            *should = Should::Wait(Priority::Periodic);
+                        }
+                    }
+                    match act {
+                        Act::Pass(seconds) => tokio::time::advance(Duration::from_secs(seconds)).await,
+                        Act::Wake(key, priority) => {
+                            queue.wake(key, priority);
+                            let should = model.entry(key).or_insert(Should::Wait(priority));
+                            *should = match *should {
+                                Should::Wait(old) => Should::Wait(old.min(priority)),
+                                Should::Sleep(_) => Should::Wait(priority),
+                                Should::Run(again) => Should::Run(Some(again.map_or(priority, |old| old.min(priority)))),
+                            };
+                        }
+                        Act::Done(key, after) => {
+                            let next = after.map(|seconds| (now + Duration::from_secs(seconds), Priority::Periodic));
+                            queue.done(&key, next);
+                            if let Some(Should::Run(again)) = model.get(&key).copied() {
+                                match (again, next) {
+                                    (Some(priority), _) => drop(model.insert(key, Should::Wait(priority))),
+                                    (None, Some((at, _))) => drop(model.insert(key, Should::Sleep(at))),
+                                    (None, None) => drop(model.remove(&key)),
+                                }
+                            }
+                        }
+                        Act::Take(worst) => {
+                            let waiting = model.values().filter_map(|s| match s {
+                                Should::Wait(priority) if *priority <= worst => Some(*priority),
+                                _ => None,
+                            });
+                            let best = waiting.min();
+                            let taken = queue.next(worst).now_or_never();
+                            prop_assert_eq!(taken.as_ref().map(|job| job.priority), best);
+                            if let Some(job) = taken {
+                                prop_assert_eq!(model.insert(job.key, Should::Run(None)), best.map(Should::Wait));
+                            }
+                        }
+                    }
+                    let count = |is: fn(&Should) -> bool| model.values().filter(|s| is(s)).count();
+                    let waiting = count(|s| matches!(s, Should::Wait(_) | Should::Sleep(_)));
+                    let (ready, delayed) = queue.depth();
+                    prop_assert_eq!(ready + delayed, waiting);
+                }
+                Ok(())
+            })?;
+        }
     }
 }

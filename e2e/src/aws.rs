@@ -163,11 +163,26 @@ impl Aws {
     pub async fn with_web_identity(&self, role_arn: &str, token: &str) -> Result<Self> {
         let parameters = [("RoleArn", role_arn), ("RoleSessionName", "e2e"), ("WebIdentityToken", token)];
         let unsigned = Self { endpoint: self.endpoint.clone(), credentials: None };
-        let answer = unsigned.query("sts", "AssumeRoleWithWebIdentity", &parameters).await?;
-        let key = AccessKey::read(&answer)?;
-        let session = element(&answer, "SessionToken").map(str::to_owned);
-        let credentials = Credentials::new(key.id, key.secret, session, None, "e2e");
+        let key = AccessKey::read(&unsigned.query("sts", "AssumeRoleWithWebIdentity", &parameters).await?)?;
+        let credentials = Credentials::new(key.id, key.secret, key.session, None, "e2e");
         Ok(Self { credentials: Some(credentials), ..unsigned })
+    }
+
+    /// A temporary key that may do what this principal may.
+    ///
+    /// # Errors
+    /// When the service refuses it.
+    pub async fn temporary_key(&self) -> Result<AccessKey> {
+        AccessKey::read(&self.query("sts", "GetSessionToken", &[]).await?)
+    }
+
+    /// The credentials of a role.
+    ///
+    /// # Errors
+    /// When the role's trust policy does not fit.
+    pub async fn assume_role(&self, role_arn: &str) -> Result<AccessKey> {
+        let parameters = [("RoleArn", role_arn), ("RoleSessionName", "e2e")];
+        AccessKey::read(&self.query("sts", "AssumeRole", &parameters).await?)
     }
 
     /// Posts `body`, signed; returns whether the status is 200, and the answer.
@@ -197,19 +212,22 @@ impl Aws {
     }
 }
 
-/// A long-lived key of an IAM user.
+/// An access key.
 #[derive(Clone)]
 pub struct AccessKey {
-    /// `AKIA…`
+    /// `AKIA…`, or `ASIA…` if it is temporary.
     pub id: String,
     /// The secret half.
     pub secret: String,
+    /// The session token of a temporary key.
+    pub session: Option<String>,
 }
 
 impl AccessKey {
     fn read(answer: &str) -> Result<Self> {
         let field = |name| element(answer, name).map(str::to_owned).ok_or_else(|| anyhow!("the answer holds no {name}"));
-        Ok(Self { id: field("AccessKeyId")?, secret: field("SecretAccessKey")? })
+        let session = element(answer, "SessionToken").map(str::to_owned);
+        Ok(Self { id: field("AccessKeyId")?, secret: field("SecretAccessKey")?, session })
     }
 }
 

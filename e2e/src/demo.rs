@@ -260,7 +260,7 @@ async fn install(stage: &mut Stage) -> Result<()> {
     }
     stage.claim(format!("namespace/{}", operator::NAMESPACE)).await?;
     let (tools, options) = (stage.tools.clone(), operator::Options::default());
-    let operator = Operator::start(stage.dir.clone(), &tools, stage.cluster()?, stage.aws()?, &options).await?;
+    let operator = Operator::start(stage.dir.clone(), &tools, stage.cluster()?, stage.aws()?.endpoint(), &options).await?;
     stage.operator = Some(operator);
     done("keyferry", begun, format!("runs with the rights of its Helm chart (namespace {})", operator::NAMESPACE));
     Ok(())

@@ -25,6 +25,7 @@ use crate::controlplane::{ControlPlane, Options};
 use crate::ministack::Ministack;
 use crate::operator::{self, Operator};
 use crate::process::Lifetime;
+use crate::recorder::Recorder;
 use crate::rundir::RunDir;
 use crate::tools::Tools;
 use crate::{install_crypto, progress, project_root};
@@ -35,8 +36,10 @@ pub struct Env {
     pub tools: Tools,
     /// Kubernetes, with our CRDs.
     pub control_plane: ControlPlane,
-    /// AWS.
+    /// AWS, as tests arrange it.
     pub aws: Ministack,
+    /// The way by which operators call AWS; it knows what they asked.
+    pub recorder: Recorder,
     operator: OnceCell<Mutex<Operator>>,
     dir: Arc<RunDir>,
 }
@@ -62,7 +65,8 @@ impl Env {
             anyhow::Ok(plane)
         };
         let (control_plane, aws) = tokio::try_join!(kubernetes, Ministack::start(dir.clone(), &tools))?;
-        Ok(Self { tools, control_plane, aws, operator: OnceCell::new(), dir })
+        let recorder = Recorder::start(aws.endpoint(), None).await?;
+        Ok(Self { tools, control_plane, aws, recorder, operator: OnceCell::new(), dir })
     }
 
     /// The administrator's way into the cluster.
@@ -84,19 +88,17 @@ impl Env {
     /// # Errors
     /// When it does not become ready.
     pub async fn operator_with(&self, options: &operator::Options) -> Result<&Mutex<Operator>> {
-        let start = async || {
-            let operator = Operator::start(self.dir.clone(), &self.tools, self.cluster(), &self.aws, options);
-            anyhow::Ok(Mutex::new(operator.await?))
-        };
+        let start = async || anyhow::Ok(Mutex::new(self.another_operator(options).await?));
         self.operator.get_or_try_init(start).await
     }
 
-    /// A further operator, which belongs to the caller. It must serve other namespaces than those beside it.
+    /// A further operator, which belongs to the caller. Beside others it needs a class or namespaces of its own, or they serve the
+    /// same objects.
     ///
     /// # Errors
     /// When it does not become ready.
-    pub async fn operator_of_its_own(&self, options: &operator::Options) -> Result<Operator> {
-        Operator::start(self.dir.clone(), &self.tools, self.cluster(), &self.aws, options).await
+    pub async fn another_operator(&self, options: &operator::Options) -> Result<Operator> {
+        Operator::start(self.dir.clone(), &self.tools, self.cluster(), self.recorder.url(), options).await
     }
 
     /// A new namespace whose name starts with `label`.
@@ -304,7 +306,11 @@ impl Sandbox<'_> {
         service_account_with_role(self.cluster(), &self.aws(), &self.name, account, statements).await
     }
 
-    async fn delete(&self) -> Result<()> {
+    /// Deletes it: for a namespace that a test made besides its own.
+    ///
+    /// # Errors
+    /// When the API server refuses it.
+    pub async fn delete(&self) -> Result<()> {
         let namespaces: Api<Namespace> = Api::all(self.cluster().client.clone());
         namespaces.delete(&self.name, &DeleteParams::background()).await?;
         Ok(())

@@ -5,6 +5,7 @@
 //! that started it, however that one ends.
 
 pub mod aws;
+pub mod bench;
 pub mod cache;
 pub mod certs;
 pub mod cluster;
@@ -17,6 +18,7 @@ pub mod ministack;
 pub mod operator;
 pub mod process;
 pub mod progress;
+pub mod recorder;
 pub mod rundir;
 pub mod tools;
 

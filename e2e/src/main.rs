@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand, ValueEnum};
 use keyferry_e2e::tools::Tools;
-use keyferry_e2e::{demo, progress};
+use keyferry_e2e::{bench, demo, progress};
 
 #[derive(Parser)]
 #[command(about = "The servers that keyferry's tests and demo run against")]
@@ -30,6 +30,8 @@ enum Command {
     DemoUp,
     /// End what demo-up left running.
     DemoDown,
+    /// Measure the operator beside a bare client, and print one table.
+    Bench,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -71,5 +73,6 @@ async fn run(command: Command) -> Result<()> {
         Command::Demo => demo::run().await,
         Command::DemoUp => demo::up().await,
         Command::DemoDown => demo::down(),
+        Command::Bench => bench::run().await,
     }
 }

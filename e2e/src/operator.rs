@@ -4,14 +4,13 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
 use serde_json::Value;
 
 use crate::cluster::{Cluster, documents};
 use crate::controlplane::free_port;
-use crate::ministack::Ministack;
 use crate::process::{Launch, Service, Signal, Ticket};
 use crate::rundir::RunDir;
 use crate::tools::Tools;
@@ -27,12 +26,16 @@ const RBAC_KINDS: [&str; 5] = ["ServiceAccount", "Role", "RoleBinding", "Cluster
 /// How the operator is started.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
+    /// Its controller class, where it is not the default one: it then serves only stores of that class.
+    pub class: Option<String>,
     /// Further arguments of `keyferry controller`.
     pub args: Vec<String>,
     /// Further variables.
     pub env: Vec<(String, String)>,
     /// Values of the chart (`name=value`), which decide what it may do.
     pub chart_values: Vec<String>,
+    /// The program, where it is not what [`binary`] gives.
+    pub binary: Option<PathBuf>,
     /// Where the chart is installed; empty: in [`NAMESPACE`]. Operators in one namespace are replicas of each other.
     pub namespace: String,
 }
@@ -45,27 +48,22 @@ impl Options {
 
 /// A running (or stopped) operator.
 pub struct Operator {
+    name: String,
     launch: Launch,
     metrics: String,
     live: String,
     service: Service,
-    name: String,
+    started: Instant,
     dir: Arc<RunDir>,
 }
 
 impl Operator {
-    /// Installs the chart's rights in `cluster`, starts the operator against it and the emulator, and waits until it says
-    /// that it is ready.
+    /// Installs the chart's rights in `cluster`, starts the operator against it and the AWS at the URL `aws`, and waits until
+    /// it says that it is ready.
     ///
     /// # Errors
     /// When the chart cannot be rendered, or the operator does not become ready; the error holds the end of its log.
-    pub async fn start(
-        dir: Arc<RunDir>,
-        tools: &Tools,
-        cluster: &Cluster,
-        aws: &Ministack,
-        options: &Options,
-    ) -> Result<Self> {
+    pub async fn start(dir: Arc<RunDir>, tools: &Tools, cluster: &Cluster, aws: &str, options: &Options) -> Result<Self> {
         static COUNT: AtomicU32 = AtomicU32::new(1);
         let namespace = options.namespace();
         let name = format!("operator-{namespace}-{}", COUNT.fetch_add(1, Ordering::Relaxed));
@@ -73,20 +71,25 @@ impl Operator {
         let kubeconfig = cluster.kubeconfig_for(namespace, &account).await?;
         let kubeconfig = dir.write(&format!("{name}.kubeconfig"), kubeconfig)?;
         let (metrics, live) = (format!("127.0.0.1:{}", free_port()?), format!("127.0.0.1:{}", free_port()?));
-        let binary = tokio::task::spawn_blocking(binary).await??;
+        let binary = match &options.binary {
+            Some(path) => path.clone(),
+            None => tokio::task::spawn_blocking(binary).await??,
+        };
         let mut launch = Launch::new(binary)
             .args(["controller", "--metrics-addr", metrics.as_str(), "--live-addr", live.as_str()])
+            .args(options.class.iter().flat_map(|class| ["--controller-class", class.as_str()]))
             .args(&options.args)
             .env("KUBECONFIG", kubeconfig.display().to_string())
             .env("TZ", "UTC")
             .env("RUST_BACKTRACE", "1")
-            .env("AWS_SECRETSMANAGER_ENDPOINT", aws.endpoint())
-            .env("AWS_STS_ENDPOINT", aws.endpoint())
+            .env("AWS_SECRETSMANAGER_ENDPOINT", aws)
+            .env("AWS_STS_ENDPOINT", aws)
             // No machine that runs this answers there; waiting for it would only take time.
             .env("AWS_EC2_METADATA_DISABLED", "true");
         launch.env.extend(options.env.iter().cloned());
+        let started = Instant::now();
         let service = dir.start(&name, &launch)?;
-        let mut operator = Self { launch, metrics, live, service, name, dir };
+        let mut operator = Self { name, launch, metrics, live, service, started, dir };
         operator.ready().await?;
         Ok(operator)
     }
@@ -122,6 +125,12 @@ impl Operator {
     #[must_use]
     pub fn pid(&self) -> u32 {
         self.service.pid()
+    }
+
+    /// When it was started, or started again.
+    #[must_use]
+    pub fn started(&self) -> Instant {
+        self.started
     }
 
     /// All that the operator has logged so far, over restarts.
@@ -186,6 +195,7 @@ impl Operator {
     /// # Errors
     /// When it does not become ready.
     pub async fn start_again(&mut self) -> Result<()> {
+        self.started = Instant::now();
         self.service = self.dir.start(&self.name, &self.launch)?;
         self.ready().await
     }

@@ -89,7 +89,7 @@ pub struct StoreSpec {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RetrySettings {
-    /// Most tries after the first.
+    /// Most tries, the first one counted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_retries: Option<i32>,
     /// Time between tries, as a Go duration.

@@ -12,6 +12,9 @@ pub enum WriteError {
     /// The object is gone.
     #[error("the object is gone")]
     Gone,
+    /// The namespace is being deleted: nothing can be made in it, and nothing needs to be.
+    #[error("the namespace is being deleted")]
+    Terminating,
     /// This process does not lead, or not for certain.
     #[error("this process does not hold the lease")]
     NotLeader,
@@ -30,7 +33,9 @@ impl WriteError {
         let kube::Error::Api(status) = error else {
             return Self::Unavailable(format!("unable to {verb} {kind} {key}: the API server did not answer"));
         };
+        let causes = status.details.as_ref().map(|d| d.causes.as_slice()).unwrap_or_default();
         match status.code {
+            403 if causes.iter().any(|c| c.reason == "NamespaceTerminating") => Self::Terminating,
             404 => Self::Gone,
             409 => Self::Conflict,
             403 => Self::Refused(format!(
@@ -41,12 +46,17 @@ impl WriteError {
                 Self::Unavailable(format!("unable to {verb} {kind} {key}: the API server answered {code}"))
             }
             _ => {
-                let causes = status.details.as_ref().map(|d| d.causes.as_slice()).unwrap_or_default();
                 let why = causes.iter().map(|c| explain(&c.field, &c.reason, &c.message)).collect::<Vec<_>>().join("; ");
                 let why = if why.is_empty() { status.reason.clone() } else { why };
                 Self::Refused(format!("unable to {verb} {kind} {key}: it is invalid: {why}"))
             }
         }
+    }
+
+    /// The API server did not answer within the time that a write may take.
+    #[must_use]
+    pub fn late(verb: &str, kind: &str, key: &Key) -> Self {
+        Self::Unavailable(format!("unable to {verb} {kind} {key}: the API server did not answer in time"))
     }
 
     /// The failure that this error means for an ExternalSecret.

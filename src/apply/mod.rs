@@ -2,7 +2,10 @@
 //!
 //! Every write asks first whether this process may write at all: under leader election, two never do.
 
+pub mod digest_key;
 pub mod error;
+
+use std::time::Duration;
 
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
@@ -29,6 +32,8 @@ pub struct Writer {
     client: kube::Client,
     leadership: Leadership,
     digester: Digester,
+    /// Longest time that one request may take: under leader election, less than it takes another process to be elected.
+    limit: Duration,
     /// Requests under way for urgent work and for periodic work: the latter cannot take the former's places.
     urgent: Semaphore,
     periodic: Semaphore,
@@ -37,9 +42,15 @@ pub struct Writer {
 impl Writer {
     /// A writer with at most `concurrent` requests under way of each kind of work.
     #[must_use]
-    pub fn new(client: kube::Client, leadership: Leadership, digester: Digester, concurrent: usize) -> Self {
+    pub fn new(
+        client: kube::Client,
+        leadership: Leadership,
+        digester: Digester,
+        concurrent: usize,
+        limit: Duration,
+    ) -> Self {
         let places = || Semaphore::new(concurrent.max(1));
-        Self { client, leadership, digester, urgent: places(), periodic: places() }
+        Self { client, leadership, digester, limit, urgent: places(), periodic: places() }
     }
 
     /// Reads a Secret, whole.
@@ -48,7 +59,8 @@ impl Writer {
     /// What the API server said.
     pub async fn read(&self, key: &Key, priority: Priority) -> Result<Option<Secret>, WriteError> {
         let _place = self.place(priority).await?;
-        self.secrets(&key.namespace).get_opt(&key.name).await.map_err(|e| WriteError::of(e, "read", "Secret", key))
+        let secrets = self.secrets(&key.namespace);
+        self.within(secrets.get_opt(&key.name), "read", "Secret", key).await
     }
 
     /// Makes a Secret that is not there, as far as the watch knows: without force, so that one that appeared meanwhile is not
@@ -98,10 +110,10 @@ impl Writer {
         let _place = self.writing(priority).await?;
         let preconditions = Preconditions { uid: Some(uid.to_owned()), resource_version: None };
         let params = DeleteParams::default().preconditions(preconditions);
-        match self.secrets(&key.namespace).delete(&key.name, &params).await {
-            Ok(_) => Ok(()),
-            Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
-            Err(e) => Err(WriteError::of(e, "delete", "Secret", key)),
+        let secrets = self.secrets(&key.namespace);
+        match self.within(secrets.delete(&key.name, &params), "delete", "Secret", key).await {
+            Ok(_) | Err(WriteError::Gone) => Ok(()),
+            Err(error) => Err(error),
         }
     }
 
@@ -159,10 +171,10 @@ impl Writer {
         let left: Vec<&String> = es.metadata.finalizers.iter().flatten().filter(|f| *f != FINALIZER_ESO).collect();
         let patch = json!({ "metadata": { "resourceVersion": es.metadata.resource_version, "finalizers": left } });
         let api: Api<ExternalSecret> = Api::namespaced(self.client.clone(), &key.namespace);
-        match api.patch(&key.name, &PatchParams::default(), &Patch::Merge(patch)).await {
-            Ok(_) => Ok(()),
-            Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
-            Err(e) => Err(WriteError::of(e, "update", "ExternalSecret", &key)),
+        let (params, patch) = (PatchParams::default(), Patch::Merge(patch));
+        match self.within(api.patch(&key.name, &params, &patch), "update", "ExternalSecret", &key).await {
+            Ok(_) | Err(WriteError::Gone) => Ok(()),
+            Err(error) => Err(error),
         }
     }
 
@@ -179,8 +191,9 @@ impl Writer {
     {
         let _place = self.writing(priority).await?;
         let params = PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() };
-        let patched = api.patch_status(&key.name, &params, &Patch::Merge(patch)).await;
-        let mut object = patched.map_err(|e| WriteError::of(e, "update the status of", kind, key))?;
+        let patch = Patch::Merge(patch);
+        let mut object =
+            self.within(api.patch_status(&key.name, &params, &patch), "update the status of", kind, key).await?;
         object.meta_mut().managed_fields = None;
         Ok(object)
     }
@@ -188,14 +201,14 @@ impl Writer {
     async fn apply(&self, key: &Key, body: &Secret, force: bool) -> Result<Secret, WriteError> {
         let mut params = PatchParams::apply(FIELD_MANAGER);
         params.force = force;
-        let applied = self.secrets(&key.namespace).patch(&key.name, &params, &Patch::Apply(body)).await;
-        applied.map_err(|e| WriteError::of(e, "write", "Secret", key))
+        let (secrets, patch) = (self.secrets(&key.namespace), Patch::Apply(body));
+        self.within(secrets.patch(&key.name, &params, &patch), "write", "Secret", key).await
     }
 
     async fn merge(&self, key: &Key, patch: &Value) -> Result<Secret, WriteError> {
         let params = PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() };
-        let merged = self.secrets(&key.namespace).patch(&key.name, &params, &Patch::Merge(patch)).await;
-        merged.map_err(|e| WriteError::of(e, "write", "Secret", key))
+        let (secrets, patch) = (self.secrets(&key.namespace), Patch::Merge(patch));
+        self.within(secrets.patch(&key.name, &params, &patch), "write", "Secret", key).await
     }
 
     fn applied(&self, live: &Secret, created: bool, changed: bool) -> Written {
@@ -204,6 +217,20 @@ impl Writer {
 
     fn secrets(&self, namespace: &str) -> Api<Secret> {
         namespaced(&self.client, namespace)
+    }
+
+    /// The answer to a request, in time.
+    async fn within<T>(
+        &self,
+        request: impl Future<Output = Result<T, kube::Error>>,
+        verb: &str,
+        kind: &str,
+        key: &Key,
+    ) -> Result<T, WriteError> {
+        match tokio::time::timeout(self.limit, request).await {
+            Ok(answer) => answer.map_err(|e| WriteError::of(e, verb, kind, key)),
+            Err(_) => Err(WriteError::late(verb, kind, key)),
+        }
     }
 
     /// A place among the requests that may be under way.

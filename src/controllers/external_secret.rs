@@ -15,6 +15,7 @@ use crate::plan::Wake;
 use crate::plan::external_secret::{
     self as plan, Decision, Facts, Failure, FetchPlan, Gathered, Next, Report, StoreFacts, Written,
 };
+use crate::plan::store::{health_by_status, serves};
 use crate::queue::{Job, Priority};
 use crate::report::metrics::{ObjectKind, Ready};
 
@@ -57,7 +58,10 @@ fn facts(ctx: &Ctx, key: &Key) -> Option<Facts> {
                         && h.credentials == index.credentials(&id)
                 })
             };
-            let health = store.as_ref().and_then(current).cloned();
+            let health = match &store {
+                Some(store) if !serves(id.kind, &ctx.rules) => Some(health_by_status(store)),
+                store => store.as_ref().and_then(current).cloned(),
+            };
             (id, StoreFacts { store, health })
         })
         .collect();
@@ -88,7 +92,7 @@ async fn work(ctx: &Ctx, facts: &Facts, priority: Priority) -> Result<Option<Rep
         Next::Idle(wake) => Err(wake),
         Next::Inspect => Err(Wake::OnChange),
         Next::Settle(report) => Ok(Some(*report)),
-        Next::CleanUp { delete, finalizer } => clean_up(ctx, facts, delete, finalizer).await,
+        Next::CleanUp(delete) => clean_up(ctx, facts, delete).await,
         Next::Fetch(fetch) => sync(ctx, facts, fetch).await,
     }
 }
@@ -116,14 +120,13 @@ async fn sync(ctx: &Ctx, facts: &Facts, fetch: FetchPlan) -> Result<Option<Repor
             _ => Err(Wake::OnChange),
         };
     };
-    match write(ctx, facts, decision, &target, priority).await {
-        Outcome::Settled(report) => Ok(Some(*report)),
-        Outcome::Written { applied, result } => {
-            // keeps the watch's echo of our own write from looking like somebody else's
-            Ok(Some(plan::settle(facts, gathered, &applied, result.as_ref(), orphans)))
-        }
-        Outcome::Later(wake) => Err(wake),
-    }
+    let mut report = match write(ctx, facts, decision, &target, priority).await {
+        Outcome::Settled(report) => *report,
+        Outcome::Written { applied, result } => plan::settle(facts, gathered, &applied, result.as_ref()),
+        Outcome::Later(wake) => return Err(wake),
+    };
+    report.notes.splice(0..0, plan::orphan_notes(orphans));
+    Ok(Some(report))
 }
 
 /// What became of a decision.
@@ -179,7 +182,7 @@ async fn write(ctx: &Ctx, facts: &Facts, mut decision: Decision, target: &Key, p
             // what is applied may be less than what is wanted; the digest is of what is wanted, so that the next refresh compares
             Ok(written) => return Outcome::Written { applied: ctx.digester.desired(&desired), result: Ok(written) },
             Err(WriteError::Conflict | WriteError::Gone) => decision = Decision::ReadTarget(desired),
-            Err(WriteError::NotLeader) => return Outcome::Later(Wake::OnChange),
+            Err(WriteError::NotLeader | WriteError::Terminating) => return Outcome::Later(Wake::OnChange),
             Err(error) => {
                 let failure = Failure { bound: facts.target.is_some(), ..error.into_failure("could not update secret") };
                 return Outcome::Written { applied: String::new(), result: Err(failure) };
@@ -202,7 +205,7 @@ async fn delete_orphans(ctx: &Ctx, facts: &Facts, priority: Priority) -> Result<
 async fn gather_values(ctx: &Ctx, facts: &Facts, fetch: &FetchPlan) -> Result<Gathered, Failure> {
     let begun = Instant::now();
     let key = Key::of(&facts.es.metadata);
-    let freshness = Freshness { max_age: fetch.max_age, not_before: ctx.forced.since(&key) };
+    let freshness = Freshness { max_age: fetch.max_age, not_before: ctx.forced.since(&key), again: fetch.again };
     let reads = read_all(ctx, facts, fetch, freshness).await;
     let gathered = gather::values(facts, &reads);
     // something is missing: a shared value may just be too old to have it
@@ -231,21 +234,13 @@ async fn read_all(ctx: &Ctx, facts: &Facts, fetch: &FetchPlan, freshness: Freshn
 }
 
 /// The object is being deleted: deletes its Secret where the policy says so, and lets it go.
-async fn clean_up(
-    ctx: &Ctx,
-    facts: &Facts,
-    delete: Option<(String, String)>,
-    finalizer: bool,
-) -> Result<Option<Report>, Wake> {
+async fn clean_up(ctx: &Ctx, facts: &Facts, delete: Option<(String, String)>) -> Result<Option<Report>, Wake> {
     let namespace = facts.es.metadata.namespace.as_deref().unwrap_or_default();
     let done = async {
         if let Some((name, uid)) = delete {
             ctx.writer.delete(&Key::new(namespace, &name), &uid, Priority::Changed).await?;
         }
-        if finalizer {
-            ctx.writer.remove_finalizer(&facts.es).await?;
-        }
-        Ok::<_, WriteError>(())
+        ctx.writer.remove_finalizer(&facts.es).await
     };
     match done.await {
         Ok(()) => Ok(None),
@@ -279,7 +274,7 @@ async fn tell(ctx: &Ctx, facts: &Facts, report: Report, priority: Priority, begu
             remember(ctx, updated);
             report.wake
         }
-        Err(WriteError::Gone | WriteError::NotLeader) => Wake::OnChange,
+        Err(WriteError::Gone | WriteError::NotLeader | WriteError::Terminating) => Wake::OnChange,
         Err(error) => {
             tracing::warn!(object = %key, %error, "the status could not be written; trying again");
             Wake::After(std::time::Duration::from_secs(1), Priority::Changed)

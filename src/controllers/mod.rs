@@ -115,12 +115,17 @@ impl Forced {
 /// How long after a panic an object is tried again.
 const AFTER_PANIC: Duration = Duration::from_secs(300);
 
-/// Hands out objects of a queue, as many at a time as `most`, until the process stops; waits for those under way.
+/// How often a loop without work tells that it turns.
+const TURN: Duration = Duration::from_secs(5);
+
+/// Hands out objects of a queue, as many at a time as `most`, until the process stops; waits for those under way. `turned` is
+/// called each time the loop turns, and every few seconds while there is no work: a loop that is stuck falls silent.
 pub async fn dispatch<K, F>(
     queue: Arc<Queue<K>>,
     worst: Priority,
     most: usize,
     stop: CancellationToken,
+    turned: impl Fn(),
     reconcile: impl Fn(Job<K>) -> F,
 ) where
     K: Clone + Eq + std::hash::Hash + Send + Sync + std::fmt::Display + 'static,
@@ -129,9 +134,11 @@ pub async fn dispatch<K, F>(
     let places = Arc::new(tokio::sync::Semaphore::new(most));
     let tasks = TaskTracker::new();
     loop {
+        turned();
         let Ok(place) = places.clone().acquire_owned().await else { break };
         let job = tokio::select! {
             job = queue.next(worst) => job,
+            () = tokio::time::sleep(TURN) => continue,
             () = stop.cancelled() => break,
         };
         let (queue, key, work) = (queue.clone(), job.key.clone(), reconcile(job));

@@ -1,13 +1,18 @@
 //! Values of one store identity, and the calls for them that are under way. Pure: the caller says what time it is.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use lru::LruCache;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::{Freshness, Lookup, Read, Request};
+use crate::api::external_secret::MetadataPolicy;
 use crate::providers::ErrorKind;
+
+/// Share of a reader's interval after which its value may be read early, if that costs no call of its own.
+const SOON: f64 = 0.8;
 
 /// What a reader gets to wait on: the read, once it is there.
 pub type Waiter = watch::Receiver<Option<Read>>;
@@ -24,72 +29,137 @@ pub enum Found {
     Call(Sender, Waiter),
 }
 
+/// A read that is kept.
+struct Kept {
+    read: Read,
+    /// After what time from the read the first of those who used it asks again.
+    again: Option<Duration>,
+}
+
+/// A call that is under way.
+struct Flying {
+    sent: Instant,
+    waiter: Waiter,
+    /// As in [`Kept`], for those who wait for it.
+    again: Option<Duration>,
+}
+
 /// A bounded cache that also knows the calls under way.
 pub struct Cache {
-    kept: LruCache<Request, Read>,
-    flying: HashMap<Request, (Instant, Waiter)>,
+    kept: LruCache<Request, Kept>,
+    flying: HashMap<Request, Flying>,
     bytes: usize,
+    most_entries: usize,
     most_bytes: usize,
 }
 
 impl Cache {
-    /// A cache of at most that many entries and bytes.
+    /// A cache of at most that many entries and bytes. It takes memory as it fills, not before: most stores hold few values.
     pub fn new(most_entries: usize, most_bytes: usize) -> Self {
-        let most_entries = std::num::NonZeroUsize::new(most_entries).unwrap_or(std::num::NonZeroUsize::MIN);
-        Self { kept: LruCache::new(most_entries), flying: HashMap::new(), bytes: 0, most_bytes }
+        Self { kept: LruCache::unbounded(), flying: HashMap::new(), bytes: 0, most_entries, most_bytes }
     }
 
     /// Looks a request up.
     pub fn look_up(&mut self, request: &Request, freshness: Freshness, now: Instant) -> (Found, Lookup) {
-        if let Some(read) = self.kept.get(request)
-            && freshness.accepts(read.sent, now)
+        if let Some(kept) = self.kept.get_mut(request)
+            && freshness.accepts(kept.read.sent, now)
         {
-            return (Found::Here(read.clone()), Lookup::Hit);
+            kept.again = sooner(kept.again, freshness.again);
+            return (Found::Here(kept.read.clone()), Lookup::Hit);
         }
-        if let Some((sent, waiter)) = self.flying.get(request)
-            && freshness.not_before.is_none_or(|limit| *sent >= limit)
+        if let Some(flying) = self.flying.get_mut(request)
+            && flying.is_under_way()
+            && freshness.not_before.is_none_or(|limit| flying.sent >= limit)
         {
-            return (Found::Wait(waiter.clone()), Lookup::Shared);
+            flying.again = sooner(flying.again, freshness.again);
+            return (Found::Wait(flying.waiter.clone()), Lookup::Shared);
         }
-        let (sender, waiter) = watch::channel(None);
-        self.flying.insert(request.clone(), (now, waiter.clone()));
+        let (sender, waiter) = self.fly(request, now, freshness.again);
         (Found::Call(sender, waiter), Lookup::Miss)
+    }
+
+    /// Values that are about to be asked for again, to fill up a batch that goes out anyway: current ones whose first reader
+    /// comes within the last fifth of its interval. The oldest first, and at most `room` of them.
+    pub fn fillers(&mut self, now: Instant, room: usize) -> Vec<(Request, Sender, Waiter)> {
+        let soon = self.kept.iter().filter(|(request, kept)| is_current(request) && kept.is_wanted_soon(now));
+        let idle = soon.filter(|(request, _)| !self.flying.get(*request).is_some_and(Flying::is_under_way));
+        let mut chosen: Vec<(Instant, Request)> = idle.map(|(request, kept)| (kept.read.sent, request.clone())).collect();
+        chosen.sort_unstable();
+        chosen.truncate(room);
+        let mut fillers = Vec::with_capacity(chosen.len());
+        for (_, request) in chosen {
+            // once for each time that it is used: what nobody asks for any more is not read for ever
+            if let Some(kept) = self.kept.peek_mut(&request) {
+                kept.again = None;
+            }
+            let (sender, waiter) = self.fly(&request, now, None);
+            fillers.push((request, sender, waiter));
+        }
+        fillers
     }
 
     /// A call came back: keeps what may be kept. "It does not exist" is an answer; other failures are not kept.
     pub fn settle(&mut self, request: &Request, read: &Read, waiter: &Waiter) {
-        if self.flying.get(request).is_some_and(|(_, w)| w.same_channel(waiter)) {
-            self.flying.remove(request);
-        }
+        let flew = self.flying.get(request).is_some_and(|flying| flying.waiter.same_channel(waiter));
+        let flying = if flew { self.flying.remove(request) } else { None };
         let keep = match &read.answer {
             Ok(_) => true,
             Err(error) => error.kind == ErrorKind::NotFound,
         };
-        if keep && self.kept.peek(request).is_none_or(|held| held.sent <= read.sent) {
-            self.insert(request.clone(), read.clone());
+        if keep && self.kept.peek(request).is_none_or(|held| held.read.sent <= read.sent) {
+            self.insert(request.clone(), Kept { read: read.clone(), again: flying.and_then(|f| f.again) });
         }
     }
 
     /// When the oldest kept value was read.
     pub fn oldest(&self) -> Option<Instant> {
-        self.kept.iter().map(|(_, read)| read.sent).min()
+        self.kept.iter().map(|(_, kept)| kept.read.sent).min()
     }
 
-    fn insert(&mut self, request: Request, read: Read) {
-        self.bytes += weight(&read);
-        if let Some((_, old)) = self.kept.push(request, read) {
-            self.bytes -= weight(&old);
+    fn fly(&mut self, request: &Request, now: Instant, again: Option<Duration>) -> (Sender, Waiter) {
+        let (sender, waiter) = watch::channel(None);
+        self.flying.insert(request.clone(), Flying { sent: now, waiter: waiter.clone(), again });
+        (sender, waiter)
+    }
+
+    fn insert(&mut self, request: Request, kept: Kept) {
+        self.bytes += kept.weight();
+        if let Some((_, old)) = self.kept.push(request, kept) {
+            self.bytes -= old.weight();
         }
-        while self.bytes > self.most_bytes
+        while (self.bytes > self.most_bytes || self.kept.len() > self.most_entries)
             && let Some((_, old)) = self.kept.pop_lru()
         {
-            self.bytes -= weight(&old);
+            self.bytes -= old.weight();
         }
     }
 }
 
-fn weight(read: &Read) -> usize {
-    read.answer.as_ref().map_or(0, super::Answer::weight)
+impl Kept {
+    fn weight(&self) -> usize {
+        self.read.answer.as_ref().map_or(0, super::Answer::weight)
+    }
+
+    fn is_wanted_soon(&self, now: Instant) -> bool {
+        let age = now.saturating_duration_since(self.read.sent);
+        self.read.answer.is_ok() && self.again.is_some_and(|again| age >= again.mul_f64(SOON))
+    }
+}
+
+impl Flying {
+    /// Whether somebody still works on it; a bug in a provider may have ended the call without an answer.
+    fn is_under_way(&self) -> bool {
+        self.waiter.has_changed().is_ok()
+    }
+}
+
+/// Whether a request is for a current value: what batch calls read. Searches and old versions are calls of their own.
+fn is_current(request: &Request) -> bool {
+    matches!(request, Request::Get(want) if want.version.is_empty() && want.metadata == MetadataPolicy::None)
+}
+
+fn sooner(one: Option<Duration>, other: Option<Duration>) -> Option<Duration> {
+    one.into_iter().chain(other).min()
 }
 
 #[cfg(test)]
@@ -116,12 +186,17 @@ mod tests {
     }
 
     fn any() -> Freshness {
-        Freshness { max_age: Duration::from_secs(10), not_before: None }
+        Freshness { max_age: Duration::from_secs(10), not_before: None, again: None }
     }
 
     fn store(cache: &mut Cache, key: &str, read: &Read) {
-        let Found::Call(_, waiter) =
-            cache.look_up(&request(key), Freshness { max_age: Duration::ZERO, not_before: Some(read.sent) }, read.sent).0
+        let Found::Call(_, waiter) = cache
+            .look_up(
+                &request(key),
+                Freshness { max_age: Duration::ZERO, not_before: Some(read.sent), again: None },
+                read.sent,
+            )
+            .0
         else {
             panic!("expected a call")
         };
@@ -131,7 +206,7 @@ mod tests {
     #[test]
     fn readers_of_one_key_share_a_call_and_then_its_value() {
         let (mut cache, now) = (Cache::new(10, 1000), Instant::now());
-        let (Found::Call(_, waiter), Lookup::Miss) = cache.look_up(&request("a"), any(), now) else { panic!() };
+        let (Found::Call(_sender, waiter), Lookup::Miss) = cache.look_up(&request("a"), any(), now) else { panic!() };
         assert!(matches!(cache.look_up(&request("a"), any(), now), (Found::Wait(_), Lookup::Shared)));
         cache.settle(&request("a"), &value(1, now), &waiter);
         assert!(matches!(cache.look_up(&request("a"), any(), now), (Found::Here(_), Lookup::Hit)));
@@ -142,7 +217,8 @@ mod tests {
     #[test]
     fn a_forced_reader_takes_neither_an_old_value_nor_an_old_call() {
         let (mut cache, now) = (Cache::new(10, 1000), Instant::now());
-        let forced = Freshness { max_age: Duration::from_secs(3600), not_before: Some(now + Duration::from_secs(1)) };
+        let forced =
+            Freshness { max_age: Duration::from_secs(3600), not_before: Some(now + Duration::from_secs(1)), again: None };
         let (Found::Call(_, old), _) = cache.look_up(&request("a"), any(), now) else { panic!() };
         let later = now + Duration::from_secs(2);
         let (Found::Call(_, new), _) = cache.look_up(&request("a"), forced, later) else { panic!() };
@@ -163,6 +239,103 @@ mod tests {
         }
     }
 
+    /// A reader that comes back each `interval`.
+    fn every(interval: Duration) -> Freshness {
+        Freshness { max_age: interval / 2, not_before: None, again: Some(interval) }
+    }
+
+    fn read_by(cache: &mut Cache, key: &str, reader: Freshness, now: Instant) {
+        let (Found::Call(_, waiter), _) = cache.look_up(&request(key), reader, now) else { panic!("expected a call") };
+        cache.settle(&request(key), &value(1, now), &waiter);
+    }
+
+    fn filled(cache: &mut Cache, now: Instant, room: usize) -> Vec<String> {
+        let key = |request| match request {
+            Request::Get(want) => want.key,
+            Request::Find(_) => panic!("a search is never read early"),
+        };
+        cache.fillers(now, room).into_iter().map(|(request, ..)| key(request)).collect()
+    }
+
+    #[test]
+    fn what_is_wanted_soon_fills_a_batch_the_oldest_first() {
+        let (mut cache, start) = (Cache::new(10, 1000), Instant::now());
+        let minute = Duration::from_secs(60);
+        let at = |seconds| start + Duration::from_secs(seconds);
+        read_by(&mut cache, "second", every(minute), at(1));
+        read_by(&mut cache, "first", every(minute), at(0));
+        read_by(&mut cache, "third", every(minute), at(2));
+        read_by(&mut cache, "hourly", every(minute * 60), at(0));
+        read_by(&mut cache, "once", any(), at(0));
+        assert!(filled(&mut cache, at(47), 9).is_empty(), "too early");
+        assert!(filled(&mut cache, at(50), 0).is_empty(), "no room");
+        assert_eq!(filled(&mut cache, at(50), 2), ["first", "second"]);
+        assert_eq!(filled(&mut cache, at(50), 9), ["third"], "the others are under way");
+    }
+
+    #[test]
+    fn only_current_values_that_are_there_are_read_early() {
+        let (mut cache, now) = (Cache::new(10, 1000), Instant::now());
+        let reader = every(Duration::from_secs(60));
+        let old = Want { key: "a".into(), version: "1".into(), ..Want::default() };
+        let tags = Want { key: "a".into(), metadata: MetadataPolicy::Fetch, ..Want::default() };
+        let absent = Read { answer: Err(ProviderError::not_found("b")), at: Timestamp::UNIX_EPOCH, sent: now };
+        for (request, read) in [
+            (Request::Get(old), value(1, now)),
+            (Request::Get(tags), value(1, now)),
+            (Request::Find(crate::providers::FindQuery::default()), value(1, now)),
+            (request("b"), absent),
+        ] {
+            let (Found::Call(_, waiter), _) = cache.look_up(&request, reader, now) else { panic!() };
+            cache.settle(&request, &read, &waiter);
+        }
+        assert!(filled(&mut cache, now + Duration::from_secs(60), 9).is_empty());
+    }
+
+    #[test]
+    fn a_value_is_read_early_once_for_each_time_that_it_is_used() {
+        let (mut cache, start) = (Cache::new(10, 1000), Instant::now());
+        let (reader, minute) = (every(Duration::from_secs(60)), Duration::from_secs(60));
+        read_by(&mut cache, "a", reader, start);
+        let (request, _sender, waiter) = cache.fillers(start + minute, 1).remove(0);
+        cache.settle(&request, &value(1, start + minute), &waiter);
+        assert!(filled(&mut cache, start + 2 * minute, 1).is_empty(), "nobody has used it since");
+        assert!(matches!(cache.look_up(&request, reader, start + minute), (Found::Here(_), Lookup::Hit)));
+        assert_eq!(filled(&mut cache, start + 2 * minute, 1), ["a"]);
+    }
+
+    #[test]
+    fn a_failed_early_read_leaves_the_value_and_one_joined_by_a_reader_counts_as_used() {
+        let (mut cache, start) = (Cache::new(10, 1000), Instant::now());
+        let (reader, minute) = (every(Duration::from_secs(60)), Duration::from_secs(60));
+        read_by(&mut cache, "a", reader, start);
+        let (request, sender, waiter) = cache.fillers(start + minute, 1).remove(0);
+        let denied = Read {
+            answer: Err(ProviderError::new(ErrorKind::Denied, "x")),
+            at: Timestamp::UNIX_EPOCH,
+            sent: start + minute,
+        };
+        cache.settle(&request, &denied, &waiter);
+        drop(sender);
+        assert!(matches!(cache.look_up(&request, any(), start + Duration::from_secs(9)), (Found::Here(_), _)));
+        assert!(filled(&mut cache, start + minute, 1).is_empty(), "it is not tried again and again");
+
+        read_by(&mut cache, "b", reader, start);
+        let (request, _sender, waiter) = cache.fillers(start + minute, 1).remove(0);
+        assert!(matches!(cache.look_up(&request, reader, start + minute), (Found::Wait(_), Lookup::Shared)));
+        cache.settle(&request, &value(1, start + minute), &waiter);
+        assert_eq!(filled(&mut cache, start + 2 * minute, 1), ["b"]);
+    }
+
+    #[test]
+    fn a_call_that_ended_without_an_answer_is_not_waited_for() {
+        let (mut cache, now) = (Cache::new(10, 1000), Instant::now());
+        let (Found::Call(sender, _), _) = cache.look_up(&request("a"), any(), now) else { panic!() };
+        assert!(matches!(cache.look_up(&request("a"), any(), now), (Found::Wait(_), _)));
+        drop(sender);
+        assert!(matches!(cache.look_up(&request("a"), any(), now), (Found::Call(..), Lookup::Miss)));
+    }
+
     proptest! {
         #[test]
         fn bounds_hold_whatever_comes(sizes in proptest::collection::vec((0u8..20, 0usize..400), 1..100)) {
@@ -171,7 +344,7 @@ mod tests {
                 store(&mut cache, &key.to_string(), &value(*size, now + Duration::from_millis(i as u64)));
                 prop_assert!(cache.kept.len() <= 5);
                 prop_assert!(cache.bytes <= 1000);
-                prop_assert_eq!(cache.bytes, cache.kept.iter().map(|(_, r)| weight(r)).sum::<usize>());
+                prop_assert_eq!(cache.bytes, cache.kept.iter().map(|(_, k)| k.weight()).sum::<usize>());
             }
         }
     }

@@ -9,9 +9,9 @@ use tokio::time::Instant;
 
 use super::cache::{Cache, Found, Sender, Waiter};
 use super::gate::Gate;
-use super::{Answer, CallReport, Freshness, Invalid, Limits, Observer, Read, Request, within};
+use super::{Answer, CallReport, Freshness, Invalid, Limits, Login, Observer, Read, Request, within};
 use crate::index::StoreId;
-use crate::providers::{CallCx, ConnectCx, ErrorKind, Provider, ProviderError, ProviderSpec, Session, Validation, Want};
+use crate::providers::{CallCx, ConnectCx, ErrorKind, ProviderError, ProviderSpec, Session, Validation, Want};
 
 /// How long a read waits for others that could share its batch. Far below what a call takes.
 const LINGER: Duration = Duration::from_millis(2);
@@ -31,10 +31,22 @@ struct Line {
     collected: bool,
 }
 
+/// Lets the next read find a new collector, should a bug in a provider's login end this one.
+struct Collecting<'a>(&'a Mutex<Line>);
+
+impl Drop for Collecting<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            lock(self.0).collected = false;
+        }
+    }
+}
+
 /// A store as one consumer uses it.
 pub struct Handle {
     id: StoreId,
     provider: ProviderSpec,
+    login: Arc<dyn Login>,
     cx: ConnectCx,
     limits: Limits,
     observer: Arc<dyn Observer>,
@@ -49,6 +61,7 @@ impl Handle {
     pub(super) fn new(
         id: StoreId,
         provider: ProviderSpec,
+        login: Arc<dyn Login>,
         cx: ConnectCx,
         limits: Limits,
         observer: Arc<dyn Observer>,
@@ -56,6 +69,7 @@ impl Handle {
         Self {
             id,
             provider,
+            login,
             cx,
             session: OnceCell::new(),
             cache: Mutex::new(Cache::new(limits.cache_entries, limits.cache_bytes)),
@@ -139,6 +153,7 @@ impl Handle {
 
     /// Takes the line, as many times as it fills up, and sends it out in batches.
     async fn collect(self: Arc<Self>) {
+        let _collecting = Collecting(&self.line);
         loop {
             tokio::time::sleep(LINGER).await;
             // while all calls are under way the line grows, and the batches with it
@@ -187,8 +202,8 @@ impl Handle {
         }
     }
 
-    /// One call, and what comes of it to everybody who waits for it.
-    async fn call(&self, session: &dyn Session, batch: Vec<Waiting>) {
+    /// One call, and what comes of it to everybody who waits for it. A batch with room left is filled up.
+    async fn call(&self, session: &dyn Session, mut batch: Vec<Waiting>) {
         let sent = Instant::now();
         if let Err(closed) = lock(&self.gate).check(sent) {
             for one in batch {
@@ -204,7 +219,10 @@ impl Handle {
                 let found = self.reported("Find", 1, &cx, find).await;
                 vec![found.map(|found| Answer::Found(Arc::new(found)))]
             }
-            _ => self.get(session, &batch, &cx).await,
+            _ => {
+                batch.extend(self.fillers(session.batch_size().saturating_sub(batch.len()), sent));
+                self.get(session, &batch, &cx).await
+            }
         };
         let worst = answers.iter().filter_map(|a| a.as_ref().err()).find(|e| e.kind.is_store_wide());
         let held = {
@@ -223,6 +241,12 @@ impl Handle {
             });
             self.settle(one, answer, sent);
         }
+    }
+
+    /// Reads that can go out early at no cost, with a batch that has room left. Nobody waits for them yet.
+    fn fillers(&self, room: usize, now: Instant) -> impl Iterator<Item = Waiting> {
+        let fillers = lock(&self.cache).fillers(now, room).into_iter();
+        fillers.map(|(request, sender, waiter)| Waiting { request, sender, waiter, cause: "".into() })
     }
 
     async fn get(&self, session: &dyn Session, batch: &[Waiting], cx: &CallCx) -> Vec<Result<Answer, ProviderError>> {
@@ -260,9 +284,8 @@ impl Handle {
         }
         let now = Instant::now();
         lock(&self.gate).check(now)?;
-        let Some(provider) = self.provider.served() else { return Err(not_served(&self.provider)) };
-        let connect =
-            || self.reported("Connect", 0, cx, within(self.limits.call_timeout, "login", connect(provider, &self.cx)));
+        let login = || within(self.limits.call_timeout, "login", self.login.login(&self.provider, &self.cx));
+        let connect = || self.reported("Connect", 0, cx, login());
         let session = self.session.get_or_try_init(connect).await.cloned();
         if let Err(error) = &session {
             lock(&self.gate).record(Some(error), now, Instant::now());
@@ -290,21 +313,9 @@ impl Handle {
     }
 }
 
-async fn connect(provider: &dyn Provider, cx: &ConnectCx) -> Result<Arc<dyn Session>, ProviderError> {
-    provider.connect(cx).await
-}
-
-/// Why a store without a served provider cannot be used.
-fn not_served(provider: &ProviderSpec) -> ProviderError {
-    ProviderError::new(
-        ErrorKind::Unsupported,
-        format!("provider {:?} is not served; served are: {}", provider.name(), ProviderSpec::SERVED.join(", ")),
-    )
-}
-
-/// The call went away without an answer, as it does while the process ends.
+/// The call went away without an answer, as it does while the process ends, or by a bug in a provider.
 fn lost() -> Read {
-    let error = ProviderError::new(ErrorKind::Unavailable, "the read was given up: keyferry is stopping");
+    let error = ProviderError::new(ErrorKind::Unavailable, "the read was given up before there was an answer");
     Read { answer: Err(error), at: Timestamp::now(), sent: Instant::now() }
 }
 

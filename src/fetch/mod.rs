@@ -7,18 +7,23 @@
 mod cache;
 mod gate;
 mod handle;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use async_trait::async_trait;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
 use crate::api::AnyStore;
 use crate::index::StoreId;
 use crate::providers::connect::OwnCluster;
-use crate::providers::{CallCx, ConnectCx, ErrorKind, Fetched, FindQuery, Found, ProviderError, Session, Validation, Want};
+use crate::providers::{
+    CallCx, ConnectCx, ErrorKind, Fetched, FindQuery, Found, ProviderError, ProviderSpec, Session, Validation, Want,
+};
 use handle::Handle;
 
 /// What can be asked of a store.
@@ -75,6 +80,8 @@ pub struct Freshness {
     pub max_age: Duration,
     /// It must have been read after this moment.
     pub not_before: Option<Instant>,
+    /// After what time from the read the reader asks again by itself; `None`: it does not.
+    pub again: Option<Duration>,
 }
 
 impl Freshness {
@@ -167,8 +174,32 @@ pub enum Lookup {
     Shared,
 }
 
+/// Logs in to a store. The tests have their own, which needs no provider.
+#[async_trait]
+trait Login: Send + Sync {
+    /// A session for a store's block, or why there is none.
+    async fn login(&self, provider: &ProviderSpec, cx: &ConnectCx) -> Result<Arc<dyn Session>, ProviderError>;
+}
+
+/// The login that each provider has.
+struct ProviderLogin;
+
+#[async_trait]
+impl Login for ProviderLogin {
+    async fn login(&self, provider: &ProviderSpec, cx: &ConnectCx) -> Result<Arc<dyn Session>, ProviderError> {
+        match provider.served() {
+            Some(provider) => provider.connect(cx).await,
+            None => Err(ProviderError::new(
+                ErrorKind::Unsupported,
+                format!("provider {:?} is not served; served are: {}", provider.name(), ProviderSpec::SERVED.join(", ")),
+            )),
+        }
+    }
+}
+
 /// The way to all stores.
 pub struct Fetcher {
+    login: Arc<dyn Login>,
     client: kube::Client,
     cluster: OwnCluster,
     env: Arc<BTreeMap<String, String>>,
@@ -187,7 +218,7 @@ impl Fetcher {
         limits: Limits,
         observer: Arc<dyn Observer>,
     ) -> Self {
-        Self { client, cluster, env, limits, observer, handles: Mutex::new(HashMap::new()) }
+        Self { login: Arc::new(ProviderLogin), client, cluster, env, limits, observer, handles: Mutex::new(HashMap::new()) }
     }
 
     /// Reads from a store.
@@ -257,7 +288,8 @@ impl Fetcher {
             retry: store.spec.retry_settings.clone(),
             env: self.env.clone(),
         };
-        let handle = Arc::new(Handle::new(id, store.spec.provider.clone(), cx, self.limits.clone(), self.observer.clone()));
+        let (provider, login) = (store.spec.provider.clone(), self.login.clone());
+        let handle = Arc::new(Handle::new(id, provider, login, cx, self.limits.clone(), self.observer.clone()));
         handles.insert(identity, (revision, handle.clone()));
         handle
     }

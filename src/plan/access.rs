@@ -81,9 +81,9 @@ mod tests {
         let both = StoreCondition { namespace_regexes: vec!["^b$".into()], ..by_name.clone() };
         let broken = StoreCondition { namespace_regexes: vec!["(".into()], ..Default::default() };
         assert!(allows(&[], "any", &none));
-        assert!(allows(&[by_name.clone()], "a", &none) && !allows(&[by_name], "b", &none));
-        assert!(allows(&[by_regex.clone()], "c-store-02", &none) && !allows(&[by_regex], "c-store-x", &none));
-        assert!(allows(&[both.clone()], "a", &none) && allows(&[both], "b", &none));
+        assert!(allows(std::slice::from_ref(&by_name), "a", &none) && !allows(&[by_name], "b", &none));
+        assert!(allows(std::slice::from_ref(&by_regex), "c-store-02", &none) && !allows(&[by_regex], "c-store-x", &none));
+        assert!(allows(std::slice::from_ref(&both), "a", &none) && allows(&[both], "b", &none));
         assert!(!allows(&[broken], "a", &none) && !allows(&[StoreCondition::default()], "a", &none));
     }
 }

@@ -41,6 +41,12 @@ impl Entry<'_> {
         StoreId::resolve(reference, es.metadata.namespace.as_deref().unwrap_or_default())
     }
 
+    /// Whether this entry searches by name.
+    #[must_use]
+    pub fn finds_by_name(&self) -> bool {
+        matches!(self, Self::From(_, from) if from.find.as_ref().is_some_and(|f| f.name.is_some()))
+    }
+
     /// What this entry asks for; `None` for one that asks a generator.
     #[must_use]
     pub fn request(&self) -> Option<Request> {
@@ -74,5 +80,73 @@ pub fn want(reference: &RemoteRef) -> Want {
         key: reference.key.clone(),
         version: reference.version.clone().unwrap_or_default(),
         metadata: reference.metadata_policy.unwrap_or_default(),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::api::StoreKind;
+    use crate::api::external_secret::MetadataPolicy;
+    use crate::index::Key;
+
+    fn es() -> ExternalSecret {
+        serde_json::from_value(json!({
+            "metadata": { "name": "es", "namespace": "ns" },
+            "spec": {
+                "secretStoreRef": { "name": "own" },
+                "data": [
+                    { "secretKey": "a", "remoteRef": { "key": "k", "property": "p", "version": "v1", "metadataPolicy": "Fetch" } },
+                    {
+                        "secretKey": "b", "remoteRef": { "key": "k" },
+                        "sourceRef": { "storeRef": { "name": "shared", "kind": "ClusterSecretStore" } },
+                    },
+                ],
+                "dataFrom": [
+                    { "find": { "path": "/p", "name": { "regexp": "^x" }, "tags": { "t": "1" } } },
+                    { "extract": { "key": "e", "property": "p" } },
+                    { "sourceRef": { "generatorRef": { "kind": "UUID", "name": "u" } } },
+                ],
+            },
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn data_comes_last_so_that_it_wins() {
+        let places: Vec<String> = entries(&es()).iter().map(|e| e.place().to_string()).collect();
+        assert_eq!(
+            places,
+            [
+                "error processing spec.dataFrom[0].find, err",
+                "error processing spec.dataFrom[1].extract, err",
+                "error processing spec.dataFrom[2].sourceRef.generatorRef, err",
+                "error processing spec.data[0] (key: k), err",
+                "error processing spec.data[1] (key: k), err",
+            ]
+        );
+    }
+
+    #[test]
+    fn what_is_asked_of_which_store() {
+        let es = es();
+        let find = FindQuery { path: "/p".into(), name: "^x".into(), tags: [("t".into(), "1".into())].into() };
+        let get = |key: &str| Want { key: key.into(), ..Want::default() };
+        let tags = Want { version: "v1".into(), metadata: MetadataPolicy::Fetch, ..get("k") };
+        let own = StoreId { kind: StoreKind::SecretStore, key: Key::new("ns", "own") };
+        let shared = StoreId { kind: StoreKind::ClusterSecretStore, key: Key::new("", "shared") };
+        let expected = [
+            (Some(Request::Find(find)), &own),
+            (Some(Request::Get(get("e"))), &own),
+            (None, &own),
+            (Some(Request::Get(tags)), &own),
+            (Some(Request::Get(get("k"))), &shared),
+        ];
+        let asked: Vec<_> = entries(&es).iter().map(|e| (e.request(), e.store(&es))).collect();
+        let expected: Vec<_> = expected.into_iter().map(|(request, id)| (request, id.clone())).collect();
+        assert_eq!(asked, expected);
     }
 }

@@ -3,8 +3,12 @@
 //! The shell asks three times: [`before_fetch`] says whether and what to read, [`after_fetch`] what to write, and [`settle`]
 //! what to report of how the write went.
 
+mod words;
+
+#[cfg(test)]
+mod tests;
+
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
@@ -14,17 +18,17 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use super::digest::Digester;
 use super::entries::{self, Entry};
 use super::refresh::{self, Due, LastSync};
-use super::target::{self, Change, Desired, Update};
+use super::target::{self, Change, Desired};
 use super::{Note, Rules, Wake, access, backoff, duration, object_hash, status};
 use crate::api::external_secret::{Binding, CreationPolicy, DeletionPolicy, TargetStatus};
-use crate::api::{AnyStore, ExternalSecret, ExternalSecretStatus, FINALIZER_ESO, StoreKind};
+use crate::api::{ExternalSecret, ExternalSecretStatus, FINALIZER_ESO, StoreKind};
 use crate::fetch::Request;
-use crate::index::{Key, StoreHealth, StoreId, TargetView};
+use crate::index::{Key, StoreId, TargetView};
 use crate::providers::{ErrorKind, ProviderError};
 use crate::queue::Priority;
-use crate::render::Place;
-use crate::secret_bytes::SecretBytes;
 use crate::validate;
+
+pub use words::{Decision, Facts, Failure, FetchPlan, Gathered, Memory, Next, Report, StoreFacts, Written};
 
 /// How old a shared value may be for an object that is new or was changed.
 const NEW_AGE: Duration = Duration::from_secs(10);
@@ -32,205 +36,6 @@ const NEW_AGE: Duration = Duration::from_secs(10);
 const SOON: Duration = Duration::from_millis(500);
 /// When to look again at what only somebody else can mend, should its change have been missed.
 const LATER: Duration = Duration::from_secs(300);
-
-/// Everything that a plan is made from.
-#[derive(Clone, Debug)]
-pub struct Facts {
-    /// The object.
-    pub es: Arc<ExternalSecret>,
-    /// The stores that it names.
-    pub stores: BTreeMap<StoreId, StoreFacts>,
-    /// Labels of its namespace, where they are known.
-    pub namespace_labels: Option<Arc<BTreeMap<String, String>>>,
-    /// Its Secret's metadata.
-    pub target: Option<TargetView>,
-    /// Secrets that it owns.
-    pub owned: Vec<(Key, TargetView)>,
-    /// What this process remembers of it.
-    pub memory: Memory,
-    /// What time it is.
-    pub now: Timestamp,
-}
-
-/// What is known of a store.
-#[derive(Clone, Debug, Default)]
-pub struct StoreFacts {
-    /// The store, if it exists.
-    pub store: Option<Arc<AnyStore>>,
-    /// What the last check of this very revision of it came to.
-    pub health: Option<StoreHealth>,
-}
-
-/// What this process remembers of an object between two looks at it.
-#[derive(Clone, Debug, Default)]
-pub struct Memory {
-    /// When the values in the Secret were read; the status may be older.
-    pub refresh_time: Option<Timestamp>,
-    /// resourceVersion of the Secret after our last write; the watch may lag behind.
-    pub written: Option<String>,
-    /// Failures in a row, and the `syncedResourceVersion` that they were for.
-    pub failures: u32,
-    /// See `failures`.
-    pub failed_for: String,
-    /// Reason and message of the events that were last recorded.
-    pub told: Vec<(&'static str, String)>,
-}
-
-/// What to do first.
-#[derive(Debug)]
-pub enum Next {
-    /// Not ours to look at.
-    Ignore,
-    /// Nothing is due.
-    Idle(Wake),
-    /// The Secret may have been changed by somebody: read it, and ask [`after_inspection`].
-    Inspect,
-    /// Read values.
-    Fetch(FetchPlan),
-    /// It is being deleted.
-    CleanUp {
-        /// The Secret to delete, if any, with its uid.
-        delete: Option<(String, String)>,
-        /// Whether ESO's finalizer is to be taken off.
-        finalizer: bool,
-    },
-    /// Report.
-    Settle(Box<Report>),
-}
-
-/// What to read.
-#[derive(Clone, Debug)]
-pub struct FetchPlan {
-    /// Requests by store.
-    pub requests: BTreeMap<StoreId, Vec<Request>>,
-    /// How old a shared value may be.
-    pub max_age: Duration,
-    /// Whether a value that turns out to be missing is read again, unshared.
-    pub insist: bool,
-    /// In which line the object stands from here on.
-    pub priority: Priority,
-}
-
-/// What came of the reads: the values, or what is wrong.
-#[derive(Clone, Debug, Default)]
-pub struct Gathered {
-    /// Keys and values of the Secret.
-    pub data: BTreeMap<String, SecretBytes>,
-    /// When the oldest of the values was read.
-    pub read_at: Option<Timestamp>,
-    /// Entries whose secret the provider says does not exist, under a policy that allows it.
-    pub missing: Vec<String>,
-}
-
-/// What to do with the Secret.
-#[derive(Debug)]
-pub enum Decision {
-    /// Read the Secret first: it is not known whether it differs.
-    ReadTarget(Desired),
-    /// Make it.
-    Create(Desired),
-    /// Change it.
-    Update(Box<Update>),
-    /// Leave it: it is as it should be.
-    Keep(Desired),
-    /// Delete it.
-    Delete {
-        /// Its uid.
-        uid: String,
-    },
-    /// Report.
-    Settle(Box<Report>),
-}
-
-/// How a write of the Secret went.
-#[derive(Clone, Debug)]
-pub enum Written {
-    /// It was not needed. The digest of the data, if the Secret was read.
-    Kept {
-        /// The resourceVersion that was seen.
-        resource_version: String,
-        /// Digest of its data, if it was read.
-        data: Option<String>,
-    },
-    /// It was made, or changed (`false` where the API server found nothing to change).
-    Applied {
-        /// Whether it was new.
-        created: bool,
-        /// Whether anything changed.
-        changed: bool,
-        /// Its resourceVersion now.
-        resource_version: String,
-        /// Digest of its data now.
-        data: String,
-    },
-    /// It was deleted.
-    Deleted,
-}
-
-/// What to report of an object.
-#[derive(Clone, Debug)]
-pub struct Report {
-    /// The status to write; `None` leaves it.
-    pub status: Option<ExternalSecretStatus>,
-    /// Events.
-    pub notes: Vec<Note>,
-    /// When to look again.
-    pub wake: Wake,
-    /// What to remember.
-    pub memory: Memory,
-    /// Whether the sync failed, and the class of the failure.
-    pub failure: Option<&'static str>,
-}
-
-/// Why a sync failed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Failure {
-    /// ESO's text for the condition.
-    pub message: &'static str,
-    /// What happened, which object is at fault and what to do: follows the text, and is the event.
-    pub cause: String,
-    /// Class of a provider's failure.
-    pub kind: Option<ErrorKind>,
-    /// How long the provider asks us to wait.
-    pub retry_after: Option<Duration>,
-    /// Whether only a change can mend it.
-    pub wait_for_change: bool,
-    /// Whether the Secret was found, so that the status is bound to it.
-    pub bound: bool,
-}
-
-impl Failure {
-    /// A failure of the provider or of what it gave.
-    #[must_use]
-    pub fn provider(place: &Place, error: &ProviderError) -> Self {
-        Self {
-            message: "could not get secret data from provider",
-            cause: format!("{place}: {}", error.detail),
-            kind: Some(error.kind),
-            retry_after: error.retry_after,
-            wait_for_change: false,
-            bound: false,
-        }
-    }
-
-    /// A failure that trying again may mend.
-    #[must_use]
-    pub fn retry(message: &'static str, cause: String) -> Self {
-        Self { message, cause, kind: None, retry_after: None, wait_for_change: false, bound: true }
-    }
-
-    /// A failure at the Secret that only a change of it, or of the spec, can mend.
-    #[must_use]
-    pub fn target(message: &'static str, cause: String) -> Self {
-        Self { wait_for_change: true, ..Self::retry(message, cause) }
-    }
-
-    /// A failure of the spec.
-    #[must_use]
-    pub fn spec(message: &'static str, cause: String) -> Self {
-        Self { wait_for_change: true, bound: false, ..Self::retry(message, cause) }
-    }
-}
 
 /// Says whether the object is ours, and what is due.
 #[must_use]
@@ -251,19 +56,23 @@ pub fn before_fetch(facts: &Facts, rules: &Rules) -> Next {
         Due::New => fetch(facts, rules, NEW_AGE, Priority::New),
         Due::Changed => fetch(facts, rules, NEW_AGE, Priority::Changed),
         Due::Periodic => fetch(facts, rules, refresh::shared_age(interval), Priority::Periodic),
-        Due::NotYet(left) => {
-            let wake = left.map_or(Wake::OnChange, |left| Wake::After(left, Priority::Periodic));
-            not_due(facts, rules, wake)
-        }
+        Due::NotYet(_) if has_failed(es) => fetch(facts, rules, NEW_AGE, Priority::Changed),
+        // a refresh that failed is not tried again outside of its window either
+        Due::NotYet(left) | Due::Held(left) => not_due(facts, rules, wake_in(left)),
     }
 }
 
-/// Nothing is due: unless the Secret drifted, or the last try failed.
+fn has_failed(es: &ExternalSecret) -> bool {
+    es.ready().is_some_and(|c| c.status == "False")
+}
+
+fn wake_in(left: Option<Duration>) -> Wake {
+    left.map_or(Wake::OnChange, |left| Wake::After(left, Priority::Periodic))
+}
+
+/// Nothing is due, unless the Secret drifted.
 fn not_due(facts: &Facts, rules: &Rules, wake: Wake) -> Next {
     let policy = facts.es.target().creation_policy.unwrap_or_default();
-    if facts.es.ready().is_some_and(|c| c.status == "False") {
-        return fetch(facts, rules, NEW_AGE, Priority::Changed);
-    }
     if matches!(policy, CreationPolicy::None | CreationPolicy::Orphan) {
         return Next::Idle(wake);
     }
@@ -397,17 +206,15 @@ pub fn orphans(facts: &Facts) -> Vec<(Key, TargetView)> {
     old.cloned().collect()
 }
 
+/// What is told of old Secrets that were deleted, whatever became of the new one.
+pub fn orphan_notes(deleted: usize) -> impl Iterator<Item = Note> {
+    (0..deleted).map(|_| Note::normal("Deleted", "secret deleted because it was orphaned"))
+}
+
 /// Says what to report of how the write went.
 #[must_use]
-pub fn settle(
-    facts: &Facts,
-    gathered: &Gathered,
-    applied: &str,
-    written: Result<&Written, &Failure>,
-    orphans: usize,
-) -> Report {
-    let mut notes: Vec<Note> =
-        (0..orphans).map(|_| Note::normal("Deleted", "secret deleted because it was orphaned")).collect();
+pub fn settle(facts: &Facts, gathered: &Gathered, applied: &str, written: Result<&Written, &Failure>) -> Report {
+    let mut notes = Vec::new();
     match written {
         Err(failure) => failed(facts, failure),
         Ok(Written::Deleted) => {
@@ -558,8 +365,7 @@ fn delete(facts: &Facts, gathered: &Gathered) -> Decision {
 /// The object is being deleted: owned Secrets go by their owner reference; ESO's finalizer holds the object until we take it off.
 fn clean_up(facts: &Facts) -> Next {
     let es = &facts.es;
-    let finalizer = es.metadata.finalizers.iter().flatten().any(|f| f == FINALIZER_ESO);
-    if !finalizer {
+    if !es.metadata.finalizers.iter().flatten().any(|f| f == FINALIZER_ESO) {
         return Next::Ignore;
     }
     let delete = (es.target().deletion_policy == Some(DeletionPolicy::Delete))
@@ -567,7 +373,7 @@ fn clean_up(facts: &Facts) -> Next {
         .flatten()
         .filter(|view| view.controller == es.metadata.uid)
         .map(|view| (es.target_name().to_owned(), view.uid.clone()));
-    Next::CleanUp { delete, finalizer }
+    Next::CleanUp(delete)
 }
 
 /// Whether a store of the object belongs to another controller: then the whole object does (ESO's rule).
@@ -583,6 +389,11 @@ fn check_spec(es: &ExternalSecret) -> Result<SignedDuration, Failure> {
     validate::validate_template(&es.target())
         .map_err(|e| Failure::spec("could not update secret", format!("could not apply template: {}", e.message)))?;
     validate::validate_supported(es).map_err(|e| Failure::spec("could not update secret", e.to_string()))?;
+    interval(es)
+}
+
+/// The refresh interval, or what is wrong with it.
+fn interval(es: &ExternalSecret) -> Result<SignedDuration, Failure> {
     match es.spec.refresh_interval.as_deref() {
         None | Some("") => Ok(SignedDuration::try_from(refresh::DEFAULT_INTERVAL).unwrap_or_default()),
         Some(text) => duration::parse(text).map_err(|e| {
@@ -599,6 +410,14 @@ fn fetch(facts: &Facts, rules: &Rules, max_age: Duration, priority: Priority) ->
     for entry in entries::entries(es) {
         let Some(request) = entry.request() else { continue };
         let id = entry.store(es);
+        if let Request::Find(query) = &request
+            && !entry.finds_by_name()
+            && query.tags.is_empty()
+        {
+            let detail = "unexpected find operator: set find.name.regexp, find.tags, or both";
+            let error = ProviderError::new(ErrorKind::Misconfigured, detail);
+            return Next::Settle(Box::new(failed(facts, &Failure::provider(&entry.place(), &error))));
+        }
         match usable(facts, rules, &entry, &id) {
             Ok(true) => {}
             // its first check is under way, and will wake us
@@ -608,7 +427,8 @@ fn fetch(facts: &Facts, rules: &Rules, max_age: Duration, priority: Priority) ->
         requests.entry(id).or_default().insert(request);
     }
     let requests = requests.into_iter().map(|(id, set)| (id, set.into_iter().collect())).collect();
-    Next::Fetch(FetchPlan { requests, max_age, insist: priority != Priority::Periodic, priority })
+    let again = interval(es).ok().and_then(|interval| refresh::again(es, interval));
+    Next::Fetch(FetchPlan { requests, max_age, again, insist: priority != Priority::Periodic, priority })
 }
 
 /// Whether a store may be used by an entry; `false` while its first check is not over.
@@ -665,10 +485,12 @@ fn idle_wake(facts: &Facts) -> Wake {
 
 /// When an object with that status is next due.
 fn wake_after(es: &ExternalSecret, status: &ExternalSecretStatus, memory: &Memory, now: Timestamp) -> Wake {
-    let Ok(interval) = check_spec(es) else { return Wake::OnChange };
-    match refresh::due(es, interval, last_of(Some(status), memory), &synced_resource_version(es), now) {
-        Due::NotYet(None) => Wake::OnChange,
-        Due::NotYet(Some(left)) => Wake::After(left, Priority::Periodic),
+    let Ok(interval) = interval(es) else { return Wake::OnChange };
+    let last = last_of(Some(status), memory);
+    // the values were read after the plan was begun: that is not the future
+    let now = now.max(last.refresh_time.unwrap_or(now));
+    match refresh::due(es, interval, last, &synced_resource_version(es), now) {
+        Due::NotYet(left) | Due::Held(left) => wake_in(left),
         Due::New | Due::Changed | Due::Periodic => Wake::After(Duration::from_secs(1), Priority::Periodic),
     }
 }

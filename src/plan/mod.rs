@@ -29,6 +29,8 @@ pub struct Rules {
     pub adopt: bool,
     /// Whether ClusterSecretStores are served.
     pub cluster_stores: bool,
+    /// Whether SecretStores are checked by this process; else the word of their status counts.
+    pub secret_stores: bool,
     /// Whether a store must have passed its check before it is used.
     pub flood_gate: bool,
     /// How often a store is checked that says nothing about it.
@@ -43,6 +45,7 @@ impl Default for Rules {
             class: "default".into(),
             adopt: true,
             cluster_stores: true,
+            secret_stores: true,
             flood_gate: true,
             store_interval: Duration::from_secs(300),
             heartbeat: Duration::from_secs(300),

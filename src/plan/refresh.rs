@@ -25,6 +25,8 @@ pub enum Due {
     Periodic,
     /// Not now; perhaps after that time.
     NotYet(Option<Duration>),
+    /// The interval has passed, but the sync windows hold the refresh back; perhaps until after that time.
+    Held(Option<Duration>),
 }
 
 /// What is known of the last sync.
@@ -58,12 +60,19 @@ pub fn due(es: &ExternalSecret, interval: SignedDuration, last: LastSync<'_>, cu
             }
             match &es.spec.sync_windows {
                 Some(set) if !windows::is_open(set, now) => {
-                    Due::NotYet(windows::next_change(set, now).map(|at| at.duration_since(now).unsigned_abs()))
+                    Due::Held(windows::next_change(set, now).map(|at| at.duration_since(now).unsigned_abs()))
                 }
                 _ => Due::Periodic,
             }
         }
     }
+}
+
+/// After what time from a read the values are read again, at the latest; `None`: not by themselves.
+#[must_use]
+pub fn again(es: &ExternalSecret, interval: SignedDuration) -> Option<Duration> {
+    let periodic = es.spec.refresh_policy.unwrap_or_default() == RefreshPolicy::Periodic;
+    (periodic && interval > SignedDuration::ZERO).then(|| interval.unsigned_abs())
 }
 
 /// Time between two reads: the interval, a little less for each object, never more.
@@ -76,4 +85,39 @@ pub fn period(interval: SignedDuration, uid: &str) -> SignedDuration {
 #[must_use]
 pub fn shared_age(interval: SignedDuration) -> Duration {
     (interval / 2).unsigned_abs()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        /// Early, never late, and always the same for one object: the promise of `refreshInterval` holds.
+        #[test]
+        fn an_object_comes_early_never_late(seconds in 1i64..1_000_000, uid in "[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{12}") {
+            let interval = SignedDuration::from_secs(seconds);
+            let own = period(interval, &uid);
+            prop_assert!(own <= interval && own >= interval.mul_f64(1.0 - SPREAD));
+            prop_assert_eq!(own, period(interval, &uid));
+            prop_assert!(shared_age(interval) * 2 <= interval.unsigned_abs());
+        }
+    }
+
+    /// A thousand objects made together come due evenly over the spread.
+    #[test]
+    fn objects_made_together_come_due_apart() {
+        let interval = SignedDuration::from_secs(3600);
+        let mut slots = [0_u32; 10];
+        for i in 0..1000_u32 {
+            let uid = format!("{i:08x}-3a1c-4b5d-9e2f-{:012x}", i.wrapping_mul(2_654_435_761));
+            let early = (interval - period(interval, &uid)).as_secs_f64() / (3600.0 * SPREAD);
+            #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+            let slot = (early * 10.0) as usize;
+            slots[slot.min(9)] += 1;
+        }
+        assert!(slots.iter().all(|n| (60..=140).contains(n)), "{slots:?}");
+    }
 }

@@ -1,5 +1,8 @@
 //! What to do about a store: its check, its condition, and when to check it again.
 
+#[cfg(test)]
+mod tests;
+
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -194,8 +197,24 @@ fn interval(store: &AnyStore, rules: &Rules) -> Duration {
     interval.mul_f64(1.0 - 0.1 * phase(uid))
 }
 
-/// Whether a kind is served under these rules.
+/// Whether stores of a kind are checked under these rules.
 #[must_use]
 pub fn serves(kind: StoreKind, rules: &Rules) -> bool {
-    kind == StoreKind::SecretStore || rules.cluster_stores
+    match kind {
+        StoreKind::SecretStore => rules.secret_stores,
+        StoreKind::ClusterSecretStore => rules.cluster_stores,
+    }
+}
+
+/// What the status of a store says that somebody else checks.
+#[must_use]
+pub fn health_by_status(store: &AnyStore) -> StoreHealth {
+    let ready = store.ready();
+    StoreHealth {
+        uid: store.metadata.uid.clone().unwrap_or_default(),
+        generation: store.metadata.generation.unwrap_or_default(),
+        credentials: 0,
+        ready: ready.is_some_and(Condition::is_ready),
+        cause: ready.and_then(|c| c.message.clone()).unwrap_or_else(|| "nobody has checked it yet".into()),
+    }
 }

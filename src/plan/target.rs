@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectMeta, OwnerReference};
 
@@ -162,15 +163,18 @@ fn is_ours(live: &ObjectMeta) -> bool {
 /// # Errors
 /// Where the write would lose something that must stay.
 pub fn compare(es: &ExternalSecret, desired: &Desired, live: &Secret) -> Result<Change, Failure> {
-    guard_empty(es, desired, live)?;
     let empty = BTreeMap::new();
     let data = live.data.as_ref().unwrap_or(&empty);
     let owned = Owned::of(&live.metadata);
     let frozen = live.immutable == Some(true);
+    if !frozen {
+        guard_empty(es, desired, live)?;
+    }
+    let keep = |(key, value): (&String, &ByteString)| (key.clone(), SecretBytes::new(value.0.clone()));
     let mut desired = desired.clone();
     if desired.immutable {
         // ESO: an immutable target's data is written once and never touched again, and that counts as success
-        desired.data = data.iter().map(|(k, v)| (k.clone(), SecretBytes::new(v.0.clone()))).collect();
+        desired.data = data.iter().map(keep).collect();
     }
     let ours_gone = owned.data.iter().any(|key| !desired.data.contains_key(key) && data.contains_key(key));
     let remove: Vec<String> = match desired.replace {
@@ -201,10 +205,7 @@ pub fn compare(es: &ExternalSecret, desired: &Desired, live: &Secret) -> Result<
     if frozen {
         // the API server refuses any other data; what others own stays theirs
         desired.immutable |= owned.immutable;
-        desired.data.retain(|key, _| owned.data.contains(key));
-        for (key, value) in &mut desired.data {
-            *value = SecretBytes::new(data.get(key).map(|v| v.0.clone()).unwrap_or_default());
-        }
+        desired.data = data.iter().filter(|(key, _)| owned.data.contains(*key)).map(keep).collect();
     }
     let managed_fields = owned.foreign_entries.then(|| retire(live.metadata.managed_fields.as_deref().unwrap_or_default()));
     Ok(Change::Update(Box::new(Update {

@@ -51,7 +51,7 @@ pub struct Metrics {
     reconciles: Histograms<KindLabels>,
     cache_requests: Family<CacheLabels, Counter>,
     queue_wait: Histograms<PriorityLabels>,
-    queue_depth: Family<PriorityLabels, Gauge>,
+    queue_depth: Family<QueueLabels, Gauge>,
     api_requests: Family<ApiRequestLabels, Counter>,
     leader: Gauge,
 }
@@ -110,6 +110,12 @@ struct CacheLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct QueueLabels {
+    queue: &'static str,
+    state: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct PriorityLabels {
     priority: &'static str,
 }
@@ -159,7 +165,11 @@ impl Metrics {
             "Time between an object's due time and its reconcile",
             self.queue_wait.clone(),
         );
-        r.register("keyferry_queue_depth", "Objects that are due and wait", self.queue_depth.clone());
+        r.register(
+            "keyferry_queue_depth",
+            "Objects in the queue: ready ones are due, delayed ones wait for their time",
+            self.queue_depth.clone(),
+        );
         r.register("keyferry_api_requests", "Requests to the Kubernetes API server", self.api_requests.clone());
         r.register("keyferry_leader", "1 while this process may write to the API server", self.leader.clone());
         r.register("keyferry_build", "The version that runs", Info::new([("version", env!("CARGO_PKG_VERSION"))]));
@@ -218,14 +228,15 @@ impl Metrics {
         self.value_ages.set(Box::new(ages));
     }
 
-    /// An object became due.
-    pub fn queue_entered(&self, priority: &'static str) {
-        self.queue_depth.get_or_create(&PriorityLabels { priority }).inc();
+    /// How many objects of a queue are due, and how many wait for their time.
+    pub fn queue_depth(&self, queue: &'static str, (ready, delayed): (usize, usize)) {
+        for (state, count) in [("ready", ready), ("delayed", delayed)] {
+            self.queue_depth.get_or_create(&QueueLabels { queue, state }).set(i64::try_from(count).unwrap_or(i64::MAX));
+        }
     }
 
     /// An object left the queue after it had waited.
     pub fn queue_left(&self, priority: &'static str, waited: Duration) {
-        self.queue_depth.get_or_create(&PriorityLabels { priority }).dec();
         self.queue_wait.get_or_create(&PriorityLabels { priority }).observe(waited.as_secs_f64());
     }
 

@@ -7,7 +7,6 @@ use std::fs;
 use std::path::Path;
 
 use keyferry::api::{ClusterSecretStore, ExternalSecret, SecretStore};
-use kube::core::cel::Validator;
 use serde_json::Value;
 
 use super::{Admission, KINDS, root, structural};

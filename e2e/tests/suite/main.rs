@@ -2,6 +2,7 @@
 //! binary, so that it links once and its tests share their servers.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panicking")]
 
+mod aws;
 mod aws_emulator;
 mod canary;
 mod conformance;

@@ -45,38 +45,3 @@ fn an_unchanged_manifest_is_synced_and_follows_its_source() -> Result<()> {
         Ok(())
     })
 }
-
-/// The trust policy names another namespace: AWS refuses the token, and the store says so.
-#[test]
-fn a_service_account_of_the_wrong_namespace_is_refused() -> Result<()> {
-    with_namespace("refused", async |ns| {
-        ns.env.operator().await?;
-        let right = ns.env.namespace("refused-right").await?;
-        let role = right.service_account_with_role("external-secrets-sa", allow_reading("*")).await?;
-        ns.aws().put_secret("refused/key", "value").await?;
-        ns.apply(&format!(
-            "apiVersion: v1
-kind: ServiceAccount
-metadata: {{name: external-secrets-sa, annotations: {{eks.amazonaws.com/role-arn: '{role}'}}}}
----
-apiVersion: external-secrets.io/v1
-kind: SecretStore
-metadata: {{name: store}}
-spec: {{provider: {{aws: {{service: SecretsManager, region: eu-west-1, auth: {{jwt: {{serviceAccountRef: {{name: external-secrets-sa}}}}}}}}}}}}
----
-apiVersion: external-secrets.io/v1
-kind: ExternalSecret
-metadata: {{name: app}}
-spec:
-  secretStoreRef: {{name: store, kind: SecretStore}}
-  data: [{{secretKey: key, remoteRef: {{key: refused/key}}}}]
-"
-        ))
-        .await?;
-        let kind = ("external-secrets.io/v1", "ExternalSecret");
-        let message = ns.wait_ready(kind, "app", "False", "SecretSyncedError").await?;
-        assert!(!message.is_empty());
-        assert!(ns.secret("app").await.is_err(), "no Secret is made");
-        Ok(())
-    })
-}

@@ -10,6 +10,7 @@ use aws_credential_types::Credentials;
 use aws_credential_types::provider::error::CredentialsError;
 use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider, future};
 use aws_sdk_sts::types::Tag;
+use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 use sha3::{Digest, Sha3_256};
 use tokio::sync::Mutex;
 
@@ -177,9 +178,14 @@ impl Login {
         kept.insert(next).outcome.clone()
     }
 
-    /// Drops the credentials: AWS says that they have expired.
-    pub(super) async fn forget(&self) {
-        *self.kept.lock().await = None;
+    /// Drops credentials of which AWS says that they have expired, unless others have taken their place. Whether the next
+    /// ones can differ.
+    pub(super) async fn forget(&self, expired: &Credentials) -> bool {
+        let mut kept = self.kept.lock().await;
+        if kept.as_ref().is_some_and(|k| k.outcome.as_ref() == Ok(expired)) {
+            *kept = None;
+        }
+        !matches!(self.source, Source::Key(_))
     }
 }
 
@@ -286,8 +292,8 @@ async fn assume(sts: &aws_sdk_sts::Client, from: &Login, role: &Role) -> Result<
     match answer {
         Ok(answer) => given(&call, answer.credentials),
         Err(error) => {
-            if is_expired(aws_smithy_types::error::metadata::ProvideErrorMetadata::code(&error)) {
-                from.forget().await;
+            if is_expired(error.code()) {
+                from.forget(&own).await;
             }
             Err(call.error(&error))
         }

@@ -1,6 +1,7 @@
 //! What the clients of all AWS services share: connections, region, endpoints, retries, deadlines and the user agent.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use aws_config::retry::RetryConfig;
@@ -20,6 +21,7 @@ use tokio::sync::OnceCell;
 
 use super::{Aws, misconfigured};
 use crate::api::secret_store::RetrySettings;
+use crate::plan::duration;
 use crate::providers::{CallCx, ConnectCx, ProviderError};
 
 /// Longest time for a connection, a try and a call with all its tries: together they make every hang end.
@@ -38,7 +40,7 @@ pub(super) struct Sdk {
     config: SdkConfig,
     /// Its own budget of retries: one that fails cannot use up another's.
     partition: RetryPartition,
-    env: std::sync::Arc<BTreeMap<String, String>>,
+    env: Arc<BTreeMap<String, String>>,
 }
 
 impl Sdk {
@@ -140,10 +142,9 @@ fn retry_config(settings: Option<&RetrySettings>) -> Result<RetryConfig, Provide
     let attempts = settings.and_then(|s| s.max_retries).map_or(ATTEMPTS, |n| u32::try_from(n).unwrap_or(1).max(1));
     let config = RetryConfig::standard().with_max_attempts(attempts);
     let Some(text) = settings.and_then(|s| s.retry_interval.as_deref()).filter(|t| !t.is_empty()) else { return Ok(config) };
-    let interval = text.parse::<kube::core::Duration>().ok().filter(|d| !d.is_negative());
-    let Some(interval) = interval.map(Duration::from) else {
-        return Err(misconfigured(format!("spec.retrySettings.retryInterval: {text:?} is not a duration such as 10s")));
-    };
+    let interval = duration::parse(text).ok().and_then(|d| Duration::try_from(d).ok()).ok_or_else(|| {
+        misconfigured(format!("spec.retrySettings.retryInterval: {text:?} is not a duration such as \"10s\", of 0 or more"))
+    })?;
     Ok(config.with_initial_backoff(interval).with_max_backoff(interval).with_use_static_exponential_base(true))
 }
 

@@ -2,6 +2,8 @@
 
 mod auth;
 mod client;
+#[cfg(test)]
+mod conformance;
 mod errors;
 mod secrets_manager;
 #[cfg(test)]

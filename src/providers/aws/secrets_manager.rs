@@ -23,6 +23,7 @@ use super::errors::{Call, is_access_denied, is_expired, secret_parts};
 use super::{Aws, misconfigured};
 use crate::api::external_secret::MetadataPolicy;
 use crate::providers::{CallCx, ConnectCx, ErrorKind, Fetched, FindQuery, Found, ProviderError, Session, Validation, Want};
+use crate::render::re2;
 use crate::secret_bytes::SecretBytes;
 
 /// Most secrets in one `BatchGetSecretValue`: AWS's limit.
@@ -33,6 +34,8 @@ const PARALLEL: usize = 8;
 const PAGE: i32 = 100;
 /// Most filters in `ListSecrets`: AWS's limit.
 const FILTERS: usize = 10;
+/// IAM's name of the action that a read of a value needs, also in a batch.
+const GET: &str = "secretsmanager:GetSecretValue";
 /// Stage of the current version.
 const CURRENT: &str = "AWSCURRENT";
 
@@ -51,11 +54,17 @@ pub(super) struct SecretsManager {
 struct Caller<'a> {
     cx: &'a CallCx,
     credentials: Credentials,
+    /// AWS says that the credentials have expired, and there may be others.
+    expired: AtomicBool,
 }
 
 impl Caller<'_> {
     fn mark(&self) -> Mark {
         Mark::new(self.cx)
+    }
+
+    fn has_expired(&self) -> bool {
+        self.expired.load(Ordering::Relaxed)
     }
 }
 
@@ -76,16 +85,16 @@ impl SecretsManager {
             client: sdk.secrets_manager(provider)?,
             login,
             prefix: aws.prefix.clone().unwrap_or_default(),
-            store: format!("{} {}", cx.store_kind, cx.store_name),
+            store: format!("{} {}/{}", cx.store_kind, cx.namespace, cx.store_name),
             batch_denied: AtomicBool::new(false),
         })
     }
 
     async fn caller<'a>(&self, cx: &'a CallCx) -> Result<Caller<'a>, ProviderError> {
-        Ok(Caller { cx, credentials: self.login.credentials().await? })
+        Ok(Caller { cx, credentials: self.login.credentials().await?, expired: AtomicBool::new(false) })
     }
 
-    /// The error of a call; expired credentials are dropped on the way.
+    /// The error of a call. Expired credentials are dropped on the way.
     async fn failed<E: ProvideErrorMetadata>(
         &self,
         action: &str,
@@ -93,8 +102,8 @@ impl SecretsManager {
         caller: &Caller<'_>,
         error: &SdkError<E, HttpResponse>,
     ) -> ProviderError {
-        if is_expired(error.code()) {
-            self.login.forget().await;
+        if is_expired(error.code()) && self.login.forget(&caller.credentials).await {
+            caller.expired.store(true, Ordering::Relaxed);
         }
         Call { action, target, credentials: &secret_parts(&caller.credentials) }.error(error)
     }
@@ -113,7 +122,7 @@ impl SecretsManager {
                 Batch::Failed(error) => read.extend(chunk.iter().map(|id| ((*id).clone(), Err(error.clone())))),
             }
         }
-        // Also what a batch's answer left out: only AWS's own word makes a secret missing.
+        // Also what a batch's answer left out: a secret is missing only where AWS says so.
         let left = distinct.into_iter().filter(|id| !read.contains_key(*id)).cloned().collect::<Vec<_>>();
         let singly = stream::iter(left).map(|id| async move {
             let outcome = self.read_one(&id, "", caller).await;
@@ -146,7 +155,9 @@ impl SecretsManager {
                 }
             }
             for item in answer.errors.unwrap_or_default() {
-                for id in ids.iter().filter(|id| is_named(id, item.secret_id(), item.secret_id())) {
+                // A secret of another account is not promised to be readable in a batch: left to a single read.
+                let own = ids.iter().filter(|id| !id.starts_with("arn:"));
+                for id in own.filter(|id| item.secret_id() == Some(id.as_str())) {
                     let call = Call { action: GET, target: id, credentials: &secret_parts(&caller.credentials) };
                     let error = call.item_error(item.error_code().unwrap_or_default(), item.message().unwrap_or_default());
                     outcomes.insert((*id).clone(), Err(error));
@@ -209,7 +220,7 @@ impl SecretsManager {
 
     /// Names of all secrets that match, sorted.
     async fn list(&self, query: &FindQuery, caller: &Caller<'_>) -> Result<Vec<String>, ProviderError> {
-        let name = Regex::new(&query.name).map_err(|_| misconfigured("find.name.regexp is not an RE2 expression"))?;
+        let name = re2::compile(&query.name).map_err(|e| misconfigured(format!("find.name.regexp: {e}")))?;
         let filters = filters(query);
         let mut found = BTreeSet::new();
         let mut page = None;
@@ -226,6 +237,40 @@ impl SecretsManager {
             if page.is_none() {
                 return Ok(found.into_iter().collect());
             }
+        }
+    }
+
+    async fn get_as(&self, wants: &[Want], caller: &Caller<'_>) -> Vec<Result<Fetched, ProviderError>> {
+        let plain: Vec<String> = wants.iter().filter(|w| is_plain(w)).map(|w| self.id(w)).collect();
+        let mut special = Vec::new();
+        for want in wants.iter().filter(|w| !is_plain(w)) {
+            special.push(self.get_one(want, caller));
+        }
+        let special = stream::iter(special).buffered(PARALLEL).collect::<Vec<_>>();
+        let (plain, special) = futures::join!(self.read_all(&plain, caller), special);
+        let (mut plain, mut special) = (plain.into_iter(), special.into_iter());
+        let outcomes = wants.iter().map(|w| if is_plain(w) { plain.next() } else { special.next() });
+        outcomes.map(|o| o.unwrap_or_else(|| Err(unread()))).collect()
+    }
+
+    /// The search is over whole names, whatever the store's prefix: the prefix is for keys that are asked for.
+    async fn find_as(&self, query: &FindQuery, caller: &Caller<'_>) -> Result<Vec<Found>, ProviderError> {
+        let names = self.list(query, caller).await?;
+        let values = self.read_all(&names, caller).await;
+        let mut found = Vec::new();
+        let mut denied = None;
+        for (name, value) in names.into_iter().zip(values) {
+            match value {
+                Ok(fetched) => found.push(Found { name, bytes: fetched.bytes }),
+                // It went away between the list and the read.
+                Err(error) if error.kind == ErrorKind::NotFound => {}
+                Err(error) if error.kind == ErrorKind::Denied && !is_by_name_alone(query) => denied = Some(error),
+                Err(error) => return Err(error),
+            }
+        }
+        match denied {
+            Some(error) if found.is_empty() => Err(error),
+            _ => Ok(found),
         }
     }
 
@@ -249,46 +294,28 @@ impl Session for SecretsManager {
     }
 
     async fn get(&self, wants: &[Want], cx: &CallCx) -> Vec<Result<Fetched, ProviderError>> {
+        let all = |error: ProviderError| wants.iter().map(|_| Err(error.clone())).collect();
         let caller = match self.caller(cx).await {
             Ok(caller) => caller,
-            Err(error) => return wants.iter().map(|_| Err(error.clone())).collect(),
+            Err(error) => return all(error),
         };
-        let plain: Vec<String> = wants.iter().filter(|w| is_plain(w)).map(|w| self.id(w)).collect();
-        let mut special = Vec::new();
-        for want in wants.iter().filter(|w| !is_plain(w)) {
-            special.push(self.get_one(want, &caller));
+        let outcomes = self.get_as(wants, &caller).await;
+        if !caller.has_expired() {
+            return outcomes;
         }
-        let special = stream::iter(special).buffered(PARALLEL).collect::<Vec<_>>();
-        let (plain, special) = futures::join!(self.read_all(&plain, &caller), special);
-        let (mut plain, mut special) = (plain.into_iter(), special.into_iter());
-        let outcomes = wants.iter().map(|w| if is_plain(w) { plain.next() } else { special.next() });
-        outcomes.map(|o| o.unwrap_or_else(|| Err(unread()))).collect()
+        match self.caller(cx).await {
+            Ok(caller) => self.get_as(wants, &caller).await,
+            Err(error) => all(error),
+        }
     }
 
-    /// The search is over whole names, whatever the store's prefix: the prefix is for keys that are asked for.
     async fn find(&self, query: &FindQuery, cx: &CallCx) -> Result<Vec<Found>, ProviderError> {
         if *query == FindQuery::default() {
             return Err(misconfigured("find needs a name, a path or tags: none would be every secret of the account"));
         }
         let caller = self.caller(cx).await?;
-        let names = self.list(query, &caller).await?;
-        let values = self.read_all(&names, &caller).await;
-        let mut found = Vec::new();
-        for (name, value) in names.into_iter().zip(values) {
-            match value {
-                Ok(fetched) => found.push(Found { name, bytes: fetched.bytes }),
-                Err(error) if is_passed_over(&error, query) => {
-                    tracing::debug!(
-                        store = self.store,
-                        secret = name,
-                        reason = error.kind.as_str(),
-                        "find passes a secret over"
-                    );
-                }
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(found)
+        let found = self.find_as(query, &caller).await;
+        if caller.has_expired() { self.find_as(query, &self.caller(cx).await?).await } else { found }
     }
 
     /// As ESO: the login is enough; which secrets the role may read shows when one is read.
@@ -296,9 +323,6 @@ impl Session for SecretsManager {
         self.login.credentials().await.map(|_| Validation::Ready)
     }
 }
-
-/// IAM's name of the action that a read of a value needs, also in a batch.
-const GET: &str = "secretsmanager:GetSecretValue";
 
 /// Whether a batch can read it: a value, of the current version.
 fn is_plain(want: &Want) -> bool {
@@ -355,12 +379,8 @@ fn is_match(entry: &SecretListEntry, query: &FindQuery, name: &Regex) -> bool {
     entry.name().is_some_and(|n| n.starts_with(&query.path) && name.is_match(n)) && query.tags.iter().all(|(k, v)| has(k, v))
 }
 
-/// A secret that went away between the list and the read is no failure. One that the role may not read is none where the
-/// search is by path or tags, as in ESO; in a search by name alone it is.
-fn is_passed_over(error: &ProviderError, query: &FindQuery) -> bool {
-    match error.kind {
-        ErrorKind::NotFound => true,
-        ErrorKind::Denied => !query.path.is_empty() || !query.tags.is_empty(),
-        _ => false,
-    }
+/// Whether each match must be readable, as in ESO. A search by path or tags takes what the role may read, if that is anything:
+/// a role that lost its rights must not look like secrets that are gone.
+fn is_by_name_alone(query: &FindQuery) -> bool {
+    query.path.is_empty() && query.tags.is_empty()
 }

@@ -80,29 +80,32 @@ async fn versions_and_tags() {
 
 #[tokio::test]
 async fn a_batch_fails_item_by_item_and_what_it_leaves_out_is_asked_again() {
+    const FOREIGN: &str = "arn:aws:secretsmanager:eu-west-1:444455556666:secret:theirs-AbCdEf";
     let server = Server::start(|request: &Request| match request.action().as_str() {
         "BatchGetSecretValue" => Answer::json(&json!({
             "SecretValues": [entry("a"), entry("b"), entry("c"), {"Name": "binary", "SecretBinary": "AAH/"}],
             "Errors": [
                 {"SecretId": "gone", "ErrorCode": "ResourceNotFoundException", "Message": "no"},
                 {"SecretId": "dying", "ErrorCode": "InvalidRequestException", "Message": "… because it was marked for deletion."},
+                {"SecretId": FOREIGN, "ErrorCode": "ResourceNotFoundException", "Message": "no"},
                 {"SecretId": "locked", "ErrorCode": "AccessDeniedException", "Message": format!("no {SESSION_TOKEN} {KEY_ID}")},
             ],
         })),
-        _ if request.json()["SecretId"] == "late" => single(request),
+        _ if ["late", FOREIGN].contains(&request.json()["SecretId"].as_str().unwrap()) => single(request),
         _ => Answer::error(400, "ResourceNotFoundException"),
     })
     .await;
-    let keys = ["a", &format!("{ARN}b-AbCdEf"), &format!("{ARN}c"), "gone", "dying", "locked", "late", "lost", "a"];
+    let keys = ["a", &format!("{ARN}b-AbCdEf"), &format!("{ARN}c"), "gone", "dying", "locked", "late", "lost", "a", FOREIGN];
     let mut got = server.session().await.get(&keys.map(want), &call_cx()).await;
     let values: Vec<_> = got.iter().map(outcome).collect();
     let missing = Err(ErrorKind::NotFound);
     let all = [Ok("value of a"), Ok("value of b"), Ok("value of c"), missing, missing, Err(ErrorKind::Denied)];
     assert_eq!(values[..6], all);
-    assert_eq!(values[6..], [Ok("value of late"), missing, Ok("value of a")]);
+    assert_eq!(values[6..9], [Ok("value of late"), missing, Ok("value of a")]);
+    assert_eq!(values[9], Ok(format!("value of {FOREIGN}").as_str()), "another account's: the batch's word does not count");
     assert_eq!(got.remove(3).unwrap_err().detail, "Secret does not exist: \"gone\"");
-    assert_eq!(server.actions(), ["BatchGetSecretValue", "GetSecretValue", "GetSecretValue"]);
-    assert_eq!(ids(&server.seen()[0]).len(), 8, "each id once");
+    assert_eq!(server.actions(), ["BatchGetSecretValue", "GetSecretValue", "GetSecretValue", "GetSecretValue"]);
+    assert_eq!(ids(&server.seen()[0]).len(), 9, "each id once");
 }
 
 #[tokio::test]
@@ -313,6 +316,7 @@ async fn find_by_name_path_and_tags() {
         (query("", "team", &[]), denied),
         (query("team/", "", &[]), Ok(vec!["team/a", "team/b"])),
         (query("team/", "b", &[]), Ok(vec!["team/b"])),
+        (query("team/denied", "", &[]), Err(ErrorKind::Denied)),
         (query("", "", &[("env", "prod")]), Ok(vec!["team/a", "team/b"])),
         (query("", "", &[("env", "env")]), Ok(vec![])),
         (query("", "b", &[("env", "prod"), ("x", "env")]), Ok(vec!["team/b"])),

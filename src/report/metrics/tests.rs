@@ -76,8 +76,7 @@ fn durations_are_histograms_in_seconds() {
     let metrics = Metrics::default();
     metrics.provider_call(call(Some(ErrorKind::Throttled), &store()));
     metrics.reconciled(ObjectKind::SecretStore, Duration::from_millis(3));
-    metrics.queue_entered("new");
-    metrics.queue_entered("new");
+    metrics.queue_depth("externalsecrets", (1, 7));
     metrics.queue_left("new", Duration::from_secs(40));
     let labels =
         r#"store_kind="SecretStore",store_namespace="a",store="aws",provider="AWS/SecretsManager",outcome="throttled""#;
@@ -90,7 +89,9 @@ fn durations_are_histograms_in_seconds() {
         lines(&metrics, "keyferry_reconcile_duration_seconds_sum"),
         [r#"keyferry_reconcile_duration_seconds_sum{kind="SecretStore"} 0.003"#]
     );
-    assert_eq!(lines(&metrics, "keyferry_queue_depth{"), [r#"keyferry_queue_depth{priority="new"} 1"#]);
+    let depth =
+        |state| lines(&metrics, &format!(r#"keyferry_queue_depth{{queue="externalsecrets",state="{state}"}}"#)).concat();
+    assert!(depth("ready").ends_with(" 1") && depth("delayed").ends_with(" 7"));
     assert_eq!(
         lines(&metrics, "keyferry_queue_wait_seconds_sum"),
         [r#"keyferry_queue_wait_seconds_sum{priority="new"} 40.0"#]

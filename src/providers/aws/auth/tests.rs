@@ -233,19 +233,24 @@ async fn credentials_are_renewed_before_they_expire_and_dropped_when_aws_says_so
     read(&*session).await.unwrap();
     tokio::time::sleep(Duration::from_millis(1100)).await;
     read(&*session).await.unwrap();
-    let logins = |server: &Server| server.actions().iter().filter(|a| *a == "AssumeRoleWithWebIdentity").count();
+    let count = |server: &Server, action: &str| server.actions().iter().filter(|a| *a == action).count();
+    let logins = |server: &Server| count(server, "AssumeRoleWithWebIdentity");
+    let reads = |server: &Server| count(server, "GetSecretValue");
     assert_eq!(logins(&server), 2);
 
     let server = Server::start(|request: &Request| match request.action().as_str() {
+        "AssumeRoleWithWebIdentity" => Answer::credentials("AssumeRoleWithWebIdentity", "fresh", HOUR),
         "GetSecretValue" => Answer::error(400, "ExpiredTokenException"),
         _ => world(request),
     })
     .await;
     let session = server.connect(Aws { auth: jwt("app"), ..store() }).await.unwrap();
-    for _ in 0..2 {
-        assert_eq!(read(&*session).await.unwrap_err().kind, ErrorKind::Denied);
-    }
-    assert_eq!(logins(&server), 2);
+    assert_eq!(read(&*session).await.unwrap_err().kind, ErrorKind::Denied);
+    assert_eq!((logins(&server), reads(&server)), (2, 2), "once more with a new login, and no more than that");
+
+    let key = server.connect(Aws { auth: keys("key", true), ..store() }).await.unwrap();
+    assert_eq!(read(&*key).await.unwrap_err().kind, ErrorKind::Denied);
+    assert_eq!(reads(&server), 3, "a key stays what it is");
 }
 
 #[tokio::test]
@@ -301,5 +306,46 @@ fn who_needs_a_login_of_its_own() {
     for (aws, expected) in cases {
         assert_eq!(aws.is_referent(), expected, "{aws:?}");
         assert!(aws.validate(StoreKind::ClusterSecretStore).is_ok());
+    }
+}
+
+/// All that is logged, at any level, by the SDK and its HTTP client too.
+#[derive(Clone, Default)]
+struct Log(Arc<std::sync::Mutex<Vec<u8>>>);
+
+impl std::io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn no_log_line_carries_a_credential_or_a_value() {
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_ansi(false)
+        .with_max_level(tracing::Level::TRACE)
+        .with_writer(move || writer.clone())
+        .finish();
+    let _guard = tracing::subscriber::set_default(subscriber);
+    let server = Server::start(world).await;
+    let role = Some("arn:aws:iam::111122223333:role/last".to_owned());
+    for auth in [jwt("app"), keys("key", true)] {
+        let session = server.connect(Aws { auth, role: role.clone(), ..store() }).await.unwrap();
+        session.get(&[want("a"), want("b")], &call_cx()).await;
+        read(&*session).await.unwrap();
+    }
+    let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    assert!(text.contains("GetSecretValue"), "the log was not captured");
+    let canaries = [VALUE, "jwt.of.app", "reader-secret", "reader-token", "last-secret", "last-token", "c2VjcmV0"];
+    for line in text.lines() {
+        let found: Vec<_> = canaries.iter().filter(|c| line.contains(**c)).collect();
+        assert!(found.is_empty(), "{found:?} in {line}");
     }
 }

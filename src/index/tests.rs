@@ -1,0 +1,298 @@
+//! The index against a plain scan of everything that there is.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+use proptest::prelude::*;
+use serde_json::json;
+
+use super::*;
+use crate::api::{ClusterSecretStore, SecretStore};
+
+/// Something that a watch brings.
+#[derive(Clone, Debug)]
+enum Event {
+    ExternalSecret { name: &'static str, target: &'static str, stores: Vec<&'static str>, ready: bool },
+    NoExternalSecret(&'static str),
+    Store { name: &'static str, auth: &'static str },
+    ClusterStore { name: &'static str, auth: &'static str, namespace: Option<&'static str> },
+    NoStore(&'static str, StoreKind),
+    Secret { namespace: &'static str, name: &'static str, owner: Option<&'static str> },
+    NoSecret { namespace: &'static str, name: &'static str },
+    Namespace { name: &'static str, team: &'static str },
+    NoNamespace(&'static str),
+}
+
+const NAMES: [&str; 3] = ["a", "b", "c"];
+const NAMESPACES: [&str; 2] = ["ns", "other"];
+
+fn name() -> impl Strategy<Value = &'static str> {
+    prop::sample::select(NAMES.to_vec())
+}
+
+fn namespace() -> impl Strategy<Value = &'static str> {
+    prop::sample::select(NAMESPACES.to_vec())
+}
+
+fn kind() -> impl Strategy<Value = StoreKind> {
+    prop::sample::select(vec![StoreKind::SecretStore, StoreKind::ClusterSecretStore])
+}
+
+fn an_event() -> impl Strategy<Value = Event> {
+    prop_oneof![
+        (name(), name(), prop::collection::vec(name(), 0..3), any::<bool>())
+            .prop_map(|(name, target, stores, ready)| Event::ExternalSecret { name, target, stores, ready }),
+        name().prop_map(Event::NoExternalSecret),
+        (name(), name()).prop_map(|(name, auth)| Event::Store { name, auth }),
+        (name(), name(), prop::option::of(namespace())).prop_map(|(name, auth, namespace)| Event::ClusterStore {
+            name,
+            auth,
+            namespace
+        }),
+        (name(), kind()).prop_map(|(name, kind)| Event::NoStore(name, kind)),
+        (namespace(), name(), prop::option::of(name())).prop_map(|(namespace, name, owner)| Event::Secret {
+            namespace,
+            name,
+            owner
+        }),
+        (namespace(), name()).prop_map(|(namespace, name)| Event::NoSecret { namespace, name }),
+        (namespace(), name()).prop_map(|(name, team)| Event::Namespace { name, team }),
+        namespace().prop_map(Event::NoNamespace),
+    ]
+}
+
+fn external_secret(name: &str, target: &str, stores: &[&str], ready: bool, version: usize) -> ExternalSecret {
+    let data: Vec<_> = stores
+        .iter()
+        .map(|store| json!({ "secretKey": store, "remoteRef": { "key": "k" }, "sourceRef": { "storeRef": { "name": store } } }))
+        .collect();
+    serde_json::from_value(json!({
+        "metadata": {
+            "name": name, "namespace": "ns", "uid": name, "generation": version, "resourceVersion": version.to_string(),
+        },
+        "spec": { "secretStoreRef": { "name": "a", "kind": "ClusterSecretStore" }, "target": { "name": target }, "data": data },
+        "status": { "conditions": [{ "type": "Ready", "status": if ready { "True" } else { "False" } }] },
+    }))
+    .unwrap()
+}
+
+fn store(name: &str, auth: &str, version: usize) -> AnyStore {
+    let store: SecretStore = serde_json::from_value(json!({
+        "metadata": {
+            "name": name, "namespace": "ns", "uid": name, "generation": version, "resourceVersion": version.to_string(),
+        },
+        "spec": { "provider": { "aws": { "service": "SecretsManager", "region": "eu-west-1", "auth": { "secretRef": {
+            "accessKeyIDSecretRef": { "name": auth, "key": "id" },
+            "secretAccessKeySecretRef": { "name": auth, "key": "key" },
+        } } } } },
+    }))
+    .unwrap();
+    store.into()
+}
+
+fn cluster_store(name: &str, auth: &str, namespace: Option<&str>, version: usize) -> AnyStore {
+    let store: ClusterSecretStore = serde_json::from_value(json!({
+        "metadata": { "name": name, "uid": name, "generation": version, "resourceVersion": version.to_string() },
+        "spec": { "provider": { "aws": { "service": "SecretsManager", "region": "eu-west-1", "auth": { "secretRef": {
+            "accessKeyIDSecretRef": { "name": auth, "namespace": namespace, "key": "id" },
+            "secretAccessKeySecretRef": { "name": auth, "namespace": namespace, "key": "key" },
+        } } } } },
+    }))
+    .unwrap();
+    store.into()
+}
+
+fn secret(namespace: &str, name: &str, owner: Option<&str>, version: usize) -> ObjectMeta {
+    let owners = owner.map(|uid| {
+        json!([{ "apiVersion": "external-secrets.io/v1", "kind": "ExternalSecret", "name": uid, "uid": uid, "controller": true }])
+    });
+    serde_json::from_value(json!({
+        "namespace": namespace, "name": name, "uid": name, "resourceVersion": version.to_string(), "ownerReferences": owners,
+    }))
+    .unwrap()
+}
+
+/// Everything that there is, as plain lists.
+#[derive(Default)]
+struct Cluster {
+    external_secrets: BTreeMap<Key, ExternalSecret>,
+    stores: BTreeMap<StoreId, AnyStore>,
+    secrets: BTreeMap<Key, ObjectMeta>,
+    namespaces: BTreeMap<&'static str, &'static str>,
+}
+
+impl Cluster {
+    fn writers(&self, secret: &Key) -> BTreeSet<Key> {
+        let writes =
+            |(key, es): &(&Key, &ExternalSecret)| key.namespace == secret.namespace && *es.target_name() == *secret.name;
+        self.external_secrets.iter().filter(writes).map(|(key, _)| key.clone()).collect()
+    }
+
+    fn unsynced(&self, uses: impl Fn(&Key, &ExternalSecret) -> bool) -> BTreeSet<Key> {
+        let waits = |(key, es): &(&Key, &ExternalSecret)| {
+            es.ready().is_some_and(|condition| condition.status != "True") && uses(key, es)
+        };
+        self.external_secrets.iter().filter(waits).map(|(key, _)| key.clone()).collect()
+    }
+
+    /// Stores that log in with a Secret.
+    fn log_in_with(&self, secret: &Key) -> BTreeSet<StoreId> {
+        let uses = |store: &AnyStore| {
+            let references = store.spec.provider.served().unwrap().references();
+            references.iter().any(|reference| {
+                let namespace = match store.kind {
+                    StoreKind::SecretStore => Some("ns"),
+                    StoreKind::ClusterSecretStore => reference.namespace.as_deref(),
+                };
+                *reference.name == *secret.name && namespace.is_none_or(|n| *n == *secret.namespace)
+            })
+        };
+        self.stores.iter().filter(|(_, store)| uses(store)).map(|(id, _)| id.clone()).collect()
+    }
+
+    fn owned_by(&self, uid: &str) -> BTreeSet<Key> {
+        let owned = |meta: &ObjectMeta| controller_of(meta).is_some_and(|o| o.uid == uid);
+        self.secrets.iter().filter(|(_, meta)| owned(meta)).map(|(key, _)| key.clone()).collect()
+    }
+}
+
+fn keys(wakes: Wakes) -> BTreeSet<Key> {
+    wakes.into_iter().map(|(key, _)| key).collect()
+}
+
+/// Tells both of an event; whatever the index says of it must be what a scan says.
+fn tell(index: &mut Index, cluster: &mut Cluster, event: &Event, version: usize) -> Result<(), TestCaseError> {
+    match event {
+        Event::ExternalSecret { name, target, stores, ready } => {
+            let es = external_secret(name, target, stores, *ready, version);
+            let new = !cluster.external_secrets.contains_key(&Key::new("ns", name));
+            let wake = index.upsert_external_secret(Arc::new(es.clone()));
+            prop_assert_eq!(wake, Some(if new { Priority::New } else { Priority::Changed }));
+            prop_assert_eq!(index.upsert_external_secret(Arc::new(es.clone())), None, "the same again is no news");
+            cluster.external_secrets.insert(Key::new("ns", name), es);
+        }
+        Event::NoExternalSecret(name) => {
+            let key = Key::new("ns", name);
+            prop_assert_eq!(index.remove_external_secret(&key).is_some(), cluster.external_secrets.remove(&key).is_some());
+        }
+        Event::Store { name, auth } => {
+            let store = store(name, auth, version);
+            prop_assert!(index.upsert_store(Arc::new(store.clone())));
+            prop_assert!(!index.upsert_store(Arc::new(store.clone())));
+            cluster.stores.insert(StoreId::of(&store), store);
+        }
+        Event::ClusterStore { name, auth, namespace } => {
+            let store = cluster_store(name, auth, *namespace, version);
+            prop_assert!(index.upsert_store(Arc::new(store.clone())));
+            cluster.stores.insert(StoreId::of(&store), store);
+        }
+        Event::NoStore(name, kind) => {
+            let namespace = if *kind == StoreKind::SecretStore { "ns" } else { "" };
+            let id = StoreId { kind: *kind, key: Key::new(namespace, name) };
+            index.remove_store(&id);
+            cluster.stores.remove(&id);
+        }
+        Event::Secret { namespace, name, owner } => {
+            let (key, meta) = (Key::new(namespace, name), secret(namespace, name, *owner, version));
+            prop_assert_eq!(index.upsert_secret(&meta), cluster.writers(&key));
+            prop_assert!(index.upsert_secret(&meta).is_empty(), "the same again is no news");
+            let users = cluster.log_in_with(&key);
+            let before: Vec<u64> = users.iter().map(|id| index.credentials(id)).collect();
+            let touched = index.touch_reference(ReferenceKind::Secret, &key, Some(&version.to_string()));
+            prop_assert_eq!(touched.into_iter().collect::<BTreeSet<_>>(), users.clone());
+            prop_assert!(users.iter().zip(before).all(|(id, old)| index.credentials(id) > old), "it logs in anew");
+            prop_assert!(index.touch_reference(ReferenceKind::Secret, &key, Some(&version.to_string())).is_empty());
+            cluster.secrets.insert(key, meta);
+        }
+        Event::NoSecret { namespace, name } => {
+            let key = Key::new(namespace, name);
+            prop_assert_eq!(index.remove_secret(&key), cluster.writers(&key));
+            let touched = index.touch_reference(ReferenceKind::Secret, &key, None);
+            prop_assert_eq!(touched.into_iter().collect::<BTreeSet<_>>(), cluster.log_in_with(&key));
+            cluster.secrets.remove(&key);
+        }
+        Event::Namespace { name, team } => {
+            let labels = BTreeMap::from([("team".to_owned(), (*team).to_owned())]);
+            let wakes = keys(index.upsert_namespace(name, labels));
+            let news = cluster.namespaces.insert(name, team) != Some(team);
+            let expected = if news { cluster.unsynced(|key, _| *key.namespace == **name) } else { BTreeSet::new() };
+            prop_assert_eq!(wakes, expected);
+        }
+        Event::NoNamespace(name) => {
+            index.remove_namespace(name);
+            cluster.namespaces.remove(name);
+        }
+    }
+    Ok(())
+}
+
+proptest! {
+    #[test]
+    fn the_index_says_what_a_scan_would_say(events in prop::collection::vec(an_event(), 1..60)) {
+        let (mut index, mut cluster) = (Index::default(), Cluster::default());
+        for (version, event) in events.iter().enumerate() {
+            tell(&mut index, &mut cluster, event, version + 1)?;
+            for name in NAMES {
+                for kind in [StoreKind::SecretStore, StoreKind::ClusterSecretStore] {
+                    let id = StoreId::resolve(&SecretStoreRef { name: Some(name.into()), kind: Some(kind) }, "ns");
+                    prop_assert_eq!(index.store(&id).is_some(), cluster.stores.contains_key(&id));
+                    let health = || StoreHealth { generation: i64::try_from(version).unwrap(), ..StoreHealth::default() };
+                    let of_store = |es: &ExternalSecret| store_ids(es).contains(&id);
+                    let all = cluster.external_secrets.iter().filter(|(_, es)| of_store(es)).map(|(key, _)| key.clone()).collect();
+                    prop_assert_eq!(keys(index.set_health(&id, health())), all, "the first check of a revision");
+                    let unsynced = cluster.unsynced(|_, es| of_store(es));
+                    prop_assert_eq!(keys(index.set_health(&id, health())), unsynced, "a further one");
+                }
+                let owned: BTreeSet<Key> = index.owned_by(name).into_iter().map(|(key, _)| key).collect();
+                prop_assert_eq!(owned, cluster.owned_by(name));
+                for namespace in NAMESPACES {
+                    let key = Key::new(namespace, name);
+                    let view = cluster.secrets.get(&key).map(TargetView::of);
+                    prop_assert_eq!(index.secret(&key), view.as_ref());
+                }
+            }
+            for namespace in NAMESPACES {
+                let team = index.namespace_labels(namespace).and_then(|l| l.get("team").cloned());
+                prop_assert_eq!(team.as_deref(), cluster.namespaces.get(namespace).copied());
+            }
+        }
+        for key in cluster.external_secrets.keys() {
+            index.remove_external_secret(key);
+        }
+        for key in cluster.secrets.keys() {
+            index.remove_secret(key);
+        }
+        for id in cluster.stores.keys() {
+            index.remove_store(id);
+        }
+        let left = (index.store_users.len(), index.target_users.len(), index.owned.len(), index.reference_users.len());
+        prop_assert_eq!(left, (0, 0, 0, 0), "nothing is left of what is gone");
+    }
+}
+
+#[test]
+fn an_older_object_than_the_one_held_is_not_taken() {
+    let mut index = Index::default();
+    let es = |version| Arc::new(external_secret("a", "a", &[], true, version));
+    assert_eq!(index.upsert_external_secret(es(10)), Some(Priority::New));
+    assert_eq!(index.upsert_external_secret(es(9)), None);
+    assert_eq!(index.external_secret(&Key::new("ns", "a")).unwrap().metadata.generation, Some(10));
+    // made anew, it starts from the beginning
+    let mut anew = external_secret("a", "a", &[], true, 9);
+    anew.metadata.uid = Some("another".into());
+    assert_eq!(index.upsert_external_secret(Arc::new(anew)), Some(Priority::Changed));
+}
+
+#[test]
+fn how_urgent_a_change_is() {
+    let mut index = Index::default();
+    let mut es = external_secret("a", "a", &[], true, 1);
+    es.status.as_mut().unwrap().synced_resource_version = Some("1-x".into());
+    assert_eq!(index.upsert_external_secret(Arc::new(es.clone())), Some(Priority::Periodic), "it was synced before");
+    es.status.as_mut().unwrap().conditions.clear();
+    assert_eq!(index.upsert_external_secret(Arc::new(es.clone())), None, "status only");
+    for name in [ANNOTATION_FORCE_SYNC, ANNOTATION_FORCE_SYNC_SHORT] {
+        es.metadata.annotations.get_or_insert_default().insert(name.into(), "now".into());
+        assert_eq!(index.upsert_external_secret(Arc::new(es.clone())), Some(Priority::Forced), "{name}");
+    }
+    es.metadata.annotations = None;
+    assert_eq!(index.upsert_external_secret(Arc::new(es)), Some(Priority::Changed), "taken off: an edit like another");
+}

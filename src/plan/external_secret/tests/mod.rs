@@ -1,0 +1,8 @@
+//! The plan of an ExternalSecret, as tables over a small simulated cluster.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod due;
+mod failures;
+mod properties;
+mod world;
+mod writes;

@@ -1,0 +1,380 @@
+//! What is written: policies, ownership, immutable Secrets, empty values, Secrets that ESO left.
+
+use std::time::Duration;
+
+use k8s_openapi::ByteString;
+use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use serde_json::json;
+
+use super::world::{UID, World, managed, policies, provider_failure, spec, values};
+use crate::api::{ANNOTATION_ALLOW_EMPTY, ANNOTATION_DATA_HASH, LABEL_CREATED_BY, LABEL_MANAGED};
+use crate::plan::external_secret::Gathered;
+use crate::plan::object_hash;
+use crate::plan::target::FIELD_MANAGER;
+use crate::providers::ErrorKind;
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+fn put(secret: &mut Secret, pairs: &[(&str, &str)]) {
+    let data = secret.data.get_or_insert_default();
+    data.extend(pairs.iter().map(|(k, v)| ((*k).to_owned(), ByteString(v.as_bytes().to_vec()))));
+}
+
+fn pairs(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
+    pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()
+}
+
+fn owner(kind: &str, api_version: &str, uid: &str) -> OwnerReference {
+    OwnerReference {
+        api_version: api_version.into(),
+        kind: kind.into(),
+        name: "them".into(),
+        uid: uid.into(),
+        controller: Some(true),
+        ..OwnerReference::default()
+    }
+}
+
+#[test]
+fn what_a_new_secret_carries() {
+    for (policy, owned) in [("Owner", true), ("Orphan", false), ("CreateOrMerge", false)] {
+        let mut world = World::new(&policies(policy, "Retain"));
+        world.es.metadata.labels = Some([("team".to_owned(), "a".to_owned())].into());
+        world.es.metadata.annotations = Some(
+            [
+                ("note".to_owned(), "b".to_owned()),
+                ("keyferry.io/allow-empty".to_owned(), "true".to_owned()),
+                ("kubectl.kubernetes.io/last-applied-configuration".to_owned(), "{}".to_owned()),
+            ]
+            .into(),
+        );
+        let step = world.look(values(&[("k", "v")]));
+        assert_eq!((step.events(), step.told()), (vec!["Created".to_owned()], ("True", "SecretSynced", "secret synced")));
+        let meta = &world.target().metadata;
+        let labels = meta.labels.as_ref().unwrap();
+        assert_eq!((labels["team"].as_str(), labels[LABEL_MANAGED].as_str()), ("a", "true"));
+        assert_eq!(
+            labels.get(LABEL_CREATED_BY),
+            owned.then(|| object_hash::created_by_label("ns", "es")).as_ref(),
+            "{policy}"
+        );
+        assert_eq!(meta.annotations.as_ref().unwrap().keys().collect::<Vec<_>>(), ["note"], "{policy}");
+        let owners: Vec<_> = meta.owner_references.iter().flatten().map(|o| (o.uid.as_str(), o.controller)).collect();
+        assert_eq!(owners, if owned { vec![(UID, Some(true))] } else { vec![] }, "{policy}");
+        assert_eq!(world.es.status.as_ref().unwrap().binding.as_ref().unwrap().name, "t");
+    }
+}
+
+/// What becomes of a Secret `{k: v, other: x}` when the provider gives `{new: v}` (`other` is somebody else's).
+#[test]
+fn creation_policies_on_a_secret_that_is_there() {
+    for (policy, data) in [
+        ("Owner", pairs(&[("new", "v")])),
+        ("Orphan", pairs(&[("new", "v")])),
+        ("Merge", pairs(&[("new", "v"), ("other", "x")])),
+        ("CreateOrMerge", pairs(&[("new", "v"), ("other", "x")])),
+        ("None", pairs(&[("other", "x")])),
+    ] {
+        let mut world = World::new(&policies(policy, "Retain"));
+        world.meddle("t", |s| put(s, &[("other", "x")]));
+        if policy != "None" {
+            world.look(values(&[("k", "v")]));
+            world.pass(HOUR);
+            world.meddle("t", |s| put(s, &[("other", "x")]));
+        }
+        let step = world.look(values(&[("new", "v")]));
+        assert_eq!(step.told(), ("True", "SecretSynced", "secret synced"), "{policy}");
+        assert_eq!(world.data(), data, "{policy}");
+    }
+}
+
+#[test]
+fn no_values_at_all() {
+    const RETAINED: (&str, &str, &str) = ("True", "SecretSynced", "secret retained due to DeletionPolicy=Retain");
+    const DELETED: (&str, &str, &str) = ("True", "SecretDeleted", "secret deleted due to DeletionPolicy=Delete");
+    const SYNCED: (&str, &str, &str) = ("True", "SecretSynced", "secret synced");
+    let v = || Some(pairs(&[("k", "v")]));
+    for (creation, deletion, told, did, left) in [
+        ("Owner", "Retain", RETAINED, "fetch", v()),
+        ("Orphan", "Retain", RETAINED, "fetch", v()),
+        ("CreateOrMerge", "Retain", RETAINED, "fetch", v()),
+        ("Owner", "Delete", DELETED, "fetch delete", None),
+        ("Owner", "Merge", SYNCED, "fetch read update", Some(vec![])),
+        ("Orphan", "Merge", SYNCED, "fetch read update", Some(vec![])),
+        ("CreateOrMerge", "Merge", SYNCED, "fetch read update", Some(vec![])),
+    ] {
+        let mut world = World::synced(&policies(creation, deletion));
+        world.pass(HOUR);
+        let step = world.look(values(&[]));
+        let what = format!("{creation} × {deletion}");
+        assert_eq!((step.told(), step.did.join(" ").as_str()), (told, did), "{what}");
+        let events = match step.did.last() {
+            Some(&"delete") => vec!["Deleted"],
+            Some(&"update") => vec!["Updated"],
+            _ => vec![],
+        };
+        assert_eq!(step.events(), events, "{what}");
+        assert_eq!(world.secrets.contains_key("t").then(|| world.data()), left, "{what}");
+        assert!(world.look(values(&[])).did.is_empty(), "{what}: settled");
+        world.pass(HOUR);
+        world.look(values(&[("k", "v")]));
+        assert_eq!(Some(world.data()), v(), "{what}: the values are back");
+    }
+}
+
+#[test]
+fn deletion_needs_ownership() {
+    // the schema and the check of the spec refuse all but Orphan
+    let mut world = World::synced(&policies("Orphan", "Delete"));
+    world.pass(HOUR);
+    let step = world.look(values(&[]));
+    assert_eq!(step.told().0, "False");
+    assert!(step.told().2.starts_with("could not delete secret: "), "{}", step.told().2);
+    assert!(world.secrets.contains_key("t"));
+
+    let mut world = World::synced(&policies("Owner", "Delete"));
+    world.pass(HOUR);
+    world.meddle("t", |s| s.metadata.owner_references = Some(vec![owner("Deployment", "apps/v1", "other")]));
+    assert!(world.look(values(&[])).told().2.starts_with("could not delete secret: "));
+    assert!(world.secrets.contains_key("t"));
+
+    let mut world = World::new(&policies("Owner", "Delete"));
+    let step = world.look(values(&[]));
+    assert_eq!((step.told().1, step.events().len()), ("SecretDeleted", 0), "there was none: no event");
+}
+
+/// Only "it does not exist" deletes; a failure never does.
+#[test]
+fn a_failure_deletes_and_changes_nothing() {
+    for kind in [ErrorKind::Unavailable, ErrorKind::Denied, ErrorKind::Throttled, ErrorKind::Malformed, ErrorKind::NotFound]
+    {
+        let mut world = World::synced(&policies("Owner", "Delete"));
+        world.pass(HOUR);
+        let before = world.target().clone();
+        assert_eq!(world.look(provider_failure(kind)).did, ["fetch"], "{kind:?}");
+        assert_eq!(*world.target(), before, "{kind:?}");
+    }
+}
+
+#[test]
+fn some_values_missing() {
+    let mut world = World::synced(&policies("Owner", "Merge"));
+    world.look(values(&[("k", "v")]));
+    world.pass(HOUR);
+    world.look(values(&[("k", "v"), ("k2", "v")]));
+    world.pass(HOUR);
+    let part = || Ok(Gathered { missing: vec!["secret does not exist".into()], ..values(&[("k", "v")]).unwrap() });
+    assert_eq!(world.look(part()).events(), ["Updated", "MissingProviderSecret"]);
+    assert_eq!(world.data(), pairs(&[("k", "v")]));
+    world.pass(HOUR);
+    assert!(world.look(part()).events().is_empty(), "it is told once");
+    world.pass(HOUR);
+    world.look(values(&[("k", "v")]));
+    world.pass(HOUR);
+    assert_eq!(world.look(part()).events(), ["MissingProviderSecret"], "it is news again");
+}
+
+#[test]
+fn ownership() {
+    const OWNED: &str = "target is owned by another ExternalSecret: ";
+    const FAILED: &str = "failed to take ownership of target secret: ";
+    let eso = || Some(owner("ExternalSecret", "external-secrets.io/v1beta1", "another"));
+    let deployment = || Some(owner("Deployment", "apps/v1", "another"));
+    let ours = || Some(owner("ExternalSecret", "external-secrets.io/v1", UID));
+    for (text, policy, controller, adopt, refused) in [
+        ("nobody's", "Owner", None, true, None),
+        ("nobody's", "Orphan", None, true, None),
+        ("nobody's, not adopted", "Owner", None, false, Some(FAILED)),
+        ("nobody's, not adopted", "Orphan", None, false, Some(FAILED)),
+        ("nobody's, merged into", "Merge", None, false, None),
+        ("ours", "Owner", ours(), false, None),
+        ("another ExternalSecret's", "Owner", eso(), true, Some(OWNED)),
+        ("another ExternalSecret's", "Orphan", eso(), true, Some(OWNED)),
+        ("another ExternalSecret's", "Merge", eso(), true, Some(OWNED)),
+        ("another kind's", "Owner", deployment(), true, Some(FAILED)),
+        ("another kind's", "Orphan", deployment(), true, None),
+        ("another kind's", "Merge", deployment(), true, None),
+    ] {
+        let mut world = World::new(&policies(policy, "Retain"));
+        world.rules.adopt = adopt;
+        world.meddle("t", |s| {
+            put(s, &[("theirs", "x")]);
+            s.metadata.owner_references = controller.map(|o| vec![o]);
+        });
+        let before = world.target().clone();
+        let step = world.look(values(&[("k", "v")]));
+        match refused {
+            None => assert_eq!(step.did.last(), Some(&"update"), "{policy}: {text}"),
+            Some(message) => {
+                assert!(step.told().2.starts_with(message), "{policy}: {text}: {}", step.told().2);
+                assert_eq!((*world.target()).clone(), before, "{policy}: {text}");
+                assert_eq!(step.events(), ["UpdateFailed!"]);
+            }
+        }
+    }
+}
+
+#[test]
+fn an_ownership_failure_recovers_when_its_cause_goes() {
+    let mut world = World::new(&policies("Owner", "Retain"));
+    world.meddle("t", |s| s.metadata.owner_references = Some(vec![owner("ExternalSecret", "external-secrets.io/v1", "x")]));
+    assert_eq!(world.look(values(&[("k", "v")])).told().0, "False");
+    world.secrets.clear();
+    assert_eq!(world.look(values(&[("k", "v")])).told(), ("True", "SecretSynced", "secret synced"));
+}
+
+#[test]
+fn leaving_ownership_takes_the_owner_reference_and_label_away() {
+    let mut world = World::synced(&policies("Owner", "Retain"));
+    world.edit(&policies("Orphan", "Retain"));
+    assert_eq!(world.look(values(&[("k", "v")])).did, ["fetch", "read", "update"]);
+    let meta = &world.target().metadata;
+    assert!(meta.owner_references.as_ref().is_none_or(Vec::is_empty));
+    assert!(!meta.labels.as_ref().unwrap().contains_key(LABEL_CREATED_BY));
+}
+
+#[test]
+fn an_immutable_targets_data_is_written_once() {
+    let immutable = spec(&json!({ "target": { "name": "t", "immutable": true } }));
+    let mut world = World::synced(&immutable);
+    assert_eq!(world.target().immutable, Some(true));
+    world.pass(HOUR);
+    let step = world.look(values(&[("k", "rotated")]));
+    assert_eq!((step.did.as_slice(), step.told().0), (["fetch", "read", "keep"].as_slice(), "True"));
+    assert_eq!(world.data(), pairs(&[("k", "v")]));
+    world.edit(&spec(&json!({ "target": { "name": "t" } })));
+    let step = world.look(values(&[("k", "rotated")]));
+    assert!(step.told().2.starts_with("could not update secret, target is immutable: "), "{}", step.told().2);
+    assert_eq!(world.data(), pairs(&[("k", "v")]));
+}
+
+#[test]
+fn a_secret_that_somebody_froze_gets_its_metadata_and_a_failure() {
+    for (text, new) in [("rotated", [("k", "rotated")].as_slice()), ("gone", &[("k2", "v")])] {
+        let mut world = World::synced(&policies("Owner", "Retain"));
+        world.meddle("t", |s| s.immutable = Some(true));
+        world.es.metadata.labels = Some([("any".to_owned(), "label".to_owned())].into());
+        let step = world.look(values(new));
+        assert_eq!(step.did, ["fetch", "read", "update"], "{text}");
+        assert!(step.told().2.starts_with("could not update secret, target is immutable: "), "{text}");
+        assert_eq!(world.data(), pairs(&[("k", "v")]), "{text}");
+        assert_eq!(world.target().metadata.labels.as_ref().unwrap()["any"], "label", "{text}");
+        assert_eq!(world.look(values(new)).did, ["fetch", "read"], "{text}: nothing more can be done");
+    }
+}
+
+#[test]
+fn a_sudden_empty_value_changes_nothing_unless_it_is_meant() {
+    let mut world = World::synced(&spec(&json!({})));
+    world.pass(HOUR);
+    let step = world.look(values(&[("k", "")]));
+    assert_eq!(step.told().0, "False");
+    assert!(step.told().2.contains("\"k\"") && step.told().2.contains(ANNOTATION_ALLOW_EMPTY), "{}", step.told().2);
+    assert_eq!(world.data(), pairs(&[("k", "v")]));
+    world.es.metadata.annotations = Some([(ANNOTATION_ALLOW_EMPTY.to_owned(), "true".to_owned())].into());
+    assert_eq!(world.look(values(&[("k", "")])).told().0, "True");
+    assert_eq!(world.data(), pairs(&[("k", "")]));
+
+    let mut world = World::new(&spec(&json!({})));
+    world.look(values(&[("k", "")]));
+    assert_eq!(world.data(), pairs(&[("k", "")]), "empty from the start is fine");
+}
+
+#[test]
+fn a_secret_that_eso_left_becomes_ours_whole() {
+    let mut world = World::new(&policies("Owner", "Retain"));
+    let theirs = json!({
+        "f:data": { ".": {}, "f:k": {}, "f:dropped": {} },
+        "f:metadata": {
+            "f:labels": { "f:stale": {}, format!("f:{LABEL_MANAGED}"): {} },
+            "f:annotations": { format!("f:{ANNOTATION_DATA_HASH}"): {} },
+            "f:ownerReferences": { format!("k:{{\"uid\":\"{UID}\"}}"): {} },
+        },
+    });
+    world.meddle("t", |s| {
+        put(s, &[("k", "v"), ("dropped", "x"), ("kubectl", "y")]);
+        s.metadata.labels =
+            Some([(LABEL_MANAGED.to_owned(), "true".to_owned()), ("stale".to_owned(), "s".to_owned())].into());
+        s.metadata.annotations = Some([(ANNOTATION_DATA_HASH.to_owned(), "hash".to_owned())].into());
+        s.metadata.owner_references = Some(vec![owner("ExternalSecret", "external-secrets.io/v1", UID)]);
+        s.metadata.managed_fields = Some(vec![
+            managed("externalsecrets.external-secrets.io/es", "Update", &theirs),
+            managed("kubectl", "Update", &json!({ "f:data": { "f:kubectl": {} } })),
+        ]);
+    });
+    assert_eq!(world.look(values(&[("k", "v")])).did, ["fetch", "read", "update"]);
+    assert_eq!(world.data(), pairs(&[("k", "v")]), "the key of another manager goes too, as the policy replaces");
+    let meta = &world.target().metadata;
+    assert!(!meta.labels.as_ref().unwrap().contains_key("stale"));
+    assert!(meta.annotations.as_ref().unwrap().is_empty(), "ESO's unkeyed hash is gone");
+    let managers: Vec<_> = meta.managed_fields.iter().flatten().map(|e| e.manager.clone().unwrap()).collect();
+    assert_eq!(managers, ["kubectl", FIELD_MANAGER]);
+    assert!(world.look(values(&[])).did.is_empty());
+}
+
+#[test]
+fn a_secret_of_esos_that_is_right_is_not_written() {
+    let mut world = World::synced(&policies("Owner", "Retain"));
+    world.meddle("t", |s| {
+        for entry in s.metadata.managed_fields.iter_mut().flatten() {
+            entry.manager = Some("externalsecrets.external-secrets.io/es".into());
+            entry.operation = Some("Update".into());
+        }
+        s.metadata.annotations.get_or_insert_default().insert(ANNOTATION_DATA_HASH.into(), "hash".into());
+    });
+    world.es.status.as_mut().unwrap().target = None;
+    world.memory = Default::default();
+    assert_eq!(world.look(values(&[("k", "v")])).did, ["fetch", "read", "keep"]);
+    assert!(world.look(values(&[])).did.is_empty());
+}
+
+#[test]
+fn a_renamed_target_leaves_nothing_behind() {
+    for (creation, left, events) in [("Owner", 1, vec!["Deleted", "Created"]), ("Orphan", 2, vec!["Created"])] {
+        let mut world = World::synced(&policies(creation, "Retain"));
+        let mut renamed = policies(creation, "Retain");
+        renamed["target"]["name"] = "new".into();
+        world.edit(&renamed);
+        let step = world.look(values(&[("k", "v")]));
+        assert_eq!(
+            (step.events(), world.secrets.len()),
+            (events.iter().map(|e| (*e).to_owned()).collect(), left),
+            "{creation}"
+        );
+        assert_eq!(world.es.status.as_ref().unwrap().binding.as_ref().unwrap().name, "new");
+    }
+}
+
+#[test]
+fn old_secrets_that_were_deleted_are_told_though_the_new_one_fails() {
+    let mut world = World::synced(&policies("Owner", "Retain"));
+    let mut renamed = policies("Owner", "Retain");
+    renamed["target"]["name"] = "theirs".into();
+    world.meddle("theirs", |s| s.metadata.owner_references = Some(vec![owner("Deployment", "apps/v1", "x")]));
+    world.edit(&renamed);
+    assert_eq!(world.look(values(&[("k", "v")])).events(), ["Deleted", "UpdateFailed!"]);
+}
+
+#[test]
+fn a_failed_read_keeps_the_old_secret_of_a_renamed_target() {
+    let mut world = World::synced(&policies("Owner", "Retain"));
+    let mut renamed = policies("Owner", "Retain");
+    renamed["target"]["name"] = "new".into();
+    world.edit(&renamed);
+    assert_eq!(world.look(provider_failure(ErrorKind::Unavailable)).did, ["fetch"]);
+    assert!(world.secrets.contains_key("t"));
+}
+
+#[test]
+fn a_secret_in_deletion_is_waited_for() {
+    let mut world = World::synced(&policies("Owner", "Retain"));
+    let now = world.now;
+    world.meddle("t", |s| {
+        s.metadata.deletion_timestamp = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(now));
+        s.data = None;
+    });
+    let step = world.look(values(&[("k", "v")]));
+    assert_eq!(step.did, ["inspect", "fetch"]);
+    assert_eq!(step.wake, crate::plan::Wake::After(Duration::from_millis(500), crate::queue::Priority::Changed));
+}

@@ -1,0 +1,213 @@
+//! The words in which the shell and the plan of an ExternalSecret talk: what is known, what to do, what became of it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::api::{AnyStore, ExternalSecret, ExternalSecretStatus};
+use crate::fetch::Request;
+use crate::index::{Key, StoreHealth, StoreId, TargetView};
+use crate::plan::target::{Desired, Update};
+use crate::plan::{Note, Wake};
+use crate::providers::{ErrorKind, ProviderError};
+use crate::queue::Priority;
+use crate::render::Place;
+use crate::secret_bytes::SecretBytes;
+
+/// Everything that a plan is made from.
+#[derive(Clone, Debug)]
+pub struct Facts {
+    /// The object.
+    pub es: Arc<ExternalSecret>,
+    /// The stores that it names.
+    pub stores: BTreeMap<StoreId, StoreFacts>,
+    /// Labels of its namespace, where they are known.
+    pub namespace_labels: Option<Arc<BTreeMap<String, String>>>,
+    /// Its Secret's metadata.
+    pub target: Option<TargetView>,
+    /// Secrets that it owns.
+    pub owned: Vec<(Key, TargetView)>,
+    /// What this process remembers of it.
+    pub memory: Memory,
+    /// What time it is.
+    pub now: Timestamp,
+}
+
+/// What is known of a store.
+#[derive(Clone, Debug, Default)]
+pub struct StoreFacts {
+    /// The store, if it exists.
+    pub store: Option<Arc<AnyStore>>,
+    /// What the last check of this very revision of it came to.
+    pub health: Option<StoreHealth>,
+}
+
+/// What this process remembers of an object between two looks at it.
+#[derive(Clone, Debug, Default)]
+pub struct Memory {
+    /// When the values in the Secret were read; the status may be older.
+    pub refresh_time: Option<Timestamp>,
+    /// resourceVersion of the Secret after our last write; the watch may lag behind.
+    pub written: Option<String>,
+    /// Failures in a row, and the `syncedResourceVersion` that they were for.
+    pub failures: u32,
+    /// See `failures`.
+    pub failed_for: String,
+    /// Reason and message of the events that were last recorded.
+    pub told: Vec<(&'static str, String)>,
+}
+
+/// What to do first.
+#[derive(Debug)]
+pub enum Next {
+    /// Not ours to look at.
+    Ignore,
+    /// Nothing is due.
+    Idle(Wake),
+    /// The Secret may have been changed by somebody: read it, and ask [`after_inspection`].
+    Inspect,
+    /// Read values.
+    Fetch(FetchPlan),
+    /// It is being deleted, and ESO's finalizer holds it: delete that Secret, by name and uid, and take the finalizer off.
+    CleanUp(Option<(String, String)>),
+    /// Report.
+    Settle(Box<Report>),
+}
+
+/// What to read.
+#[derive(Clone, Debug)]
+pub struct FetchPlan {
+    /// Requests by store.
+    pub requests: BTreeMap<StoreId, Vec<Request>>,
+    /// How old a shared value may be.
+    pub max_age: Duration,
+    /// After what time from the read the values are read again; `None`: not by themselves.
+    pub again: Option<Duration>,
+    /// Whether a value that turns out to be missing is read again, unshared.
+    pub insist: bool,
+    /// In which line the object stands from here on.
+    pub priority: Priority,
+}
+
+/// What came of the reads: the values, or what is wrong.
+#[derive(Clone, Debug, Default)]
+pub struct Gathered {
+    /// Keys and values of the Secret.
+    pub data: BTreeMap<String, SecretBytes>,
+    /// When the oldest of the values was read.
+    pub read_at: Option<Timestamp>,
+    /// Entries whose secret the provider says does not exist, under a policy that allows it.
+    pub missing: Vec<String>,
+}
+
+/// What to do with the Secret.
+#[derive(Debug)]
+pub enum Decision {
+    /// Read the Secret first: it is not known whether it differs.
+    ReadTarget(Desired),
+    /// Make it.
+    Create(Desired),
+    /// Change it.
+    Update(Box<Update>),
+    /// Leave it: it is as it should be.
+    Keep(Desired),
+    /// Delete it.
+    Delete {
+        /// Its uid.
+        uid: String,
+    },
+    /// Report.
+    Settle(Box<Report>),
+}
+
+/// How a write of the Secret went.
+#[derive(Clone, Debug)]
+pub enum Written {
+    /// It was not needed. The digest of the data, if the Secret was read.
+    Kept {
+        /// The resourceVersion that was seen.
+        resource_version: String,
+        /// Digest of its data, if it was read.
+        data: Option<String>,
+    },
+    /// It was made, or changed (`false` where the API server found nothing to change).
+    Applied {
+        /// Whether it was new.
+        created: bool,
+        /// Whether anything changed.
+        changed: bool,
+        /// Its resourceVersion now.
+        resource_version: String,
+        /// Digest of its data now.
+        data: String,
+    },
+    /// It was deleted.
+    Deleted,
+}
+
+/// What to report of an object.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// The status to write; `None` leaves it.
+    pub status: Option<ExternalSecretStatus>,
+    /// Events.
+    pub notes: Vec<Note>,
+    /// When to look again.
+    pub wake: Wake,
+    /// What to remember.
+    pub memory: Memory,
+    /// Whether the sync failed, and the class of the failure.
+    pub failure: Option<&'static str>,
+}
+
+/// Why a sync failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// ESO's text for the condition.
+    pub message: &'static str,
+    /// What happened, which object is at fault and what to do: follows the text, and is the event.
+    pub cause: String,
+    /// Class of a provider's failure.
+    pub kind: Option<ErrorKind>,
+    /// How long the provider asks us to wait.
+    pub retry_after: Option<Duration>,
+    /// Whether only a change can mend it.
+    pub wait_for_change: bool,
+    /// Whether the Secret was found, so that the status is bound to it.
+    pub bound: bool,
+}
+
+impl Failure {
+    /// A failure of the provider or of what it gave.
+    #[must_use]
+    pub fn provider(place: &Place, error: &ProviderError) -> Self {
+        Self {
+            message: "could not get secret data from provider",
+            cause: format!("{place}: {}", error.detail),
+            kind: Some(error.kind),
+            retry_after: error.retry_after,
+            wait_for_change: false,
+            bound: false,
+        }
+    }
+
+    /// A failure that trying again may mend.
+    #[must_use]
+    pub fn retry(message: &'static str, cause: String) -> Self {
+        Self { message, cause, kind: None, retry_after: None, wait_for_change: false, bound: true }
+    }
+
+    /// A failure at the Secret that only a change of it, or of the spec, can mend.
+    #[must_use]
+    pub fn target(message: &'static str, cause: String) -> Self {
+        Self { wait_for_change: true, ..Self::retry(message, cause) }
+    }
+
+    /// A failure of the spec.
+    #[must_use]
+    pub fn spec(message: &'static str, cause: String) -> Self {
+        Self { wait_for_change: true, bound: false, ..Self::retry(message, cause) }
+    }
+}

@@ -1,0 +1,112 @@
+//! What every provider must do, against a Secrets Manager on loopback.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::{Value as Json, json};
+
+use super::testing::{Answer, Request, Server};
+use crate::providers::Session;
+use crate::providers::conformance::{self, CANARY, Check, Fault, Fixture, Stored, Value, World};
+
+struct SecretsManagerFixture;
+
+#[async_trait]
+impl Fixture for SecretsManagerFixture {
+    fn provider(&self) -> &'static str {
+        "aws"
+    }
+
+    fn does_not_apply(&self) -> Vec<(Check, &'static str)> {
+        Vec::new()
+    }
+
+    async fn connect(&self, world: World) -> Arc<dyn Session> {
+        let server = Server::start(move |request: &Request| answer(&world, request)).await;
+        let session = server.session().await;
+        // Each check has a runtime of its own no longer than itself: the server ends with it.
+        std::mem::forget(server);
+        session
+    }
+}
+
+fn answer(world: &World, request: &Request) -> Answer {
+    match &world.fault {
+        Some(Fault::Denied) => return Answer::error(400, "AccessDeniedException"),
+        Some(Fault::Throttled) => {
+            let wait = conformance::RETRY_AFTER.as_secs().to_string();
+            return Answer::error(400, "ThrottlingException").with("retry-after", &wait);
+        }
+        Some(Fault::Broken) => return Answer::raw(503, CANARY),
+        Some(Fault::Hang(reached)) => {
+            reached.notify_one();
+            return Answer::raw(200, "").after(Duration::from_secs(3600));
+        }
+        Some(Fault::Garbled) => return Answer::raw(200, &format!("{{\"SecretString\": {CANARY}")),
+        None => {}
+    }
+    let asked = request.json();
+    match request.action().as_str() {
+        "ListSecrets" => list(&world.secrets, &asked),
+        "BatchGetSecretValue" => batch(&world.secrets, &asked),
+        "GetSecretValue" => {
+            let stage = asked["VersionStage"].as_str().filter(|s| *s != "AWSCURRENT");
+            match find(&world.secrets, asked["SecretId"].as_str().unwrap(), stage) {
+                Some(stored) => Answer::json(&entry(stored)),
+                None => Answer::error(400, "ResourceNotFoundException"),
+            }
+        }
+        other => panic!("{other} was not expected"),
+    }
+}
+
+fn find<'a>(secrets: &'a [Stored], key: &str, version: Option<&str>) -> Option<&'a Stored> {
+    secrets.iter().find(|s| s.key == key && s.version == version)
+}
+
+fn entry(stored: &Stored) -> Json {
+    let mut entry = json!({"Name": stored.key});
+    match &stored.value {
+        Value::Plain(bytes) => match std::str::from_utf8(bytes) {
+            Ok(text) => entry["SecretString"] = text.into(),
+            Err(_) => entry["SecretBinary"] = STANDARD.encode(bytes).into(),
+        },
+        Value::Properties(pairs) => entry["SecretString"] = json!(pairs).to_string().into(),
+    }
+    entry
+}
+
+/// In pages as long as asked for.
+fn list(secrets: &[Stored], asked: &Json) -> Answer {
+    let start = asked["NextToken"].as_str().map_or(0, |t| t.parse::<usize>().unwrap());
+    let length = usize::try_from(asked["MaxResults"].as_u64().unwrap()).unwrap();
+    let current: Vec<&Stored> = secrets.iter().filter(|s| s.version.is_none()).collect();
+    let tags = |s: &Stored| s.tags.iter().map(|(k, v)| json!({"Key": k, "Value": v})).collect::<Vec<_>>();
+    let page: Vec<Json> = current.iter().skip(start).take(length).map(|s| json!({"Name": s.key, "Tags": tags(s)})).collect();
+    let mut body = json!({"SecretList": page});
+    if start + length < current.len() {
+        body["NextToken"] = (start + length).to_string().into();
+    }
+    Answer::json(&body)
+}
+
+fn batch(secrets: &[Stored], asked: &Json) -> Answer {
+    let ids: Vec<&str> = asked["SecretIdList"].as_array().unwrap().iter().map(|id| id.as_str().unwrap()).collect();
+    assert!(ids.len() <= 20, "AWS takes 20");
+    let missing = ids.iter().filter(|id| find(secrets, id, None).is_none());
+    let missing = missing.map(|id| json!({"SecretId": id, "ErrorCode": "ResourceNotFoundException", "Message": CANARY}));
+    Answer::json(&json!({
+        "SecretValues": ids.iter().filter_map(|id| find(secrets, id, None)).map(entry).collect::<Vec<_>>(),
+        "Errors": missing.collect::<Vec<_>>(),
+    }))
+}
+
+#[tokio::test]
+async fn does_what_every_provider_does() {
+    conformance::run(&SecretsManagerFixture).await;
+}
