@@ -8,7 +8,7 @@ E2E := $(or $(CARGO_TARGET_DIR),target)/debug/e2e
 # An error says in words what happened; a failed assertion still shows where.
 export RUST_LIB_BACKTRACE ?= 0
 
-.PHONY: help demo demo-up demo-down test bench soak fmt lint generate generated audit e2e-tool setup toolchain
+.PHONY: help demo demo-up demo-down test soak bench fmt lint generate generated audit e2e-tool setup toolchain
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -25,15 +25,15 @@ demo-down: e2e-tool ## end what demo-up left running
 test: lint generated ## formatting, lints, generated files, unit and end-to-end tests
 	$(CARGO) test --workspace
 
-# Both programs without debugging aids: the bare client is as much part of the measurement as the operator.
-bench: toolchain ## measure the operator beside a bare client (BENCH_QUICK=1: without 10,000 objects; BENCH_STRICT=1: fail on a miss)
-	@$(CARGO) build --release --workspace --bins
-	@$(dir $(patsubst %/,%,$(dir $(E2E))))release/e2e bench
-
 SOAK_SECONDS ?= 600
 
 soak: ## a provider's outage of ten minutes (SOAK_SECONDS), in all the ways that it can fail
 	KEYFERRY_SOAK_SECONDS=$(SOAK_SECONDS) $(CARGO) test --workspace --test suite -- --nocapture outage
+
+# Both programs without debugging aids: the bare client is as much part of the measurement as the operator.
+bench: toolchain ## measure the operator beside a bare client (BENCH_QUICK=1: without 10,000 objects; BENCH_STRICT=1: fail on a miss)
+	@$(CARGO) build --release --workspace --bins
+	@$(dir $(patsubst %/,%,$(dir $(E2E))))release/e2e bench
 
 lint: toolchain ## formatting and lints
 	$(CARGO) fmt --all --check

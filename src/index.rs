@@ -133,6 +133,14 @@ pub struct StoreHealth {
     pub cause: String,
 }
 
+impl StoreHealth {
+    /// Whether both checks saw the same revision of the same store.
+    fn is_of_revision_of(&self, other: &Self) -> bool {
+        let revision = |health: &Self| (health.uid.clone(), health.generation, health.credentials);
+        revision(self) == revision(other)
+    }
+}
+
 /// Objects that are to be looked at, and why.
 pub type Wakes = Vec<(Key, Priority)>;
 
@@ -231,23 +239,17 @@ impl Index {
         self.health.get(id)
     }
 
-    /// Notes what a check of a store came to, and says who waited for it: those of its users that are not synced.
+    /// Notes what a check of a store came to, and says who waited for it: its users that are not synced, and after the first
+    /// check of a revision all of them, as also one that is synced may have become due meanwhile.
     pub fn set_health(&mut self, id: &StoreId, health: StoreHealth) -> Wakes {
+        let first = self.health.get(id).is_none_or(|old| !old.is_of_revision_of(&health));
         self.health.insert(id.clone(), health);
-        self.unsynced_users(id)
+        self.users(id).filter(|(_, es)| first || !is_synced(es)).map(|(key, es)| (key.clone(), urgency(es))).collect()
     }
 
-    /// Users of a store that are not synced.
-    #[must_use]
-    pub fn unsynced_users(&self, id: &StoreId) -> Wakes {
+    fn users(&self, id: &StoreId) -> impl Iterator<Item = (&Key, &ExternalSecret)> {
         let users = self.store_users.get(id).into_iter().flatten();
-        users
-            .filter_map(|key| Some((key, self.external_secrets.get(key)?)))
-            .filter_map(|(key, es)| {
-                let synced = es.ready().is_some_and(super::api::Condition::is_ready);
-                (!synced).then(|| (key.clone(), initial_priority(es).min(Priority::Changed)))
-            })
-            .collect()
+        users.filter_map(|key| Some((key, self.external_secrets.get(key)?.as_ref())))
     }
 
     /// A Secret appeared or changed: which ExternalSecrets write it, or wrote it.
@@ -414,6 +416,16 @@ fn remove_user<K: Eq + std::hash::Hash, U: Ord>(map: &mut HashMap<K, BTreeSet<U>
 fn initial_priority(es: &ExternalSecret) -> Priority {
     let synced = es.status.as_ref().is_some_and(|s| s.synced_resource_version.is_some());
     if synced { Priority::Periodic } else { Priority::New }
+}
+
+fn is_synced(es: &ExternalSecret) -> bool {
+    es.ready().is_some_and(crate::api::Condition::is_ready)
+}
+
+/// How urgent an object is that may go on now.
+fn urgency(es: &ExternalSecret) -> Priority {
+    let initial = initial_priority(es);
+    if is_synced(es) { initial } else { initial.min(Priority::Changed) }
 }
 
 /// Whether a watch brings an object that is older than the one that we hold (say, from the answer to our own write).

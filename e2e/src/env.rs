@@ -92,19 +92,12 @@ impl Env {
         self.operator.get_or_try_init(start).await
     }
 
-    /// An operator of the test's own. Beside the shared one it needs a class of its own, or both serve the same objects.
+    /// A further operator, which belongs to the caller. Beside others it needs a class or namespaces of its own, or they serve the
+    /// same objects.
     ///
     /// # Errors
     /// When it does not become ready.
     pub async fn another_operator(&self, options: &operator::Options) -> Result<Operator> {
-        Operator::start(self.dir.clone(), &self.tools, self.cluster(), self.recorder.url(), options).await
-    }
-
-    /// A further operator, which belongs to the caller. It must serve other namespaces than those beside it.
-    ///
-    /// # Errors
-    /// When it does not become ready.
-    pub async fn operator_of_its_own(&self, options: &operator::Options) -> Result<Operator> {
         Operator::start(self.dir.clone(), &self.tools, self.cluster(), self.recorder.url(), options).await
     }
 

@@ -11,15 +11,11 @@ use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::{Bytes, Frame, Incoming};
 use hyper::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
-use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
-use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
-use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
-use tokio::task::JoinHandle;
 
-use crate::http;
+use crate::http::{self, Server};
 
 /// A way to fail. Only calls of Secrets Manager fail; the rest passes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,9 +51,8 @@ pub struct Call {
 
 /// The running proxy. It ends when it is dropped.
 pub struct FaultProxy {
-    endpoint: String,
     state: Arc<State>,
-    server: JoinHandle<()>,
+    server: Server,
 }
 
 struct State {
@@ -74,21 +69,23 @@ impl FaultProxy {
     /// # Errors
     /// When no port is free.
     pub async fn start(upstream: &str) -> Result<Self> {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
-        let endpoint = format!("http://{}", listener.local_addr()?);
         let state = Arc::new(State {
             upstream: upstream.to_owned(),
             fault: watch::Sender::new(Fault::None),
             calls: Mutex::default(),
         });
-        let server = tokio::spawn(serve(listener, state.clone()));
-        Ok(Self { endpoint, state, server })
+        let answering = state.clone();
+        let answer = move |request| {
+            let state = answering.clone();
+            async move { state.answer(request).await }
+        };
+        Ok(Self { state, server: Server::start(None, answer).await? })
     }
 
     /// The URL to call in place of the emulator's.
     #[must_use]
     pub fn endpoint(&self) -> &str {
-        &self.endpoint
+        self.server.url()
     }
 
     /// Fails in this way from now on.
@@ -111,18 +108,12 @@ impl FaultProxy {
     }
 }
 
-impl Drop for FaultProxy {
-    fn drop(&mut self) {
-        self.server.abort();
-    }
-}
-
 impl State {
     fn calls(&self) -> MutexGuard<'_, Vec<Call>> {
         self.calls.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Notes the call and answers it. An error ends the connection without an answer.
+    /// Notes the call and answers it; an error cuts the connection.
     async fn answer(&self, request: Request<Incoming>) -> Result<Response<Body>> {
         let (mut parts, body) = request.into_parts();
         let body = body.collect().await?.to_bytes();
@@ -170,21 +161,6 @@ impl State {
         let (status, answer) = http::send(request).await?;
         Ok(response(status, "application/x-amz-json-1.1", answer))
     }
-}
-
-async fn serve(listener: TcpListener, state: Arc<State>) {
-    while let Ok((stream, _)) = listener.accept().await {
-        tokio::spawn(connection(stream, state.clone()));
-    }
-}
-
-async fn connection(stream: TcpStream, state: Arc<State>) {
-    let service = service_fn(|request| {
-        let state = state.clone();
-        async move { state.answer(request).await.map_err(|error| io::Error::other(error.to_string())) }
-    });
-    // A connection that fails is what the proxy is for.
-    let _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
 }
 
 fn action(headers: &HeaderMap) -> Option<String> {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use http_body_util::{BodyExt, Full};
-use hyper::body::{Bytes, Incoming};
+use hyper::body::{Body, Bytes, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
@@ -82,12 +82,13 @@ impl Server {
     ///
     /// # Errors
     /// When no port can be had, or the certificate cannot be used.
-    pub async fn start<F>(
+    pub async fn start<F, B>(
         certificate: Option<&Pair>,
         answer: impl Fn(Request<Incoming>) -> F + Clone + Send + 'static,
     ) -> Result<Self>
     where
-        F: Future<Output = Result<Response<Full<Bytes>>>> + Send + 'static,
+        F: Future<Output = Result<Response<B>>> + Send + 'static,
+        B: Body<Data = Bytes, Error: std::error::Error + Send + Sync> + Send + 'static,
     {
         let tls = certificate.map(acceptor).transpose()?;
         let listener = TcpListener::bind("127.0.0.1:0").await.context("no free port")?;
@@ -112,9 +113,10 @@ impl Server {
 }
 
 /// Serves one connection. A caller that breaks it off is its own affair.
-async fn serve<F>(stream: TcpStream, tls: Option<TlsAcceptor>, answer: impl Fn(Request<Incoming>) -> F)
+async fn serve<F, B>(stream: TcpStream, tls: Option<TlsAcceptor>, answer: impl Fn(Request<Incoming>) -> F)
 where
-    F: Future<Output = Result<Response<Full<Bytes>>>>,
+    F: Future<Output = Result<Response<B>>>,
+    B: Body<Data = Bytes, Error: std::error::Error + Send + Sync> + 'static,
 {
     let service = service_fn(answer);
     match tls {

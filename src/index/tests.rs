@@ -234,8 +234,12 @@ proptest! {
                 for kind in [StoreKind::SecretStore, StoreKind::ClusterSecretStore] {
                     let id = StoreId::resolve(&SecretStoreRef { name: Some(name.into()), kind: Some(kind) }, "ns");
                     prop_assert_eq!(index.store(&id).is_some(), cluster.stores.contains_key(&id));
-                    let expected = cluster.unsynced(|_, es| store_ids(es).contains(&id));
-                    prop_assert_eq!(keys(index.unsynced_users(&id)), expected);
+                    let health = || StoreHealth { generation: i64::try_from(version).unwrap(), ..StoreHealth::default() };
+                    let of_store = |es: &ExternalSecret| store_ids(es).contains(&id);
+                    let all = cluster.external_secrets.iter().filter(|(_, es)| of_store(es)).map(|(key, _)| key.clone()).collect();
+                    prop_assert_eq!(keys(index.set_health(&id, health())), all, "the first check of a revision");
+                    let unsynced = cluster.unsynced(|_, es| of_store(es));
+                    prop_assert_eq!(keys(index.set_health(&id, health())), unsynced, "a further one");
                 }
                 let owned: BTreeSet<Key> = index.owned_by(name).into_iter().map(|(key, _)| key).collect();
                 prop_assert_eq!(owned, cluster.owned_by(name));

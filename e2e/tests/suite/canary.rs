@@ -64,7 +64,7 @@ fn scenario(prefix: &str) -> [Vec<(&'static str, Value)>; 2] {
         ("plain", data("plain", json!({}))),
         ("property", data("json", json!({"property": "password"}))),
         ("extract", json!({"dataFrom": [{"extract": {"key": remote("json")}}]})),
-        ("find", json!({"dataFrom": [{"find": {"name": {"regexp": "plain$"}}}]})),
+        ("find", json!({"dataFrom": [{"find": {"name": {"regexp": format!("^{prefix}/plain$")}}}]})),
         ("frozen", json!({"data": one("key", &remote("frozen")), "target": {"name": "frozen"}})),
         ("fake", json!({"secretStoreRef": fake.clone(), "data": one("key", "fake")})),
         ("denied-write", json!({"secretStoreRef": fake.clone(), "data": one("key", "denied")})),

@@ -1,10 +1,11 @@
 //! The API server's restart and the operator's sudden end lose nothing; a restart in peace reads no Secret.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
+use k8s_openapi::api::core::v1::Secret;
 use keyferry_e2e::controlplane::Options as ControlPlaneOptions;
 use keyferry_e2e::env::{Env, Sandbox, block_on};
 use keyferry_e2e::progress;
@@ -105,24 +106,27 @@ impl<'a> User<'a> {
         }
     }
 
-    /// Whether every Secret is there, holds what it should and belongs to its one ExternalSecret, and no other Secret is left.
-    async fn is_served(&self) -> Result<bool> {
-        let mut live = secrets(self.ns).await?;
-        live.remove("aws-login");
-        let wanted: BTreeMap<String, BTreeMap<String, Vec<u8>>> = self
+    /// Waits until every Secret is there and holds what it should, and no other Secret is left.
+    async fn is_served(&self) -> Result<Duration> {
+        let value = |remote: &String| self.values.get(remote).cloned().unwrap_or_default().into_bytes();
+        let wanted: BTreeMap<&str, BTreeMap<String, Vec<u8>>> = self
             .wants
             .iter()
-            .map(|(target, (key, remote))| {
-                (target.clone(), BTreeMap::from([(key.clone(), self.values[remote].clone().into_bytes())]))
-            })
+            .map(|(target, (key, remote))| (target.as_str(), BTreeMap::from([(key.clone(), value(remote))])))
             .collect();
-        let found: BTreeMap<String, BTreeMap<String, Vec<u8>>> = live
-            .iter()
-            .map(|(name, secret)| {
-                (name.clone(), secret.data.iter().flatten().map(|(k, v)| (k.clone(), v.0.clone())).collect())
-            })
-            .collect();
-        Ok(wanted == found)
+        let mut wrong = Vec::new();
+        let served = async || {
+            let mut live = secrets(self.ns).await?;
+            live.remove("aws-login");
+            let data = |secret: &Secret| secret.data.iter().flatten().map(|(k, v)| (k.clone(), v.0.clone())).collect();
+            let found: BTreeMap<&str, BTreeMap<String, Vec<u8>>> =
+                live.iter().map(|(name, secret)| (name.as_str(), data(secret))).collect();
+            let names: BTreeSet<&str> = wanted.keys().chain(found.keys()).copied().collect();
+            wrong = names.into_iter().filter(|name| wanted.get(name) != found.get(name)).map(str::to_owned).collect();
+            anyhow::Ok(wrong.is_empty())
+        };
+        let result = eventually("every Secret is as the last change says", served).await;
+        result.with_context(|| format!("wrong, missing or too many: {wrong:?}"))
     }
 
     async fn check_owners(&self) -> Result<()> {
@@ -155,7 +159,7 @@ fn kills_at_any_moment_lose_nothing() -> Result<()> {
             }
             operator.start_again().await?;
         }
-        let took = eventually("everything is as the last change says", async || user.is_served().await).await?;
+        let took = user.is_served().await?;
         user.check_owners().await?;
         all_synced(ns).await?;
         progress::note(format!(
@@ -245,7 +249,7 @@ fn the_api_server_may_restart_while_changes_happen() -> Result<()> {
                 user.delete(&format!("app-{object}")).await?;
                 user.write(&format!("app-{object}")).await?;
             }
-            let took = eventually("everything is as the last change says", async || user.is_served().await).await?;
+            let took = user.is_served().await?;
             user.check_owners().await?;
             let (asked, failed) = asked.into_inner();
             progress::note(format!(

@@ -37,7 +37,7 @@ pub async fn operator(ns: &Sandbox<'_>, args: &[&str]) -> Result<Operator> {
 
 /// As [`operator`], with further variables.
 pub async fn operator_with(ns: &Sandbox<'_>, args: &[&str], env: &[(&str, &str)]) -> Result<Operator> {
-    ns.env.operator_of_its_own(&options(ns, &[&ns.name], args, env)).await
+    ns.env.another_operator(&options(ns, &[&ns.name], args, env)).await
 }
 
 /// Options of an operator that serves `namespaces` and is installed beside `ns`.

@@ -16,7 +16,7 @@ fn a_list_of_namespaces_and_no_right_beyond() -> Result<()> {
     with_lab("scope-a", async |a| {
         let (b, c) = (a.env.namespace("scope-b").await?, a.env.namespace("scope-c").await?);
         let mark = a.env.control_plane.audit_mark()?;
-        let operator = a.env.operator_of_its_own(&options(a, &[&a.name, &b.name], &["--log-format=text"], &[])).await?;
+        let operator = a.env.another_operator(&options(a, &[&a.name, &b.name], &["--log-format=text"], &[])).await?;
         let cluster_store = json!({
             "apiVersion": SECRET_STORE.0, "kind": "ClusterSecretStore", "metadata": {"name": a.name},
             "spec": {"provider": {"fake": {"data": [{"key": "remote", "value": "value"}]}}},

@@ -3,7 +3,9 @@
 use std::time::Instant;
 
 use anyhow::Result;
+use http_body_util::Full;
 use hyper::Response;
+use hyper::body::Bytes;
 use keyferry_e2e::aws::{ACCOUNT, AccessKey, Aws};
 use keyferry_e2e::certs::Authority;
 use keyferry_e2e::env::{Sandbox, with_namespace};
@@ -245,7 +247,7 @@ async fn pod_identity_agent(ns: &Sandbox<'_>, token: &'static str) -> Result<Ser
     Server::start(None, move |request| {
         let shown = request.headers().get("authorization").is_some_and(|value| value == token);
         let (status, body) = if shown { (200, answer.clone()) } else { (401, String::new()) };
-        async move { Ok(Response::builder().status(status).body(body.into())?) }
+        async move { Ok(Response::builder().status(status).body(Full::new(Bytes::from(body)))?) }
     })
     .await
 }
