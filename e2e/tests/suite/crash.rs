@@ -63,8 +63,7 @@ impl<'a> User<'a> {
     }
 
     async fn put(&mut self, key: u64) -> Result<()> {
-        self.changes += 1;
-        let (name, value) = (format!("{}/k{key}", self.ns.name), format!("value-{}", self.changes));
+        let (name, value) = (format!("{}/k{key}", self.ns.name), format!("value-{}", self.random.below(u64::MAX)));
         self.ns.aws().put_secret(&name, &value).await?;
         self.values.insert(name, value);
         Ok(())
@@ -95,6 +94,7 @@ impl<'a> User<'a> {
     }
 
     async fn step(&mut self) -> Result<()> {
+        self.changes += 1;
         let name = format!("app-{}", self.random.below(OBJECTS.try_into()?));
         match self.random.below(10) {
             0 | 1 => self.delete(&name).await,
@@ -147,7 +147,7 @@ fn kills_at_any_moment_lose_nothing() -> Result<()> {
         user.set_up().await?;
         let mut moments = Random(0x2545_f491_4f6c_dd1d);
         for _ in 0..KILLS {
-            let moment = Duration::from_millis(20 + moments.below(900));
+            let moment = Duration::from_millis(20 + moments.below(1200));
             let started = Instant::now();
             while started.elapsed() < moment {
                 user.step().await?;
@@ -181,16 +181,20 @@ fn kills_at_any_moment_lose_nothing() -> Result<()> {
         let all = requests(ns, mark)?;
         let of_secrets =
             || all.iter().filter(|audited| audited.request.resource == "secrets" && audited.namespace == ns.name);
-        let reads = of_secrets().filter(|audited| audited.request.verb == "get").count();
+        // the store's own login is read once, when it is made
+        let written = |name: &str| name.starts_with("app-");
+        let reads: Vec<&str> =
+            of_secrets().filter(|a| a.request.verb == "get").map(|a| a.name.as_str()).filter(|n| written(n)).collect();
         let lists: Vec<&str> = of_secrets().filter(|a| a.request.verb == "list").map(|a| a.answer.as_str()).collect();
         let writes: Vec<_> = all.iter().filter(|audited| is_write(audited)).collect();
         progress::note(format!(
-            "restart in peace with {} Secrets: {} requests, {reads} Secrets read, lists of Secrets answered as {lists:?}, {} writes",
+            "restart in peace with {} Secrets: {} requests, {} Secrets read, lists of Secrets answered as {lists:?}, {} writes",
             user.wants.len(),
             all.len(),
+            reads.len(),
             writes.len()
         ));
-        ensure!(reads == 0, "{reads} Secrets were read after a restart");
+        ensure!(reads.is_empty(), "read after a restart: {reads:?}");
         ensure!(!lists.is_empty() && lists.iter().all(|kind| *kind == "PartialObjectMetadataList"), "{lists:?}");
         ensure!(writes.is_empty(), "{writes:?}");
         Ok(())
