@@ -64,8 +64,7 @@ fn bad_specs_disturb_nobody() -> Result<()> {
         for provider in ["vault", "aws", "kubernetes", "fake"] {
             ensure!(message.contains(provider), "{message:?} does not name {provider}");
         }
-        let events = ns.events("SecretStore", "unserved").await?;
-        ensure!(events.iter().any(|event| event.starts_with("Warning UnsupportedProvider")), "{events:?}");
+        ns.wait_event("SecretStore", "unserved", "Warning UnsupportedProvider: ").await?;
 
         // Each recovers when it is mended.
         patch(ns, EXTERNAL_SECRET, "soon", json!({"spec": {"refreshInterval": "1h"}})).await?;
