@@ -11,7 +11,7 @@ use schemars::{JsonSchema, Schema};
 use serde_json::{Value, json};
 
 use super::{ClusterSecretStore, ExternalSecret, ExternalSecretSpec, ExternalSecretStatus};
-use super::{GROUP, SecretStore, StoreSpec, StoreStatus};
+use super::{SecretStore, StoreSpec, StoreStatus};
 
 /// Why the definitions could not be made: a mistake in the types, which the tests find.
 #[derive(Debug, thiserror::Error)]
@@ -24,8 +24,8 @@ pub enum CrdError {
     Yaml(#[from] serde_saphyr::SerializeError),
 }
 
-/// Served versions, the stored one first. All have one schema, so nothing is converted.
-const VERSIONS: [&str; 2] = ["v1", "v1beta1"];
+/// Served versions of ESO's grown-up kinds, the stored one first. All have one schema, so nothing is converted.
+const VERSIONS: &[&str] = &["v1", "v1beta1"];
 
 /// Formats that the API server knows; it warns about any other.
 const FORMATS: [&str; 5] = ["byte", "date-time", "double", "int32", "int64"];
@@ -37,11 +37,13 @@ const FORMATS: [&str; 5] = ["byte", "date-time", "double", "int32", "int64"];
 pub fn all() -> Result<Vec<CustomResourceDefinition>, CrdError> {
     Ok(vec![
         definition::<ExternalSecret>(&Kind {
-            short: "es",
+            versions: VERSIONS,
+            short: Some("es"),
+            categories: &["external-secrets"],
             scope: "Namespaced",
             description: "Brings values from a store into one Secret of its own namespace.",
             spec: schema::<ExternalSecretSpec>(),
-            status: schema::<ExternalSecretStatus>(),
+            status: Some(schema::<ExternalSecretStatus>()),
             columns: json!([
                 column("StoreType", ".spec.secretStoreRef.kind", "string"),
                 column("Store", ".spec.secretStoreRef.name", "string"),
@@ -74,7 +76,7 @@ pub fn files() -> Result<Vec<(String, String)>, CrdError> {
     all()?
         .iter()
         .map(|crd| {
-            let name = format!("{GROUP}_{}.yaml", crd.spec.names.plural);
+            let name = format!("{}_{}.yaml", crd.spec.group, crd.spec.names.plural);
             Ok((name, format!("---\n# Made by `keyferry crds`; do not edit.\n{}", serde_saphyr::to_string(crd)?)))
         })
         .collect()
@@ -93,22 +95,28 @@ const READY_STATUS: &str = r#".status.conditions[?(@.type=="Ready")].status"#;
 
 /// What one kind's definition has of its own.
 struct Kind {
-    short: &'static str,
+    /// Served versions, the stored one first.
+    versions: &'static [&'static str],
+    short: Option<&'static str>,
+    categories: &'static [&'static str],
     scope: &'static str,
     description: &'static str,
     spec: Schema,
-    status: Schema,
+    /// `None`: the kind has no status subresource.
+    status: Option<Schema>,
     columns: Value,
     selectable: &'static [&'static str],
 }
 
 fn store(short: &'static str, scope: &'static str, description: &'static str) -> Kind {
     Kind {
-        short,
+        versions: VERSIONS,
+        short: Some(short),
+        categories: &["external-secrets"],
         scope,
         description,
         spec: schema::<StoreSpec>(),
-        status: schema::<StoreStatus>(),
+        status: Some(schema::<StoreStatus>()),
         columns: json!([
             column("AGE", ".metadata.creationTimestamp", "date"),
             column("Status", READY_REASON, "string"),
@@ -124,26 +132,29 @@ fn column(name: &str, path: &str, kind: &str) -> Value {
 }
 
 fn definition<K: Resource<DynamicType = ()>>(own: &Kind) -> Result<CustomResourceDefinition, CrdError> {
-    let (kind, plural) = (K::kind(&()), K::plural(&()));
-    let versions: Vec<Value> = VERSIONS.iter().map(|name| version(name, own)).collect();
+    let (group, kind, plural) = (K::group(&()), K::kind(&()), K::plural(&()));
+    let versions: Vec<Value> = own.versions.iter().map(|name| version(name, own)).collect();
     // What the API server would fill in (singular, listKind, conversion) is written out, so that a GitOps tool sees no drift.
+    let mut names = json!({
+        "kind": kind,
+        "listKind": format!("{kind}List"),
+        "plural": plural,
+        "singular": kind.to_lowercase(),
+        "categories": own.categories,
+    });
+    if let Some(short) = own.short {
+        names["shortNames"] = json!([short]);
+    }
     Ok(serde_json::from_value(json!({
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",
         "metadata": {
-            "name": format!("{plural}.{GROUP}"),
+            "name": format!("{plural}.{group}"),
             "labels": { "external-secrets.io/component": "controller" },
         },
         "spec": {
-            "group": GROUP,
-            "names": {
-                "kind": kind,
-                "listKind": format!("{kind}List"),
-                "plural": plural,
-                "singular": kind.to_lowercase(),
-                "shortNames": [own.short],
-                "categories": ["external-secrets"],
-            },
+            "group": group,
+            "names": names,
             "scope": own.scope,
             "conversion": { "strategy": "None" },
             "versions": versions,
@@ -152,24 +163,29 @@ fn definition<K: Resource<DynamicType = ()>>(own: &Kind) -> Result<CustomResourc
 }
 
 fn version(name: &str, own: &Kind) -> Value {
+    let mut properties = json!({
+        "apiVersion": { "type": "string", "description": "API version of the object." },
+        "kind": { "type": "string", "description": "Kind of the object." },
+        "metadata": { "type": "object" },
+        "spec": own.spec,
+    });
+    if let Some(status) = &own.status {
+        properties["status"] = json!(status);
+    }
     let mut version = json!({
         "name": name,
         "served": true,
-        "storage": name == VERSIONS[0],
+        "storage": own.versions.first() == Some(&name),
         "additionalPrinterColumns": own.columns,
-        "subresources": { "status": {} },
         "schema": { "openAPIV3Schema": {
             "type": "object",
             "description": own.description,
-            "properties": {
-                "apiVersion": { "type": "string", "description": "API version of the object." },
-                "kind": { "type": "string", "description": "Kind of the object." },
-                "metadata": { "type": "object" },
-                "spec": own.spec,
-                "status": own.status,
-            },
+            "properties": properties,
         }},
     });
+    if own.status.is_some() {
+        version["subresources"] = json!({ "status": {} });
+    }
     if !own.selectable.is_empty() {
         version["selectableFields"] = own.selectable.iter().map(|path| json!({ "jsonPath": path })).collect();
     }

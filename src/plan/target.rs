@@ -120,7 +120,8 @@ pub struct Update {
     pub quiet: bool,
 }
 
-/// Checks who owns the Secret that is there.
+/// Checks who owns the Secret that is there. An owner of this object's name with another uid is this object as it was before
+/// it was deleted and made again: its Secret is taken over, without a gap, before the garbage collector comes to it.
 ///
 /// # Errors
 /// Says who does.
@@ -130,7 +131,8 @@ pub fn check_owner(es: &ExternalSecret, live: &ObjectMeta, adopt: bool) -> Resul
     let uid = es.metadata.uid.as_deref().unwrap_or_default();
     match controller_of(live) {
         Some(owner) if owner.uid == uid => Ok(()),
-        Some(owner) if owner.kind == "ExternalSecret" && owner.api_version.starts_with("external-secrets.io/") => {
+        Some(owner) if is_external_secret(owner) && Some(&owner.name) == es.metadata.name.as_ref() => Ok(()),
+        Some(owner) if is_external_secret(owner) => {
             let cause = format!("unable to mutate secret {name}: secret is owned by another ExternalSecret: {}", owner.name);
             Err(Failure::target("target is owned by another ExternalSecret", cause))
         }
@@ -151,6 +153,10 @@ pub fn check_owner(es: &ExternalSecret, live: &ObjectMeta, adopt: bool) -> Resul
             Err(Failure::target("failed to take ownership of target secret", cause))
         }
     }
+}
+
+fn is_external_secret(owner: &OwnerReference) -> bool {
+    owner.kind == "ExternalSecret" && owner.api_version.starts_with("external-secrets.io/")
 }
 
 /// Whether an ExternalSecret wrote the Secret before, under us or under ESO.

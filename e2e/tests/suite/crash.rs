@@ -1,11 +1,10 @@
 //! The API server's restart and the operator's sudden end lose nothing; a restart in peace reads no Secret.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use k8s_openapi::api::core::v1::Secret;
 use keyferry_e2e::controlplane::Options as ControlPlaneOptions;
 use keyferry_e2e::env::{Env, Sandbox, block_on};
 use keyferry_e2e::progress;
@@ -14,12 +13,15 @@ use serde_json::json;
 use tokio::sync::Mutex;
 
 use crate::lab::{
-    EXTERNAL_SECRET, all_synced, apply, aws_store, eventually, external_secret, is_write, one, operator, requests, secrets,
-    with_lab,
+    EXTERNAL_SECRET, SOON, all_synced, apply, aws_store, eventually, external_secret, is_write, one, operator, requests,
+    secrets, with_lab, within,
 };
 
 /// ExternalSecrets of the busy scenario.
 const OBJECTS: usize = 30;
+/// How long the garbage collector may need after the API server was gone twice: its watches come back with pauses of up to a
+/// minute (client-go's reflector: 30 s, and as much again by chance), one after the other.
+const COLLECTED: Duration = Duration::from_secs(150);
 /// Kills in `make test`.
 const KILLS: u32 = 5;
 
@@ -106,27 +108,34 @@ impl<'a> User<'a> {
         }
     }
 
-    /// Waits until every Secret is there and holds what it should, and no other Secret is left.
+    /// Waits until every Secret is there and holds what it should.
     async fn is_served(&self) -> Result<Duration> {
         let value = |remote: &String| self.values.get(remote).cloned().unwrap_or_default().into_bytes();
-        let wanted: BTreeMap<&str, BTreeMap<String, Vec<u8>>> = self
-            .wants
-            .iter()
-            .map(|(target, (key, remote))| (target.as_str(), BTreeMap::from([(key.clone(), value(remote))])))
-            .collect();
         let mut wrong = Vec::new();
         let served = async || {
-            let mut live = secrets(self.ns).await?;
-            live.remove("aws-login");
-            let data = |secret: &Secret| secret.data.iter().flatten().map(|(k, v)| (k.clone(), v.0.clone())).collect();
-            let found: BTreeMap<&str, BTreeMap<String, Vec<u8>>> =
-                live.iter().map(|(name, secret)| (name.as_str(), data(secret))).collect();
-            let names: BTreeSet<&str> = wanted.keys().chain(found.keys()).copied().collect();
-            wrong = names.into_iter().filter(|name| wanted.get(name) != found.get(name)).map(str::to_owned).collect();
+            let live = secrets(self.ns).await?;
+            let holds = |target: &String, key: &String, remote: &String| {
+                let data = live.get(target).and_then(|secret| secret.data.as_ref());
+                data.is_some_and(|data| data.len() == 1 && data.get(key).is_some_and(|found| found.0 == value(remote)))
+            };
+            let wants = self.wants.iter();
+            wrong = wants.filter(|(target, (key, remote))| !holds(target, key, remote)).map(|(t, _)| t.clone()).collect();
             anyhow::Ok(wrong.is_empty())
         };
         let result = eventually("every Secret is as the last change says", served).await;
-        result.with_context(|| format!("wrong, missing or too many: {wrong:?}"))
+        result.with_context(|| format!("wrong or missing: {wrong:?}"))
+    }
+
+    /// Waits until no other Secret is left. Those of a deleted ExternalSecret are taken by the cluster's garbage collector.
+    async fn is_clean(&self, limit: Duration) -> Result<Duration> {
+        let mut left = Vec::new();
+        let clean = async || {
+            let live = secrets(self.ns).await?.into_keys();
+            left = live.filter(|name| name != "aws-login" && !self.wants.contains_key(name)).collect();
+            anyhow::Ok(left.is_empty())
+        };
+        let result = within(limit, "no Secret is left over", clean).await;
+        result.with_context(|| format!("left over: {left:?}"))
     }
 
     async fn check_owners(&self) -> Result<()> {
@@ -160,6 +169,7 @@ fn kills_at_any_moment_lose_nothing() -> Result<()> {
             operator.start_again().await?;
         }
         let took = user.is_served().await?;
+        user.is_clean(SOON).await?;
         user.check_owners().await?;
         all_synced(ns).await?;
         progress::note(format!(
@@ -254,6 +264,7 @@ fn the_api_server_may_restart_while_changes_happen() -> Result<()> {
                 user.write(&format!("app-{object}")).await?;
             }
             let took = user.is_served().await?;
+            user.is_clean(COLLECTED).await?;
             user.check_owners().await?;
             let (asked, failed) = asked.into_inner();
             progress::note(format!(

@@ -180,6 +180,8 @@ fn ownership() {
     const OWNED: &str = "target is owned by another ExternalSecret: ";
     const FAILED: &str = "failed to take ownership of target secret: ";
     let eso = || Some(owner("ExternalSecret", "external-secrets.io/v1beta1", "another"));
+    let before =
+        || Some(OwnerReference { name: "es".into(), ..owner("ExternalSecret", "external-secrets.io/v1", "before") });
     let deployment = || Some(owner("Deployment", "apps/v1", "another"));
     let ours = || Some(owner("ExternalSecret", "external-secrets.io/v1", UID));
     for (text, policy, controller, adopt, refused) in [
@@ -189,6 +191,8 @@ fn ownership() {
         ("nobody's, not adopted", "Orphan", None, false, Some(FAILED)),
         ("nobody's, merged into", "Merge", None, false, None),
         ("ours", "Owner", ours(), false, None),
+        ("its own, before it was deleted and made again", "Owner", before(), false, None),
+        ("its own, before it was deleted and made again", "Merge", before(), false, None),
         ("another ExternalSecret's", "Owner", eso(), true, Some(OWNED)),
         ("another ExternalSecret's", "Orphan", eso(), true, Some(OWNED)),
         ("another ExternalSecret's", "Merge", eso(), true, Some(OWNED)),
