@@ -4,6 +4,13 @@
 //! itself whether it is time: the plan of the ExternalSecret decides that.
 
 mod fake;
+mod mfa;
+mod openssh;
+mod password;
+mod ssh_key;
+#[cfg(test)]
+pub mod testing;
+mod uuid;
 
 use std::collections::BTreeMap;
 
@@ -21,6 +28,10 @@ macro_rules! generators {
     ($macro:ident) => {
         $macro! {
             Fake,
+            MFA,
+            Password,
+            SSHKey,
+            UUID,
         }
     };
 }
@@ -83,6 +94,29 @@ impl GenerateCx {
         aws_lc_rs::rand::fill(bytes)
             .map_err(|_| ProviderError::new(ErrorKind::Unavailable, "the machine gives no random numbers"))
     }
+
+    /// A random number smaller than `bound` (0 where that is 0), each as likely.
+    ///
+    /// # Errors
+    /// As [`GenerateCx::random`].
+    pub fn random_below(&self, bound: usize) -> Result<usize, ProviderError> {
+        let bound = u64::try_from(bound).unwrap_or(u64::MAX).max(1);
+        // numbers from the last, incomplete round would make small ones likelier
+        let end = u64::MAX - u64::MAX % bound;
+        loop {
+            let mut bytes = [0; 8];
+            self.random(&mut bytes)?;
+            let number = u64::from_be_bytes(bytes);
+            if number < end {
+                return Ok(usize::try_from(number % bound).unwrap_or_default());
+            }
+        }
+    }
+}
+
+/// A mistake in the spec, or in what it refers to.
+fn misconfigured(detail: String) -> ProviderError {
+    ProviderError::new(ErrorKind::Misconfigured, detail)
 }
 
 macro_rules! dispatch {
