@@ -4,6 +4,7 @@
 //! itself whether it is time: the plan of the ExternalSecret decides that.
 
 mod fake;
+pub mod maker;
 mod mfa;
 mod openssh;
 mod password;

@@ -1,7 +1,7 @@
 //! The entries of an ExternalSecret, in the order in which they take effect, and what each asks of which store.
 
 use crate::api::ExternalSecret;
-use crate::api::external_secret::{Data, DataFrom, RemoteRef, SecretStoreRef, SourceRef};
+use crate::api::external_secret::{Data, DataFrom, GeneratorRef, RemoteRef, SecretStoreRef, SourceRef};
 use crate::fetch::Request;
 use crate::index::StoreId;
 use crate::providers::{FindQuery, Want};
@@ -41,6 +41,15 @@ impl Entry<'_> {
         StoreId::resolve(reference, es.metadata.namespace.as_deref().unwrap_or_default())
     }
 
+    /// The generator that this entry asks. One of `data` asks none, whatever it names (ESO's rule).
+    #[must_use]
+    pub fn generator(&self) -> Option<&GeneratorRef> {
+        match self {
+            Self::From(_, from) => from.source_ref.as_ref()?.generator_ref.as_ref(),
+            Self::Data(..) => None,
+        }
+    }
+
     /// Whether this entry searches by name.
     #[must_use]
     pub fn finds_by_name(&self) -> bool {
@@ -71,6 +80,12 @@ pub fn entries(es: &ExternalSecret) -> Vec<Entry<'_>> {
     let from = es.spec.data_from.iter().enumerate().map(|(i, from)| Entry::From(i, from));
     let data = es.spec.data.iter().enumerate().map(|(i, data)| Entry::Data(i, data));
     from.chain(data).collect()
+}
+
+/// Whether an ExternalSecret generates values: a look that is not due must not change them.
+#[must_use]
+pub fn generates(es: &ExternalSecret) -> bool {
+    entries(es).iter().any(|entry| entry.generator().is_some())
 }
 
 /// What a remote reference asks for: the value whole, as a property is cut out of it afterwards.

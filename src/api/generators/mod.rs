@@ -242,6 +242,14 @@ macro_rules! any_spec {
                 }
             }
 
+            /// The spec as it is written in a manifest.
+            #[must_use]
+            pub fn to_value(&self) -> Value {
+                match self {
+                    $(Self::$kind(spec) => serde_json::to_value(spec).unwrap_or_default(),)+
+                }
+            }
+
             /// Reads the spec of a namespaced generator. `path` is where it stands in the object.
             ///
             /// # Errors
