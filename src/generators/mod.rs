@@ -3,6 +3,7 @@
 //! A generator is a spec type in `crate::api::generators` with `impl Generator`. It makes values when it is asked, and never asks
 //! itself whether it is time: the plan of the ExternalSecret decides that.
 
+mod aws;
 mod fake;
 pub mod maker;
 mod mfa;
@@ -28,10 +29,12 @@ use crate::render::Entries;
 macro_rules! generators {
     ($macro:ident) => {
         $macro! {
+            ECRAuthorizationToken,
             Fake,
             MFA,
             Password,
             SSHKey,
+            STSSessionToken,
             UUID,
         }
     };

@@ -28,7 +28,8 @@ impl Entry<'_> {
         }
     }
 
-    /// The store that this entry reads from; the reference of an entry replaces that of the object.
+    /// The store that this entry reads from; the reference of an entry replaces that of the object. A generator in its place is
+    /// not heeded by `data`, and leaves no store (ESO's rule).
     #[must_use]
     pub fn store(&self, es: &ExternalSecret) -> StoreId {
         let source: Option<&SourceRef> = match self {
@@ -37,7 +38,7 @@ impl Entry<'_> {
         };
         let none = SecretStoreRef::default();
         let own = es.spec.secret_store_ref.as_ref().unwrap_or(&none);
-        let reference = source.and_then(|s| s.store_ref.as_ref()).unwrap_or(own);
+        let reference = source.map_or(own, |source| source.store_ref.as_ref().unwrap_or(&none));
         StoreId::resolve(reference, es.metadata.namespace.as_deref().unwrap_or_default())
     }
 
@@ -119,6 +120,10 @@ mod tests {
                         "secretKey": "b", "remoteRef": { "key": "k" },
                         "sourceRef": { "storeRef": { "name": "shared", "kind": "ClusterSecretStore" } },
                     },
+                    {
+                        "secretKey": "c", "remoteRef": { "key": "k" },
+                        "sourceRef": { "generatorRef": { "kind": "UUID", "name": "u" } },
+                    },
                 ],
                 "dataFrom": [
                     { "find": { "path": "/p", "name": { "regexp": "^x" }, "tags": { "t": "1" } } },
@@ -141,6 +146,7 @@ mod tests {
                 "error processing spec.dataFrom[2].sourceRef.generatorRef, err",
                 "error processing spec.data[0] (key: k), err",
                 "error processing spec.data[1] (key: k), err",
+                "error processing spec.data[2] (key: k), err",
             ]
         );
     }
@@ -153,12 +159,14 @@ mod tests {
         let tags = Want { version: "v1".into(), metadata: MetadataPolicy::Fetch, ..get("k") };
         let own = StoreId { kind: StoreKind::SecretStore, key: Key::new("ns", "own") };
         let shared = StoreId { kind: StoreKind::ClusterSecretStore, key: Key::new("", "shared") };
+        let nowhere = StoreId { kind: StoreKind::SecretStore, key: Key::new("ns", "") };
         let expected = [
             (Some(Request::Find(find)), &own),
             (Some(Request::Get(get("e"))), &own),
-            (None, &own),
+            (None, &nowhere),
             (Some(Request::Get(tags)), &own),
             (Some(Request::Get(get("k"))), &shared),
+            (Some(Request::Get(get("k"))), &nowhere),
         ];
         let asked: Vec<_> = entries(&es).iter().map(|e| (e.request(), e.store(&es))).collect();
         let expected: Vec<_> = expected.into_iter().map(|(request, id)| (request, id.clone())).collect();
