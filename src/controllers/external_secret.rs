@@ -114,8 +114,8 @@ async fn sync(ctx: &Ctx, facts: &Facts, fetch: FetchPlan) -> Result<Option<Repor
     let (gathered, generated) = gather_values(ctx, facts, &fetch, &asker).await;
     let outcome = store(ctx, facts, &fetch, gathered).await;
     match &outcome {
-        Ok(Some(report)) if report.failure.is_none() => generated.commit(ctx, &asker).await,
-        _ => generated.roll_back(ctx, &asker).await,
+        Ok(Some(report)) if report.failure.is_none() => generated.commit(ctx.generating(), &asker).await,
+        _ => generated.roll_back(ctx.generating(), &asker).await,
     }
     outcome
 }
@@ -282,7 +282,7 @@ async fn gather_values(
         return (gathered, Generated::default());
     }
     let entry = |order: &plan::Generate| order.index.to_string();
-    let generated = generate::generate(ctx, asker, &fetch.generate, entry, freshness.not_before).await;
+    let generated = generate::generate(ctx.generating(), asker, &fetch.generate, entry, freshness.not_before).await;
     (gather::values(facts, &reads, &generated), generated)
 }
 

@@ -1,17 +1,33 @@
 //! Generating within a sync: each entry once, states noted before the value is used, and taken back where the sync fails.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use super::Ctx;
 use crate::api::generators::{AnySpec, GeneratorState};
-use crate::generators::maker::{Consumer, Made, Order};
+use crate::apply::Writer;
+use crate::apply::error::WriteError;
+use crate::generators::maker::{Consumer, Made, Maker, Order};
 use crate::index::Key;
 use crate::plan::external_secret::Generate;
 use crate::plan::generator_state::{self as plan, Owner};
 use crate::providers::{ErrorKind, ProviderError};
+
+/// What generating needs.
+#[derive(Clone, Copy)]
+pub struct Tools<'a> {
+    /// The way to the generators.
+    pub maker: &'a Maker,
+    /// The way to Kubernetes.
+    pub writer: &'a Writer,
+    /// How long after a value went out of use its state is cleaned up.
+    pub grace: Duration,
+}
 
 /// For whom values are generated.
 #[derive(Clone, Copy, Debug)]
@@ -52,7 +68,7 @@ struct Noted {
 /// Generates for each order, all at once. `entry` names an order's place in the labels of its states. `not_before`: since when a
 /// refresh is asked for by annotation.
 pub async fn generate(
-    ctx: &Ctx,
+    tools: Tools<'_>,
     asker: &Asker<'_>,
     orders: &[Generate],
     entry: impl Fn(&Generate) -> String,
@@ -67,9 +83,9 @@ pub async fn generate(
             let revision = format!("{}/{}/{}", generator.uid, generator.generation, asker.revision);
             let consumer = Consumer { cause, namespace, generator: &generator.id.key.name };
             let order = Order { entry: index, spec: &spec, revision: &revision, not_before };
-            let made = ctx.maker.make(consumer, order).await;
+            let made = tools.maker.make(consumer, order).await;
             let owner = Owner { api_version: asker.api_version, kind: asker.kind, meta: asker.meta, entry: &entry };
-            (index, note(ctx, &owner, consumer, &spec, made).await)
+            (index, note(tools, &owner, consumer, &spec, made).await)
         }
     };
     let mut all = Generated::default();
@@ -85,7 +101,7 @@ pub async fn generate(
 
 /// Notes the state of what was made, before anybody uses it: what is not noted could not be taken back after a crash.
 async fn note(
-    ctx: &Ctx,
+    tools: Tools<'_>,
     owner: &Owner<'_>,
     consumer: Consumer<'_>,
     spec: &AnySpec,
@@ -94,10 +110,10 @@ async fn note(
     let made = made?;
     let Some(state) = &made.state else { return Ok((made, None)) };
     let object = plan::note(owner, consumer.generator, spec, state);
-    match ctx.writer.create_state(&object).await {
+    match tools.writer.create_state(&object).await {
         Ok(state) => Ok((made, Some(Noted { entry: owner.entry.to_owned(), spec: spec.clone(), state }))),
         Err(error) => {
-            if let Err(left) = ctx.maker.clean_up(consumer, spec, state).await {
+            if let Err(left) = tools.maker.clean_up(consumer, spec, state).await {
                 tracing::error!(object = consumer.cause, generator = consumer.generator, error = %left,
                     "what was generated could neither be noted nor taken back: take it back by hand");
             }
@@ -109,10 +125,10 @@ async fn note(
 
 impl Generated {
     /// The values are in use: those before go out of use after the grace period.
-    pub async fn commit(self, ctx: &Ctx, asker: &Asker<'_>) {
+    pub async fn commit(self, tools: Tools<'_>, asker: &Asker<'_>) {
         for noted in self.states {
             let owner = Owner { api_version: asker.api_version, kind: asker.kind, meta: asker.meta, entry: &noted.entry };
-            if let Err(error) = retire(ctx, &owner, noted.state.metadata.name.as_deref().unwrap_or_default()).await {
+            if let Err(error) = retire(tools, &owner, noted.state.metadata.name.as_deref().unwrap_or_default()).await {
                 // the next sync of the entry finds them again
                 tracing::warn!(object = asker.cause(), %error, "old states of a generator are not cleaned up yet");
             }
@@ -120,7 +136,7 @@ impl Generated {
     }
 
     /// The values are not used: takes them back.
-    pub async fn roll_back(self, ctx: &Ctx, asker: &Asker<'_>) {
+    pub async fn roll_back(self, tools: Tools<'_>, asker: &Asker<'_>) {
         let cause = asker.cause();
         let namespace = asker.meta.namespace.as_deref().unwrap_or_default();
         for Noted { spec, state, .. } in self.states {
@@ -128,14 +144,14 @@ impl Generated {
             let consumer = Consumer { cause: &cause, namespace, generator: &name };
             let held = serde_json::Value::Object(state.spec.state.0.clone());
             let key = Key::of(&state.metadata);
-            let done = match ctx.maker.clean_up(consumer, &spec, &held).await {
-                Ok(()) => match ctx.writer.release_state(&state).await {
-                    Ok(()) => ctx.writer.delete_state(&key, state.metadata.uid.as_deref().unwrap_or_default()).await,
+            let done = match tools.maker.clean_up(consumer, &spec, &held).await {
+                Ok(()) => match tools.writer.release_state(&state).await {
+                    Ok(()) => tools.writer.delete_state(&key, state.metadata.uid.as_deref().unwrap_or_default()).await,
                     Err(error) => Err(error),
                 },
                 Err(error) => {
                     tracing::warn!(object = cause, %error, "what was generated could not be taken back yet; it is tried again");
-                    ctx.writer.expire_state(&key, Timestamp::now()).await
+                    tools.writer.expire_state(&key, Timestamp::now()).await
                 }
             };
             if let Err(error) = done {
@@ -145,12 +161,12 @@ impl Generated {
     }
 }
 
-async fn retire(ctx: &Ctx, owner: &Owner<'_>, newest: &str) -> Result<(), crate::apply::error::WriteError> {
+async fn retire(tools: Tools<'_>, owner: &Owner<'_>, newest: &str) -> Result<(), WriteError> {
     let namespace = owner.meta.namespace.as_deref().unwrap_or_default();
-    let states = ctx.writer.states_of(namespace, &owner.label()).await?;
-    let deadline = plan::deadline(Timestamp::now(), ctx.state_grace);
+    let states = tools.writer.states_of(namespace, &owner.label()).await?;
+    let deadline = plan::deadline(Timestamp::now(), tools.grace);
     for state in plan::out_of_use(&states, newest) {
-        ctx.writer.expire_state(&Key::of(&state.metadata), deadline).await?;
+        tools.writer.expire_state(&Key::of(&state.metadata), deadline).await?;
     }
     Ok(())
 }

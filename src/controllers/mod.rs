@@ -81,6 +81,11 @@ impl Ctx {
         self.memory.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// What generating needs.
+    pub fn generating(&self) -> generate::Tools<'_> {
+        generate::Tools { maker: &self.maker, writer: &self.writer, grace: self.state_grace }
+    }
+
     /// The lock of a Secret.
     pub async fn lock_target(&self, key: &Key) -> Option<tokio::sync::MutexGuard<'_, ()>> {
         use std::hash::{Hash as _, Hasher as _};

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 use tokio::time::Instant;
 
-use super::{GenerateCx, served};
+use super::{GenerateCx, Generator, served};
 use crate::api::StoreKind;
 use crate::api::generators::AnySpec;
 use crate::providers::connect::OwnCluster;
@@ -25,8 +25,12 @@ pub struct Maker {
     cluster: OwnCluster,
     env: Arc<BTreeMap<String, String>>,
     timeout: Duration,
+    serve: Serve,
     kept: Mutex<HashMap<Slot, Kept>>,
 }
+
+/// Finds the generator of a spec.
+type Serve = fn(&AnySpec) -> Result<&dyn Generator, ProviderError>;
 
 /// An entry of an object: `ExternalSecret/namespace/name`, and which of its entries.
 type Slot = (String, usize);
@@ -76,7 +80,14 @@ impl Maker {
     /// A maker that ends each call after `timeout`.
     #[must_use]
     pub fn new(client: kube::Client, cluster: OwnCluster, env: Arc<BTreeMap<String, String>>, timeout: Duration) -> Self {
-        Self { client, cluster, env, timeout, kept: Mutex::default() }
+        Self { client, cluster, env, timeout, serve: served, kept: Mutex::default() }
+    }
+
+    /// The same, with other generators than those that are served.
+    #[cfg(test)]
+    #[must_use]
+    pub fn serving(self, serve: Serve) -> Self {
+        Self { serve, ..self }
     }
 
     /// Makes values, or takes those that were made before and not written.
@@ -88,7 +99,7 @@ impl Maker {
         if let Some(made) = self.kept(&slot, &order) {
             return Ok(made);
         }
-        let (generator, cx) = (served(order.spec)?, self.cx(consumer));
+        let (generator, cx) = ((self.serve)(order.spec)?, self.cx(consumer));
         let made = tokio::time::timeout(self.timeout, generator.generate(&cx)).await.map_err(|_| late())??;
         let made = Made { values: made.values, state: made.state, at: cx.now };
         // what has a state is taken back by it when the sync fails
@@ -104,7 +115,7 @@ impl Maker {
     /// # Errors
     /// Why it could not be.
     pub async fn clean_up(&self, consumer: Consumer<'_>, spec: &AnySpec, state: &Value) -> Result<(), ProviderError> {
-        let (generator, cx) = (served(spec)?, self.cx(consumer));
+        let (generator, cx) = ((self.serve)(spec)?, self.cx(consumer));
         tokio::time::timeout(self.timeout, generator.cleanup(state, &cx)).await.map_err(|_| late())?
     }
 

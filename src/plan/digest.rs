@@ -10,6 +10,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use super::target::Desired;
+use crate::secret_bytes::SecretBytes;
 
 /// Length of the key, in bytes.
 pub const KEY_BYTES: usize = 32;
@@ -45,6 +46,12 @@ impl Digester {
         let mut context = hmac::Context::with_key(&self.key);
         update_data(&mut context, data);
         self.encode(context)
+    }
+
+    /// Digest of values that are to become a Secret's data, as [`Digester::data`] gives it of them.
+    #[must_use]
+    pub fn values(&self, values: &BTreeMap<String, SecretBytes>) -> String {
+        self.data(values.iter().map(|(key, value)| (key.as_str(), value.expose())))
     }
 
     /// Digest of what is wanted of a Secret: data, type, labels, annotations, finalizers, owner.

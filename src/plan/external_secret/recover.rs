@@ -20,7 +20,7 @@ use crate::plan::target::{self, Desired};
 #[must_use]
 pub fn pending(facts: &Facts, desired: &Desired, at: Timestamp, digester: &Digester) -> ExternalSecretStatus {
     let mut status = facts.es.status.clone().unwrap_or_default();
-    let digest = digester.data(desired.data.iter().map(|(key, value)| (key.as_str(), value.expose())));
+    let digest = digester.values(&desired.data);
     status.target.get_or_insert_default().pending =
         Some(PendingStatus { synced_resource_version: synced_resource_version(&facts.es), refresh_time: Time(at), digest });
     status
