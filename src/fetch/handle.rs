@@ -10,8 +10,10 @@ use tokio::time::Instant;
 use super::cache::{Cache, Found, Sender, Waiter};
 use super::gate::Gate;
 use super::{Answer, CallReport, Freshness, Invalid, Limits, Login, Observer, Read, Request, within};
-use crate::index::StoreId;
-use crate::providers::{CallCx, ConnectCx, ErrorKind, ProviderError, ProviderSpec, Session, Validation, Want};
+use crate::index::{Key, StoreId};
+use crate::providers::{
+    CallCx, ConnectCx, ErrorKind, ProviderError, ProviderSpec, ReferenceKind, Session, Validation, Want,
+};
 
 /// How long a read waits for others that could share its batch. Far below what a call takes.
 const LINGER: Duration = Duration::from_millis(2);
@@ -58,6 +60,11 @@ pub struct Handle {
 }
 
 impl Handle {
+    /// The resourceVersion of an object that the login read, if it did.
+    pub(super) fn used(&self, kind: ReferenceKind, key: &Key) -> Option<String> {
+        self.cx.used.version(kind, &key.namespace, &key.name)
+    }
+
     pub(super) fn new(
         id: StoreId,
         provider: ProviderSpec,
