@@ -22,8 +22,8 @@ use crate::api::AnyStore;
 use crate::index::{Key, StoreId};
 use crate::providers::connect::{OwnCluster, UsedReferences};
 use crate::providers::{
-    CallCx, ConnectCx, ErrorKind, Fetched, FindQuery, Found, ProviderError, ProviderSpec, ReferenceKind, Session,
-    Validation, Want,
+    CallCx, ConnectCx, ErrorKind, Fetched, FindQuery, Found, ProviderError, ProviderRequest, ProviderSpec, ReferenceKind,
+    Session, Validation, Want,
 };
 use handle::Handle;
 
@@ -160,6 +160,8 @@ pub struct CallReport<'a> {
     pub outcome: Option<ErrorKind>,
     /// How long it took.
     pub took: Duration,
+    /// The requests that it turned into; none where the provider does not tell them apart.
+    pub requests: &'a [ProviderRequest],
     /// Which object caused it, and the correlation id.
     pub cx: &'a CallCx,
 }

@@ -202,7 +202,7 @@ pub(super) fn store() -> Aws {
 }
 
 pub(super) fn call_cx() -> CallCx {
-    CallCx { cause: "ExternalSecret/team-a/app".into(), correlation: "c0ffee".into() }
+    CallCx { cause: "ExternalSecret/team-a/app".into(), correlation: "c0ffee".into(), ..CallCx::default() }
 }
 
 pub(super) fn want(key: &str) -> Want {
