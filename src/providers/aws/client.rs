@@ -238,7 +238,7 @@ impl Intercept for Mark {
         config: &mut ConfigBag,
     ) -> Result<(), BoxError> {
         let name = config.load::<Metadata>().map_or("", Metadata::name).to_owned();
-        self.requests.note(name, !context.output_or_error().is_some_and(|outcome| outcome.is_ok()));
+        self.requests.note(name, context.output_or_error().is_none_or(|outcome| outcome.is_err()));
         Ok(())
     }
 }
