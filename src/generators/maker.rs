@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use super::{GenerateCx, Generator, served};
 use crate::api::StoreKind;
 use crate::api::generators::AnySpec;
-use crate::providers::connect::OwnCluster;
+use crate::providers::connect::{OwnCluster, UsedReferences};
 use crate::providers::{CallCx, ConnectCx, ErrorKind, ProviderError};
 use crate::render::Entries;
 
@@ -142,8 +142,9 @@ impl Maker {
                 namespace: consumer.namespace.to_owned(),
                 retry: None,
                 env: self.env.clone(),
+                used: UsedReferences::default(),
             },
-            call: CallCx { cause: consumer.cause.to_owned(), correlation: String::new() },
+            call: CallCx { cause: consumer.cause.to_owned(), ..CallCx::default() },
             now: Timestamp::now(),
         }
     }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::GenerateCx;
 use crate::api::StoreKind;
+use crate::providers::connect::UsedReferences;
 use crate::providers::{CallCx, ConnectCx, OwnCluster};
 
 /// A context that reaches no cluster.
@@ -30,6 +31,7 @@ pub fn with_client(client: kube::Client, config: &kube::Config) -> GenerateCx {
             namespace: "ns".into(),
             retry: None,
             env: Arc::new(BTreeMap::new()),
+            used: UsedReferences::default(),
         },
         call: CallCx::default(),
         now: "2026-06-01T12:00:00Z".parse().unwrap(),
