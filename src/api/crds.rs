@@ -11,6 +11,7 @@ use schemars::{JsonSchema, Schema};
 use serde_json::{Value, json};
 
 use super::{ClusterSecretStore, ExternalSecret, ExternalSecretSpec, ExternalSecretStatus};
+use super::{PushSecret, PushSecretSpec, PushSecretStatus};
 use super::{SecretStore, StoreSpec, StoreStatus};
 
 /// Why the definitions could not be made: a mistake in the types, which the tests find.
@@ -65,6 +66,21 @@ pub fn all() -> Result<Vec<CustomResourceDefinition>, CrdError> {
             "Cluster",
             "A secret manager for the ExternalSecrets of many namespaces.",
         ))?,
+        definition::<PushSecret>(&Kind {
+            versions: &["v1alpha1"],
+            short: Some("ps"),
+            categories: &["external-secrets"],
+            scope: "Namespaced",
+            description: "Writes values of a Secret of its own namespace to stores.",
+            spec: schema::<PushSecretSpec>(),
+            status: Some(schema::<PushSecretStatus>()),
+            columns: json!([
+                column("AGE", ".metadata.creationTimestamp", "date"),
+                column("Status", READY_REASON, "string"),
+                column("Last Sync", ".status.refreshTime", "date"),
+            ]),
+            selectable: &[],
+        })?,
     ])
 }
 

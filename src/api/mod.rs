@@ -5,11 +5,13 @@
 
 pub mod crds;
 pub mod external_secret;
+pub mod push_secret;
 pub mod refs;
 pub mod rules;
 pub mod secret_store;
 
 pub use external_secret::{ExternalSecret, ExternalSecretSpec, ExternalSecretStatus};
+pub use push_secret::{PushSecret, PushSecretSpec, PushSecretStatus};
 pub use secret_store::{AnyStore, ClusterSecretStore, SecretStore, StoreKind, StoreSpec, StoreStatus};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -35,10 +37,17 @@ pub const ANNOTATION_FORCE_SYNC_SHORT: &str = "force-sync";
 pub const ANNOTATION_ALLOW_EMPTY: &str = "keyferry.io/allow-empty";
 /// Finalizer that ESO puts on every ExternalSecret. keyferry needs none: owned Secrets go by their owner reference.
 pub const FINALIZER_ESO: &str = "externalsecrets.external-secrets.io/externalsecret-cleanup";
+/// Finalizer on a PushSecret of deletion policy `Delete`: what it pushed goes before it does.
+pub const FINALIZER_PUSH: &str = "pushsecret.externalsecrets.io/finalizer";
+/// Finalizer on a store to which such a PushSecret pushes: without the store, nothing could be deleted there.
+pub const FINALIZER_STORE: &str = "secretstore.externalsecrets.io/finalizer";
 
 /// Wires a hand-written object type into kube: group, version, kind and plural are compile-time facts.
 macro_rules! resource {
     ($type:ty, $kind:literal, $plural:literal, $scope:ty) => {
+        $crate::api::resource!($type, $kind, $plural, $scope, "v1");
+    };
+    ($type:ty, $kind:literal, $plural:literal, $scope:ty, $version:literal) => {
         impl kube::Resource for $type {
             type DynamicType = ();
             type Scope = $scope;
@@ -49,7 +58,7 @@ macro_rules! resource {
                 $crate::api::GROUP.into()
             }
             fn version((): &()) -> std::borrow::Cow<'_, str> {
-                "v1".into()
+                $version.into()
             }
             fn plural((): &()) -> std::borrow::Cow<'_, str> {
                 $plural.into()
