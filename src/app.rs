@@ -14,11 +14,11 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::api::{AnyStore, ClusterSecretStore, ExternalSecret, SecretStore, StoreKind};
+use crate::api::{AnyStore, ClusterSecretStore, ExternalSecret, PushSecret, SecretStore, StoreKind};
 use crate::apply::{Writer, digest_key};
 use crate::cli::{Scope, Settings};
 use crate::controllers::watch::{self, Change, Watched};
-use crate::controllers::{self, Ctx, Forced, external_secret, store};
+use crate::controllers::{self, Ctx, Forced, external_secret, push_secret, store};
 use crate::fetch::{Fetcher, Limits};
 use crate::index::{Index, Key, StoreId};
 use crate::lease::{self, Election, Leadership};
@@ -39,6 +39,8 @@ const USER_AGENT: &str = concat!("keyferry/", env!("CARGO_PKG_VERSION"));
 /// Reconciles of urgent work, and of periodic work, that may be under way at a time. Most of them wait for a provider; what
 /// they ask of the API server is bounded by `--concurrent`.
 const UNDER_WAY: usize = 1024;
+/// PushSecrets that may be under way at a time. Each holds its source Secrets, whole, while it is.
+const PUSHES: usize = 64;
 /// Longest time that one request to the API server may take in a process that has no rival.
 const WRITE_LIMIT: Duration = Duration::from_secs(30);
 /// How often a process that waits for its turn tells that it lives.
@@ -188,14 +190,21 @@ impl Operator {
             move |job| store::reconcile(ctx.clone(), failures.clone(), job)
         };
         let of_secret = |ctx: Arc<Ctx>| move |job| external_secret::reconcile(ctx.clone(), job);
-        let (es, stores, stop) = (&ctx.external_secrets, &ctx.stores, &self.stop);
+        let memories = Arc::new(push_secret::Memories::default());
+        let of_push = |ctx: Arc<Ctx>| {
+            let memories = memories.clone();
+            move |job| push_secret::reconcile(ctx.clone(), memories.clone(), job)
+        };
+        let (es, stores, pushes, stop) = (&ctx.external_secrets, &ctx.stores, &ctx.push_secrets, &self.stop);
         let turned = || {
             self.health.beat();
             self.metrics.queue_depth("externalsecrets", es.depth());
             self.metrics.queue_depth("stores", stores.depth());
+            self.metrics.queue_depth("pushsecrets", pushes.depth());
         };
         tokio::join!(
             controllers::dispatch(stores.clone(), Priority::Periodic, UNDER_WAY, stop.clone(), || (), of_store(ctx.clone())),
+            controllers::dispatch(pushes.clone(), Priority::Periodic, PUSHES, stop.clone(), || (), of_push(ctx.clone())),
             controllers::dispatch(es.clone(), Priority::Forced, UNDER_WAY, stop.clone(), || (), of_secret(ctx.clone())),
             controllers::dispatch(es.clone(), Priority::Periodic, UNDER_WAY, stop.clone(), turned, of_secret(ctx.clone())),
         );
@@ -235,6 +244,7 @@ impl Operator {
             memory: Mutex::new(HashMap::new()),
             forced: Forced::default(),
             external_secrets: Arc::new(Queue::default()),
+            push_secrets: Arc::new(Queue::default()),
             stores: Arc::new(Queue::default()),
             fetcher: Fetcher::new(client, self.cluster.clone(), Arc::new(env), limits, observer),
             writer,
@@ -246,6 +256,7 @@ impl Operator {
                 adopt: settings.adopt_secrets,
                 cluster_stores: settings.cluster_stores,
                 secret_stores: settings.secret_stores,
+                push_secrets: settings.push_secrets,
                 flood_gate: settings.flood_gate,
                 store_interval: settings.store_requeue_interval,
                 heartbeat: settings.status_heartbeat,
@@ -272,6 +283,9 @@ impl Operator {
         self.watch(ctx, scope.apis::<DeserializeGuard<SecretStore>>(client), "SecretStore", |ctx, change| {
             on_store(ctx, StoreKind::SecretStore, change);
         });
+        if self.settings.push_secrets {
+            self.watch(ctx, scope.apis::<DeserializeGuard<PushSecret>>(client), "PushSecret", on_push_secret);
+        }
         if matches!(scope, watch::Scope::Cluster) {
             self.watch(ctx, vec![Api::<PartialObjectMeta<Namespace>>::all(client.clone())], "Namespace", on_namespace);
         }
@@ -326,6 +340,36 @@ fn on_external_secret(ctx: &Ctx, change: Change<ExternalSecret>) {
     }
 }
 
+fn on_push_secret(ctx: &Ctx, change: Change<PushSecret>) {
+    match change {
+        Change::Upsert(ps) => {
+            let (key, ps) = (Key::of(&ps.metadata), Arc::new(ps));
+            let wake = ctx.index_mut().upsert_push_secret(ps.clone());
+            push_secret::hold_stores(ctx, &ps);
+            if let Some(priority) = wake {
+                ctx.push_secrets.wake(key, priority);
+            }
+        }
+        Change::Invalid(meta, why) => controllers::tell_invalid(ctx, "PushSecret", &meta, &why),
+        Change::Gone(key) => {
+            let gone = ctx.index_mut().remove_push_secret(&key);
+            if let Some(gone) = gone {
+                push_secret::hold_stores(ctx, &gone);
+            }
+            ctx.metrics.deleted(ObjectKind::PushSecret, &key.namespace, &key.name);
+            ctx.push_secrets.wake(key, Priority::Periodic);
+        }
+    }
+}
+
+/// Wakes the PushSecrets that a store concerns, as it was or as it is.
+fn wake_pushers(ctx: &Ctx, store: &AnyStore) {
+    let wakes = ctx.index().push_wakes(store);
+    for (key, priority) in wakes {
+        ctx.push_secrets.wake(key, priority);
+    }
+}
+
 fn on_store<K>(ctx: &Ctx, kind: StoreKind, change: Change<K>)
 where
     AnyStore: From<K>,
@@ -333,15 +377,19 @@ where
     match change {
         Change::Upsert(store) => {
             let store = AnyStore::from(store);
-            let id = StoreId::of(&store);
-            if ctx.index_mut().upsert_store(Arc::new(store)) {
+            let (id, store) = (StoreId::of(&store), Arc::new(store));
+            let before = ctx.index().store(&id);
+            if ctx.index_mut().upsert_store(store.clone()) {
+                before.iter().chain([&store]).for_each(|store| wake_pushers(ctx, store));
                 ctx.stores.wake(id, Priority::Changed);
             }
         }
         Change::Invalid(meta, why) => controllers::tell_invalid(ctx, kind.as_str(), &meta, &why),
         Change::Gone(key) => {
             let id = StoreId { kind, key };
+            let before = ctx.index().store(&id);
             ctx.index_mut().remove_store(&id);
+            before.iter().for_each(|store| wake_pushers(ctx, store));
             ctx.metrics.deleted(ObjectKind::of_store(kind), &id.key.namespace, &id.key.name);
             ctx.stores.wake(id, Priority::Changed);
         }
@@ -356,6 +404,14 @@ fn on_secret(ctx: &Ctx, change: Change<ObjectMeta>) {
     };
     for key in users {
         ctx.external_secrets.wake(key, Priority::Changed);
+    }
+    let takers = match &change {
+        Change::Upsert(meta) => ctx.index().push_takers(&Key::of(meta), Some(meta)),
+        Change::Gone(key) => ctx.index().push_takers(key, None),
+        Change::Invalid(..) => return,
+    };
+    for key in takers {
+        ctx.push_secrets.wake(key, Priority::Changed);
     }
     on_reference(ctx, ReferenceKind::Secret, change);
 }
@@ -382,6 +438,10 @@ fn on_namespace(ctx: &Ctx, change: Change<ObjectMeta>) {
             let wakes = ctx.index_mut().upsert_namespace(&name, meta.labels.unwrap_or_default());
             for (key, priority) in wakes {
                 ctx.external_secrets.wake(key, priority);
+            }
+            let waiting = ctx.index().push_secrets_of(&name);
+            for (key, priority) in waiting {
+                ctx.push_secrets.wake(key, priority);
             }
         }
         Change::Gone(key) => ctx.index_mut().remove_namespace(&key.name),

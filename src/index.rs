@@ -2,6 +2,7 @@
 //!
 //! Secrets are held as the few metadata fields that decide something, never as data.
 
+mod push_secret;
 #[cfg(test)]
 mod tests;
 
@@ -158,6 +159,7 @@ pub struct Index {
     reference_users: HashMap<(ReferenceKind, String), BTreeSet<StoreId>>,
     credentials: HashMap<StoreId, u64>,
     reference_versions: HashMap<(ReferenceKind, Key), String>,
+    push_secrets: push_secret::PushSecrets,
 }
 
 impl Index {

@@ -234,6 +234,9 @@ pub struct PushSecretStatus {
     /// `Ready`, and why.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<Condition>,
+    /// Hash of names, uids and resourceVersions of the Secrets that were last pushed; with it, a change is known after a restart.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source_version: Option<String>,
 }
 
 impl PushSecret {

@@ -4,6 +4,7 @@
 
 pub mod digest_key;
 pub mod error;
+mod push_secret;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -57,6 +57,17 @@ pub struct Controller {
         default_missing_value = "true"
     )]
     enable_secret_store_reconciler: GoBool,
+    /// Serve PushSecrets
+    #[arg(
+        long,
+        env = "KEYFERRY_ENABLE_PUSH_SECRET_RECONCILER",
+        value_name = "BOOL",
+        default_value = "true",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true"
+    )]
+    enable_push_secret_reconciler: GoBool,
     /// Use a store only while it is Ready
     #[arg(
         long,
@@ -145,6 +156,8 @@ pub struct Settings {
     pub cluster_stores: bool,
     /// Whether SecretStores are served.
     pub secret_stores: bool,
+    /// Whether PushSecrets are served.
+    pub push_secrets: bool,
     /// Whether a store is used only while it is Ready.
     pub flood_gate: bool,
     /// How often a store is checked that names no interval.
@@ -238,6 +251,7 @@ impl Controller {
             concurrent,
             enable_cluster_store_reconciler,
             enable_secret_store_reconciler,
+            enable_push_secret_reconciler,
             enable_flood_gate,
             store_requeue_interval,
             adopt_secrets,
@@ -277,6 +291,7 @@ impl Controller {
             controller_class,
             cluster_stores,
             secret_stores: enable_secret_store_reconciler.0,
+            push_secrets: enable_push_secret_reconciler.0,
             flood_gate: enable_flood_gate.0,
             store_requeue_interval: store_requeue_interval.0,
             adopt_secrets: adopt_secrets.0,

@@ -2,6 +2,7 @@
 
 pub mod external_secret;
 pub mod gather;
+pub mod push_secret;
 pub mod store;
 pub mod watch;
 
@@ -35,6 +36,8 @@ pub struct Ctx {
     pub forced: Forced,
     /// ExternalSecrets to look at.
     pub external_secrets: Arc<Queue<Key>>,
+    /// PushSecrets to look at.
+    pub push_secrets: Arc<Queue<Key>>,
     /// Stores to check.
     pub stores: Arc<Queue<StoreId>>,
     /// The way to the providers.

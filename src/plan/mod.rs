@@ -10,6 +10,7 @@ pub mod duration;
 pub mod entries;
 pub mod external_secret;
 pub mod object_hash;
+pub mod push_secret;
 pub mod refresh;
 pub mod status;
 pub mod store;
@@ -31,6 +32,8 @@ pub struct Rules {
     pub cluster_stores: bool,
     /// Whether SecretStores are checked by this process; else the word of their status counts.
     pub secret_stores: bool,
+    /// Whether PushSecrets are served by this process.
+    pub push_secrets: bool,
     /// Whether a store must have passed its check before it is used.
     pub flood_gate: bool,
     /// How often a store is checked that says nothing about it.
@@ -46,6 +49,7 @@ impl Default for Rules {
             adopt: true,
             cluster_stores: true,
             secret_stores: true,
+            push_secrets: true,
             flood_gate: true,
             store_interval: Duration::from_secs(300),
             heartbeat: Duration::from_secs(300),

@@ -22,6 +22,12 @@ pub fn synced_resource_version(
     format!("{generation}-{}", hash(&metadata))
 }
 
+/// The hash of lines of text. Not for secrets: it has no key.
+#[must_use]
+pub fn of_lines(lines: &[String]) -> String {
+    hash(&lines.join("\n"))
+}
+
 fn go_map(map: &BTreeMap<String, String>) -> String {
     let entries: Vec<String> = map.iter().map(|(key, value)| format!("{key}:{value}")).collect();
     format!("map[{}]", entries.join(" "))

@@ -22,6 +22,8 @@ pub enum ObjectKind {
     SecretStore,
     /// A ClusterSecretStore.
     ClusterSecretStore,
+    /// A PushSecret.
+    PushSecret,
 }
 
 impl ObjectKind {
@@ -34,7 +36,7 @@ impl ObjectKind {
         }
     }
 
-    pub(super) const ALL: [Self; 3] = [Self::ExternalSecret, Self::SecretStore, Self::ClusterSecretStore];
+    pub(super) const ALL: [Self; 4] = [Self::ExternalSecret, Self::SecretStore, Self::ClusterSecretStore, Self::PushSecret];
 
     /// The kind's name.
     #[must_use]
@@ -43,6 +45,7 @@ impl ObjectKind {
             Self::ExternalSecret => "ExternalSecret",
             Self::SecretStore => "SecretStore",
             Self::ClusterSecretStore => "ClusterSecretStore",
+            Self::PushSecret => "PushSecret",
         }
     }
 
@@ -51,12 +54,13 @@ impl ObjectKind {
             Self::ExternalSecret => "externalsecret_status_condition",
             Self::SecretStore => "secretstore_status_condition",
             Self::ClusterSecretStore => "clustersecretstore_status_condition",
+            Self::PushSecret => "pushsecret_status_condition",
         }
     }
 
     pub(super) const fn store(self) -> Option<StoreKind> {
         match self {
-            Self::ExternalSecret => None,
+            Self::ExternalSecret | Self::PushSecret => None,
             Self::SecretStore => Some(StoreKind::SecretStore),
             Self::ClusterSecretStore => Some(StoreKind::ClusterSecretStore),
         }
