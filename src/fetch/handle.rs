@@ -96,7 +96,7 @@ impl Handle {
 
     /// Logs in.
     pub(super) async fn log_in(&self, cause: &str) -> Result<Arc<dyn Session>, ProviderError> {
-        self.session(&CallCx { cause: cause.to_owned(), correlation: correlation() }).await
+        self.session(&call(cause.to_owned())).await
     }
 
     /// Waits for the turn of a key, and gives what a call needs.
@@ -114,7 +114,7 @@ impl Handle {
             None => return Err(ProviderError::new(ErrorKind::Unavailable, "no turn for a write")),
         };
         lock(&self.gate).check(Instant::now())?;
-        Ok((turn, CallCx { cause: cause.to_owned(), correlation: correlation() }))
+        Ok((turn, call(cause.to_owned())))
     }
 
     /// One call that is not a read: in time, told, and heeded by the gate.
