@@ -10,6 +10,8 @@ pub mod number;
 pub mod path;
 pub mod re2;
 pub mod rewrite;
+pub mod target;
+pub mod yaml;
 
 use std::collections::BTreeMap;
 use std::fmt;
