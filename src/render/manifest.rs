@@ -299,7 +299,7 @@ mod tests {
     }
 
     fn made(name: &str, template: &Value) -> Result<Manifest, String> {
-        let texts = [("port", "80"), ("rules", "- host: a\n- host: b\n"), ("map", "x: 1\ny: [2]\n")];
+        let texts = [("port", "80"), ("rules", "- host: a\n- host: b\n"), ("map", "x: 1\nl: [2]\n")];
         let texts = texts.iter().map(|(k, v)| ((*k).to_owned(), SecretBytes::from(*v))).collect();
         let source = Source { kind: ReferenceKind::ConfigMap, name: "cm".into() };
         let sources = [(source, Some(SourceText { version: "1".into(), texts }))].into();
@@ -331,7 +331,7 @@ mod tests {
             (json!({ "data": { "k": "1" } }), json!({ "spec": {}, "data": { "k": "1" } })),
             (json!({ "templateFrom": [from("", "port", "Values")] }), json!({ "spec": {}, "data": { "port": "80" } })),
             (json!({ "templateFrom": [from("SPEC", "port", "Values")] }), json!({ "spec": { "port": "80" } })),
-            (json!({ "templateFrom": [from("Spec", "map", "KeysAndValues")] }), json!({ "spec": { "x": 1, "y": [2] } })),
+            (json!({ "templateFrom": [from("Spec", "map", "KeysAndValues")] }), json!({ "spec": { "x": 1, "l": [2] } })),
             (json!({ "templateFrom": [from("spec.web.port", "port", "Values")] }), json!({ "spec": { "web": { "port": 80 } } })),
             (
                 json!({ "templateFrom": [from("spec.Rules", "rules", "Values"), from("spec.Rules[1].port", "port", "Values")] }),
@@ -343,7 +343,7 @@ mod tests {
             ),
             (
                 json!({ "templateFrom": [{ "target": "spec.m", "literal": "x: 0\nz: 3" }, from("spec.m", "map", "KeysAndValues")] }),
-                json!({ "spec": { "m": { "x": 1, "z": 3, "y": [2] } } }),
+                json!({ "spec": { "m": { "x": 1, "z": 3, "l": [2] } } }),
             ),
             (
                 json!({ "templateFrom": [{ "target": "stringData", "literal": "a: 1" }, { "target": "stringData", "literal": "b: 2" }] }),
@@ -374,7 +374,7 @@ mod tests {
             ("[0].a", "a name is missing"),
             ("spec..a", "a name is missing"),
             ("spec.a[0", "a bracket is missing"),
-            ("spec.a]0[", "an index"),
+            ("spec.a]0[", "a bracket is missing"),
             ("spec.a[-1]", "an index"),
             (long.as_str(), "an index"),
             ("metadata.ownerReferences", "not a template's to set"),

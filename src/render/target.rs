@@ -262,7 +262,7 @@ mod tests {
             (Source { kind, name: name.into() }, Some(text))
         };
         let sources = [
-            text("cm", &[("k", "cm"), ("a", "cm <user>"), ("map", "<user>_x: <pw>\nn: 1.50\n"), ("list", "- a"), ("b64", "aGk=")]),
+            text("cm", &[("k", "cm"), ("a", "cm <user>"), ("map", "<user>_x: <pw>\nnum: 1.50\n"), ("list", "- a"), ("b64", "aGk=")]),
             text("sec", &[("k", "secret"), ("b", "sec <pw>")]),
         ];
         let render = |key: &str, text: &[u8]| {
@@ -324,11 +324,11 @@ mod tests {
                 { "literal": "a: <pw>", "target": "annotations" },
                 { "literal": "a: <pw>", "target": "Data" },
             ],
-            "metadata": { "labels": { "n": "metadata wins" } },
+            "metadata": { "labels": { "num": "metadata wins" } },
         });
         let made = rendered(&template, &[("user", "ann"), ("pw", "s3")]).unwrap();
         let map = |pairs: &[(&str, &str)]| pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
-        assert_eq!(made.labels, map(&[("ann_x", "s3"), ("n", "metadata wins")]));
+        assert_eq!(made.labels, map(&[("ann_x", "s3"), ("num", "metadata wins")]));
         assert_eq!(made.annotations, map(&[("a", "s3")]));
         assert_eq!(made.data.len(), 1);
     }
