@@ -17,6 +17,7 @@ use tokio_util::task::TaskTracker;
 use crate::api::{AnyStore, ClusterSecretStore, ExternalSecret, PushSecret, SecretStore, StoreKind};
 use crate::apply::{Writer, digest_key};
 use crate::cli::{Scope, Settings};
+use crate::controllers::manifest::Manifests;
 use crate::controllers::watch::{self, Change, Watched};
 use crate::controllers::{self, Ctx, Forced, external_secret, push_secret, store};
 use crate::fetch::{Fetcher, Limits};
@@ -260,26 +261,31 @@ impl Operator {
                 flood_gate: settings.flood_gate,
                 store_interval: settings.store_requeue_interval,
                 heartbeat: settings.status_heartbeat,
+                delimiters: settings.delimiters.clone(),
+                generic_targets: settings.generic_targets,
             },
+            manifests: Manifests::new(self.client.clone(), self.scope(), self.stop.clone()),
             targets: (0..64).map(|_| tokio::sync::Mutex::new(())).collect(),
+        }
+    }
+
+    /// Which objects are watched.
+    fn scope(&self) -> watch::Scope {
+        match &self.settings.scope {
+            Scope::Cluster => watch::Scope::Cluster,
+            Scope::Namespaces(names) => watch::Scope::Namespaces(names.clone()),
         }
     }
 
     /// Begins all watches.
     fn watch_all(&self, ctx: &Arc<Ctx>) {
-        let client = &self.client;
-        let scope = match &self.settings.scope {
-            Scope::Cluster => watch::Scope::Cluster,
-            Scope::Namespaces(names) => watch::Scope::Namespaces(names.clone()),
-        };
+        let (client, scope) = (&self.client, self.scope());
         self.watch(ctx, scope.apis::<DeserializeGuard<ExternalSecret>>(client), "ExternalSecret", on_external_secret);
         self.watch(ctx, scope.apis::<PartialObjectMeta<Secret>>(client), "Secret", on_secret);
         self.watch(ctx, scope.apis::<PartialObjectMeta<ServiceAccount>>(client), "ServiceAccount", |ctx, change| {
             on_reference(ctx, ReferenceKind::ServiceAccount, change);
         });
-        self.watch(ctx, scope.apis::<PartialObjectMeta<ConfigMap>>(client), "ConfigMap", |ctx, change| {
-            on_reference(ctx, ReferenceKind::ConfigMap, change);
-        });
+        self.watch(ctx, scope.apis::<PartialObjectMeta<ConfigMap>>(client), "ConfigMap", on_config_map);
         self.watch(ctx, scope.apis::<DeserializeGuard<SecretStore>>(client), "SecretStore", |ctx, change| {
             on_store(ctx, StoreKind::SecretStore, change);
         });
@@ -314,7 +320,9 @@ impl Operator {
             };
             self.health.watch_expected(&name);
             let (ctx, health, stop) = (ctx.clone(), self.health.clone(), self.stop.clone());
-            self.tasks.spawn(async move { watch::watch(api, name, health, stop, move |change| handle(&ctx, change)).await });
+            let health_name = name.clone();
+            let fares = move |fares: watch::Fares| fares.tell(&health, &health_name);
+            self.tasks.spawn(async move { watch::watch(api, name, fares, stop, move |change| handle(&ctx, change)).await });
         }
     }
 }
@@ -334,6 +342,7 @@ fn on_external_secret(ctx: &Ctx, change: Change<ExternalSecret>) {
         Change::Invalid(meta, why) => controllers::tell_invalid(ctx, "ExternalSecret", &meta, &why),
         Change::Gone(key) => {
             ctx.index_mut().remove_external_secret(&key);
+            ctx.manifests.drop_unused(ctx);
             ctx.metrics.deleted(ObjectKind::ExternalSecret, &key.namespace, &key.name);
             ctx.external_secrets.wake(key, Priority::Periodic);
         }
@@ -416,12 +425,28 @@ fn on_secret(ctx: &Ctx, change: Change<ObjectMeta>) {
     on_reference(ctx, ReferenceKind::Secret, change);
 }
 
+fn on_config_map(ctx: &Ctx, change: Change<ObjectMeta>) {
+    match &change {
+        Change::Upsert(meta) => {
+            let version = meta.resource_version.as_deref().unwrap_or_default();
+            ctx.index_mut().note_config_map(&Key::of(meta), Some(version));
+        }
+        Change::Gone(key) => ctx.index_mut().note_config_map(key, None),
+        Change::Invalid(..) => return,
+    }
+    on_reference(ctx, ReferenceKind::ConfigMap, change);
+}
+
 fn on_reference(ctx: &Ctx, kind: ReferenceKind, change: Change<ObjectMeta>) {
     let (key, version) = match change {
         Change::Upsert(meta) => (Key::of(&meta), Some(meta.resource_version.unwrap_or_default())),
         Change::Gone(key) => (key, None),
         Change::Invalid(..) => return,
     };
+    let waiting = ctx.index().waiting_for_source(kind, &key);
+    for (key, priority) in waiting {
+        ctx.external_secrets.wake(key, priority);
+    }
     let has_used = |id: &StoreId, version: &str| ctx.fetcher.has_used(id, kind, &key, version);
     let stores = ctx.index_mut().touch_reference(kind, &key, version.as_deref(), has_used);
     for id in stores {

@@ -35,6 +35,8 @@ pub const ANNOTATION_FORCE_SYNC: &str = "external-secrets.io/force-sync";
 pub const ANNOTATION_FORCE_SYNC_SHORT: &str = "force-sync";
 /// Annotation that lets an empty value replace one that is not empty.
 pub const ANNOTATION_ALLOW_EMPTY: &str = "keyferry.io/allow-empty";
+/// Annotation that has an ExternalSecret synced as soon as a ConfigMap or Secret of its `templateFrom` changes.
+pub const ANNOTATION_FOLLOW_TEMPLATES: &str = "keyferry.io/follow-templates";
 /// Finalizer that ESO puts on every ExternalSecret. keyferry needs none: owned Secrets go by their owner reference.
 pub const FINALIZER_ESO: &str = "externalsecrets.external-secrets.io/externalsecret-cleanup";
 /// Finalizer on a PushSecret of deletion policy `Delete`: what it pushed goes before it does.

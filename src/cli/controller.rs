@@ -11,6 +11,7 @@ use clap::Args;
 use super::ignored::Ignored;
 use super::value::{ByteSize, GoBool, GoDuration, LogFormat, Namespace, Namespaces, Period};
 use crate::lease::{Timing, TimingError};
+use crate::plan::template::Delimiters;
 use crate::server::ListenAddr;
 use crate::telemetry::{Level, TimeEncoding};
 
@@ -93,6 +94,24 @@ pub struct Controller {
         default_missing_value = "true"
     )]
     adopt_secrets: GoBool,
+    /// Write objects of other kinds than Secret where an ExternalSecret asks for one (spec.target.manifest). What may be written is
+    /// then up to the RBAC rights of the operator: grant few
+    #[arg(
+        long,
+        env = "KEYFERRY_UNSAFE_ALLOW_GENERIC_TARGETS",
+        value_name = "BOOL",
+        default_value = "false",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true"
+    )]
+    unsafe_allow_generic_targets: GoBool,
+    /// What begins an action in templates
+    #[arg(long, env = "KEYFERRY_TEMPLATE_LEFT_DELIMITER", value_name = "TEXT", default_value = "{{")]
+    template_left_delimiter: String,
+    /// What ends an action in templates
+    #[arg(long, env = "KEYFERRY_TEMPLATE_RIGHT_DELIMITER", value_name = "TEXT", default_value = "}}")]
+    template_right_delimiter: String,
     /// How often the refreshTime of an unchanged ExternalSecret is written; 0: at every refresh
     #[arg(long, env = "KEYFERRY_STATUS_HEARTBEAT", value_name = "DURATION", default_value = "5m")]
     status_heartbeat: GoDuration,
@@ -164,6 +183,10 @@ pub struct Settings {
     pub store_requeue_interval: Duration,
     /// Whether a Secret that exists and that nobody owns is taken over.
     pub adopt_secrets: bool,
+    /// Whether objects other than Secrets are written.
+    pub generic_targets: bool,
+    /// What begins and ends an action in templates.
+    pub delimiters: Delimiters,
     /// How often the refresh time of an unchanged ExternalSecret is written.
     pub status_heartbeat: Duration,
     /// Most requests that write to the API server at a time.
@@ -255,6 +278,9 @@ impl Controller {
             enable_flood_gate,
             store_requeue_interval,
             adopt_secrets,
+            unsafe_allow_generic_targets,
+            template_left_delimiter,
+            template_right_delimiter,
             status_heartbeat,
             provider_timeout,
             cache_entries_per_store,
@@ -295,6 +321,8 @@ impl Controller {
             flood_gate: enable_flood_gate.0,
             store_requeue_interval: store_requeue_interval.0,
             adopt_secrets: adopt_secrets.0,
+            generic_targets: unsafe_allow_generic_targets.0,
+            delimiters: Delimiters { left: template_left_delimiter, right: template_right_delimiter },
             status_heartbeat: status_heartbeat.0,
             concurrent,
             provider_timeout: provider_timeout.0,

@@ -1,9 +1,12 @@
 //! The shell around the plans: watches feed the index, queues hand out objects, each is gathered, planned, carried out, told.
 
+pub mod chance;
 pub mod external_secret;
 pub mod gather;
+pub mod manifest;
 pub mod push_secret;
 pub mod store;
+pub mod template;
 pub mod watch;
 
 use std::collections::HashMap;
@@ -16,6 +19,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use self::manifest::Manifests;
 use crate::apply::Writer;
 use crate::fetch::Fetcher;
 use crate::index::{Index, Key, StoreId};
@@ -52,6 +56,8 @@ pub struct Ctx {
     pub metrics: Arc<Metrics>,
     /// Settings that decide something.
     pub rules: Rules,
+    /// The kinds that targets other than Secrets have.
+    pub manifests: Manifests,
     /// One lock for some of the Secrets: two ExternalSecrets with one target are not carried out at once.
     pub targets: Vec<tokio::sync::Mutex<()>>,
 }

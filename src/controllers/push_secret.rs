@@ -7,7 +7,8 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
 use tokio::time::Instant;
 
-use super::Ctx;
+use super::chance::SystemChance;
+use super::{Ctx, template};
 use crate::api::push_secret::{PushUpdatePolicy, SyncedPushSecrets};
 use crate::api::{AnyStore, PushSecret};
 use crate::apply::error::WriteError;
@@ -20,6 +21,8 @@ use crate::plan::push_secret::{
 use crate::plan::{Wake, access};
 use crate::providers::{Pushed, Source as Values};
 use crate::queue::{Job, Priority};
+use crate::render::Outside;
+use crate::render::target::Sources;
 use crate::report::metrics::{ObjectKind, Ready};
 
 /// What this process remembers of each PushSecret.
@@ -165,9 +168,14 @@ async fn sync(ctx: &Ctx, facts: &Facts, priority: Priority) -> Option<Outcome> {
     if let Err(failure) = entries::check_selectors(&facts.ps.spec, &known) {
         return failed(failure);
     }
+    let templates = match read_templates(ctx, facts, priority).await {
+        Ok(templates) => templates,
+        Err(failure) => return failed(failure),
+    };
     let mut progress = Progress::default();
     for secret in secrets {
-        let source = match values(facts, secret) {
+        let values = plan::opened(secret);
+        let source = match plan::shaped(&facts.ps, &ctx.rules, values, &templates, outside(facts)) {
             Ok(source) => Arc::new(source),
             Err(failure) => return failed(failure),
         };
@@ -231,7 +239,8 @@ async fn push_to(
     let Some(store) = facts.stores.get(id) else { return Ok(()) };
     let outlet = outlet(ctx, facts, id, store, &id.key.name).await?;
     let namespace = facts.ps.metadata.namespace.as_deref().unwrap_or_default();
-    for Entry { data, push } in entries::entries(&facts.ps.spec, namespace, store, source)? {
+    let entries = entries::entries(&facts.ps.spec, namespace, store, source, outside(facts))?;
+    for Entry { data, push } in entries {
         let push = push?;
         let key = push.secret_key.clone().unwrap_or_default();
         if !is_kept(facts, &outlet, &push.place).await? {
@@ -382,12 +391,17 @@ async fn read_sources(
     Ok(Some((secrets, sources)))
 }
 
-/// What is pushed of a Secret: its values, after the template.
-fn values(facts: &Facts, secret: Secret) -> Result<Values, Failure> {
-    if facts.ps.spec.template.is_some() {
-        return Err(Failure::spec("spec.template: this version of keyferry does not serve this field yet; remove it"));
-    }
-    Ok(plan::opened(secret))
+/// What templates may take from outside.
+fn outside(facts: &Facts) -> Outside<'static> {
+    Outside { now: facts.now, chance: &SystemChance }
+}
+
+/// What the template of the spec is made of.
+async fn read_templates(ctx: &Ctx, facts: &Facts, priority: Priority) -> Result<Sources, Failure> {
+    let Some(template) = &facts.ps.spec.template else { return Ok(Sources::new()) };
+    let namespace = facts.ps.metadata.namespace.as_deref().unwrap_or_default();
+    let read = template::read_all(ctx, namespace, template, priority).await;
+    read.map_err(|error| Failure::retry(format!("could not apply template: {error}")))
 }
 
 fn tell_notes(ctx: &Ctx, ps: &PushSecret, notes: Vec<crate::plan::Note>) {

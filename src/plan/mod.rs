@@ -9,16 +9,19 @@ pub mod digest;
 pub mod duration;
 pub mod entries;
 pub mod external_secret;
+pub mod manifest;
 pub mod object_hash;
 pub mod push_secret;
 pub mod refresh;
 pub mod status;
 pub mod store;
 pub mod target;
+pub mod template;
 pub mod windows;
 
 use std::time::Duration;
 
+use self::template::Delimiters;
 use crate::queue::Priority;
 
 /// What the operator's settings say that decides something.
@@ -40,6 +43,10 @@ pub struct Rules {
     pub store_interval: Duration,
     /// How often `refreshTime` is rewritten while nothing else changes.
     pub heartbeat: Duration,
+    /// What begins and ends an action in templates.
+    pub delimiters: Delimiters,
+    /// Whether objects other than Secrets may be written.
+    pub generic_targets: bool,
 }
 
 impl Default for Rules {
@@ -53,6 +60,8 @@ impl Default for Rules {
             flood_gate: true,
             store_interval: Duration::from_secs(300),
             heartbeat: Duration::from_secs(300),
+            delimiters: Delimiters::default(),
+            generic_targets: false,
         }
     }
 }

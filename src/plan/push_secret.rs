@@ -17,12 +17,16 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, Time};
 
+use super::template::with_engine;
 use super::{Note, Rules, Wake, backoff, duration, object_hash, refresh, status};
 use crate::api::push_secret::{PushData, PushUpdatePolicy, SyncedPushSecrets};
 use crate::api::{AnyStore, Condition, FINALIZER_PUSH, PushSecret, PushSecretStatus};
 use crate::index::StoreId;
-use crate::providers::{ErrorKind, Place, ProviderError};
+use crate::providers::{ErrorKind, Place, ProviderError, Source as Values};
 use crate::queue::Priority;
+use crate::render::Outside;
+use crate::render::target::{Render, Sources};
+use crate::secret_bytes::SecretBytes;
 
 /// Reason of the condition and event of a failure.
 pub const ERRORED: &str = "Errored";
@@ -448,12 +452,35 @@ pub fn merged(mut under: SyncedPushSecrets, above: SyncedPushSecrets) -> SyncedP
 
 /// Names, labels and values of a Secret, as what is pushed.
 #[must_use]
-pub fn opened(secret: Secret) -> crate::providers::Source {
+pub fn opened(secret: Secret) -> Values {
     let data = secret.data.unwrap_or_default();
-    crate::providers::Source {
-        data: data.into_iter().map(|(k, v)| (k, crate::secret_bytes::SecretBytes::new(v.0))).collect(),
+    Values {
+        data: data.into_iter().map(|(k, v)| (k, SecretBytes::new(v.0))).collect(),
         type_: secret.type_,
         labels: secret.metadata.labels.unwrap_or_default(),
         annotations: secret.metadata.annotations.unwrap_or_default(),
     }
+}
+
+/// What is pushed, after the template of the spec. Unlike in an ExternalSecret, what the template makes goes over the Secret,
+/// whatever its merge policy says, and its type takes the place of the Secret's also where it names none.
+///
+/// # Errors
+/// The template cannot be rendered. ESO tells nobody of that.
+pub fn shaped(
+    ps: &PushSecret,
+    rules: &Rules,
+    mut values: Values,
+    sources: &Sources,
+    outside: Outside<'_>,
+) -> Result<Values, Failure> {
+    let Some(template) = &ps.spec.template else { return Ok(values) };
+    let make = |engine: &Render<'_>| crate::render::target::secret(template, &values.data, sources, engine);
+    let (rendered, _) = with_engine(&values.data, rules, outside, make);
+    let rendered = rendered.map_err(|e| Failure::spec(format!("could not apply template: {e}")))?;
+    values.data.extend(rendered.data);
+    values.labels.extend(rendered.labels);
+    values.annotations.extend(rendered.annotations);
+    values.type_.clone_from(&template.type_);
+    Ok(values)
 }

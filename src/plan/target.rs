@@ -45,35 +45,77 @@ pub struct Desired {
     pub owner: Option<OwnerReference>,
     /// Whether values of others go: all policies but those that merge.
     pub replace: bool,
+    /// Whether an empty value may not take the place of one that is not.
+    pub guarded: bool,
+    /// Keyed digest of all this, or of what all this was rendered from.
+    pub applied: String,
 }
 
-/// Puts together what an ExternalSecret wants of its Secret.
+/// What goes into a Secret, whoever owns it.
+#[derive(Clone, Debug, Default)]
+pub struct Content {
+    /// Type, if one is asked for.
+    pub type_: Option<String>,
+    /// Labels.
+    pub labels: BTreeMap<String, String>,
+    /// Annotations.
+    pub annotations: BTreeMap<String, String>,
+    /// Finalizers.
+    pub finalizers: Vec<String>,
+    /// Keys and values.
+    pub data: BTreeMap<String, SecretBytes>,
+    /// See [`Desired::guarded`].
+    pub guarded: bool,
+}
+
+impl Content {
+    /// Values as they are, with the labels and annotations of the ExternalSecret: what ESO does without a template.
+    #[must_use]
+    pub fn plain(es: &ExternalSecret, data: BTreeMap<String, SecretBytes>) -> Self {
+        let (labels, annotations) = copied_metadata(es);
+        Self { labels, annotations, data, guarded: true, ..Self::default() }
+    }
+}
+
+/// Labels and annotations that go from an ExternalSecret to its target where no template gives others.
 #[must_use]
-pub fn desired(es: &ExternalSecret, data: BTreeMap<String, SecretBytes>) -> Desired {
-    let target = es.target();
-    let policy = target.creation_policy.unwrap_or_default();
-    let namespace = es.metadata.namespace.clone().unwrap_or_default();
-    let name = es.metadata.name.clone().unwrap_or_default();
-    // without a template, ESO copies the ExternalSecret's labels and annotations
-    let mut labels = es.metadata.labels.clone().unwrap_or_default();
+pub fn copied_metadata(es: &ExternalSecret) -> (BTreeMap<String, String>, BTreeMap<String, String>) {
     let mut annotations = es.metadata.annotations.clone().unwrap_or_default();
     annotations.retain(|key, _| !NOT_COPIED.contains(&key.as_str()) && !key.starts_with(OWN_PREFIX));
+    (es.metadata.labels.clone().unwrap_or_default(), annotations)
+}
+
+/// Adds the labels that say who manages a target, and gives its owner, for policy `Owner`.
+pub fn claim(es: &ExternalSecret, labels: &mut BTreeMap<String, String>) -> Option<OwnerReference> {
     labels.insert(LABEL_MANAGED.into(), LABEL_MANAGED_VALUE.into());
-    let owner = (policy == CreationPolicy::Owner).then(|| {
-        labels.insert(LABEL_CREATED_BY.into(), object_hash::created_by_label(&namespace, &name));
+    labels.remove(LABEL_CREATED_BY);
+    (es.target().creation_policy.unwrap_or_default() == CreationPolicy::Owner).then(|| {
+        let namespace = es.metadata.namespace.as_deref().unwrap_or_default();
+        let name = es.metadata.name.as_deref().unwrap_or_default();
+        labels.insert(LABEL_CREATED_BY.into(), object_hash::created_by_label(namespace, name));
         owner_reference(es)
-    });
+    })
+}
+
+/// Puts together what an ExternalSecret wants of its Secret. The digest is the caller's to add.
+#[must_use]
+pub fn desired(es: &ExternalSecret, content: Content) -> Desired {
+    let target = es.target();
+    let Content { type_, mut labels, annotations, finalizers, data, guarded } = content;
+    let owner = claim(es, &mut labels);
     Desired {
         name: es.target_name().to_owned(),
-        namespace,
-        type_: None,
+        namespace: es.metadata.namespace.clone().unwrap_or_default(),
+        type_,
         labels,
         annotations,
-        finalizers: Vec::new(),
+        finalizers,
         data,
         immutable: target.immutable.unwrap_or_default(),
         owner,
-        replace: !merges(policy),
+        replace: !merges(target.creation_policy.unwrap_or_default()),
+        guarded,
+        applied: String::new(),
     }
 }
 
@@ -235,7 +277,7 @@ fn guard_empty(es: &ExternalSecret, desired: &Desired, live: &Secret) -> Result<
         .filter(|(_, value)| value.is_empty())
         .find(|(key, _)| live.data.as_ref().and_then(|d| d.get(*key)).is_some_and(|old| !old.0.is_empty()));
     match emptied {
-        Some((key, _)) if ours && !allowed && !desired.immutable => {
+        Some((key, _)) if ours && desired.guarded && !allowed && !desired.immutable => {
             let cause = format!(
                 "the provider's value for key {key:?} is empty and the Secret holds one that is not: the old one stays; annotate \
                  the ExternalSecret with {ANNOTATION_ALLOW_EMPTY}=true if empty is meant"

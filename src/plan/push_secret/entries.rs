@@ -10,7 +10,7 @@ use crate::api::push_secret::{
 };
 use crate::plan::access;
 use crate::providers::{Place, Push, Source};
-use crate::render::{keys, re2};
+use crate::render::{Outside, keys, re2, rewrite};
 use crate::secret_bytes::SecretBytes;
 
 /// One entry: what the status says of it, and what is pushed, or why nothing can be.
@@ -91,6 +91,7 @@ pub fn entries(
     namespace: &str,
     store: &AnyStore,
     source: &Arc<Source>,
+    outside: Outside<'_>,
 ) -> Result<Vec<Entry>, Failure> {
     let taken: BTreeSet<&str> = spec.data.iter().map(|d| secret_key(d).unwrap_or_default()).collect();
     let mut all = Vec::new();
@@ -100,7 +101,7 @@ pub fn entries(
             continue;
         }
         let expanded =
-            expand(entry, namespace, source).map_err(|e| e.within(&format!("failed to expand dataTo: dataTo[{i}]")))?;
+            expand(entry, namespace, source, outside).map_err(|e| e.within(&format!("failed to expand dataTo: dataTo[{i}]")))?;
         for one in &expanded {
             let (key, from) = (&one.data.match_.remote_ref.remote_key, secret_key(&one.data).unwrap_or_default());
             if let Some(other) = places.insert(key.clone(), format!("dataTo[{i}]:{from}")) {
@@ -165,7 +166,12 @@ fn with_data(source: &Source, data: BTreeMap<String, SecretBytes>) -> Arc<Source
 }
 
 /// The entries that a `dataTo` entry stands for.
-fn expand(entry: &PushDataTo, namespace: &str, source: &Arc<Source>) -> Result<Vec<Entry>, Failure> {
+fn expand(
+    entry: &PushDataTo,
+    namespace: &str,
+    source: &Arc<Source>,
+    outside: Outside<'_>,
+) -> Result<Vec<Entry>, Failure> {
     let source =
         converted(entry.conversion_strategy, source).map_err(|e| Failure::spec(format!("conversion failed: {e}")))?;
     let keys = matching(entry, &source).map_err(|e| Failure::spec(format!("match failed: {e}")))?;
@@ -185,7 +191,7 @@ fn expand(entry: &PushDataTo, namespace: &str, source: &Arc<Source>) -> Result<V
     }
     keys.into_iter()
         .map(|key| {
-            let remote = rewritten(&entry.rewrite, key).map_err(|e| e.within("rewrite failed"))?;
+            let remote = rewritten(&entry.rewrite, key, outside).map_err(|e| e.within("rewrite failed"))?;
             if remote.is_empty() {
                 return Err(Failure::spec(format!("empty remote key produced for source key {key:?}")));
             }
@@ -204,20 +210,20 @@ fn matching<'s>(entry: &PushDataTo, source: &'s Source) -> Result<Vec<&'s String
 }
 
 /// A key after all rewrites.
-fn rewritten(rewrites: &[PushRewrite], key: &str) -> Result<String, Failure> {
+fn rewritten(rewrites: &[PushRewrite], key: &str, outside: Outside<'_>) -> Result<String, Failure> {
     rewrites.iter().enumerate().try_fold(key.to_owned(), |key, (i, rewrite)| {
-        rewrite_one(rewrite, &key).map_err(|e| Failure::spec(format!("rewrite[{i}] on key {key:?}: {e}")))
+        rewrite_one(rewrite, &key, outside).map_err(|e| Failure::spec(format!("rewrite[{i}] on key {key:?}: {e}")))
     })
 }
 
-fn rewrite_one(rewrite: &PushRewrite, key: &str) -> Result<String, String> {
+fn rewrite_one(rewrite: &PushRewrite, key: &str, outside: Outside<'_>) -> Result<String, String> {
     match rewrite {
         PushRewrite { regexp: Some(r), .. } => {
             let regex = re2::compile(&r.source).map_err(|e| format!("invalid regexp: {e}"))?;
             Ok(re2::replace_all(&regex, key, &r.target))
         }
-        PushRewrite { transform: Some(_), .. } => {
-            Err("transform is not served by this version of keyferry: use regexp".to_owned())
+        PushRewrite { transform: Some(t), .. } => {
+            rewrite::transformed(t, key, outside).map_err(|e| format!("invalid template: {e}"))
         }
         _ => Ok(key.to_owned()),
     }

@@ -19,6 +19,19 @@ fn at(second: i64) -> Timestamp {
     Timestamp::from_second(1_800_000_000 + second).unwrap()
 }
 
+/// Chance that is none.
+struct Fixed;
+
+impl crate::render::template::Chance for Fixed {
+    fn fill(&self, bytes: &mut [u8]) {
+        bytes.fill(7);
+    }
+}
+
+fn outside() -> Outside<'static> {
+    Outside { now: at(0), chance: &Fixed }
+}
+
 fn push_secret(spec: &Value) -> PushSecret {
     let metadata = json!({ "name": "ps", "namespace": "team-a", "uid": "u", "generation": 1 });
     serde_json::from_value(json!({ "metadata": metadata, "spec": spec })).unwrap()
@@ -285,7 +298,7 @@ fn values(keys: &[&str]) -> Arc<Values> {
 /// Entries as `secretKey > remoteKey/property`, or what failed.
 fn taken_apart(more: Value, keys: &[&str]) -> Result<Vec<String>, String> {
     let ps = push_secret(&spec(more));
-    let found = entries(&ps.spec, "team-a", &one_store()[0], &values(keys)).map_err(|f| f.message)?;
+    let found = entries(&ps.spec, "team-a", &one_store()[0], &values(keys), outside()).map_err(|f| f.message)?;
     let line = |Entry { data, push }: Entry| {
         let key = data.match_.secret_key.clone().unwrap_or_default();
         match push {
@@ -328,7 +341,7 @@ fn entries_are_taken_apart() {
 #[test]
 fn a_bundle_holds_the_keys_that_match() {
     let ps = push_secret(&spec(data_to(json!({ "remoteKey": "all", "match": { "regexp": "a|b" } }))));
-    let mut found = entries(&ps.spec, "team-a", &one_store()[0], &values(&["a", "b", "c"])).unwrap();
+    let mut found = entries(&ps.spec, "team-a", &one_store()[0], &values(&["a", "b", "c"]), outside()).unwrap();
     let value = found.remove(0).push.unwrap().value().unwrap();
     assert_eq!(value.expose_str(), Some(r#"{"a":"v-a","b":"v-b"}"#));
 }
@@ -383,6 +396,53 @@ fn two_entries_do_not_go_to_one_place() {
         let error = taken_apart(data_to(wrong), &["a"]).unwrap_err();
         assert!(error.starts_with(text), "{error}");
     }
+}
+
+#[test]
+fn keys_are_changed_by_template() {
+    let transform = |template: &str| data_to(json!({ "rewrite": [{ "transform": { "template": template } }] }));
+    assert_eq!(taken_apart(transform("app/{{ .value | upper }}"), &["a"]).unwrap(), ["a > app/A"]);
+    assert_eq!(taken_apart(transform("{{ .nope }}"), &["a"]).unwrap(), ["a > <no value>"]);
+    let error = taken_apart(transform("{{ .value | nosuch }}"), &["a"]).unwrap_err();
+    let text = "failed to expand dataTo: dataTo[0]: rewrite failed: rewrite[0] on key \"a\": invalid template: ";
+    assert!(error.starts_with(text), "{error}");
+}
+
+/// What is pushed of a Secret with keys a and b, by a template.
+fn by_template(template: Value) -> Result<Values, Failure> {
+    let ps = push_secret(&spec(json!({ "template": template })));
+    let values = Values {
+        data: values(&["a", "b"]).data.clone(),
+        type_: Some("corpus.test/own".into()),
+        labels: BTreeMap::from([("own".into(), "l".into())]),
+        annotations: BTreeMap::new(),
+    };
+    shaped(&ps, &Rules::default(), values, &Sources::new(), outside())
+}
+
+#[test]
+fn a_template_goes_over_the_secret() {
+    for policy in [json!({}), json!({ "mergePolicy": "Replace" }), json!({ "mergePolicy": "Merge" })] {
+        let mut template = json!({ "data": { "b": "{{ .a }}+{{ .b }}", "c": "{{ .a | upper }}" } });
+        template.as_object_mut().unwrap().extend(policy.as_object().unwrap().clone());
+        let made = by_template(template).unwrap();
+        let texts: Vec<_> = made.data.iter().map(|(k, v)| (k.as_str(), v.expose_str().unwrap())).collect();
+        assert_eq!(texts, [("a", "v-a"), ("b", "v-a+v-b"), ("c", "V-A")], "{policy}");
+        assert_eq!(made.type_, None, "the type is the template's, also where that names none");
+    }
+    let made = by_template(json!({ "type": "t", "metadata": { "labels": { "who": "{{ .a }}" } } })).unwrap();
+    assert_eq!(made.labels, BTreeMap::from([("own".into(), "l".into()), ("who".into(), "v-a".into())]));
+    assert_eq!((made.type_.as_deref(), made.data.len()), (Some("t"), 2));
+}
+
+#[test]
+fn a_template_that_fails_is_told_of() {
+    let failure = by_template(json!({ "data": { "x": "{{ .gone }}" } })).unwrap_err();
+    assert!(failure.message.starts_with("could not apply template: "), "{}", failure.message);
+    assert!(failure.message.contains("gone") && !failure.message.contains("v-a"), "{}", failure.message);
+    let good = pushed(&facts(push_secret(&spec(json!({}))), one_store()), &[]);
+    let bad = after(&good, settle(&good, Outcome::Failed { failure, synced: None }));
+    assert_eq!(condition(&bad).1, "Errored", "ESO gives such an object no condition");
 }
 
 #[test]
@@ -530,7 +590,7 @@ fn the_book_names_places_as_eso_does() {
     assert_eq!(entry_key(&data(json!({ "remoteKey": "k" }))), "k");
     assert_eq!(entry_key(&data(json!({ "remoteKey": "k", "property": "a.b" }))), "k/a.b");
     let ps = push_secret(&spec(json!({})));
-    let entry = entries(&ps.spec, "team-a", &one_store()[0], &values(&["a"])).unwrap().remove(0);
+    let entry = entries(&ps.spec, "team-a", &one_store()[0], &values(&["a"]), outside()).unwrap().remove(0);
     assert_eq!(
         serde_json::to_value(&entry.data).unwrap(),
         json!({ "match": { "secretKey": "a", "remoteRef": { "remoteKey": "r" } }, "conversionStrategy": "None" })
