@@ -10,6 +10,7 @@ use schemars::transform::{RestrictFormats, Transform, transform_subschemas};
 use schemars::{JsonSchema, Schema};
 use serde_json::{Value, json};
 
+use super::{ClusterExternalSecret, ClusterExternalSecretSpec, ClusterExternalSecretStatus};
 use super::{ClusterSecretStore, ExternalSecret, ExternalSecretSpec, ExternalSecretStatus};
 use super::{SecretStore, StoreSpec, StoreStatus};
 
@@ -65,6 +66,21 @@ pub fn all() -> Result<Vec<CustomResourceDefinition>, CrdError> {
             "Cluster",
             "A secret manager for the ExternalSecrets of many namespaces.",
         ))?,
+        definition::<ClusterExternalSecret>(&Kind {
+            versions: VERSIONS,
+            short: Some("ces"),
+            categories: &["external-secrets"],
+            scope: "Cluster",
+            description: "Has the same ExternalSecret in many namespaces.",
+            spec: schema::<ClusterExternalSecretSpec>(),
+            status: Some(schema::<ClusterExternalSecretStatus>()),
+            columns: json!([
+                column("Store", ".spec.externalSecretSpec.secretStoreRef.name", "string"),
+                column("Refresh Interval", ".spec.refreshTime", "string"),
+                column("Ready", READY_STATUS, "string"),
+            ]),
+            selectable: &[],
+        })?,
     ])
 }
 
