@@ -2,8 +2,11 @@
 //!
 //! Secrets are held as the few metadata fields that decide something, never as data.
 
+mod fan_out;
 #[cfg(test)]
 mod tests;
+
+pub use fan_out::{NamespaceView, ParentId};
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -158,6 +161,7 @@ pub struct Index {
     reference_users: HashMap<(ReferenceKind, String), BTreeSet<StoreId>>,
     credentials: HashMap<StoreId, u64>,
     reference_versions: HashMap<(ReferenceKind, Key), String>,
+    fan_out: fan_out::FanOut,
 }
 
 impl Index {
@@ -361,6 +365,7 @@ impl Index {
             self.store_users.entry(id).or_default().insert(key.clone());
         }
         self.target_users.entry(target_key(key, es)).or_default().insert(key.clone());
+        self.fan_out.link(key, &es.metadata);
     }
 
     fn unlink(&mut self, key: &Key, es: &ExternalSecret) {
@@ -368,6 +373,7 @@ impl Index {
             remove_user(&mut self.store_users, &id, key);
         }
         remove_user(&mut self.target_users, &target_key(key, es), key);
+        self.fan_out.unlink(key, &es.metadata);
     }
 
     fn unlink_store(&mut self, id: &StoreId, store: &AnyStore) {

@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{ANNOTATION_FORCE_SYNC, ClusterExternalSecret, Condition, ExternalSecret, GROUP};
+use super::{ANNOTATION_FORCE_SYNC, ClusterExternalSecret, ClusterPushSecret, Condition, ExternalSecret, GROUP, PushSecret};
 
 /// Labels and annotations of every child.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -36,14 +36,19 @@ pub struct NamespaceFailure {
 pub enum ParentKind {
     /// Its children are ExternalSecrets.
     ClusterExternalSecret,
+    /// Its children are PushSecrets.
+    ClusterPushSecret,
 }
 
 impl ParentKind {
+    const ALL: [Self; 2] = [Self::ClusterExternalSecret, Self::ClusterPushSecret];
+
     /// The kind as it is written in manifests and messages.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::ClusterExternalSecret => "ClusterExternalSecret",
+            Self::ClusterPushSecret => "ClusterPushSecret",
         }
     }
 
@@ -52,6 +57,7 @@ impl ParentKind {
     pub const fn child(self) -> &'static str {
         match self {
             Self::ClusterExternalSecret => "ExternalSecret",
+            Self::ClusterPushSecret => "PushSecret",
         }
     }
 
@@ -60,6 +66,7 @@ impl ParentKind {
     pub const fn api_version(self) -> &'static str {
         match self {
             Self::ClusterExternalSecret => "external-secrets.io/v1",
+            Self::ClusterPushSecret => "external-secrets.io/v1alpha1",
         }
     }
 
@@ -68,6 +75,7 @@ impl ParentKind {
     pub const fn exists(self) -> &'static str {
         match self {
             Self::ClusterExternalSecret => "external secret already exists in namespace",
+            Self::ClusterPushSecret => "push secret already exists in namespace",
         }
     }
 
@@ -75,7 +83,7 @@ impl ParentKind {
     #[must_use]
     pub fn of_owner(owner: &OwnerReference) -> Option<Self> {
         let group = owner.api_version.split('/').next();
-        [Self::ClusterExternalSecret].into_iter().find(|kind| group == Some(GROUP) && owner.kind == kind.as_str())
+        Self::ALL.into_iter().find(|kind| group == Some(GROUP) && owner.kind == kind.as_str())
     }
 }
 
@@ -90,6 +98,8 @@ impl std::fmt::Display for ParentKind {
 pub enum Parent {
     /// Of ExternalSecrets.
     ClusterExternalSecret(Arc<ClusterExternalSecret>),
+    /// Of PushSecrets.
+    ClusterPushSecret(Arc<ClusterPushSecret>),
 }
 
 /// What is last seen of a parent, of either kind.
@@ -111,6 +121,7 @@ impl Parent {
     pub const fn kind(&self) -> ParentKind {
         match self {
             Self::ClusterExternalSecret(_) => ParentKind::ClusterExternalSecret,
+            Self::ClusterPushSecret(_) => ParentKind::ClusterPushSecret,
         }
     }
 
@@ -119,6 +130,7 @@ impl Parent {
     pub fn metadata(&self) -> &ObjectMeta {
         match self {
             Self::ClusterExternalSecret(ces) => &ces.metadata,
+            Self::ClusterPushSecret(cps) => &cps.metadata,
         }
     }
 
@@ -133,6 +145,7 @@ impl Parent {
     pub fn child_name(&self) -> &str {
         let own = match self {
             Self::ClusterExternalSecret(ces) => ces.spec.external_secret_name.as_deref(),
+            Self::ClusterPushSecret(cps) => cps.spec.push_secret_name.as_deref(),
         };
         own.filter(|name| !name.is_empty()).unwrap_or_else(|| self.name())
     }
@@ -160,14 +173,17 @@ impl Parent {
     fn child_metadata(&self) -> Option<&ChildMetadata> {
         match self {
             Self::ClusterExternalSecret(ces) => ces.spec.external_secret_metadata.as_ref(),
+            Self::ClusterPushSecret(cps) => cps.spec.push_secret_metadata.as_ref(),
         }
     }
 
     /// Namespaces by label; a namespace that one of them matches is meant.
     pub fn selectors(&self) -> impl Iterator<Item = &LabelSelector> {
-        match self {
-            Self::ClusterExternalSecret(ces) => ces.spec.namespace_selector.iter().chain(&ces.spec.namespace_selectors),
-        }
+        let (one, more) = match self {
+            Self::ClusterExternalSecret(ces) => (ces.spec.namespace_selector.as_ref(), &ces.spec.namespace_selectors),
+            Self::ClusterPushSecret(cps) => (None, &cps.spec.namespace_selectors),
+        };
+        one.into_iter().chain(more)
     }
 
     /// Namespaces by name.
@@ -175,6 +191,7 @@ impl Parent {
     pub fn namespaces(&self) -> &[String] {
         match self {
             Self::ClusterExternalSecret(ces) => &ces.spec.namespaces,
+            Self::ClusterPushSecret(_) => &[],
         }
     }
 
@@ -183,6 +200,7 @@ impl Parent {
     pub fn refresh(&self) -> Option<&str> {
         match self {
             Self::ClusterExternalSecret(ces) => ces.spec.refresh_time.as_deref(),
+            Self::ClusterPushSecret(cps) => cps.spec.refresh_time.as_deref(),
         }
     }
 
@@ -196,6 +214,12 @@ impl Parent {
                 failed: s.failed_namespaces.clone(),
                 conditions: s.conditions.clone(),
             }),
+            Self::ClusterPushSecret(cps) => cps.status.as_ref().map(|s| ParentStatus {
+                child_name: s.push_secret_name.clone(),
+                provisioned: s.provisioned_namespaces.clone(),
+                failed: s.failed_namespaces.clone(),
+                conditions: s.conditions.clone(),
+            }),
         }
     }
 
@@ -204,6 +228,8 @@ impl Parent {
     pub fn is_spec_of(&self, child: &Child) -> bool {
         match (self, child) {
             (Self::ClusterExternalSecret(ces), Child::ExternalSecret(es)) => ces.spec.external_secret_spec == es.spec,
+            (Self::ClusterPushSecret(cps), Child::PushSecret(ps)) => cps.spec.push_secret_spec == ps.spec,
+            _ => false,
         }
     }
 
@@ -214,6 +240,7 @@ impl Parent {
     pub fn child_spec(&self) -> Result<Value, serde_json::Error> {
         match self {
             Self::ClusterExternalSecret(ces) => serde_json::to_value(&ces.spec.external_secret_spec),
+            Self::ClusterPushSecret(cps) => serde_json::to_value(&cps.spec.push_secret_spec),
         }
     }
 }
@@ -223,6 +250,32 @@ impl Parent {
 pub enum Child {
     /// Of a ClusterExternalSecret.
     ExternalSecret(Arc<ExternalSecret>),
+    /// Of a ClusterPushSecret.
+    PushSecret(Arc<PushSecret>),
+}
+
+impl From<ClusterExternalSecret> for Parent {
+    fn from(ces: ClusterExternalSecret) -> Self {
+        Self::ClusterExternalSecret(Arc::new(ces))
+    }
+}
+
+impl From<ClusterPushSecret> for Parent {
+    fn from(cps: ClusterPushSecret) -> Self {
+        Self::ClusterPushSecret(Arc::new(cps))
+    }
+}
+
+impl From<ExternalSecret> for Child {
+    fn from(es: ExternalSecret) -> Self {
+        Self::ExternalSecret(Arc::new(es))
+    }
+}
+
+impl From<PushSecret> for Child {
+    fn from(ps: PushSecret) -> Self {
+        Self::PushSecret(Arc::new(ps))
+    }
 }
 
 impl Child {
@@ -231,6 +284,7 @@ impl Child {
     pub fn metadata(&self) -> &ObjectMeta {
         match self {
             Self::ExternalSecret(es) => &es.metadata,
+            Self::PushSecret(ps) => &ps.metadata,
         }
     }
 
@@ -241,6 +295,7 @@ impl Child {
     pub fn spec(&self) -> Result<Value, serde_json::Error> {
         match self {
             Self::ExternalSecret(es) => serde_json::to_value(&es.spec),
+            Self::PushSecret(ps) => serde_json::to_value(&ps.spec),
         }
     }
 }

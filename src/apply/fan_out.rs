@@ -4,8 +4,6 @@
 //! object that somebody else made in the same instant, and leaves in place what another field manager wrote into a child, which
 //! ESO overwrites.
 
-use std::sync::Arc;
-
 use k8s_openapi::api::core::v1::Namespace;
 use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::core::NamespaceResourceScope;
@@ -15,7 +13,7 @@ use serde_json::{Value, json};
 use super::error::WriteError;
 use super::{Writer, namespaced};
 use crate::api::fan_out::{Child, Parent, ParentKind, ParentStatus};
-use crate::api::{ClusterExternalSecret, ExternalSecret};
+use crate::api::{ClusterExternalSecret, ClusterPushSecret, ExternalSecret, PushSecret};
 use crate::index::Key;
 use crate::plan::fan_out::{body, patch};
 use crate::plan::target::FIELD_MANAGER;
@@ -30,8 +28,9 @@ impl Writer {
         let body = body(parent, key).map_err(|_| no_json(parent))?;
         match parent.kind() {
             ParentKind::ClusterExternalSecret => {
-                Ok(Child::ExternalSecret(Arc::new(self.create_object::<ExternalSecret>(key, body).await?)))
+                self.create_object::<ExternalSecret>(key, body).await.map(Child::from)
             }
+            ParentKind::ClusterPushSecret => self.create_object::<PushSecret>(key, body).await.map(Child::from),
         }
     }
 
@@ -44,7 +43,11 @@ impl Writer {
         match parent.kind() {
             ParentKind::ClusterExternalSecret => {
                 let api = namespaced::<ExternalSecret>(&self.client, &key.namespace);
-                Ok(Child::ExternalSecret(Arc::new(self.patch_object(&api, key, &patch, "ExternalSecret").await?)))
+                self.patch_object(&api, key, &patch, "ExternalSecret").await.map(Child::from)
+            }
+            ParentKind::ClusterPushSecret => {
+                let api = namespaced::<PushSecret>(&self.client, &key.namespace);
+                self.patch_object(&api, key, &patch, "PushSecret").await.map(Child::from)
             }
         }
     }
@@ -56,6 +59,7 @@ impl Writer {
     pub async fn delete_child(&self, kind: ParentKind, key: &Key, uid: &str) -> Result<(), WriteError> {
         match kind {
             ParentKind::ClusterExternalSecret => self.delete_object::<ExternalSecret>(kind.child(), key, uid).await,
+            ParentKind::ClusterPushSecret => self.delete_object::<PushSecret>(kind.child(), key, uid).await,
         }
     }
 
@@ -75,8 +79,13 @@ impl Writer {
                 fields["externalSecretName"] = json!(status.child_name);
                 let api: Api<ClusterExternalSecret> = Api::all(self.client.clone());
                 let patch = json!({ "status": fields });
-                let updated = self.status(&api, &key, &patch, Priority::Changed, "ClusterExternalSecret").await?;
-                Ok(Parent::ClusterExternalSecret(Arc::new(updated)))
+                self.status(&api, &key, &patch, Priority::Changed, "ClusterExternalSecret").await.map(Parent::from)
+            }
+            Parent::ClusterPushSecret(_) => {
+                fields["pushSecretName"] = json!(status.child_name);
+                let api: Api<ClusterPushSecret> = Api::all(self.client.clone());
+                let patch = json!({ "status": fields });
+                self.status(&api, &key, &patch, Priority::Changed, "ClusterPushSecret").await.map(Parent::from)
             }
         }
     }
@@ -93,6 +102,8 @@ impl Writer {
                 let api: Api<ClusterExternalSecret> = Api::all(self.client.clone());
                 self.finalizers(&api, &key, finalizers, version, "ClusterExternalSecret").await
             }
+            // ESO puts none there
+            Parent::ClusterPushSecret(_) => Ok(()),
         }
     }
 

@@ -29,7 +29,8 @@ pub struct Controller {
     /// Watch this namespace only; empty: all
     #[arg(long, env = "KEYFERRY_NAMESPACE", value_name = "NAMESPACE", default_value = "")]
     namespace: Namespace,
-    /// Watch these namespaces only, by commas, without any cluster-wide right; ClusterSecretStores are off then
+    /// Watch these namespaces only, by commas, without any cluster-wide right; ClusterSecretStores, ClusterExternalSecrets and
+    /// ClusterPushSecrets are off then
     #[arg(long, env = "KEYFERRY_NAMESPACES", value_name = "NAMESPACES", default_value = "")]
     namespaces: Namespaces,
     /// How many requests may write to the API server at the same time
@@ -57,6 +58,28 @@ pub struct Controller {
         default_missing_value = "true"
     )]
     enable_secret_store_reconciler: GoBool,
+    /// Serve ClusterExternalSecrets
+    #[arg(
+        long,
+        env = "KEYFERRY_ENABLE_CLUSTER_EXTERNAL_SECRET_RECONCILER",
+        value_name = "BOOL",
+        default_value = "true",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true"
+    )]
+    enable_cluster_external_secret_reconciler: GoBool,
+    /// Serve ClusterPushSecrets
+    #[arg(
+        long,
+        env = "KEYFERRY_ENABLE_CLUSTER_PUSH_SECRET_RECONCILER",
+        value_name = "BOOL",
+        default_value = "true",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true"
+    )]
+    enable_cluster_push_secret_reconciler: GoBool,
     /// Use a store only while it is Ready
     #[arg(
         long,
@@ -145,6 +168,10 @@ pub struct Settings {
     pub cluster_stores: bool,
     /// Whether SecretStores are served.
     pub secret_stores: bool,
+    /// Whether ClusterExternalSecrets are served.
+    pub cluster_external_secrets: bool,
+    /// Whether ClusterPushSecrets are served.
+    pub cluster_push_secrets: bool,
     /// Whether a store is used only while it is Ready.
     pub flood_gate: bool,
     /// How often a store is checked that names no interval.
@@ -238,6 +265,8 @@ impl Controller {
             concurrent,
             enable_cluster_store_reconciler,
             enable_secret_store_reconciler,
+            enable_cluster_external_secret_reconciler,
+            enable_cluster_push_secret_reconciler,
             enable_flood_gate,
             store_requeue_interval,
             adopt_secrets,
@@ -265,6 +294,9 @@ impl Controller {
             None if namespaces.is_empty() => Scope::Cluster,
             None => Scope::Namespaces(namespaces),
         };
+        let cluster_wide = matches!(scope, Scope::Cluster);
+        let cluster_external_secrets = enable_cluster_external_secret_reconciler.0 && cluster_wide;
+        let cluster_push_secrets = enable_cluster_push_secret_reconciler.0 && cluster_wide;
         let timing =
             Timing::new(leader_election_lease_duration.0, leader_election_renew_deadline.0, leader_election_retry_period.0)?;
         let election = enable_leader_election.0.then_some(ElectionSettings {
@@ -277,6 +309,8 @@ impl Controller {
             controller_class,
             cluster_stores,
             secret_stores: enable_secret_store_reconciler.0,
+            cluster_external_secrets,
+            cluster_push_secrets,
             flood_gate: enable_flood_gate.0,
             store_requeue_interval: store_requeue_interval.0,
             adopt_secrets: adopt_secrets.0,

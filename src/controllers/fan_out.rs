@@ -57,30 +57,42 @@ async fn release(ctx: &Ctx, facts: &Facts, plan: &Plan) -> bool {
 
 /// Deletes first, so that a new name never stands beside the old one for long, then writes.
 async fn carry_out(ctx: &Ctx, facts: &Facts, plan: &Plan) -> Vec<(String, Outcome)> {
-    let delete = plan.delete.iter().map(async |(key, uid)| {
-        let result = ctx.writer.delete_child(facts.id.kind, key, uid).await;
-        (key.namespace.to_string(), outcome(result))
-    });
+    // each list of futures is made at once: a lazy one would be tied to a borrow that no spawned task may have
+    let delete: Vec<_> = plan.delete.iter().map(|(key, uid)| delete_child(ctx, facts, key, uid)).collect();
     let mut outcomes: Vec<_> = futures::stream::iter(delete).buffer_unordered(AT_ONCE).collect().await;
-    let write = plan.write.iter().map(async |write| (write.key.namespace.to_string(), write_child(ctx, facts, write).await));
+    let write: Vec<_> = plan.write.iter().map(|write| write_child(ctx, facts, write)).collect();
     outcomes.extend(futures::stream::iter(write).buffer_unordered(AT_ONCE).collect::<Vec<_>>().await);
     outcomes
 }
 
-async fn write_child(ctx: &Ctx, facts: &Facts, write: &Write) -> Outcome {
-    let Some(parent) = &facts.parent else { return Outcome::Moot };
+async fn delete_child(ctx: &Ctx, facts: &Facts, key: &Key, uid: &str) -> (String, Outcome) {
+    (key.namespace.to_string(), outcome(ctx.writer.delete_child(facts.id.kind, key, uid).await))
+}
+
+async fn write_child(ctx: &Ctx, facts: &Facts, write: &Write) -> (String, Outcome) {
+    let namespace = write.key.namespace.to_string();
+    let Some(parent) = &facts.parent else { return (namespace, Outcome::Moot) };
     let result = match &write.live {
         Some(live) => ctx.writer.update_child(parent, live, &write.key).await,
         None => ctx.writer.create_child(parent, &write.key).await,
     };
-    match result {
-        Ok(Child::ExternalSecret(es)) => {
-            super::external_secret::remember(ctx, es);
+    let outcome = match result {
+        Ok(child) => {
+            remember(ctx, child);
             Outcome::Done
         }
         // one that cannot be understood is not in the index, and is not ours to write
         Err(WriteError::Conflict) if write.live.is_none() => Outcome::Refused(facts.id.kind.exists().into()),
         Err(error) => outcome(Err(error)),
+    };
+    (namespace, outcome)
+}
+
+/// Takes a child as our own write left it, so that the next look does not depend on how fast the watch is.
+fn remember(ctx: &Ctx, child: Child) {
+    match child {
+        Child::ExternalSecret(es) => super::external_secret::remember(ctx, es),
+        Child::PushSecret(ps) => drop(ctx.index_mut().see_push_secret(ps)),
     }
 }
 

@@ -1,6 +1,7 @@
 //! The shell around the plans: watches feed the index, queues hand out objects, each is gathered, planned, carried out, told.
 
 pub mod external_secret;
+pub mod fan_out;
 pub mod gather;
 pub mod store;
 pub mod watch;
@@ -17,7 +18,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::apply::Writer;
 use crate::fetch::Fetcher;
-use crate::index::{Index, Key, StoreId};
+use crate::index::{Index, Key, ParentId, StoreId};
 use crate::plan::digest::Digester;
 use crate::plan::external_secret::Memory;
 use crate::plan::{Note, Rules, Wake};
@@ -35,6 +36,8 @@ pub struct Ctx {
     pub forced: Forced,
     /// ExternalSecrets to look at.
     pub external_secrets: Arc<Queue<Key>>,
+    /// ClusterExternalSecrets and ClusterPushSecrets to look at.
+    pub parents: Arc<Queue<ParentId>>,
     /// Stores to check.
     pub stores: Arc<Queue<StoreId>>,
     /// The way to the providers.

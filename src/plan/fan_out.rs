@@ -27,6 +27,9 @@ const SOON: Duration = Duration::from_secs(2);
 const LATER: Duration = Duration::from_secs(300);
 /// ESO's name for a failure that is of no namespace.
 const UNKNOWN: &str = "unknown";
+/// ESO's reason and text for a ClusterPushSecret that does not know its namespaces.
+const ERRORED: &str = "Errored";
+const NO_NAMESPACES: &str = "failed to get target Namespaces";
 
 /// What is known of a parent at one moment.
 #[derive(Clone, Debug)]
@@ -58,6 +61,8 @@ pub struct Plan {
     pub failed: BTreeMap<String, String>,
     /// Nothing is told: the parent is gone or going.
     pub silent: bool,
+    /// It cannot be said which namespaces are meant.
+    pub lost: bool,
 }
 
 /// A namespace from which ESO's finalizer goes.
@@ -134,6 +139,7 @@ pub fn plan(facts: &Facts) -> Plan {
         // ESO: nothing is known of the namespaces, so nothing is deleted either
         plan.provisioned = parent.status().map(|s| s.provisioned).unwrap_or_default().into_iter().collect();
         plan.failed.insert(UNKNOWN.into(), why);
+        plan.lost = true;
         return plan;
     }
     let meant = |name: &str, view: &NamespaceView| !view.terminating && is_meant(parent, name, &view.labels);
@@ -310,13 +316,14 @@ pub fn settle(parent: &Parent, plan: Plan, outcomes: Vec<(String, Outcome)>, hel
         }
     }
     provisioned.retain(|namespace| !failed.contains_key(namespace));
-    let ready = failed.is_empty();
+    let condition = condition(parent.kind(), failed.is_empty(), plan.lost);
+    let ready = condition.is_ready();
     let failed = failed.into_iter().map(|(namespace, reason)| NamespaceFailure { namespace, reason: Some(reason) });
     let new = ParentStatus {
         child_name: Some(parent.child_name().to_owned()),
         provisioned: provisioned.into_iter().collect(),
         failed: failed.collect(),
-        conditions: vec![condition(ready)],
+        conditions: vec![condition],
     };
     let wake = match (again, refresh(parent)) {
         (Some(pause), _) => Wake::After(pause, Priority::Changed),
@@ -324,16 +331,20 @@ pub fn settle(parent: &Parent, plan: Plan, outcomes: Vec<(String, Outcome)>, hel
         (None, None) => Wake::OnChange,
     };
     let status = (parent.status().as_ref() != Some(&new)).then_some(new);
-    Report { status, ready, notes: Vec::new(), wake }
+    let errored = status.iter().flat_map(|s| &s.conditions).any(|c| c.reason.as_deref() == Some(ERRORED));
+    let notes = errored.then(|| Note::warning(ERRORED, NO_NAMESPACES)).into_iter().collect();
+    Report { status, ready, notes, wake }
 }
 
-/// ESO gives these conditions neither a reason nor a time.
-fn condition(ready: bool) -> Condition {
+/// ESO gives these conditions no time, and a reason only to a ClusterPushSecret that does not know its namespaces.
+fn condition(kind: ParentKind, ready: bool, lost: bool) -> Condition {
+    let errored = lost && kind == ParentKind::ClusterPushSecret;
+    let message = if errored { NO_NAMESPACES } else { "one or more namespaces failed" };
     Condition {
         type_: Condition::READY.into(),
         status: if ready { "True" } else { "False" }.into(),
-        reason: None,
-        message: (!ready).then(|| "one or more namespaces failed".into()),
+        reason: errored.then(|| ERRORED.into()),
+        message: (!ready).then(|| message.into()),
         last_transition_time: None,
     }
 }

@@ -9,6 +9,7 @@ pub mod digest;
 pub mod duration;
 pub mod entries;
 pub mod external_secret;
+pub mod fan_out;
 pub mod object_hash;
 pub mod refresh;
 pub mod status;
