@@ -280,7 +280,7 @@ impl Operator {
         self.watch(ctx, scope.apis::<DeserializeGuard<SecretStore>>(client), "SecretStore", |ctx, change| {
             on_store(ctx, StoreKind::SecretStore, change);
         });
-        if matches!(scope, watch::Scope::Cluster) {
+        if self.settings.asks_for_namespaces() {
             self.watch(ctx, vec![Api::<PartialObjectMeta<Namespace>>::all(client.clone())], "Namespace", on_namespace);
         }
         if self.settings.cluster_external_secrets {
@@ -333,7 +333,8 @@ fn on_external_secret(ctx: &Ctx, change: Change<ExternalSecret>) {
             let es = Arc::new(es);
             let before = ctx.index().external_secret(&key);
             let wake = ctx.index_mut().upsert_external_secret(es.clone());
-            if wake.is_some() || before.as_ref().is_some_and(|b| b.metadata.owner_references != es.metadata.owner_references) {
+            if wake.is_some() || before.as_ref().is_some_and(|b| b.metadata.owner_references != es.metadata.owner_references)
+            {
                 wake_parents(ctx, before.iter().chain([&es]).flat_map(|es| parents_of(ctx, &es.metadata)));
             }
             if wake == Some(Priority::Forced) {

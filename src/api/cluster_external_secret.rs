@@ -21,12 +21,7 @@ pub struct ClusterExternalSecret {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status: Option<ClusterExternalSecretStatus>,
 }
-super::resource!(
-    ClusterExternalSecret,
-    "ClusterExternalSecret",
-    "clusterexternalsecrets",
-    kube::core::ClusterResourceScope
-);
+super::resource!(ClusterExternalSecret, "ClusterExternalSecret", "clusterexternalsecrets", kube::core::ClusterResourceScope);
 
 /// What a ClusterExternalSecret wants.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]

@@ -21,13 +21,7 @@ pub struct ClusterPushSecret {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status: Option<ClusterPushSecretStatus>,
 }
-super::resource!(
-    ClusterPushSecret,
-    "ClusterPushSecret",
-    "clusterpushsecrets",
-    kube::core::ClusterResourceScope,
-    "v1alpha1"
-);
+super::resource!(ClusterPushSecret, "ClusterPushSecret", "clusterpushsecrets", kube::core::ClusterResourceScope, "v1alpha1");
 
 /// What a ClusterPushSecret wants.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]

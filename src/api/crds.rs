@@ -91,10 +91,9 @@ pub fn all() -> Result<Vec<CustomResourceDefinition>, CrdError> {
             description: "Has the same PushSecret in many namespaces.",
             spec: schema::<ClusterPushSecretSpec>(),
             status: Some(schema::<ClusterPushSecretStatus>()),
-            columns: json!([
-                column("AGE", ".metadata.creationTimestamp", "date"),
-                column("Status", READY_REASON, "string"),
-            ]),
+            columns: json!(
+                [column("AGE", ".metadata.creationTimestamp", "date"), column("Status", READY_REASON, "string"),]
+            ),
             selectable: &[],
         })?,
         definition::<PushSecret>(&Kind {

@@ -27,9 +27,7 @@ impl Writer {
     pub async fn create_child(&self, parent: &Parent, key: &Key) -> Result<Child, WriteError> {
         let body = body(parent, key).map_err(|_| no_json(parent))?;
         match parent.kind() {
-            ParentKind::ClusterExternalSecret => {
-                self.create_object::<ExternalSecret>(key, body).await.map(Child::from)
-            }
+            ParentKind::ClusterExternalSecret => self.create_object::<ExternalSecret>(key, body).await.map(Child::from),
             ParentKind::ClusterPushSecret => self.create_object::<PushSecret>(key, body).await.map(Child::from),
         }
     }
@@ -111,12 +109,7 @@ impl Writer {
     ///
     /// # Errors
     /// What the API server said; that the namespace is gone already is fine.
-    pub async fn namespace_finalizers(
-        &self,
-        key: &Key,
-        finalizers: &[String],
-        version: &str,
-    ) -> Result<(), WriteError> {
+    pub async fn namespace_finalizers(&self, key: &Key, finalizers: &[String], version: &str) -> Result<(), WriteError> {
         let api: Api<Namespace> = Api::all(self.client.clone());
         self.finalizers(&api, key, finalizers, version, "Namespace").await
     }
@@ -147,7 +140,8 @@ impl Writer {
         // the API server's answer is read as the type; what is sent is what the plan made
         let api: Api<kube::api::DynamicObject> =
             Api::namespaced_with(self.client.clone(), &key.namespace, &kube::api::ApiResource::erase::<K>(&()));
-        let invalid = |_| WriteError::Refused(format!("unable to create {kind} {key}: the API server's answer is no {kind}"));
+        let invalid =
+            |_| WriteError::Refused(format!("unable to create {kind} {key}: the API server's answer is no {kind}"));
         let object: kube::api::DynamicObject = serde_json::from_value(body).map_err(invalid)?;
         let _place = self.writing(Priority::Changed).await?;
         let params = PostParams { field_manager: Some(FIELD_MANAGER.into()), ..PostParams::default() };

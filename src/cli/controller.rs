@@ -198,6 +198,20 @@ pub struct Settings {
     pub warnings: Vec<String>,
 }
 
+/// What is told once where only some namespaces are served.
+const NOT_CLUSTER_WIDE: &str = "ClusterExternalSecrets and ClusterPushSecrets are not served: they are about all namespaces, and \
+                                --namespace or --namespaces names some; to have no such line, give \
+                                --enable-cluster-external-secret-reconciler=false and --enable-cluster-push-secret-reconciler=false";
+
+impl Settings {
+    /// Whether anything that is served depends on the labels of namespaces.
+    #[must_use]
+    pub fn asks_for_namespaces(&self) -> bool {
+        let served = self.cluster_stores || self.cluster_external_secrets || self.cluster_push_secrets;
+        self.scope == Scope::Cluster && served
+    }
+}
+
 /// Which namespaces are watched.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Scope {
@@ -297,6 +311,11 @@ impl Controller {
         let cluster_wide = matches!(scope, Scope::Cluster);
         let cluster_external_secrets = enable_cluster_external_secret_reconciler.0 && cluster_wide;
         let cluster_push_secrets = enable_cluster_push_secret_reconciler.0 && cluster_wide;
+        let mut warnings: Vec<String> =
+            ignored.iter().map(|flag| format!("--{} has no effect: {}", flag.name, flag.reason)).collect();
+        if !cluster_wide && (enable_cluster_external_secret_reconciler.0 || enable_cluster_push_secret_reconciler.0) {
+            warnings.push(NOT_CLUSTER_WIDE.into());
+        }
         let timing =
             Timing::new(leader_election_lease_duration.0, leader_election_renew_deadline.0, leader_election_retry_period.0)?;
         let election = enable_leader_election.0.then_some(ElectionSettings {
@@ -322,7 +341,7 @@ impl Controller {
             live_addr,
             election,
             log: LogSettings { format: log_format, level: loglevel, time: zap_time_encoding },
-            warnings: ignored.iter().map(|flag| format!("--{} has no effect: {}", flag.name, flag.reason)).collect(),
+            warnings,
         })
     }
 }

@@ -184,3 +184,28 @@ fn the_page_about_flags_is_up_to_date() {
     let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/flags.md")).unwrap_or_default();
     assert_eq!(page, docs::markdown(&Cli::command()), "run: cargo run -- flags > docs/flags.md");
 }
+
+#[test]
+fn what_is_cluster_wide_needs_all_namespaces() {
+    for (args, external, push, warnings) in [
+        (vec![], true, true, 0),
+        (vec!["--enable-cluster-external-secret-reconciler=false"], false, true, 0),
+        (vec!["--enable-cluster-push-secret-reconciler=false"], true, false, 0),
+        (vec!["--namespaces=a"], false, false, 1),
+        (vec!["--namespace=a"], false, false, 1),
+        (
+            vec![
+                "--namespaces=a",
+                "--enable-cluster-external-secret-reconciler=false",
+                "--enable-cluster-push-secret-reconciler=false",
+            ],
+            false,
+            false,
+            0,
+        ),
+    ] {
+        let settings = parse(&args).unwrap();
+        assert_eq!((settings.cluster_external_secrets, settings.cluster_push_secrets), (external, push), "{args:?}");
+        assert_eq!(settings.warnings.len(), warnings, "{args:?}");
+    }
+}

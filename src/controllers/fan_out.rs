@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use futures::StreamExt as _;
+use k8s_openapi::api::core::v1::ObjectReference;
 use tokio::time::Instant;
 
 use super::{Ctx, object_reference};
@@ -110,7 +111,10 @@ fn outcome(result: Result<(), WriteError>) -> Outcome {
 async fn tell(ctx: &Ctx, facts: &Facts, report: Report) -> Wake {
     let Some(parent) = &facts.parent else { return Wake::OnChange };
     let (kind, id) = (facts.id.kind, &facts.id);
-    let reference = object_reference(kind.as_str(), parent.metadata());
+    let reference = ObjectReference {
+        api_version: Some(kind.api_version().into()),
+        ..object_reference(kind.as_str(), parent.metadata())
+    };
     for note in report.notes {
         ctx.events.record(reference.clone(), note);
     }

@@ -162,7 +162,10 @@ impl Index {
         self.fan_out.link(&key, &new.metadata);
         self.fan_out.push_secrets.insert(key, new.clone());
         match &old {
-            Some(old) if !differs(&old.metadata, &new.metadata) && old.metadata.owner_references == new.metadata.owner_references => {
+            Some(old)
+                if !differs(&old.metadata, &new.metadata)
+                    && old.metadata.owner_references == new.metadata.owner_references =>
+            {
                 BTreeSet::new()
             }
             _ => &self.parents_of(ParentKind::ClusterPushSecret, &new.metadata) | &before.unwrap_or_default(),
