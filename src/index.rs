@@ -22,7 +22,7 @@ use crate::providers::{Reference, ReferenceKind};
 use crate::queue::Priority;
 
 /// Namespace and name of an object.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Key {
     /// Namespace; empty for cluster-scoped objects.
     pub namespace: Arc<str>,

@@ -29,8 +29,8 @@ const ESO: &[(&str, &str, bool)] = &[
     ("namespace", "", true),
     ("enable-cluster-store-reconciler", "true", true),
     ("enable-secret-store-reconciler", "true", true),
-    ("enable-cluster-external-secret-reconciler", "true", false),
-    ("enable-cluster-push-secret-reconciler", "true", false),
+    ("enable-cluster-external-secret-reconciler", "true", true),
+    ("enable-cluster-push-secret-reconciler", "true", true),
     ("enable-push-secret-reconciler", "true", false),
     ("enable-secrets-caching", "false", false),
     ("enable-configmaps-caching", "false", false),
@@ -61,7 +61,7 @@ fn parse(args: &[&str]) -> Result<Settings, String> {
     let args = ["keyferry", "controller"].iter().chain(args);
     match Cli::try_parse_from(args).map_err(|e| e.to_string())?.run(&mut io::sink()).map_err(|e| e.to_string())? {
         Task::Controller(settings) => Ok(*settings),
-        Task::Done => Err("nothing to run".into()),
+        Task::Done | Task::Adopt(_) => Err("nothing to run".into()),
     }
 }
 

@@ -3,6 +3,7 @@
 //! A plan leaves its executor no choice: it holds what to write, the status, the events and the next wake-up.
 
 pub mod access;
+pub mod adopt;
 pub mod backoff;
 pub mod cron;
 pub mod digest;

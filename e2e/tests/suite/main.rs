@@ -2,6 +2,7 @@
 //! binary, so that it links once and its tests share their servers.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panicking")]
 
+mod adopt;
 mod aws;
 mod aws_emulator;
 mod canary;
@@ -14,6 +15,7 @@ mod leader;
 mod main_job;
 mod manifests;
 mod neighbours;
+mod object_hash;
 mod outage;
 mod scope;
 mod takeover;
