@@ -209,3 +209,16 @@ fn what_is_cluster_wide_needs_all_namespaces() {
         assert_eq!(settings.warnings.len(), warnings, "{args:?}");
     }
 }
+
+/// What the page about moving says is typed, is understood.
+#[test]
+fn the_commands_of_the_page_about_moving_are_commands() {
+    let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/moving-from-eso.md")).unwrap();
+    let commands: Vec<&str> =
+        page.lines().filter_map(|line| line.strip_prefix("    ")).filter(|line| line.starts_with("keyferry ")).collect();
+    assert!(commands.len() >= 4, "{commands:?}");
+    for command in commands {
+        let words = command.split('#').next().unwrap_or_default().split_whitespace();
+        assert!(matches!(Cli::try_parse_from(words).unwrap().run(&mut io::sink()), Ok(Task::Adopt(_))), "{command}");
+    }
+}

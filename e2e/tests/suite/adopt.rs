@@ -8,7 +8,9 @@ use futures::{StreamExt as _, TryStreamExt as _};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Secret;
-use keyferry_e2e::env::Sandbox;
+use keyferry_e2e::cluster::Cluster;
+use keyferry_e2e::controlplane;
+use keyferry_e2e::env::{Env, Sandbox, block_on};
 use keyferry_e2e::{operator as program, progress};
 use kube::api::{Api, DeleteParams, PostParams};
 use serde_json::{Value, json};
@@ -23,12 +25,17 @@ use crate::takeover::{FINALIZER, VALUES, left_by_eso, recorded};
 /// As many as issue 4 asks for.
 const SECRETS: usize = 200;
 
-/// Runs `keyferry adopt` on the namespace, as the administrator.
-async fn adopt(ns: &Sandbox<'_>, args: &[&str]) -> Result<Output> {
+/// Runs `keyferry adopt`, as the administrator.
+async fn run(cluster: &Cluster, args: &[&str]) -> Result<Output> {
     let binary = tokio::task::spawn_blocking(program::binary).await??;
     let mut command = tokio::process::Command::new(binary);
-    command.args(["adopt", "--namespace", &ns.name]).args(args).env("KUBECONFIG", ns.cluster().kubeconfig());
+    command.arg("adopt").args(args).env("KUBECONFIG", cluster.kubeconfig());
     command.output().await.context("cannot start keyferry")
+}
+
+/// Runs it on the namespace.
+async fn adopt(ns: &Sandbox<'_>, args: &[&str]) -> Result<Output> {
+    run(ns.cluster(), &[&["--namespace", &ns.name], args].concat()).await
 }
 
 /// The same, and what it said; it must succeed.
@@ -188,6 +195,78 @@ fn two_hundred_secrets_change_hands_and_go_back() -> Result<()> {
         progress::note(format!(
             "adopt: {SECRETS} Secrets of ESO's taken over with {writes} writes and {reads} reads by the operator, and handed back"
         ));
+        Ok(())
+    })
+}
+
+#[test]
+fn what_eso_left_cluster_wide_goes_too() -> Result<()> {
+    const FINALIZERS: [&str; 4] = [
+        "externalsecrets.external-secrets.io/clusterexternalsecret-cleanup",
+        "pushsecret.externalsecrets.io/finalizer",
+        "secretstore.externalsecrets.io/finalizer",
+        "externalsecrets.external-secrets.io/ces-any",
+    ];
+    block_on(async {
+        let env = Env::start(controlplane::Options { audit: false }).await?;
+        let cluster = env.cluster();
+        let (v1, v1alpha1) = ("external-secrets.io/v1", "external-secrets.io/v1alpha1");
+        let push = |name: &str, store: &str, policy: &str| {
+            json!({"apiVersion": v1alpha1, "kind": "PushSecret", "metadata": {"name": name, "namespace": "left", "finalizers": [FINALIZERS[1]]},
+                "spec": {"deletionPolicy": policy, "secretStoreRefs": [{"name": store}], "selector": {"secret": {"name": "s"}}}})
+        };
+        let store = |name: &str, provider: Value| {
+            json!({"apiVersion": v1, "kind": "SecretStore", "metadata": {"name": name, "namespace": "left", "finalizers": [FINALIZERS[2]]},
+                "spec": {"provider": provider}})
+        };
+        let fake = json!({"fake": {"data": []}});
+        let mut objects = vec![
+            json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "left", "finalizers": [FINALIZERS[3], "mirror.test/theirs"]}}),
+            json!({"apiVersion": v1, "kind": "ClusterExternalSecret", "metadata": {"name": "any", "finalizers": [FINALIZERS[0]]},
+                "spec": {"externalSecretSpec": {"data": [{"secretKey": "k", "remoteRef": {"key": "k"}}]}}}),
+            push("keeps", "needed", "None"),
+            push("deletes", "needed", "Delete"),
+            store("needed", fake.clone()),
+            store("spare", fake),
+            store("odd", json!({"chef": {}})),
+            json!({"apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingWebhookConfiguration",
+            "metadata": {"name": "secretstore-validate"}, "webhooks": [{
+                "name": "validate.mirror.test", "clientConfig": {"url": "https://127.0.0.1:1/x"}, "failurePolicy": "Ignore",
+                "sideEffects": "None", "admissionReviewVersions": ["v1"],
+                "rules": [{"apiGroups": ["external-secrets.io"], "apiVersions": ["v1"], "operations": ["DELETE"], "resources": ["secretstores"]}],
+            }]}),
+        ];
+        for object in objects.drain(..) {
+            cluster.apply_object(object, "left").await?;
+        }
+        let output = run(cluster, &[]).await?;
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        ensure!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
+        for part in
+            ["ValidatingWebhookConfiguration secretstore-validate: delete it", "SecretStore left/odd: the provider chef"]
+        {
+            ensure!(said.contains(part), "{part:?} is not told:\n{said}");
+        }
+        let left = async |api_version: &str, kind: &str, name: &str| -> Result<Vec<String>> {
+            let namespace = if matches!(kind, "Namespace" | "ClusterExternalSecret") { "" } else { "left" };
+            let object = cluster.api(api_version, kind, namespace).await?.get(name).await?;
+            Ok(object.metadata.finalizers.unwrap_or_default())
+        };
+        let none: [&str; 0] = [];
+        ensure!(left("v1", "Namespace", "left").await? == ["mirror.test/theirs"], "{said}");
+        ensure!(left(v1, "ClusterExternalSecret", "any").await? == none, "{said}");
+        ensure!(left(v1alpha1, "PushSecret", "keeps").await? == none, "{said}");
+        ensure!(
+            left(v1alpha1, "PushSecret", "deletes").await? == [FINALIZERS[1]],
+            "what it pushed would stay for ever:\n{said}"
+        );
+        ensure!(
+            left(v1, "SecretStore", "needed").await? == [FINALIZERS[2]],
+            "a store that is needed could be deleted:\n{said}"
+        );
+        for name in ["spare", "odd"] {
+            ensure!(left(v1, "SecretStore", name).await? == none, "{said}");
+        }
         Ok(())
     })
 }

@@ -92,7 +92,11 @@ fn what_is_worth_knowing_is_told() {
         (json!({"secretStoreRef": {"name": "odd"}}), Some(&secret), Some("the provider chef, which is not served")),
         (json!({"secretStoreRef": {"name": "good"}}), None, Some("Secret \"n\" is not there")),
         (json!({"secretStoreRef": {"name": "good"}}), Some(&foreign), Some("it is controlled by Thing \"t\"")),
-        (json!({"secretStoreRef": {"name": "good"}, "refreshInterval": "soon"}), Some(&secret), Some("soon")),
+        (
+            json!({"secretStoreRef": {"name": "good"}, "target": {"creationPolicy": "Merge", "deletionPolicy": "Delete"}}),
+            Some(&secret),
+            Some("deletionPolicy=Delete"),
+        ),
     ] {
         let mut spec = spec;
         spec["data"] = json!([{"secretKey": "k", "remoteRef": {"key": "k"}}]);
