@@ -214,7 +214,7 @@ pub fn hand_back_secret(es: &ExternalSecret, secret: &Secret) -> Step {
     let ours = entries.iter().any(|e| e.manager.as_deref() == Some(FIELD_MANAGER));
     let hash = object_hash::data_hash(&secret.data.clone().unwrap_or_default());
     let hashed = meta.annotations.as_ref().and_then(|a| a.get(ANNOTATION_DATA_HASH)) == Some(&hash);
-    if meta.deletion_timestamp.is_some() || !(ours || !hashed) {
+    if meta.deletion_timestamp.is_some() || (hashed && !ours) {
         return step;
     }
     let mut fields = json!({});

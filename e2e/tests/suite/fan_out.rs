@@ -120,7 +120,7 @@ fn children_follow_namespaces_at_once_and_nothing_is_written_twice() -> Result<(
         // ESO's finalizers: of this object on a namespace that it means and on one that it does not, and of one that is gone
         let own = format!("externalsecrets.external-secrets.io/ces-{}", ns.name);
         let lost = format!("externalsecrets.external-secrets.io/ces-{}-gone", ns.name);
-        let a = namespace(ns, "a", true, &[own.clone()]).await?;
+        let a = namespace(ns, "a", true, std::slice::from_ref(&own)).await?;
         let b = namespace(ns, "b", false, &[own.clone(), lost, "example.com/theirs".to_owned()]).await?;
         apply(ns, parent(ns)).await?;
         provisioned(ns, PARENT, &[&a]).await?;
