@@ -4,6 +4,7 @@
 
 pub mod digest_key;
 pub mod error;
+mod fan_out;
 pub mod manifest;
 mod push_secret;
 

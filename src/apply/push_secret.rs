@@ -85,7 +85,7 @@ impl Writer {
         let key = Key::of(&ps.metadata);
         let api = namespaced::<PushSecret>(&self.client, &key.namespace);
         let patch = finalizer(&ps.metadata, FINALIZER_PUSH, wanted);
-        self.finalizers(&api, &key, &patch, "PushSecret").await
+        self.held(&api, &key, &patch, "PushSecret").await
     }
 
     /// Puts our finalizer on a store, or takes it off; gives the store as it is then, `None` where it is gone.
@@ -98,16 +98,16 @@ impl Writer {
         match store.kind {
             StoreKind::SecretStore => {
                 let api = namespaced::<SecretStore>(&self.client, &key.namespace);
-                Ok(self.finalizers(&api, &key, &patch, "SecretStore").await?.map(AnyStore::from))
+                Ok(self.held(&api, &key, &patch, "SecretStore").await?.map(AnyStore::from))
             }
             StoreKind::ClusterSecretStore => {
                 let api: Api<ClusterSecretStore> = Api::all(self.client.clone());
-                Ok(self.finalizers(&api, &key, &patch, "ClusterSecretStore").await?.map(AnyStore::from))
+                Ok(self.held(&api, &key, &patch, "ClusterSecretStore").await?.map(AnyStore::from))
             }
         }
     }
 
-    async fn finalizers<K>(&self, api: &Api<K>, key: &Key, patch: &Value, kind: &str) -> Result<Option<K>, WriteError>
+    async fn held<K>(&self, api: &Api<K>, key: &Key, patch: &Value, kind: &str) -> Result<Option<K>, WriteError>
     where
         K: kube::Resource + DeserializeOwned + Clone + std::fmt::Debug,
     {

@@ -42,8 +42,6 @@ pub const IGNORED: &[IgnoredFlag] = &[
     value("metrics-key-name", PLAIN_METRICS),
     value("client-qps", "requests to the API server are bounded by --concurrent, not by a rate"),
     value("client-burst", "requests to the API server are bounded by --concurrent, not by a rate"),
-    switch("enable-cluster-external-secret-reconciler", NOT_SERVED),
-    switch("enable-cluster-push-secret-reconciler", NOT_SERVED),
     switch("enable-secrets-caching", NO_SECRET_CACHE),
     switch("enable-configmaps-caching", "ConfigMaps are read when a store names one"),
     switch("enable-managed-secrets-caching", NO_SECRET_CACHE),

@@ -53,6 +53,9 @@ const SOON: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// Looks at one PushSecret, does what is due, and says when it is next.
 pub async fn reconcile(ctx: Arc<Ctx>, memories: Arc<Memories>, job: Job<Key>) -> Wake {
+    if !ctx.rules.push_secrets {
+        return Wake::OnChange;
+    }
     let begun = Instant::now();
     ctx.metrics.queue_left(job.priority.as_str(), job.waited);
     for _ in 0..MOST_LOOKS {

@@ -3,12 +3,14 @@
 //! A plan leaves its executor no choice: it holds what to write, the status, the events and the next wake-up.
 
 pub mod access;
+pub mod adopt;
 pub mod backoff;
 pub mod cron;
 pub mod digest;
 pub mod duration;
 pub mod entries;
 pub mod external_secret;
+pub mod fan_out;
 pub mod manifest;
 pub mod object_hash;
 pub mod push_secret;

@@ -22,7 +22,8 @@ use serde_json::{Value, json};
 const ANNOTATIONS_MAX: usize = 262_144;
 
 /// The kinds that we define.
-const KINDS: &[&str] = &["ExternalSecret", "SecretStore", "ClusterSecretStore", "PushSecret"];
+const KINDS: &[&str] =
+    &["ExternalSecret", "SecretStore", "ClusterSecretStore", "ClusterExternalSecret", "ClusterPushSecret", "PushSecret"];
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).to_path_buf()
@@ -149,6 +150,8 @@ fn names_scopes_and_versions_are_those_of_eso() {
             json!(["externalsecrets.external-secrets.io", "ExternalSecret", ["es"], "Namespaced"]),
             json!(["secretstores.external-secrets.io", "SecretStore", ["ss"], "Namespaced"]),
             json!(["clustersecretstores.external-secrets.io", "ClusterSecretStore", ["css"], "Cluster"]),
+            json!(["clusterexternalsecrets.external-secrets.io", "ClusterExternalSecret", ["ces"], "Cluster"]),
+            json!(["clusterpushsecrets.external-secrets.io", "ClusterPushSecret", null, "Cluster"]),
             json!(["pushsecrets.external-secrets.io", "PushSecret", ["ps"], "Namespaced"]),
         ]
     );
@@ -164,7 +167,7 @@ fn names_scopes_and_versions_are_those_of_eso() {
             .collect();
         let status = json!({ "status": {} });
         let wanted = match crd["spec"]["names"]["kind"].as_str().unwrap() {
-            "ExternalSecret" | "SecretStore" | "ClusterSecretStore" => {
+            "ExternalSecret" | "SecretStore" | "ClusterSecretStore" | "ClusterExternalSecret" => {
                 vec![json!(["v1", true, true, status, null]), json!(["v1beta1", true, false, status, null])]
             }
             _ => vec![json!(["v1alpha1", true, true, status, null])],
@@ -195,7 +198,13 @@ fn columns_and_selectable_fields_are_those_of_eso() {
         ("Status", r#".status.conditions[?(@.type=="Ready")].reason"#),
         ("Last Sync", ".status.refreshTime"),
     ];
-    for (crd, columns) in all.as_array().unwrap().iter().zip([external_secret, store, store, push_secret]) {
+    let cluster_external_secret: &[(&str, &str)] = &[
+        ("Store", ".spec.externalSecretSpec.secretStoreRef.name"),
+        ("Refresh Interval", ".spec.refreshTime"),
+        ("Ready", r#".status.conditions[?(@.type=="Ready")].status"#),
+    ];
+    let all_columns = [external_secret, store, store, cluster_external_secret, &push_secret[..2], push_secret];
+    for (crd, columns) in all.as_array().unwrap().iter().zip(all_columns) {
         for version in crd["spec"]["versions"].as_array().unwrap() {
             let wanted: Vec<Value> = columns
                 .iter()
