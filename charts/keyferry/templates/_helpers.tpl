@@ -115,6 +115,9 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{- if not .Values.processClusterExternalSecret }}
 {{- $_ := set $args "enable-cluster-external-secret-reconciler" "false" }}
 {{- end }}
+{{- if not .Values.processPushSecret }}
+{{- $_ := set $args "enable-push-secret-reconciler" "false" }}
+{{- end }}
 {{- if not .Values.processClusterPushSecret }}
 {{- $_ := set $args "enable-cluster-push-secret-reconciler" "false" }}
 {{- end }}

@@ -13,7 +13,7 @@
   resources: [serviceaccounts/token]
   verbs: [create]
 {{- end }}
-# `patch` of the object itself only to take off the finalizers that ESO left.
+# `patch` of the object itself only for finalizers: those that ESO left, and those that PushSecrets need on stores.
 - apiGroups: [external-secrets.io]
   resources: [externalsecrets, secretstores]
   verbs: [get, list, watch, patch]
@@ -24,6 +24,15 @@
     - secretstores/status
     {{- end }}
   verbs: [get, patch]
+{{- if .Values.processPushSecret }}
+# `patch` of the object itself, and of the stores above, for the finalizers that hold them while something pushed must be deleted.
+- apiGroups: [external-secrets.io]
+  resources: [pushsecrets]
+  verbs: [get, list, watch, patch]
+- apiGroups: [external-secrets.io]
+  resources: [pushsecrets/status]
+  verbs: [get, patch]
+{{- end }}
 {{- if .Values.openshiftFinalizers }}
 # Asked for by OwnerReferencesPermissionEnforcement where an owner reference blocks the owner's deletion.
 - apiGroups: [external-secrets.io]

@@ -71,6 +71,7 @@ def crds():
     for values, kinds, kept in [
         ((), 6, 6),
         (("crds.keep=false",), 6, 0),
+        (("crds.createPushSecret=false", "processPushSecret=false"), 5, 5),
         (("crds.createClusterSecretStore=false", "processClusterStore=false"), 5, 5),
         (("installCRDs=false",), 0, 0),
     ]:
@@ -104,6 +105,7 @@ def rights():
         ("clusterexternalsecrets", "processClusterExternalSecret=false"),
         ("clusterpushsecrets", "processClusterPushSecret=false"),
         ("secretstores/status", "processSecretStore=false"),
+        ("pushsecrets", "processPushSecret=false"),
         ("externalsecrets/finalizers", "openshiftFinalizers=false"),
         ("leases", "leaderElect=false"),
         ("kind: Role\n", "rbac.create=false"),
