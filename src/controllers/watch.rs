@@ -27,7 +27,7 @@ pub enum Change<K> {
 }
 
 /// An object as a watch brings it.
-pub trait Watched: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static {
+pub trait Watched: Resource + Clone + DeserializeOwned + Debug + Send + Sync + 'static {
     /// What is handed on.
     type Object;
 
@@ -55,7 +55,8 @@ where
 /// Secrets' data into the process.
 impl<K> Watched for PartialObjectMeta<K>
 where
-    K: Resource<DynamicType = ()> + Clone + Debug + Send + Sync + 'static,
+    K: Resource + Clone + Debug + Send + Sync + 'static,
+    PartialObjectMeta<K>: Resource,
 {
     type Object = ObjectMeta;
 
@@ -87,11 +88,34 @@ impl Scope {
     }
 }
 
-/// Watches objects until the process stops, and hands each change to `handle`. `name` is what health and logs call the watch.
+/// How a watch fares.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fares {
+    /// It has listed all objects.
+    Synced,
+    /// It brought a change.
+    Works,
+    /// It broke off, and is begun again.
+    Failed,
+}
+
+impl Fares {
+    /// Tells the health of the process.
+    pub fn tell(self, health: &Health, name: &str) {
+        match self {
+            Self::Synced => health.watch_synced(name),
+            Self::Works => health.watch_recovered(name),
+            Self::Failed => health.watch_failed(name),
+        }
+    }
+}
+
+/// Watches objects until it is stopped, and hands each change to `handle`. `name` is what logs call the watch; `fares` is told how
+/// it goes.
 pub async fn watch<W: Watched>(
     api: Api<W>,
     name: String,
-    health: Health,
+    fares: impl Fn(Fares),
     stop: CancellationToken,
     mut handle: impl FnMut(Change<W::Object>),
 ) {
@@ -113,11 +137,11 @@ pub async fn watch<W: Watched>(
                     handle(Change::Gone(gone.clone()));
                 }
                 known = std::mem::take(&mut listed);
-                health.watch_synced(&name);
+                fares(Fares::Synced);
             }
             Some(Ok(Event::Apply(object))) => {
                 known.insert(upsert(object, &mut handle));
-                health.watch_recovered(&name);
+                fares(Fares::Works);
             }
             Some(Ok(Event::Delete(object))) => {
                 let key = Key::of(object.meta());
@@ -125,7 +149,7 @@ pub async fn watch<W: Watched>(
                 handle(Change::Gone(key));
             }
             Some(Err(error)) => {
-                health.watch_failed(&name);
+                fares(Fares::Failed);
                 tracing::warn!(watch = %name, error = %explain(&error), "a watch broke off; it is begun again");
             }
             None => return,

@@ -8,8 +8,10 @@ use std::collections::BTreeMap;
 use aws_lc_rs::hmac;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde_json::Value;
 
 use super::target::Desired;
+use crate::render::Entries;
 
 /// Length of the key, in bytes.
 pub const KEY_BYTES: usize = 32;
@@ -33,6 +35,30 @@ impl Digester {
         encode(context)
     }
 
+    /// Digest of what something is rendered from: texts that tell it apart, and the values.
+    #[must_use]
+    pub fn rendered_from<'a>(&self, texts: impl Iterator<Item = &'a str>, values: &Entries) -> String {
+        let mut context = hmac::Context::with_key(&self.0);
+        for text in texts {
+            field(&mut context, text.as_bytes());
+        }
+        // no field is that long: the values cannot be mistaken for texts
+        context.update(&u64::MAX.to_be_bytes());
+        update_data(&mut context, values.iter().map(|(k, v)| (k.as_str(), v.expose())));
+        encode(context)
+    }
+
+    /// Digest of JSON, whatever the order of its fields.
+    #[must_use]
+    pub fn json<'a>(&self, fields: impl Iterator<Item = (&'a str, &'a Value)>) -> String {
+        let mut context = hmac::Context::with_key(&self.0);
+        for (name, value) in fields.collect::<BTreeMap<_, _>>() {
+            field(&mut context, name.as_bytes());
+            update_json(&mut context, value);
+        }
+        encode(context)
+    }
+
     /// Digest of what is wanted of a Secret: data, type, labels, annotations, finalizers, owner.
     #[must_use]
     pub fn desired(&self, desired: &Desired) -> String {
@@ -48,6 +74,26 @@ impl Digester {
         field(&mut context, desired.owner.as_ref().map(|o| o.uid.as_bytes()).unwrap_or_default());
         update_data(&mut context, desired.data.iter().map(|(k, v)| (k.as_str(), v.expose())));
         encode(context)
+    }
+}
+
+fn update_json(context: &mut hmac::Context, json: &Value) {
+    match json {
+        Value::Object(fields) => {
+            field(context, b"{");
+            for (name, value) in fields.iter().collect::<BTreeMap<_, _>>() {
+                field(context, name.as_bytes());
+                update_json(context, value);
+            }
+            field(context, b"}");
+        }
+        Value::Array(items) => {
+            field(context, b"[");
+            items.iter().for_each(|item| update_json(context, item));
+            field(context, b"]");
+        }
+        // quoted, so that no text is taken for a sign
+        scalar => field(context, scalar.to_string().as_bytes()),
     }
 }
 

@@ -164,6 +164,12 @@ fn refusal(status: StatusCode, body: &[u8], what: &str) -> ProviderError {
         }
         // Only an API server's own "this Secret is not found" may lead to a deletion: not the 404 of a wrong address.
         404 if is_missing_secret(body) => (ErrorKind::NotFound, "it does not exist".to_owned()),
+        409 => (ErrorKind::Conflict, "somebody else changed it at the same time (409)".to_owned()),
+        422 => {
+            let text =
+                "the API server finds it invalid (422): check keys, labels and annotations, and whether it is immutable";
+            (ErrorKind::Misconfigured, text.to_owned())
+        }
         410 => (ErrorKind::Unavailable, "the list expired while it was read (410)".to_owned()),
         429 => (ErrorKind::Throttled, "the API server asks to wait (429)".to_owned()),
         500..=599 => (ErrorKind::Unavailable, format!("the API server failed ({})", status.as_u16())),

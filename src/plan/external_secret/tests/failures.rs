@@ -108,13 +108,17 @@ fn specs_that_cannot_be_carried_out() {
             read,
             "spec.target.deletionPolicy: ",
         ),
-        (json!({ "target": { "manifest": { "apiVersion": "v1", "kind": "ConfigMap" } } }), write, "spec.target.manifest: "),
-        (from(generator), write, "spec.dataFrom[0].sourceRef.generatorRef: "),
         (
-            from(json!({ "find": { "name": { "regexp": "." } }, "rewrite": [{ "transform": { "template": "x" } }] })),
-            write,
-            "spec.dataFrom[0].rewrite[0].transform: ",
+            json!({ "target": { "manifest": { "apiVersion": "v1", "kind": "ConfigMap" } } }),
+            "invalid generic target: ",
+            "generic targets are disabled. Enable with --unsafe-allow-generic-targets flag",
         ),
+        (
+            json!({ "target": { "template": { "type": "bootstrap.kubernetes.io/token" } } }),
+            write,
+            "could not apply template: template.type=\"bootstrap.kubernetes.io/token\" is not allowed",
+        ),
+        (from(generator), write, "spec.dataFrom[0].sourceRef.generatorRef: "),
         (from(json!({ "find": {} })), read, "error processing spec.dataFrom[0].find, err: unexpected find operator"),
     ] {
         let mut world = World::new(&spec(&more));

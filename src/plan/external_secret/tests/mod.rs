@@ -4,5 +4,6 @@
 mod due;
 mod failures;
 mod properties;
+mod templates;
 mod world;
 mod writes;
