@@ -63,7 +63,10 @@ const WRITERS: &[(&str, &str)] = &[
     ("lease.rs", "the lease, which decides whether the others may"),
     ("report/events.rs", "events, which change nothing that anybody reads back"),
     ("providers/connect.rs", "TokenRequests, which store nothing"),
-    ("providers/kubernetes/session.rs", "reviews of its own rights, which store nothing"),
+    (
+        "providers/kubernetes/session.rs",
+        "reviews of its own rights, which store nothing; pushes, to the store's own cluster",
+    ),
 ];
 
 /// Who takes the bytes of a secret out, and what for.

@@ -143,7 +143,9 @@ fn json_number(number: f64) -> Result<Value, YamlError> {
     if number.fract() == 0.0 && number.abs() <= WHOLE {
         return Ok((number as i64).into());
     }
-    Number::from_f64(number).map(Value::Number).ok_or(YamlError::Unusable("json: unsupported value: a number that is not finite"))
+    Number::from_f64(number)
+        .map(Value::Number)
+        .ok_or(YamlError::Unusable("json: unsupported value: a number that is not finite"))
 }
 
 /// A float as Go's YAML reader writes it where text is wanted: with the digits of 32 bits, and with an exponent from a million on
@@ -499,7 +501,8 @@ mod tests {
     /// A value in the text must not come out by way of an error.
     #[test]
     fn errors_quote_nothing() {
-        let texts = ["a: *canary", "a: [canary", "canary: b: c", "a: !!int canary", "- canary", "a: {canary: {x: y}}", "a: @canary"];
+        let texts =
+            ["a: *canary", "a: [canary", "canary: b: c", "a: !!int canary", "- canary", "a: {canary: {x: y}}", "a: @canary"];
         for yaml in texts {
             assert!(!read(yaml).unwrap_err().contains("canary"), "{yaml}");
         }

@@ -124,4 +124,3 @@ fn js(text: &[u8]) -> Vec<u8> {
     }
     out
 }
-

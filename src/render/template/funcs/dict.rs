@@ -11,9 +11,7 @@ use crate::render::template::value::{List, Map, Str, Value};
 
 pub(crate) const FUNCTIONS: &[Function] = &[
     open("dict", &[], Any, dict),
-    fixed("get", &[Dict, Text], |_, args| {
-        Ok(map(args, 0)?.get(text(args, 1)).unwrap_or_else(|| Value::text("")))
-    }),
+    fixed("get", &[Dict, Text], |_, args| Ok(map(args, 0)?.get(text(args, 1)).unwrap_or_else(|| Value::text("")))),
     fixed("set", &[Dict, Text, Any], |cx, args| {
         let map = map(args, 0)?;
         put(cx, map, text(args, 1).into(), any(args, 2).clone())?;

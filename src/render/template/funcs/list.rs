@@ -17,9 +17,7 @@ pub(crate) const FUNCTIONS: &[Function] = &[
     fixed("prepend", &[Any, Any], prepend),
     fixed("mustPrepend", &[Any, Any], prepend),
     fixed("first", &[Any], |_, args| Ok(slice(any(args, 0), "find first on")?.first().cloned().unwrap_or(Value::Nil))),
-    fixed("mustFirst", &[Any], |_, args| {
-        Ok(slice(any(args, 0), "find first on")?.first().cloned().unwrap_or(Value::Nil))
-    }),
+    fixed("mustFirst", &[Any], |_, args| Ok(slice(any(args, 0), "find first on")?.first().cloned().unwrap_or(Value::Nil))),
     fixed("last", &[Any], |_, args| Ok(slice(any(args, 0), "find last on")?.last().cloned().unwrap_or(Value::Nil))),
     fixed("mustLast", &[Any], |_, args| Ok(slice(any(args, 0), "find last on")?.last().cloned().unwrap_or(Value::Nil))),
     fixed("rest", &[Any], |cx, args| part(cx, any(args, 0), true)),

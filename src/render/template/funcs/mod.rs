@@ -141,8 +141,8 @@ const TABLES: &[&[Function]] = &[
 /// Looks a function up.
 pub(crate) fn find(name: &[u8]) -> Option<&'static Function> {
     static BY_NAME: OnceLock<HashMap<&'static [u8], &'static Function>> = OnceLock::new();
-    let by_name =
-        BY_NAME.get_or_init(|| TABLES.iter().copied().flatten().map(|function| (function.name.as_bytes(), function)).collect());
+    let by_name = BY_NAME
+        .get_or_init(|| TABLES.iter().copied().flatten().map(|function| (function.name.as_bytes(), function)).collect());
     by_name.get(name).copied()
 }
 

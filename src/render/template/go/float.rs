@@ -24,12 +24,13 @@ pub(crate) fn parse(text: &[u8]) -> Option<f64> {
 fn zero_is_written(lower: &[u8]) -> bool {
     if lower.starts_with(b"0x") {
         let mantissa = lower[2..].split(|b| *b == b'p').next().unwrap_or_default();
-        return lower.contains(&b'p') && mantissa.iter().all(|b| matches!(b, b'0' | b'.' | b'_')) && mantissa.contains(&b'0');
+        return lower.contains(&b'p')
+            && mantissa.iter().all(|b| matches!(b, b'0' | b'.' | b'_'))
+            && mantissa.contains(&b'0');
     }
     // Underscores are only taken together with a prefix.
-    std::str::from_utf8(lower).is_ok_and(|text| {
-        text.starts_with(|c: char| c.is_ascii_digit() || c == '.') && text.parse::<f64>().is_ok()
-    })
+    std::str::from_utf8(lower)
+        .is_ok_and(|text| text.starts_with(|c: char| c.is_ascii_digit() || c == '.') && text.parse::<f64>().is_ok())
 }
 
 /// As `fmt` prints it for `%v`: the fewest digits that read back, with exponent from 1e6 on, unless the digits need none.
@@ -103,7 +104,19 @@ mod tests {
 
     #[test]
     fn shortest_is_go_s_v() {
-        for (value, want) in [(1e6, "1e+06"), (1.0, "1"), (100_000_000.0, "1e+08"), (1e20, "1e+20"), (0.1 + 0.2, "0.30000000000000004"), (1e-7, "1e-07"), (0.00001, "1e-05"), (0.0001, "0.0001"), (123_456_789.0, "1.23456789e+08"), (-0.0, "-0"), (1e21, "1e+21")] {
+        for (value, want) in [
+            (1e6, "1e+06"),
+            (1.0, "1"),
+            (100_000_000.0, "1e+08"),
+            (1e20, "1e+20"),
+            (0.1 + 0.2, "0.30000000000000004"),
+            (1e-7, "1e-07"),
+            (0.00001, "1e-05"),
+            (0.0001, "0.0001"),
+            (123_456_789.0, "1.23456789e+08"),
+            (-0.0, "-0"),
+            (1e21, "1e+21"),
+        ] {
             assert_eq!(shortest(value), want);
         }
     }
@@ -119,7 +132,16 @@ mod tests {
 
     #[test]
     fn reads_what_go_reads() {
-        for (text, want) in [("1.5", 1.5), ("1e3", 1000.0), ("0", 0.0), ("-0.0", 0.0), (".5", 0.5), ("5.", 5.0), ("0x1p4", 16.0), ("1e-999", 0.0)] {
+        for (text, want) in [
+            ("1.5", 1.5),
+            ("1e3", 1000.0),
+            ("0", 0.0),
+            ("-0.0", 0.0),
+            (".5", 0.5),
+            ("5.", 5.0),
+            ("0x1p4", 16.0),
+            ("1e-999", 0.0),
+        ] {
             assert_eq!(parse(text.as_bytes()), Some(want), "{text}");
         }
         for text in ["", "abc", "1e999", " 1", "1 ", "0x", "e5", ".", "0x0"] {
