@@ -366,6 +366,8 @@ fn float(text: &str) -> Option<Node> {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn read(text: &str) -> Result<Vec<(String, String)>, String> {
@@ -523,5 +525,14 @@ mod tests {
         let json = to_json(&SecretBytes::from("a: [1, 1.5, 1e3, yes, null, 'x']\nb: {c: 010}\n")).unwrap();
         assert_eq!(json, serde_json::json!({ "a": [1, 1.5, 1000, true, null, "x"], "b": { "c": 8 } }));
         assert!(to_json(&SecretBytes::from(".nan")).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_read_or_refused(text in "[a-c0-9:.,?&*!#|>%@'\"<~_ \\n\\t\\-\\[\\]{}]{0,60}") {
+            let text = SecretBytes::from(text);
+            let _ = keys_and_values(&text);
+            let _ = to_json(&text);
+        }
     }
 }

@@ -16,3 +16,4 @@ mod neighbours;
 mod outage;
 mod scope;
 mod takeover;
+mod templates;
