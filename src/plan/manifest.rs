@@ -329,6 +329,7 @@ mod tests {
         let desired = desired(&facts).unwrap();
         let mut foreign = applied(&desired);
         (foreign.0.labels, foreign.0.owner_references) = (None, None);
+        foreign.1["metadata"] = json!({ "name": "es", "namespace": "ns" });
         assert!(matches!(decide(&facts, &desired, &foreign), Ok(Change::Update(_))), "adopted, as a Secret would be");
         let rules = Rules { adopt: false, ..Rules::default() };
         assert!(change(&facts.es, &rules, &desired, Some((&foreign.0, &foreign.1))).is_err());

@@ -113,7 +113,9 @@ fn targets_of_other_kinds() -> Result<()> {
         let target = json!({"manifest": manifest, "template": {"data": {"key": "is {{ .key }}"}}, "deletionPolicy": "Delete"});
         apply(ns, busy("app", target)).await?;
         ns.wait_ready(EXTERNAL_SECRET, "app", "True", "ResourceSynced").await?;
-        let data = async |name: &str| Ok(object(ns, CONFIG_MAP, name).await?.map(|object| object["data"].clone()));
+        let data = async |name: &str| -> Result<Option<Value>> {
+            Ok(object(ns, CONFIG_MAP, name).await?.map(|object| object["data"].clone()))
+        };
         ensure!(data("app").await? == Some(json!({"key": "is value"})));
         ns.wait_event("ExternalSecret", "app", "Normal Created: Created ConfigMap app").await?;
         let peace = cost_of_peace(ns).await?;
