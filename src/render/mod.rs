@@ -10,6 +10,7 @@ pub mod number;
 pub mod path;
 pub mod re2;
 pub mod rewrite;
+pub mod template;
 
 use std::collections::BTreeMap;
 use std::fmt;
