@@ -8,11 +8,15 @@ pub trait Chance {
     fn fill(&self, bytes: &mut [u8]);
 
     /// A new RSA key, as PKCS#8; nothing if there is none of that size.
-    fn rsa_key(&self, bits: usize) -> Option<Zeroizing<Vec<u8>>>;
+    fn rsa_key(&self, _bits: usize) -> Option<Zeroizing<Vec<u8>>> {
+        None
+    }
 
     /// Signs a message with a PKCS#8 key: ECDSA takes a number that nobody may guess for each signature. Nothing if the key is
     /// not one for this algorithm or of a size it does not take.
-    fn sign(&self, algorithm: Signing, pkcs8: &[u8], message: &[u8]) -> Option<Vec<u8>>;
+    fn sign(&self, _algorithm: Signing, _pkcs8: &[u8], _message: &[u8]) -> Option<Vec<u8>> {
+        None
+    }
 }
 
 /// How a certificate is signed: what Go takes for each kind of key.

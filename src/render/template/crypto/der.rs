@@ -1,7 +1,7 @@
 //! The little of ASN.1 that the other files share. DER only, as in Go.
 
 use yasna::models::ObjectIdentifier;
-use yasna::{ASN1Result, BERReader, BERReaderSeq, DERWriter};
+use yasna::{ASN1Result, BERReader, BERReaderSeq, DERWriter, Tag, TagClass, construct_der};
 
 /// An object identifier.
 pub type Oid = &'static [u64];
@@ -30,6 +30,12 @@ pub fn read_oid(der: &[u8]) -> Option<ObjectIdentifier> {
 /// Writes an object identifier.
 pub fn write_oid(writer: DERWriter, oid: &[u64]) {
     writer.write_oid(&ObjectIdentifier::from_slice(oid));
+}
+
+/// Bytes under a universal tag, for strings and times: the library's own writers panic at what they do not like.
+pub fn tagged(number: u64, bytes: &[u8]) -> Vec<u8> {
+    let tag = Tag { tag_class: TagClass::Universal, tag_number: number };
+    construct_der(|writer| writer.write_tagged_implicit(tag, |writer| writer.write_bytes(bytes)))
 }
 
 /// Whether they are the same.

@@ -226,7 +226,8 @@ fn issue(outside: &Outside, wish: &Wish, key: &PrivateKey, issuer: Issuer) -> Re
     });
     let pkcs8 = signer.pkcs8().ok_or(NO_SIGNER)?;
     let signature = outside.chance.sign(signing, &pkcs8, &body);
-    let signature = signature.ok_or(FuncError::new("error creating certificate: the key cannot sign: an RSA key must have 2048 to 8192 bits"))?;
+    let signature = signature
+        .ok_or(FuncError::new("error creating certificate: the key cannot sign: an RSA key must have 2048 to 8192 bits"))?;
     let certificate = construct_der(|writer| {
         writer.write_sequence(|writer| {
             writer.next().write_der(&body);
@@ -262,8 +263,7 @@ fn time(time: Timestamp) -> Vec<u8> {
         _ => (GENERALIZED_TIME, "%Y%m%d%H%M%SZ"),
     };
     let text = time.strftime(format).to_string();
-    let tag = Tag { tag_class: yasna::TagClass::Universal, tag_number: tag };
-    construct_der(|writer| writer.write_tagged_implicit(tag, |writer| writer.write_bytes(text.as_bytes())))
+    der::tagged(tag, text.as_bytes())
 }
 
 /// A name of a common name only, and without that if it is empty.

@@ -67,7 +67,19 @@ impl Fields<'_> {
         let config = GeneralPurposeConfig::new()
             .with_decode_allow_trailing_bits(true)
             .with_decode_padding_mode(DecodePaddingMode::Indifferent);
-        let url: String = self.text(name)?.chars().map(|c| if c == '+' { '-' } else if c == '/' { '_' } else { c }).collect();
+        let url: String = self
+            .text(name)?
+            .chars()
+            .map(|c| {
+                if c == '+' {
+                    '-'
+                } else if c == '/' {
+                    '_'
+                } else {
+                    c
+                }
+            })
+            .collect();
         let decoded = GeneralPurpose::new(&base64::alphabet::URL_SAFE, config).decode(&*Zeroizing::new(url));
         decoded.map(Zeroizing::new).map_err(|_| FuncError::new(format!("the JWK's field {name} is not base64url")))
     }

@@ -394,7 +394,7 @@ mod tests {
     fn numbers_that_do_not_fit_are_no_key() {
         let number = |n: u64| BigUint::from(n);
         assert!(Rsa::new(number(3233), number(17), number(413), number(61), number(53)).is_none(), "too small");
-        let big = number(1) << 9000;
+        let big: BigUint = number(1) << 9000u32;
         assert!(Rsa::new(big.clone(), number(3), big.clone(), big.clone(), big).is_none(), "too big");
     }
 

@@ -111,7 +111,8 @@ fn block_before(text: &[u8], end: usize) -> Try<'_> {
     if !line(after, 0).0.is_empty() {
         return Try::Skip;
     }
-    let body: Vec<u8> = text.get(at..end).unwrap_or_default().iter().copied().filter(|b| !matches!(b, b' ' | b'\t')).collect();
+    let body: Vec<u8> =
+        text.get(at..end).unwrap_or_default().iter().copied().filter(|b| !matches!(b, b' ' | b'\t')).collect();
     let Some(bytes) = base64_of_go(&body) else { return Try::Skip };
     let (_, rest) = line(text, trailer);
     Try::Found(Block { kind: kind.to_vec(), headers, bytes }, &text[rest..])

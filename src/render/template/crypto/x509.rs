@@ -7,9 +7,8 @@ use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::{GeneralName, ParsedExtension};
 use x509_parser::prelude::FromDer;
 use x509_parser::x509::{AttributeTypeAndValue, X509Name};
-use yasna::construct_der;
 
-use super::{FuncError, pem};
+use super::{FuncError, der, pem};
 
 /// Most certificates in one input: ordering a chain compares each with each.
 const MOST: usize = 2000;
@@ -224,7 +223,10 @@ fn escape(value: &str) -> String {
     let last = value.len().saturating_sub(1);
     let mut escaped = String::new();
     for (at, c) in value.char_indices() {
-        if matches!(c, ',' | '+' | '"' | '\\' | '<' | '>' | ';') || (c == ' ' && (at == 0 || at == last)) || (c == '#' && at == 0) {
+        if matches!(c, ',' | '+' | '"' | '\\' | '<' | '>' | ';')
+            || (c == ' ' && (at == 0 || at == last))
+            || (c == '#' && at == 0)
+        {
             escaped.push('\\');
         }
         escaped.push(c);
@@ -234,10 +236,10 @@ fn escape(value: &str) -> String {
 
 /// DER of a string as Go writes one: `PrintableString` where its characters allow that.
 pub fn go_string(value: &str) -> Vec<u8> {
-    let printable = |c: char| c.is_ascii_alphanumeric() || " '()+,-./:=?".contains(c);
-    construct_der(|writer| {
-        if value.chars().all(printable) { writer.write_printable_string(value) } else { writer.write_utf8_string(value) }
-    })
+    const UTF8: u64 = 12;
+    const PRINTABLE: u64 = 19;
+    let printable = value.chars().all(|c| c.is_ascii_alphanumeric() || " '()+,-./:=?".contains(c));
+    der::tagged(if printable { PRINTABLE } else { UTF8 }, value.as_bytes())
 }
 
 fn hex(bytes: &[u8]) -> String {

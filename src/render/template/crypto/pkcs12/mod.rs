@@ -71,7 +71,8 @@ pub fn key(password: &[u8], file: &[u8]) -> Result<String, FuncError> {
 /// # Errors
 /// The file cannot be read, or not with that password.
 pub fn certificates(password: &[u8], file: &[u8]) -> Result<String, FuncError> {
-    let (_, found) = read::chain(file, password).map_err(|e| e.within("unable to decode pkcs12 certificate with password"))?;
+    let (_, found) =
+        read::chain(file, password).map_err(|e| e.within("unable to decode pkcs12 certificate with password"))?;
     let ordered = x509::order(&found).unwrap_or_else(|_| found.iter().collect());
     Ok(ordered.iter().map(|certificate| certificate.pem()).collect())
 }

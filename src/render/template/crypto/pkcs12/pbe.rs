@@ -64,7 +64,8 @@ pub fn derive(
     length: usize,
 ) -> Secret {
     let block = hash.block_len();
-    let repeated = |text: &[u8]| -> Vec<u8> { text.iter().copied().cycle().take(text.len().div_ceil(block) * block).collect() };
+    let repeated =
+        |text: &[u8]| -> Vec<u8> { text.iter().copied().cycle().take(text.len().div_ceil(block) * block).collect() };
     let mut input = Zeroizing::new([repeated(salt), repeated(password)].concat());
     let mut key = Zeroizing::new(Vec::new());
     loop {
@@ -176,7 +177,9 @@ pub fn decrypt(algorithm: &Algorithm, password: &Password, data: &[u8]) -> Resul
     }
     match () {
         () if der::is(oid, PBES2) => decrypt_pbes2(parameters, password, &mut data)?,
-        () if der::is(oid, PBE_3DES) => decrypt_old::<TdesEde3>(parameters, password, &mut data, 24, TdesEde3::new_from_slice)?,
+        () if der::is(oid, PBE_3DES) => {
+            decrypt_old::<TdesEde3>(parameters, password, &mut data, 24, TdesEde3::new_from_slice)?
+        }
         () if der::is(oid, PBE_RC2_128) => decrypt_old(parameters, password, &mut data, 16, rc2)?,
         () if der::is(oid, PBE_RC2_40) => decrypt_old(parameters, password, &mut data, 5, rc2)?,
         () => return Err(UNKNOWN),

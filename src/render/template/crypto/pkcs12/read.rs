@@ -102,9 +102,8 @@ fn read_bag(reader: BERReader) -> ASN1Result<Typed> {
 
 fn read_mac(reader: BERReader) -> ASN1Result<Mac> {
     reader.read_sequence(|reader| {
-        let (algorithm, digest) = reader
-            .next()
-            .read_sequence(|reader| Ok((der::read_algorithm(reader.next())?, reader.next().read_bytes()?)))?;
+        let (algorithm, digest) =
+            reader.next().read_sequence(|reader| Ok((der::read_algorithm(reader.next())?, reader.next().read_bytes()?)))?;
         let salt = reader.next().read_bytes()?;
         let rounds = reader.read_optional(|r| r.read_u32())?.unwrap_or(1);
         Ok(Mac { algorithm, digest, salt, rounds })
@@ -149,9 +148,7 @@ fn open((kind, content): &Typed, password: &Password) -> Result<Zeroizing<Vec<u8
         return der::read_octets(content).map(Zeroizing::new).ok_or(STRUCTURE);
     }
     if !der::is(kind, ENCRYPTED_DATA) {
-        return Err(FuncError::new(
-            "pkcs12: only data and encryptedData content types are supported in authenticated safe",
-        ));
+        return Err(FuncError::new("pkcs12: only data and encryptedData content types are supported in authenticated safe"));
     }
     let (version, algorithm, data) = der::read(content, |reader| {
         reader.read_sequence(|reader| {

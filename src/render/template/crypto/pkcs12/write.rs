@@ -56,7 +56,7 @@ pub fn trust_store(chance: &dyn Chance, certificates: &[Certificate], password: 
         let name = bmp_string(&certificate.subject_text)?;
         let attributes = [
             (JAVA_TRUST_STORE, construct_der(|writer| der::write_oid(writer, ANY_EXTENDED_KEY_USAGE))),
-            (FRIENDLY_NAME, tagged_bmp_string(&name)),
+            (FRIENDLY_NAME, der::tagged(BMP_STRING, &name)),
         ];
         Ok(certificate_bag(certificate, &attributes))
     };
@@ -114,13 +114,11 @@ fn bag(kind: Oid, value: &[u8], attributes: &[Attribute]) -> Vec<u8> {
         writer.write_sequence(|writer| {
             der::write_oid(writer.next(), kind);
             writer.next().write_tagged(Tag::context(0), |writer| writer.write_der(value));
-            if !attributes.is_empty() {
-                writer.next().write_set_of(|writer| {
-                    for (kind, value) in attributes {
-                        write_attribute(writer.next(), kind, value);
-                    }
-                });
-            }
+            writer.next().write_set_of(|writer| {
+                for (kind, value) in attributes {
+                    write_attribute(writer.next(), kind, value);
+                }
+            });
         });
     })
 }
@@ -154,9 +152,4 @@ fn sequence(items: &[Vec<u8>]) -> Vec<u8> {
 
 fn octets(bytes: &[u8]) -> Vec<u8> {
     construct_der(|writer| writer.write_bytes(bytes))
-}
-
-fn tagged_bmp_string(units: &[u8]) -> Vec<u8> {
-    let tag = Tag { tag_class: yasna::TagClass::Universal, tag_number: BMP_STRING };
-    construct_der(|writer| writer.write_tagged_implicit(tag, |writer| writer.write_bytes(units)))
 }
