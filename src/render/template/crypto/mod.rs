@@ -133,8 +133,8 @@ pub struct Function {
     pub name: &'static str,
     /// What it takes.
     pub takes: &'static [Kind],
-    /// Whether one call takes longer than a few milliseconds: an engine lets a template make few of these.
-    pub heavy: bool,
+    /// Price of a call, in microseconds at most but for hostile input: an engine bounds the sum.
+    pub cost: usize,
     call: fn(&Outside, &[Arg]) -> Result<Made, FuncError>,
 }
 
@@ -148,13 +148,22 @@ impl Function {
     }
 }
 
-/// Makes the list from lines of `"name"(argument: Kind, ...) => result`.
+/// A call that makes no key and derives none, but for a few thousand rounds.
+const LIGHT: usize = 1_000;
+/// A call that derives a key from a password in so many rounds that guessing takes long.
+const SLOW: usize = 50_000;
+/// A call that makes a key of RSA.
+const KEY: usize = 150_000;
+/// The same, of twice the size.
+const LONG_KEY: usize = 400_000;
+
+/// Makes the list from lines of `COST "name"(argument: Kind, ...) => result`.
 macro_rules! functions {
     (|$outside:ident| $($weight:ident $name:literal ($($arg:ident: $kind:ident),*) => $call:expr;)*) => {
         &[$(Function {
             name: $name,
             takes: &[$(Kind::$kind),*],
-            heavy: functions!($weight),
+            cost: $weight,
             #[allow(unused_variables)]
             call: |$outside, args| match args {
                 [$(Arg::$kind($arg)),*] => $call.map(Made::from),
@@ -162,47 +171,45 @@ macro_rules! functions {
             },
         }),*]
     };
-    (light) => { false };
-    (heavy) => { true };
 }
 
 /// All functions.
 pub const FUNCTIONS: &[Function] = functions! { |outside|
-    heavy "pkcs12key"(file: Text) => pkcs12::key(b"", file);
-    heavy "pkcs12keyPass"(password: Text, file: Text) => pkcs12::key(password, file);
-    heavy "pkcs12cert"(file: Text) => pkcs12::certificates(b"", file);
-    heavy "pkcs12certPass"(password: Text, file: Text) => pkcs12::certificates(password, file);
-    light "pemToPkcs12"(cert: Text, key: Text) => pkcs12::from_leaf(outside.chance, cert, key, b"");
-    light "pemToPkcs12Pass"(cert: Text, key: Text, password: Text) => pkcs12::from_leaf(outside.chance, cert, key, password);
-    light "fullPemToPkcs12"(certs: Text, key: Text) => pkcs12::from_chain(outside.chance, certs, key, b"");
-    light "fullPemToPkcs12Pass"(certs: Text, key: Text, password: Text) =>
+    SLOW "pkcs12key"(file: Text) => pkcs12::key(b"", file);
+    SLOW "pkcs12keyPass"(password: Text, file: Text) => pkcs12::key(password, file);
+    SLOW "pkcs12cert"(file: Text) => pkcs12::certificates(b"", file);
+    SLOW "pkcs12certPass"(password: Text, file: Text) => pkcs12::certificates(password, file);
+    LIGHT "pemToPkcs12"(cert: Text, key: Text) => pkcs12::from_leaf(outside.chance, cert, key, b"");
+    LIGHT "pemToPkcs12Pass"(cert: Text, key: Text, password: Text) => pkcs12::from_leaf(outside.chance, cert, key, password);
+    LIGHT "fullPemToPkcs12"(certs: Text, key: Text) => pkcs12::from_chain(outside.chance, certs, key, b"");
+    LIGHT "fullPemToPkcs12Pass"(certs: Text, key: Text, password: Text) =>
         pkcs12::from_chain(outside.chance, certs, key, password);
-    light "pemTruststoreToPKCS12"(certs: Text) => pkcs12::trust_store(outside.chance, certs, b"");
-    light "pemTruststoreToPKCS12Pass"(certs: Text, password: Text) => pkcs12::trust_store(outside.chance, certs, password);
-    light "filterPEM"(kind: Text, text: Text) => pem::filter(kind, text);
-    light "filterCertChain"(kind: Text, text: Text) => x509::filter_chain(kind, text);
-    light "certSANs"(text: Text) => x509::cert_sans(text);
-    light "jwkPublicKeyPem"(jwk: Text) => jwk::public_pem(jwk);
-    light "jwkPrivateKeyPem"(jwk: Text) => jwk::private_pem(jwk);
-    light "rsaDecrypt"(scheme: Text, hash: Text, input: Text, key: Text) => rsa::decrypt(scheme, hash, input, key);
-    heavy "bcrypt"(password: Text) => Ok(passwords::bcrypt(outside.chance, password));
-    heavy "htpasswd"(name: Text, password: Text, algorithm: Text) =>
+    LIGHT "pemTruststoreToPKCS12"(certs: Text) => pkcs12::trust_store(outside.chance, certs, b"");
+    LIGHT "pemTruststoreToPKCS12Pass"(certs: Text, password: Text) => pkcs12::trust_store(outside.chance, certs, password);
+    LIGHT "filterPEM"(kind: Text, text: Text) => pem::filter(kind, text);
+    LIGHT "filterCertChain"(kind: Text, text: Text) => x509::filter_chain(kind, text);
+    LIGHT "certSANs"(text: Text) => x509::cert_sans(text);
+    LIGHT "jwkPublicKeyPem"(jwk: Text) => jwk::public_pem(jwk);
+    LIGHT "jwkPrivateKeyPem"(jwk: Text) => jwk::private_pem(jwk);
+    LIGHT "rsaDecrypt"(scheme: Text, hash: Text, input: Text, key: Text) => rsa::decrypt(scheme, hash, input, key);
+    SLOW "bcrypt"(password: Text) => Ok(passwords::bcrypt(outside.chance, password));
+    SLOW "htpasswd"(name: Text, password: Text, algorithm: Text) =>
         Ok(passwords::htpasswd(outside.chance, name, password, algorithm));
-    heavy "derivePassword"(counter: Uint32, shape: Text, password: Text, user: Text, site: Text) =>
+    SLOW "derivePassword"(counter: Uint32, shape: Text, password: Text, user: Text, site: Text) =>
         passwords::derive(*counter, shape, password, user, site);
-    light "encryptAES"(password: Text, text: Text) => passwords::encrypt_aes(outside.chance, password, text);
-    light "decryptAES"(password: Text, text: Text) => passwords::decrypt_aes(password, text);
-    heavy "genPrivateKey"(kind: Text) => issue::private_key(outside, kind);
-    light "buildCustomCert"(cert: Text, key: Text) => issue::custom(cert, key);
-    heavy "genCA"(name: Text, days: Int) => issue::authority(outside, name, *days);
-    light "genCAWithKey"(name: Text, days: Int, key: Text) => issue::authority_with_key(outside, name, *days, key);
-    heavy "genSelfSignedCert"(name: Text, ips: Texts, dns: Texts, days: Int) =>
+    LIGHT "encryptAES"(password: Text, text: Text) => passwords::encrypt_aes(outside.chance, password, text);
+    LIGHT "decryptAES"(password: Text, text: Text) => passwords::decrypt_aes(password, text);
+    LONG_KEY "genPrivateKey"(kind: Text) => issue::private_key(outside, kind);
+    LIGHT "buildCustomCert"(cert: Text, key: Text) => issue::custom(cert, key);
+    KEY "genCA"(name: Text, days: Int) => issue::authority(outside, name, *days);
+    LIGHT "genCAWithKey"(name: Text, days: Int, key: Text) => issue::authority_with_key(outside, name, *days, key);
+    KEY "genSelfSignedCert"(name: Text, ips: Texts, dns: Texts, days: Int) =>
         issue::self_signed(outside, &Wish { name, ips, dns, days: *days });
-    light "genSelfSignedCertWithKey"(name: Text, ips: Texts, dns: Texts, days: Int, key: Text) =>
+    LIGHT "genSelfSignedCertWithKey"(name: Text, ips: Texts, dns: Texts, days: Int, key: Text) =>
         issue::self_signed_with_key(outside, &Wish { name, ips, dns, days: *days }, key);
-    heavy "genSignedCert"(name: Text, ips: Texts, dns: Texts, days: Int, ca: Certificate) =>
+    KEY "genSignedCert"(name: Text, ips: Texts, dns: Texts, days: Int, ca: Certificate) =>
         issue::signed(outside, &Wish { name, ips, dns, days: *days }, ca);
-    light "genSignedCertWithKey"(name: Text, ips: Texts, dns: Texts, days: Int, ca: Certificate, key: Text) =>
+    LIGHT "genSignedCertWithKey"(name: Text, ips: Texts, dns: Texts, days: Int, ca: Certificate, key: Text) =>
         issue::signed_with_key(outside, &Wish { name, ips, dns, days: *days }, ca, key);
 };
 
