@@ -120,7 +120,13 @@ fn compare_part(a: &str, b: &str) -> Ordering {
         (_, _, None, None) => a.cmp(b),
         (_, _, Some(_), None) => Ordering::Less,
         (_, _, None, Some(_)) => Ordering::Greater,
-        (_, _, Some(a), Some(b)) => if a > b { Ordering::Greater } else { Ordering::Less },
+        (_, _, Some(a), Some(b)) => {
+            if a > b {
+                Ordering::Greater
+            } else {
+                Ordering::Less
+            }
+        }
     }
 }
 
