@@ -14,6 +14,9 @@ pub(crate) mod go;
 mod lang;
 mod value;
 
+#[cfg(test)]
+mod tests;
+
 use std::rc::Rc;
 
 pub use self::chance::Chance;

@@ -38,7 +38,6 @@ pub(crate) enum Type {
     Str,
     Bool,
     Int,
-    Int64,
     Uint32,
     Float,
     /// `map[string]interface {}`.
@@ -59,7 +58,6 @@ impl Type {
             Self::Str => "string",
             Self::Bool => "bool",
             Self::Int => "int",
-            Self::Int64 => "int64",
             Self::Uint32 => "uint32",
             Self::Float => "float64",
             Self::Dict => "map[string]interface {}",

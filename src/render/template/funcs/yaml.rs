@@ -145,7 +145,7 @@ fn from_yaml(cx: &Context<'_>, args: &[Value]) -> Answer {
     cx.reserve(text(args, 0).len())?;
     let problem = match yaml::parse(text(args, 0)) {
         Ok(Yaml::Map(map)) => return Ok(Value::Map(dict(cx, map)?)),
-        Ok(Yaml::Null) => return super::Type::Dict.nil().ok_or_else(String::new),
+        Ok(Yaml::Null) => return Ok(cx.dict(BTreeMap::new())),
         Ok(_) => "the YAML is not a map".to_owned(),
         Err(error) => format!("the text is not YAML: {error}"),
     };
