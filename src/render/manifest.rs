@@ -285,6 +285,7 @@ fn steps(path: &str) -> Result<Vec<Step<'_>>, PathError> {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use proptest::prelude::*;
     use serde_json::json;
 
     use super::*;
@@ -396,5 +397,12 @@ mod tests {
     fn nothing_is_shown() {
         let made = made("Thing", &json!({ "data": { "k": "canary" } })).unwrap();
         assert!(!format!("{made:?}").contains("canary"));
+    }
+
+    proptest! {
+        #[test]
+        fn any_path_is_taken_or_refused(path in "[a-b.\\[\\]0-9]{0,12}") {
+            let _ = made("Thing", &json!({ "templateFrom": [{ "target": path, "literal": "a: 1" }, from(&path, "rules", "Values")] }));
+        }
     }
 }

@@ -19,3 +19,4 @@ mod object_hash;
 mod outage;
 mod scope;
 mod takeover;
+mod templates;

@@ -227,7 +227,7 @@ impl<'t> Exec<'t> {
             let kind = function.param(values.len() - skip);
             values.push(self.convert(value, kind)?);
         }
-        let answer = (function.run)(self.cx, &values).and_then(|value| {
+        let answer = function.run(self.cx, &values).and_then(|value| {
             if let Value::Str(text) = &value {
                 self.cx.reserve(text.bytes().len())?;
             }
@@ -280,7 +280,6 @@ impl<'t> Exec<'t> {
             Type::Str => matches!(value, Value::Str(_)),
             Type::Bool => matches!(value, Value::Bool(_)),
             Type::Int => matches!(value, Value::Whole(Whole::Int, _)),
-            Type::Int64 => matches!(value, Value::Whole(Whole::Int64, _)),
             Type::Uint32 => false,
             Type::Float => matches!(value, Value::Float(_)),
             Type::Dict => matches!(&value, Value::Map(map) if map.of == Elem::Any),
@@ -314,7 +313,6 @@ fn literal(kind: Type, node: &Node) -> Result<Value, Fault> {
         (Type::Any, Expr::Str(text)) | (Type::Str, Expr::Str(text)) => Some(Value::Str(text.clone())),
         (Type::Any, Expr::Number(number)) => return ideal(number),
         (Type::Int, Expr::Number(number)) => number.int.map(Value::int),
-        (Type::Int64, Expr::Number(number)) => number.int.map(Value::int64),
         (Type::Duration, Expr::Number(number)) => number.int.map(|n| Value::Whole(Whole::Duration, n)),
         (Type::Uint32, Expr::Number(number)) => {
             number.unsigned.and_then(|n| u32::try_from(n).ok()).map(|n| Value::int64(n.into()))
