@@ -9,8 +9,8 @@ mod context;
 pub mod crypto;
 mod eval;
 mod exec;
-mod funcs;
-mod go;
+pub(crate) mod funcs;
+pub(crate) mod go;
 mod lang;
 mod value;
 

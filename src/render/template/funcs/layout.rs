@@ -148,10 +148,10 @@ pub(crate) fn format(time: &Time, layout: &[u8]) -> Vec<u8> {
                 (false, false) => "am",
             }
             .to_owned(),
-            Part::Abbreviation if clock.abbreviation.is_empty() => offset(clock.offset, false, 2, true),
+            Part::Abbreviation if clock.abbreviation.is_empty() => offset(clock.offset, false, 2),
             Part::Abbreviation => clock.abbreviation.clone(),
             Part::Offset { z: true, .. } if clock.offset == 0 => "Z".to_owned(),
-            Part::Offset { colon, pairs, .. } => offset(clock.offset, colon, pairs, false),
+            Part::Offset { colon, pairs, .. } => offset(clock.offset, colon, pairs),
             Part::Fraction { digits, all, comma } => fraction(civil.subsec_nanosecond(), digits, all, comma),
         };
         out.extend_from_slice(text.as_bytes());
@@ -160,10 +160,9 @@ pub(crate) fn format(time: &Time, layout: &[u8]) -> Vec<u8> {
     out
 }
 
-/// `-0700` and its like. `brief` leaves the minutes out if there are none, for a zone without a name.
-fn offset(seconds: i32, colon: bool, pairs: usize, brief: bool) -> String {
+/// `-0700` and its like.
+fn offset(seconds: i32, colon: bool, pairs: usize) -> String {
     let size = seconds.unsigned_abs();
-    let pairs = if brief && size / 60 % 60 == 0 { 1 } else { pairs };
     let all = [size / 3600, size / 60 % 60, size % 60].map(|number| format!("{number:02}"));
     format!("{}{}", if seconds < 0 { '-' } else { '+' }, all[..pairs].join(if colon { ":" } else { "" }))
 }

@@ -23,6 +23,7 @@ pub(crate) mod time;
 pub(crate) mod url;
 pub(crate) mod words;
 pub(crate) mod wrap;
+pub(crate) mod yaml;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::OnceLock;
@@ -151,6 +152,7 @@ const TABLES: &[&[Function]] = &[
     url::FUNCTIONS,
     words::FUNCTIONS,
     wrap::FUNCTIONS,
+    yaml::FUNCTIONS,
 ];
 
 /// Functions of all tables.

@@ -38,6 +38,12 @@ pub(crate) fn shortest(value: f64) -> String {
     format(value, 'g', None)
 }
 
+/// The same for a number of 32 bits.
+pub(crate) fn shortest32(value: f32) -> String {
+    // The shortest digits of the small number are those that read back as it; as a large number they print as they are.
+    value.to_string().parse().map_or_else(|_| value.to_string(), shortest)
+}
+
 /// As `FormatFloat` does with formats `e`, `f`, `g` (and capitals); without precision, the fewest digits that read back.
 pub(crate) fn format(value: f64, kind: char, precision: Option<usize>) -> String {
     if value.is_nan() {
@@ -47,6 +53,8 @@ pub(crate) fn format(value: f64, kind: char, precision: Option<usize>) -> String
         return if value > 0.0 { "+Inf" } else { "-Inf" }.to_owned();
     }
     let text = match kind.to_ascii_lowercase() {
+        'x' => hexadecimal(value, precision),
+        'b' => binary(value),
         'e' => exponent(value, precision),
         'f' => match precision {
             Some(precision) => format!("{value:.precision$}"),
@@ -55,6 +63,54 @@ pub(crate) fn format(value: f64, kind: char, precision: Option<usize>) -> String
         _ => general(value, precision),
     };
     if kind.is_ascii_uppercase() { text.to_uppercase() } else { text }
+}
+
+/// Sign, mantissa and exponent of two: `mantissa * 2^exponent`.
+fn parts(value: f64) -> (&'static str, u64, i32) {
+    let bits = value.to_bits();
+    let (mantissa, exponent) = (bits & ((1 << 52) - 1), i32::try_from(bits >> 52 & 0x7ff).unwrap_or(0));
+    let sign = if value.is_sign_negative() { "-" } else { "" };
+    if exponent == 0 { (sign, mantissa, -1074) } else { (sign, mantissa | 1 << 52, exponent - 1075) }
+}
+
+/// `4503599627370496p-52`.
+fn binary(value: f64) -> String {
+    let (sign, mantissa, exponent) = parts(value);
+    format!("{sign}{mantissa}p{exponent:+}")
+}
+
+/// `0x1.8p+00`.
+fn hexadecimal(value: f64, precision: Option<usize>) -> String {
+    let (sign, mut mantissa, mut exponent) = parts(value);
+    if mantissa == 0 {
+        exponent = 0;
+    } else {
+        // One digit before the point, fifteen behind it.
+        let shift = mantissa.leading_zeros() - 3;
+        mantissa <<= shift;
+        exponent = exponent + 60 - i32::try_from(shift).unwrap_or(0);
+    }
+    if let Some(digits) = precision.filter(|digits| *digits < 15) {
+        let cut = 4 * (15 - u32::try_from(digits).unwrap_or(0));
+        let rest = mantissa & ((1 << cut) - 1);
+        let half = 1 << (cut - 1);
+        mantissa >>= cut;
+        if rest > half || (rest == half && mantissa & 1 == 1) {
+            mantissa += 1;
+        }
+        mantissa <<= cut;
+        if mantissa & (1 << 61) != 0 {
+            mantissa >>= 1;
+            exponent += 1;
+        }
+    }
+    let digits = format!("{:015x}", mantissa & ((1 << 60) - 1));
+    let shown = match precision {
+        None => digits.trim_end_matches('0').to_owned(),
+        Some(precision) => format!("{:0<precision$}", &digits[..precision.min(15)]),
+    };
+    let point = if shown.is_empty() { "" } else { "." };
+    format!("{sign}0x{}{point}{shown}p{}{:02}", mantissa >> 60, if exponent < 0 { '-' } else { '+' }, exponent.abs())
 }
 
 /// Rust writes `1e6`, Go `1e+06`.
