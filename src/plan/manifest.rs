@@ -263,7 +263,9 @@ mod tests {
         let entry = ManagedFieldsEntry {
             manager: Some(FIELD_MANAGER.into()),
             operation: Some("Apply".into()),
-            fields_v1: Some(FieldsV1(json!({ "f:data": { "f:a": {}, "f:b": {} }, "f:metadata": { "f:labels": { "f:team": {} } } }))),
+            fields_v1: Some(FieldsV1(
+                json!({ "f:data": { "f:a": {}, "f:b": {} }, "f:metadata": { "f:labels": { "f:team": {} } } }),
+            )),
             ..ManagedFieldsEntry::default()
         };
         meta.managed_fields = Some(vec![entry]);
@@ -313,9 +315,7 @@ mod tests {
     /// ESO replaces whatever is there.
     #[test]
     fn what_others_own_is_not_taken() {
-        let owned_by = |kind: &str, uid: &str| {
-            json!([{ "apiVersion": "external-secrets.io/v1", "kind": kind, "name": "other", "uid": uid, "controller": true }])
-        };
+        let owned_by = |kind: &str, uid: &str| json!([{ "apiVersion": "external-secrets.io/v1", "kind": kind, "name": "other", "uid": uid, "controller": true }]);
         for (policy, kind, wrong) in [
             ("Owner", "ExternalSecret", Some("target is owned by another ExternalSecret")),
             ("Orphan", "ExternalSecret", Some("target is owned by another ExternalSecret")),

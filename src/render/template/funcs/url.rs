@@ -283,9 +283,11 @@ fn host(text: &[u8], strict: bool) -> Result<Vec<u8>, Fault> {
             (&text[..close], &text[close + 1..])
         }
         Some(_) => return Err("invalid IP-literal".into()),
-        None => match text.iter().rposition(|b| *b == b':').and_then(|last| {
-            if strict { text.iter().position(|b| *b == b':') } else { Some(last) }
-        }) {
+        None => match text
+            .iter()
+            .rposition(|b| *b == b':')
+            .and_then(|last| if strict { text.iter().position(|b| *b == b':') } else { Some(last) })
+        {
             Some(colon) => (&text[..colon], &text[colon..]),
             None => (text, &b""[..]),
         },
