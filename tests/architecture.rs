@@ -43,7 +43,7 @@ const IMPURE: &[&str] = &[
 ];
 
 /// What pure code may name all the same, as it neither waits nor looks at a clock by itself.
-const HARMLESS: &[&str] = &["tokio::time::Instant", "tokio::sync::watch", "std::net::IpAddr"];
+const HARMLESS: &[&str] = &["tokio::time::Instant", "tokio::sync::watch", "std::net::IpAddr", "std::net::Ipv6Addr"];
 
 /// Words without which nothing in the cluster can be changed: calls of kube, and what they take.
 const WRITES: &[&str] = &[

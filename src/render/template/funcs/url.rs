@@ -299,7 +299,7 @@ fn host(text: &[u8], strict: bool) -> Result<Vec<u8>, Fault> {
     if open == Some(0) {
         let zone = runes::find(address, b"%25").unwrap_or(address.len());
         let literal = unescape(&address[1..zone], Part::Host)?;
-        let plain = std::str::from_utf8(&literal).ok().and_then(|text| text.parse::<core::net::Ipv6Addr>().ok());
+        let plain = std::str::from_utf8(&literal).ok().and_then(|text| text.parse::<std::net::Ipv6Addr>().ok());
         if plain.is_none() {
             return Err("invalid host: not an IPv6 address".into());
         }
