@@ -1,6 +1,6 @@
 //! Wires everything together, and is the only place that decides when the process ends.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
 
@@ -16,15 +16,18 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::api::external_secret::GeneratorKind;
+use crate::api::fan_out::{Parent, ParentKind};
 use crate::api::generators::GeneratorState;
 use crate::api::{AnyStore, ClusterSecretStore, ExternalSecret, SecretStore, StoreKind};
+use crate::api::{ClusterExternalSecret, ClusterPushSecret, PushSecret};
 use crate::apply::{Writer, digest_key};
 use crate::cli::{Scope, Settings};
+use crate::controllers::manifest::Manifests;
 use crate::controllers::watch::{self, Change, Watched};
-use crate::controllers::{self, Ctx, Forced, external_secret, generator_state, generators, store};
+use crate::controllers::{self, Ctx, Forced, external_secret, fan_out, generator_state, generators, push_secret, store};
 use crate::fetch::{Fetcher, Limits};
 use crate::generators::maker::Maker;
-use crate::index::{Index, Key, StoreId};
+use crate::index::{Index, Key, ParentId, StoreId};
 use crate::lease::{self, Election, Leadership};
 use crate::plan::Rules;
 use crate::plan::digest::Digester;
@@ -45,6 +48,10 @@ const USER_AGENT: &str = concat!("keyferry/", env!("CARGO_PKG_VERSION"));
 const UNDER_WAY: usize = 1024;
 /// Clean-ups of what generators made that may be under way at a time.
 const STATES_UNDER_WAY: usize = 8;
+/// PushSecrets that may be under way at a time. Each holds its source Secrets, whole, while it is.
+const PUSHES: usize = 64;
+/// Cluster-wide parents that may be under way at a time; each works on several namespaces at once.
+const PARENTS: usize = 8;
 /// Longest time that one request to the API server may take in a process that has no rival.
 const WRITE_LIMIT: Duration = Duration::from_secs(30);
 /// How often a process that waits for its turn tells that it lives.
@@ -198,11 +205,20 @@ impl Operator {
         let of_state = |ctx: Arc<Ctx>| move |job| generator_state::reconcile(ctx.clone(), job);
         let states = &ctx.states.queue;
         let of_secret = |ctx: Arc<Ctx>| move |job| external_secret::reconcile(ctx.clone(), job);
+        let memories = Arc::new(push_secret::Memories::default());
+        let of_push = |ctx: Arc<Ctx>| {
+            let memories = memories.clone();
+            move |job| push_secret::reconcile(ctx.clone(), memories.clone(), job)
+        };
+        let of_parent = |ctx: Arc<Ctx>| move |job| fan_out::reconcile(ctx.clone(), job);
         let (es, stores, stop) = (&ctx.external_secrets, &ctx.stores, &self.stop);
+        let (pushes, parents) = (&ctx.push_secrets, &ctx.parents);
         let turned = || {
             self.health.beat();
             self.metrics.queue_depth("externalsecrets", es.depth());
             self.metrics.queue_depth("stores", stores.depth());
+            self.metrics.queue_depth("pushsecrets", pushes.depth());
+            self.metrics.queue_depth("parents", parents.depth());
         };
         tokio::join!(
             controllers::dispatch(stores.clone(), Priority::Periodic, UNDER_WAY, stop.clone(), || (), of_store(ctx.clone())),
@@ -214,6 +230,8 @@ impl Operator {
                 || (),
                 of_state(ctx.clone())
             ),
+            controllers::dispatch(pushes.clone(), Priority::Periodic, PUSHES, stop.clone(), || (), of_push(ctx.clone())),
+            controllers::dispatch(parents.clone(), Priority::Periodic, PARENTS, stop.clone(), || (), of_parent(ctx.clone())),
             controllers::dispatch(es.clone(), Priority::Forced, UNDER_WAY, stop.clone(), || (), of_secret(ctx.clone())),
             controllers::dispatch(es.clone(), Priority::Periodic, UNDER_WAY, stop.clone(), turned, of_secret(ctx.clone())),
         );
@@ -253,6 +271,8 @@ impl Operator {
             memory: Mutex::new(HashMap::new()),
             forced: Forced::default(),
             external_secrets: Arc::new(Queue::default()),
+            push_secrets: Arc::new(Queue::default()),
+            parents: Arc::new(Queue::default()),
             stores: Arc::new(Queue::default()),
             maker: Maker::new(client.clone(), self.cluster.clone(), env.clone(), settings.provider_timeout),
             wanted_generators,
@@ -269,10 +289,14 @@ impl Operator {
                 cluster_stores: settings.cluster_stores,
                 cluster_generators: matches!(settings.scope, Scope::Cluster),
                 secret_stores: settings.secret_stores,
+                push_secrets: settings.push_secrets,
                 flood_gate: settings.flood_gate,
                 store_interval: settings.store_requeue_interval,
                 heartbeat: settings.status_heartbeat,
+                delimiters: settings.delimiters.clone(),
+                generic_targets: settings.generic_targets,
             },
+            manifests: Manifests::new(self.client.clone(), self.scope(), self.stop.clone()),
             targets: (0..64).map(|_| tokio::sync::Mutex::new(())).collect(),
         }
     }
@@ -288,10 +312,11 @@ impl Operator {
         for api in self.scope().apis::<DeserializeGuard<GeneratorState>>(&self.client) {
             let (ctx, stop) = (ctx.clone(), self.stop.clone());
             let handle = move |change| ctx.states.on_change(change);
-            self.tasks.spawn(watch::watch(api, "GeneratorState".into(), Health::default(), stop, handle));
+            self.tasks.spawn(watch::watch(api, "GeneratorState".into(), |_| (), stop, handle));
         }
     }
 
+    /// Which objects are watched.
     fn scope(&self) -> watch::Scope {
         match &self.settings.scope {
             Scope::Cluster => watch::Scope::Cluster,
@@ -301,21 +326,33 @@ impl Operator {
 
     /// Begins all watches.
     fn watch_all(&self, ctx: &Arc<Ctx>) {
-        let client = &self.client;
-        let scope = self.scope();
+        let (client, scope) = (&self.client, self.scope());
         self.watch(ctx, scope.apis::<DeserializeGuard<ExternalSecret>>(client), "ExternalSecret", on_external_secret);
         self.watch(ctx, scope.apis::<PartialObjectMeta<Secret>>(client), "Secret", on_secret);
         self.watch(ctx, scope.apis::<PartialObjectMeta<ServiceAccount>>(client), "ServiceAccount", |ctx, change| {
             on_reference(ctx, ReferenceKind::ServiceAccount, change);
         });
-        self.watch(ctx, scope.apis::<PartialObjectMeta<ConfigMap>>(client), "ConfigMap", |ctx, change| {
-            on_reference(ctx, ReferenceKind::ConfigMap, change);
-        });
+        self.watch(ctx, scope.apis::<PartialObjectMeta<ConfigMap>>(client), "ConfigMap", on_config_map);
         self.watch(ctx, scope.apis::<DeserializeGuard<SecretStore>>(client), "SecretStore", |ctx, change| {
             on_store(ctx, StoreKind::SecretStore, change);
         });
-        if matches!(scope, watch::Scope::Cluster) {
+        if self.settings.push_secrets || self.settings.cluster_push_secrets {
+            self.watch(ctx, scope.apis::<DeserializeGuard<PushSecret>>(client), "PushSecret", on_push_secret);
+        }
+        if self.settings.asks_for_namespaces() {
             self.watch(ctx, vec![Api::<PartialObjectMeta<Namespace>>::all(client.clone())], "Namespace", on_namespace);
+        }
+        if self.settings.cluster_external_secrets {
+            let api = Api::<DeserializeGuard<ClusterExternalSecret>>::all(client.clone());
+            self.watch(ctx, vec![api], "ClusterExternalSecret", |ctx, change| {
+                on_parent(ctx, ParentKind::ClusterExternalSecret, change);
+            });
+        }
+        if self.settings.cluster_push_secrets {
+            let api = Api::<DeserializeGuard<ClusterPushSecret>>::all(client.clone());
+            self.watch(ctx, vec![api], "ClusterPushSecret", |ctx, change| {
+                on_parent(ctx, ParentKind::ClusterPushSecret, change);
+            });
         }
         if self.settings.cluster_stores {
             let api = Api::<DeserializeGuard<ClusterSecretStore>>::all(client.clone());
@@ -342,7 +379,9 @@ impl Operator {
             };
             self.health.watch_expected(&name);
             let (ctx, health, stop) = (ctx.clone(), self.health.clone(), self.stop.clone());
-            self.tasks.spawn(async move { watch::watch(api, name, health, stop, move |change| handle(&ctx, change)).await });
+            let health_name = name.clone();
+            let fares = move |fares: watch::Fares| fares.tell(&health, &health_name);
+            self.tasks.spawn(async move { watch::watch(api, name, fares, stop, move |change| handle(&ctx, change)).await });
         }
     }
 }
@@ -352,7 +391,13 @@ fn on_external_secret(ctx: &Ctx, change: Change<ExternalSecret>) {
         Change::Upsert(es) => {
             let key = Key::of(&es.metadata);
             generators::want(ctx, &es);
-            let wake = ctx.index_mut().upsert_external_secret(Arc::new(es));
+            let es = Arc::new(es);
+            let before = ctx.index().external_secret(&key);
+            let wake = ctx.index_mut().upsert_external_secret(es.clone());
+            if wake.is_some() || before.as_ref().is_some_and(|b| b.metadata.owner_references != es.metadata.owner_references)
+            {
+                wake_parents(ctx, before.iter().chain([&es]).flat_map(|es| parents_of(ctx, &es.metadata)));
+            }
             if wake == Some(Priority::Forced) {
                 ctx.forced.ask(&key);
             }
@@ -362,10 +407,79 @@ fn on_external_secret(ctx: &Ctx, change: Change<ExternalSecret>) {
         }
         Change::Invalid(meta, why) => controllers::tell_invalid(ctx, "ExternalSecret", &meta, &why),
         Change::Gone(key) => {
-            ctx.index_mut().remove_external_secret(&key);
+            let gone = ctx.index_mut().remove_external_secret(&key);
+            wake_parents(ctx, gone.iter().flat_map(|es| parents_of(ctx, &es.metadata)));
+            ctx.manifests.drop_unused(ctx);
             ctx.metrics.deleted(ObjectKind::ExternalSecret, &key.namespace, &key.name);
             ctx.external_secrets.wake(key, Priority::Periodic);
         }
+    }
+}
+
+fn on_push_secret(ctx: &Ctx, change: Change<PushSecret>) {
+    match change {
+        Change::Upsert(ps) => {
+            let (key, ps) = (Key::of(&ps.metadata), Arc::new(ps));
+            let parents = ctx.index_mut().see_push_secret(ps.clone());
+            wake_parents(ctx, parents);
+            let wake = ctx.index_mut().upsert_push_secret(ps.clone());
+            push_secret::hold_stores(ctx, &ps);
+            if let Some(priority) = wake {
+                ctx.push_secrets.wake(key, priority);
+            }
+        }
+        Change::Invalid(meta, why) => controllers::tell_invalid(ctx, "PushSecret", &meta, &why),
+        Change::Gone(key) => {
+            let parents = ctx.index_mut().lose_push_secret(&key);
+            wake_parents(ctx, parents);
+            let gone = ctx.index_mut().remove_push_secret(&key);
+            if let Some(gone) = gone {
+                push_secret::hold_stores(ctx, &gone);
+            }
+            ctx.metrics.deleted(ObjectKind::PushSecret, &key.namespace, &key.name);
+            ctx.push_secrets.wake(key, Priority::Periodic);
+        }
+    }
+}
+
+fn parents_of(ctx: &Ctx, meta: &ObjectMeta) -> BTreeSet<ParentId> {
+    ctx.index().parents_of(ParentKind::ClusterExternalSecret, meta)
+}
+
+fn wake_parents(ctx: &Ctx, parents: impl IntoIterator<Item = ParentId>) {
+    for id in parents {
+        ctx.parents.wake(id, Priority::Changed);
+    }
+}
+
+fn on_parent<K>(ctx: &Ctx, kind: ParentKind, change: Change<K>)
+where
+    Parent: From<K>,
+{
+    match change {
+        Change::Upsert(parent) => {
+            let parent = Arc::new(Parent::from(parent));
+            let id = ParentId::of(&parent);
+            let wake = ctx.index_mut().upsert_parent(parent);
+            if let Some(priority) = wake {
+                ctx.parents.wake(id, priority);
+            }
+        }
+        Change::Invalid(meta, why) => controllers::tell_invalid(ctx, kind.as_str(), &meta, &why),
+        Change::Gone(key) => {
+            let id = ParentId::new(kind, &key.name);
+            ctx.index_mut().remove_parent(&id);
+            ctx.metrics.deleted(ObjectKind::of_parent(kind), "", &key.name);
+            ctx.parents.wake(id, Priority::Changed);
+        }
+    }
+}
+
+/// Wakes the PushSecrets that a store concerns, as it was or as it is.
+fn wake_pushers(ctx: &Ctx, store: &AnyStore) {
+    let wakes = ctx.index().push_wakes(store);
+    for (key, priority) in wakes {
+        ctx.push_secrets.wake(key, priority);
     }
 }
 
@@ -376,15 +490,19 @@ where
     match change {
         Change::Upsert(store) => {
             let store = AnyStore::from(store);
-            let id = StoreId::of(&store);
-            if ctx.index_mut().upsert_store(Arc::new(store)) {
+            let (id, store) = (StoreId::of(&store), Arc::new(store));
+            let before = ctx.index().store(&id);
+            if ctx.index_mut().upsert_store(store.clone()) {
+                before.iter().chain([&store]).for_each(|store| wake_pushers(ctx, store));
                 ctx.stores.wake(id, Priority::Changed);
             }
         }
         Change::Invalid(meta, why) => controllers::tell_invalid(ctx, kind.as_str(), &meta, &why),
         Change::Gone(key) => {
             let id = StoreId { kind, key };
+            let before = ctx.index().store(&id);
             ctx.index_mut().remove_store(&id);
+            before.iter().for_each(|store| wake_pushers(ctx, store));
             ctx.metrics.deleted(ObjectKind::of_store(kind), &id.key.namespace, &id.key.name);
             ctx.stores.wake(id, Priority::Changed);
         }
@@ -400,7 +518,27 @@ fn on_secret(ctx: &Ctx, change: Change<ObjectMeta>) {
     for key in users {
         ctx.external_secrets.wake(key, Priority::Changed);
     }
+    let takers = match &change {
+        Change::Upsert(meta) => ctx.index().push_takers(&Key::of(meta), Some(meta)),
+        Change::Gone(key) => ctx.index().push_takers(key, None),
+        Change::Invalid(..) => return,
+    };
+    for key in takers {
+        ctx.push_secrets.wake(key, Priority::Changed);
+    }
     on_reference(ctx, ReferenceKind::Secret, change);
+}
+
+fn on_config_map(ctx: &Ctx, change: Change<ObjectMeta>) {
+    match &change {
+        Change::Upsert(meta) => {
+            let version = meta.resource_version.as_deref().unwrap_or_default();
+            ctx.index_mut().note_config_map(&Key::of(meta), Some(version));
+        }
+        Change::Gone(key) => ctx.index_mut().note_config_map(key, None),
+        Change::Invalid(..) => return,
+    }
+    on_reference(ctx, ReferenceKind::ConfigMap, change);
 }
 
 fn on_reference(ctx: &Ctx, kind: ReferenceKind, change: Change<ObjectMeta>) {
@@ -409,6 +547,10 @@ fn on_reference(ctx: &Ctx, kind: ReferenceKind, change: Change<ObjectMeta>) {
         Change::Gone(key) => (key, None),
         Change::Invalid(..) => return,
     };
+    let waiting = ctx.index().waiting_for_source(kind, &key);
+    for (key, priority) in waiting {
+        ctx.external_secrets.wake(key, priority);
+    }
     let has_used = |id: &StoreId, version: &str| ctx.fetcher.has_used(id, kind, &key, version);
     let stores = ctx.index_mut().touch_reference(kind, &key, version.as_deref(), has_used);
     for id in stores {
@@ -419,13 +561,23 @@ fn on_reference(ctx: &Ctx, kind: ReferenceKind, change: Change<ObjectMeta>) {
 fn on_namespace(ctx: &Ctx, change: Change<ObjectMeta>) {
     match change {
         Change::Upsert(meta) => {
+            let parents = ctx.index_mut().see_namespace(&meta);
+            wake_parents(ctx, parents);
             let name = meta.name.unwrap_or_default();
             let wakes = ctx.index_mut().upsert_namespace(&name, meta.labels.unwrap_or_default());
             for (key, priority) in wakes {
                 ctx.external_secrets.wake(key, priority);
             }
+            let waiting = ctx.index().push_secrets_of(&name);
+            for (key, priority) in waiting {
+                ctx.push_secrets.wake(key, priority);
+            }
         }
-        Change::Gone(key) => ctx.index_mut().remove_namespace(&key.name),
+        Change::Gone(key) => {
+            let parents = ctx.index_mut().lose_namespace(&key.name);
+            wake_parents(ctx, parents);
+            ctx.index_mut().remove_namespace(&key.name);
+        }
         Change::Invalid(..) => {}
     }
 }

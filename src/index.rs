@@ -2,27 +2,33 @@
 //!
 //! Secrets are held as the few metadata fields that decide something, never as data.
 
+mod fan_out;
 mod generators;
+mod push_secret;
 #[cfg(test)]
 mod tests;
+
+pub use fan_out::{NamespaceView, ParentId};
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 
-use crate::api::external_secret::SecretStoreRef;
+use crate::api::external_secret::{ManifestRef, SecretStoreRef};
 use crate::api::{
     ANNOTATION_FORCE_SYNC, ANNOTATION_FORCE_SYNC_SHORT, AnyStore, ExternalSecret, LABEL_CREATED_BY, LABEL_MANAGED,
     LABEL_MANAGED_VALUE, StoreKind,
 };
+use crate::plan::template::{Versions, follows_sources};
 use crate::providers::{Reference, ReferenceKind};
 use crate::queue::Priority;
+use crate::render::target::{Source, sources};
 
 pub use generators::{AnyGenerator, GeneratorFacts, GeneratorId, generator_ids};
 
 /// Namespace and name of an object.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Key {
     /// Namespace; empty for cluster-scoped objects.
     pub namespace: Arc<str>,
@@ -171,6 +177,12 @@ pub struct Index {
     credentials: HashMap<StoreId, u64>,
     reference_versions: HashMap<(ReferenceKind, Key), String>,
     generators: generators::Generators,
+    push_secrets: push_secret::PushSecrets,
+    source_users: HashMap<(ReferenceKind, Key), BTreeSet<Key>>,
+    manifest_users: HashMap<ManifestRef, HashMap<Key, BTreeSet<Key>>>,
+    manifests: HashMap<ManifestRef, HashMap<Key, TargetView>>,
+    config_maps: HashMap<Key, String>,
+    fan_out: fan_out::FanOut,
 }
 
 impl Index {
@@ -338,6 +350,72 @@ impl Index {
         users
     }
 
+    /// An object of a kind that targets have appeared or changed, or is gone (without a view): which ExternalSecrets write it.
+    pub fn note_manifest(&mut self, kind: &ManifestRef, key: &Key, view: Option<TargetView>) -> BTreeSet<Key> {
+        let known = self.manifests.entry(kind.clone()).or_default();
+        let old = match view.clone() {
+            Some(view) => known.insert(key.clone(), view),
+            None => known.remove(key),
+        };
+        if old == view {
+            return BTreeSet::new();
+        }
+        self.manifest_users.get(kind).and_then(|users| users.get(key)).cloned().unwrap_or_default()
+    }
+
+    /// Forgets all objects of a kind, as nobody watches it any more.
+    pub fn forget_manifests(&mut self, kind: &ManifestRef) {
+        self.manifests.remove(kind);
+    }
+
+    /// Whether an ExternalSecret has a target of this kind.
+    #[must_use]
+    pub fn is_manifest_used(&self, kind: &ManifestRef) -> bool {
+        self.manifest_users.contains_key(kind)
+    }
+
+    /// What is known of the target of an ExternalSecret.
+    #[must_use]
+    pub fn target(&self, key: &Key, es: &ExternalSecret) -> Option<&TargetView> {
+        let target = target_key(key, es);
+        match manifest_of(es) {
+            Some(kind) => self.manifests.get(kind)?.get(&target),
+            None => self.secrets.get(&target),
+        }
+    }
+
+    /// A ConfigMap appeared or changed, or is gone (without a version).
+    pub fn note_config_map(&mut self, key: &Key, version: Option<&str>) {
+        match version {
+            Some(version) => self.config_maps.insert(key.clone(), version.to_owned()),
+            None => self.config_maps.remove(key),
+        };
+    }
+
+    /// An object that templates may come from appeared or changed, or is gone: which ExternalSecrets are to be looked at. Those that
+    /// are synced take it at their next refresh, as under ESO, unless they ask for more.
+    #[must_use]
+    pub fn waiting_for_source(&self, kind: ReferenceKind, key: &Key) -> Wakes {
+        let users = self.source_users.get(&(kind, key.clone())).into_iter().flatten();
+        let users = users.filter_map(|user| Some((user, self.external_secrets.get(user)?)));
+        let waiting = users.filter(|(_, es)| !is_synced(es) || follows_sources(es));
+        waiting.map(|(user, es)| (user.clone(), initial_priority(es).min(Priority::Changed))).collect()
+    }
+
+    /// resourceVersions of the ConfigMaps and Secrets that the template of an ExternalSecret names.
+    #[must_use]
+    pub fn sources(&self, key: &Key, es: &ExternalSecret) -> Versions {
+        let version = |source: Source| {
+            let object = Key::new(&key.namespace, &source.name);
+            let version = match source.kind {
+                ReferenceKind::Secret => self.secrets.get(&object).map(|view| view.resource_version.clone()),
+                _ => self.config_maps.get(&object).cloned(),
+            };
+            (source, version)
+        };
+        sources_of(es).into_iter().map(version).collect()
+    }
+
     /// Whether some store logs in with the object.
     fn refers(&self, id: &StoreId, kind: ReferenceKind, namespace: &str, name: &str) -> bool {
         let Some(store) = self.stores.get(id) else { return false };
@@ -381,7 +459,15 @@ impl Index {
         for id in store_ids(es) {
             self.store_users.entry(id).or_default().insert(key.clone());
         }
-        self.target_users.entry(target_key(key, es)).or_default().insert(key.clone());
+        for source in sources_of(es) {
+            self.source_users.entry(source_slot(key, &source)).or_default().insert(key.clone());
+        }
+        let users = match manifest_of(es) {
+            Some(kind) => self.manifest_users.entry(kind.clone()).or_default(),
+            None => &mut self.target_users,
+        };
+        users.entry(target_key(key, es)).or_default().insert(key.clone());
+        self.fan_out.link(key, &es.metadata);
         self.generators.link(key, es);
     }
 
@@ -389,8 +475,20 @@ impl Index {
         for id in store_ids(es) {
             remove_user(&mut self.store_users, &id, key);
         }
-        remove_user(&mut self.target_users, &target_key(key, es), key);
         self.generators.unlink(key, es);
+        self.fan_out.unlink(key, &es.metadata);
+        for source in sources_of(es) {
+            remove_user(&mut self.source_users, &source_slot(key, &source), key);
+        }
+        let Some(kind) = manifest_of(es) else {
+            return remove_user(&mut self.target_users, &target_key(key, es), key);
+        };
+        if let Some(users) = self.manifest_users.get_mut(kind) {
+            remove_user(users, &target_key(key, es), key);
+            if users.is_empty() {
+                self.manifest_users.remove(kind);
+            }
+        }
     }
 
     fn unlink_store(&mut self, id: &StoreId, store: &AnyStore) {
@@ -420,6 +518,18 @@ pub fn store_ids(es: &ExternalSecret) -> BTreeSet<StoreId> {
     let data = es.spec.data.iter().filter_map(|d| d.source_ref.as_ref()?.store_ref.as_ref());
     let from = es.spec.data_from.iter().filter_map(|d| d.source_ref.as_ref()?.store_ref.as_ref());
     own.chain(data).chain(from).map(|r| StoreId::resolve(r, namespace)).collect()
+}
+
+fn manifest_of(es: &ExternalSecret) -> Option<&ManifestRef> {
+    es.spec.target.as_ref()?.manifest.as_ref()
+}
+
+fn sources_of(es: &ExternalSecret) -> BTreeSet<Source> {
+    es.spec.target.as_ref().and_then(|t| t.template.as_ref()).map(sources).unwrap_or_default()
+}
+
+fn source_slot(user: &Key, source: &Source) -> (ReferenceKind, Key) {
+    (source.kind, Key::new(&user.namespace, &source.name))
 }
 
 fn references(store: &AnyStore) -> Vec<Reference> {

@@ -2,9 +2,11 @@
 //!
 //! ARCHITECTURE.md is the map.
 
+pub mod adopt;
 pub mod api;
 pub mod app;
 pub mod apply;
+pub mod chance;
 pub mod cli;
 pub mod controllers;
 pub mod fetch;

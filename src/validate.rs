@@ -2,6 +2,8 @@
 //! (`crate::api::rules`); here they are again, as an object may have been stored before them, and with them those that CEL
 //! cannot hold. Where ESO's webhook has the rule, the text is ESO's.
 
+use std::collections::BTreeMap;
+
 use jiff::SignedDuration;
 
 use crate::api::ExternalSecret;
@@ -48,32 +50,6 @@ pub fn validate_external_secret(object: &ExternalSecret) -> Result<(), FieldErro
     }
     for (i, entry) in spec.data_from.iter().enumerate() {
         validate_data_from(entry, &format!("spec.dataFrom[{i}]"))?;
-    }
-    Ok(())
-}
-
-/// Says which field asks for what this version does not do yet: never silence.
-///
-/// # Errors
-/// The first such field.
-pub fn validate_supported(object: &ExternalSecret) -> Result<(), FieldError> {
-    let not_yet = |field: String| {
-        FieldError::new(
-            field,
-            "this version of keyferry does not serve this field yet; remove it, or keep this object with ESO",
-        )
-    };
-    let target = object.target();
-    if target.manifest.is_some() {
-        return Err(not_yet("spec.target.manifest".into()));
-    }
-    if target.template.is_some() {
-        return Err(not_yet("spec.target.template".into()));
-    }
-    for (i, entry) in object.spec.data_from.iter().enumerate() {
-        if let Some(j) = entry.rewrite.iter().position(|r| r.transform.is_some()) {
-            return Err(not_yet(format!("spec.dataFrom[{i}].rewrite[{j}].transform")));
-        }
     }
     Ok(())
 }
@@ -126,25 +102,28 @@ pub fn validate_template(target: &Target) -> Result<(), FieldError> {
 }
 
 fn validate_privileged_type(template: &Template) -> Result<(), FieldError> {
-    let refuse = |what: String| Err(FieldError::new("spec.target.template", what));
-    match template.type_.as_deref() {
-        Some(SERVICE_ACCOUNT_TOKEN) => {
-            let annotated = template.metadata.as_ref().is_some_and(|m| m.annotations.contains_key(SERVICE_ACCOUNT_NAME));
-            if annotated {
-                return refuse(format!(
-                    "template.type={SERVICE_ACCOUNT_TOKEN:?} with annotation {SERVICE_ACCOUNT_NAME:?} is not allowed"
-                ));
-            }
-            if template_targets(template).any(|(_, target)| target.eq_ignore_ascii_case("Annotations")) {
-                return refuse(format!(
-                    "template.type={SERVICE_ACCOUNT_TOKEN:?} with templateFrom target=\"Annotations\" is not allowed"
-                ));
-            }
-            Ok(())
+    let none = BTreeMap::new();
+    let type_ = template.type_.as_deref();
+    validate_secret_type(type_, template.metadata.as_ref().map_or(&none, |m| &m.annotations))?;
+    let annotates = template_targets(template).any(|(_, target)| target.eq_ignore_ascii_case("Annotations"));
+    let what = format!("template.type={SERVICE_ACCOUNT_TOKEN:?} with templateFrom target=\"Annotations\" is not allowed");
+    FieldError::unless(type_ != Some(SERVICE_ACCOUNT_TOKEN) || !annotates, "spec.target.template", &what)
+}
+
+/// Checks that a Secret of this type and with these annotations is no order to Kubernetes to mint a credential: what
+/// [`validate_template`] says of a template, for what came of it.
+///
+/// # Errors
+/// The type must not be written.
+pub fn validate_secret_type(type_: Option<&str>, annotations: &BTreeMap<String, String>) -> Result<(), FieldError> {
+    let what = match type_ {
+        Some(SERVICE_ACCOUNT_TOKEN) if annotations.contains_key(SERVICE_ACCOUNT_NAME) => {
+            format!("template.type={SERVICE_ACCOUNT_TOKEN:?} with annotation {SERVICE_ACCOUNT_NAME:?} is not allowed")
         }
-        Some(BOOTSTRAP_TOKEN) => refuse(format!("template.type={BOOTSTRAP_TOKEN:?} is not allowed")),
-        _ => Ok(()),
-    }
+        Some(BOOTSTRAP_TOKEN) => format!("template.type={BOOTSTRAP_TOKEN:?} is not allowed"),
+        _ => return Ok(()),
+    };
+    Err(FieldError::new("spec.target.template", what))
 }
 
 fn validate_template_targets(template: &Template) -> Result<(), FieldError> {

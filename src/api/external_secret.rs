@@ -168,7 +168,7 @@ pub enum DeletionPolicy {
 }
 
 /// An object of another kind as the target.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ManifestRef {
     /// API version of the object.

@@ -4,13 +4,16 @@
 
 pub mod digest_key;
 pub mod error;
+mod fan_out;
 mod generator_state;
+pub mod manifest;
+mod push_secret;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::ByteString;
-use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::api::{Api, DeleteParams, Patch, PatchParams, Preconditions};
 use kube::core::NamespaceResourceScope;
 use serde::de::DeserializeOwned;
@@ -69,6 +72,16 @@ impl Writer {
         let _place = self.place(priority).await?;
         let secrets = self.secrets(&key.namespace);
         self.within(secrets.get_opt(&key.name), "read", "Secret", key).await
+    }
+
+    /// Reads a ConfigMap.
+    ///
+    /// # Errors
+    /// What the API server said.
+    pub async fn read_config_map(&self, key: &Key, priority: Priority) -> Result<Option<ConfigMap>, WriteError> {
+        let _place = self.place(priority).await?;
+        let maps: Api<ConfigMap> = namespaced(&self.client, &key.namespace);
+        self.within(maps.get_opt(&key.name), "read", "ConfigMap", key).await
     }
 
     /// Makes a Secret that is not there, as far as the watch knows: without force, so that one that appeared meanwhile is not

@@ -27,8 +27,6 @@ const fn switch(name: &'static str, reason: &'static str) -> IgnoredFlag {
 const PLAIN_METRICS: &str =
     "metrics are served over plain HTTP without login and hold no secret value; restrict the port with a NetworkPolicy";
 const NO_SECRET_CACHE: &str = "Secrets are watched by metadata only and their values are never cached";
-const NOT_SERVED: &str = "this kind is not served by this version";
-const NO_TEMPLATES: &str = "templates are not rendered by this version";
 const NO_PROVIDER: &str = "this provider is not served by this version";
 const ONE_CACHE: &str =
     "values are cached for all providers alike; see --cache-entries-per-store and --cache-bytes-per-store";
@@ -42,9 +40,6 @@ pub const IGNORED: &[IgnoredFlag] = &[
     value("metrics-key-name", PLAIN_METRICS),
     value("client-qps", "requests to the API server are bounded by --concurrent, not by a rate"),
     value("client-burst", "requests to the API server are bounded by --concurrent, not by a rate"),
-    switch("enable-cluster-external-secret-reconciler", NOT_SERVED),
-    switch("enable-cluster-push-secret-reconciler", NOT_SERVED),
-    switch("enable-push-secret-reconciler", NOT_SERVED),
     switch("enable-secrets-caching", NO_SECRET_CACHE),
     switch("enable-configmaps-caching", "ConfigMaps are read when a store names one"),
     switch("enable-managed-secrets-caching", NO_SECRET_CACHE),
@@ -57,9 +52,6 @@ pub const IGNORED: &[IgnoredFlag] = &[
         "labels of objects are not copied into metrics; join with kube-state-metrics instead",
     ),
     switch("enable-http2", "metrics and health are served over HTTP/1.1"),
-    switch("unsafe-allow-generic-targets", "targets other than Secrets are not served by this version"),
-    value("template-left-delimiter", NO_TEMPLATES),
-    value("template-right-delimiter", NO_TEMPLATES),
     switch("enable-vault-token-cache", NO_PROVIDER),
     value("vault-token-cache-size", NO_PROVIDER),
     switch("experimental-enable-vault-token-cache", NO_PROVIDER),

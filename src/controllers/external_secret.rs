@@ -5,36 +5,42 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
+use super::chance::SystemChance;
 use super::gather::{self, Reads, StoreReads};
 use super::generate::{self, Asker, Generated};
-use super::{Ctx, object_reference};
+use super::{Ctx, manifest, object_reference, template};
 use crate::api::ExternalSecret;
 use crate::apply::error::WriteError;
 use crate::fetch::Freshness;
-use crate::index::{Key, generator_ids, store_ids, target_key};
+use crate::index::{Key, TargetView, generator_ids, store_ids, target_key};
 use crate::plan::Wake;
 use crate::plan::external_secret::{
-    self as plan, Decision, Facts, Failure, FetchPlan, Gathered, Next, Report, StoreFacts, Written,
+    self as plan, Decision, Facts, Failure, FetchPlan, Gathered, Next, Report, Seen, StoreFacts, Written,
 };
 use crate::plan::store::{health_by_status, serves};
-use crate::plan::target::Desired;
+use crate::plan::target::{Desired, own_data};
 use crate::queue::{Job, Priority};
 use crate::report::metrics::{ObjectKind, Ready};
 
 /// How often a write is planned anew because the Secret changed under it.
-const MOST_CONFLICTS: usize = 5;
+pub(super) const MOST_CONFLICTS: usize = 5;
 
 /// Looks at one ExternalSecret, does what is due, and says when it is next.
 pub async fn reconcile(ctx: Arc<Ctx>, job: Job<Key>) -> Wake {
     let begun = Instant::now();
     ctx.metrics.queue_left(job.priority.as_str(), job.waited);
+    let unknown_kind = manifest::watch_kind_of(&ctx, &job.key).await;
     let Some(facts) = facts(&ctx, &job.key) else {
         ctx.memory().remove(&job.key);
         ctx.maker.forget(&format!("ExternalSecret/{}", job.key));
         ctx.forced.done(&job.key, begun);
         return Wake::OnChange;
     };
-    match work(&ctx, &facts, job.priority).await {
+    let worked = match unknown_kind.and_then(|failure| plan::without_kind(&facts, &ctx.rules, &failure)) {
+        Some(report) => Ok(Some(report)),
+        None => work(&ctx, &facts, job.priority).await,
+    };
+    match worked {
         Ok(Some(report)) => {
             ctx.metrics.reconciled(ObjectKind::ExternalSecret, begun.elapsed());
             ctx.metrics.synced(&job.key.namespace, &job.key.name, report.failure.is_some());
@@ -73,8 +79,9 @@ fn facts(ctx: &Ctx, key: &Key) -> Option<Facts> {
         stores,
         generators,
         namespace_labels: index.namespace_labels(&key.namespace),
-        target: index.secret(&target_key(key, &es)).cloned(),
+        target: index.target(key, &es).cloned(),
         owned: index.owned_by(key),
+        sources: index.sources(key, &es),
         es,
         memory,
         now: Timestamp::now(),
@@ -85,12 +92,11 @@ fn facts(ctx: &Ctx, key: &Key) -> Option<Facts> {
 async fn work(ctx: &Ctx, facts: &Facts, priority: Priority) -> Result<Option<Report>, Wake> {
     let mut next = plan::before_fetch(facts, &ctx.rules);
     if let Next::Inspect = next {
-        let key = target_key(&Key::of(&facts.es.metadata), &facts.es);
-        let live = match ctx.writer.read(&key, priority).await {
-            Ok(live) => live,
-            Err(error) => return Ok(Some(plan::failed(facts, &error.into_failure("could not update secret")))),
+        let seen = match inspect(ctx, facts, priority).await {
+            Ok(seen) => seen,
+            Err(failure) => return Ok(Some(plan::failed(facts, &failure))),
         };
-        next = plan::after_inspection(facts, &ctx.rules, live.as_ref(), &ctx.digester);
+        next = plan::after_inspection(facts, &ctx.rules, seen);
     }
     match next {
         Next::Ignore => Ok(None),
@@ -100,6 +106,20 @@ async fn work(ctx: &Ctx, facts: &Facts, priority: Priority) -> Result<Option<Rep
         Next::CleanUp(delete) => clean_up(ctx, facts, delete).await,
         Next::Fetch(fetch) => sync(ctx, facts, fetch).await,
     }
+}
+
+/// Reads the target, to see whether it drifted.
+async fn inspect(ctx: &Ctx, facts: &Facts, priority: Priority) -> Result<Option<Seen>, Failure> {
+    if facts.es.target().manifest.is_some() {
+        return manifest::inspect(ctx, facts, priority).await;
+    }
+    let key = target_key(&Key::of(&facts.es.metadata), &facts.es);
+    let live = ctx.writer.read(&key, priority).await.map_err(|e| e.into_failure("could not update secret"))?;
+    Ok(live.map(|live| Seen {
+        view: TargetView::of(&live.metadata),
+        digest: plan::data_digest(&live, &ctx.digester),
+        own: Some(ctx.digester.data(own_data(&live))),
+    }))
 }
 
 /// Reads and generates the values, and writes the Secret.
@@ -128,30 +148,37 @@ async fn store(
     gathered: Result<Gathered, Failure>,
 ) -> Result<Option<Report>, Wake> {
     let priority = fetch.priority;
+    let mut decision = plan::after_fetch(facts, &ctx.rules, gathered.as_ref(), &ctx.digester);
+    if let (Decision::Render, Ok(gathered), None) = (&decision, &gathered, &facts.es.target().manifest) {
+        decision = plan::rendered(facts, template::render(ctx, facts, gathered, priority).await);
+    }
+    let gathered = match (gathered, decision) {
+        (_, Decision::Settle(report)) => return Ok(Some(*report)),
+        (Ok(gathered), other) => {
+            decision = other;
+            gathered
+        }
+        (Err(_), _) => return Err(Wake::OnChange),
+    };
     let target = target_key(&Key::of(&facts.es.metadata), &facts.es);
     let _lock = ctx.lock_target(&target).await;
-    let orphans = match &gathered {
-        Ok(gathered) if !gathered.data.is_empty() => match delete_orphans(ctx, facts, priority).await {
-            Ok(count) => count,
-            Err(error) => {
-                let failure = error.into_failure("could not delete orphaned secrets");
-                return Ok(Some(plan::failed(facts, &failure)));
-            }
-        },
-        _ => 0,
-    };
-    let decision = plan::after_fetch(facts, gathered.as_ref(), &ctx.digester);
-    let Ok(gathered) = &gathered else {
-        return match decision {
-            Decision::Settle(report) => Ok(Some(*report)),
-            _ => Err(Wake::OnChange),
-        };
+    // the values are here and the template is rendered: only now may what is there go
+    let orphans = match delete_orphans(ctx, facts, &gathered, priority).await {
+        Ok(count) => count,
+        Err(error) => {
+            let failure = error.into_failure("could not delete orphaned secrets");
+            return Ok(Some(plan::failed(facts, &failure)));
+        }
     };
     // generated values cannot be read again: the status announces them
     let announce = gathered.read_at.filter(|_| !fetch.generate.is_empty());
-    let mut report = match write(ctx, facts, decision, &target, priority, announce).await {
+    let outcome = match decision {
+        Decision::Render => manifest::write(ctx, facts, &gathered, priority).await,
+        decision => write(ctx, facts, decision, &target, priority, announce).await,
+    };
+    let mut report = match outcome {
         Outcome::Settled(report) => *report,
-        Outcome::Written { applied, result } => plan::settle(facts, gathered, &applied, result.as_ref()),
+        Outcome::Written { applied, result } => plan::settle(facts, &gathered, &applied, result.as_ref()),
         Outcome::Later(wake) => return Err(wake),
     };
     report.notes.splice(0..0, plan::orphan_notes(orphans));
@@ -159,7 +186,7 @@ async fn store(
 }
 
 /// What became of a decision.
-enum Outcome {
+pub(super) enum Outcome {
     Settled(Box<Report>),
     Written { applied: String, result: Result<Written, Failure> },
     Later(Wake),
@@ -178,6 +205,8 @@ async fn write(
     for _ in 0..MOST_CONFLICTS {
         let (desired, result) = match decision {
             Decision::Settle(report) => return Outcome::Settled(report),
+            // was answered before
+            Decision::Render => return Outcome::Later(Wake::OnChange),
             Decision::ReadTarget(desired) => match ctx.writer.read(target, priority).await {
                 Ok(live) => {
                     read_version = live.as_ref().map(|l| {
@@ -188,14 +217,14 @@ async fn write(
                 }
                 Err(error) => (desired, Err(error)),
             },
-            Decision::Keep(desired) => {
+            Decision::Keep(applied) => {
                 let known = facts.target.as_ref().map(|t| t.resource_version.clone()).unwrap_or_default();
                 let (version, data) = match read_version {
                     Some((version, data)) => (version, Some(data)),
                     None => (facts.memory.written_to(&target.name).cloned().unwrap_or(known), None),
                 };
                 let result = Ok(Written::Kept { resource_version: version, data });
-                return Outcome::Written { applied: ctx.digester.desired(&desired), result };
+                return Outcome::Written { applied, result };
             }
             Decision::Create(desired) => {
                 let result = match announced(ctx, facts, &desired, priority, announce).await {
@@ -215,14 +244,13 @@ async fn write(
                 (update.desired, result)
             }
             Decision::Delete { uid } => {
-                let result = ctx.writer.delete(target, &uid, priority).await;
-                let result = result.map(|()| Written::Deleted).map_err(|e| e.into_failure("could not delete secret"));
+                let result = delete(ctx, facts, target, &uid, priority).await;
+                let result = result.map(|()| Written::Deleted).map_err(|e| e.into_failure(plan::not_deleted(&facts.es)));
                 return Outcome::Written { applied: String::new(), result };
             }
         };
         match result {
-            // what is applied may be less than what is wanted; the digest is of what is wanted, so that the next refresh compares
-            Ok(written) => return Outcome::Written { applied: ctx.digester.desired(&desired), result: Ok(written) },
+            Ok(written) => return Outcome::Written { applied: desired.applied, result: Ok(written) },
             Err(WriteError::Conflict | WriteError::Gone) => decision = Decision::ReadTarget(desired),
             Err(WriteError::NotLeader | WriteError::Terminating) => return Outcome::Later(Wake::OnChange),
             Err(error) => {
@@ -245,13 +273,21 @@ async fn announced(
     let Some(at) = at else { return Ok(()) };
     let status = plan::pending(facts, desired, at, &ctx.digester);
     let updated = ctx.writer.external_secret_status(&Key::of(&facts.es.metadata), &status, priority).await?;
-    remember(ctx, updated);
+    remember(ctx, Arc::new(updated));
     Ok(())
 }
 
+/// Deletes the target, whatever its kind is.
+async fn delete(ctx: &Ctx, facts: &Facts, target: &Key, uid: &str, priority: Priority) -> Result<(), WriteError> {
+    match &facts.es.target().manifest {
+        Some(kind) => manifest::delete(ctx, kind, target, uid, priority).await,
+        None => ctx.writer.delete(target, uid, priority).await,
+    }
+}
+
 /// Deletes Secrets under names that the object had before; gives how many.
-async fn delete_orphans(ctx: &Ctx, facts: &Facts, priority: Priority) -> Result<usize, WriteError> {
-    let orphans = plan::orphans(facts);
+async fn delete_orphans(ctx: &Ctx, facts: &Facts, gathered: &Gathered, priority: Priority) -> Result<usize, WriteError> {
+    let orphans = if gathered.data.is_empty() { Vec::new() } else { plan::orphans(facts) };
     for (key, view) in &orphans {
         ctx.writer.delete(key, &view.uid, priority).await?;
     }
@@ -270,20 +306,20 @@ async fn gather_values(
     let key = Key::of(&facts.es.metadata);
     let freshness = Freshness { max_age: fetch.max_age, not_before: ctx.forced.since(&key), again: fetch.again };
     let mut reads = read_all(ctx, facts, fetch, freshness).await;
-    let mut gathered = gather::values(facts, &reads, &Generated::default());
+    let mut gathered = gather::values(facts, &reads, &Generated::default(), &SystemChance);
     // something is missing: a shared value may just be too old to have it
     let shared = |reads: &Reads| reads.values().flat_map(|store| store.reads.values()).any(|read| read.sent < begun);
     if fetch.insist && gathered.as_ref().map_or_else(gather::is_missing, |g| !g.missing.is_empty()) && shared(&reads) {
         let fresh = Freshness { not_before: Some(begun), ..freshness };
         reads = read_all(ctx, facts, fetch, fresh).await;
-        gathered = gather::values(facts, &reads, &Generated::default());
+        gathered = gather::values(facts, &reads, &Generated::default(), &SystemChance);
     }
     if fetch.generate.is_empty() || gathered.is_err() {
         return (gathered, Generated::default());
     }
     let entry = |order: &plan::Generate| order.index.to_string();
     let generated = generate::generate(ctx.generating(), asker, &fetch.generate, entry, freshness.not_before).await;
-    (gather::values(facts, &reads, &generated), generated)
+    (gather::values(facts, &reads, &generated, &SystemChance), generated)
 }
 
 async fn read_all(ctx: &Ctx, facts: &Facts, fetch: &FetchPlan, freshness: Freshness) -> Reads {
@@ -303,11 +339,11 @@ async fn read_all(ctx: &Ctx, facts: &Facts, fetch: &FetchPlan, freshness: Freshn
 }
 
 /// The object is being deleted: deletes its Secret where the policy says so, and lets it go.
-async fn clean_up(ctx: &Ctx, facts: &Facts, delete: Option<(String, String)>) -> Result<Option<Report>, Wake> {
+async fn clean_up(ctx: &Ctx, facts: &Facts, doomed: Option<(String, String)>) -> Result<Option<Report>, Wake> {
     let namespace = facts.es.metadata.namespace.as_deref().unwrap_or_default();
     let done = async {
-        if let Some((name, uid)) = delete {
-            ctx.writer.delete(&Key::new(namespace, &name), &uid, Priority::Changed).await?;
+        if let Some((name, uid)) = doomed {
+            delete(ctx, facts, &Key::new(namespace, &name), &uid, Priority::Changed).await?;
         }
         ctx.writer.remove_finalizer(&facts.es).await
     };
@@ -341,7 +377,7 @@ async fn tell(ctx: &Ctx, facts: &Facts, report: Report, priority: Priority, begu
     }
     match ctx.writer.external_secret_status(&key, &status, priority).await {
         Ok(updated) => {
-            remember(ctx, updated);
+            remember(ctx, Arc::new(updated));
             report.wake
         }
         Err(WriteError::Gone | WriteError::NotLeader | WriteError::Terminating) => Wake::OnChange,
@@ -353,9 +389,9 @@ async fn tell(ctx: &Ctx, facts: &Facts, report: Report, priority: Priority, begu
 }
 
 /// Takes the object as our own write left it, so that the next look does not depend on how fast the watch is.
-fn remember(ctx: &Ctx, es: ExternalSecret) {
+pub(super) fn remember(ctx: &Ctx, es: Arc<ExternalSecret>) {
     let key = Key::of(&es.metadata);
-    let priority = ctx.index_mut().upsert_external_secret(Arc::new(es));
+    let priority = ctx.index_mut().upsert_external_secret(es);
     if let Some(priority) = priority {
         ctx.external_secrets.wake(key, priority);
     }

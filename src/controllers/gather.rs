@@ -12,7 +12,8 @@ use crate::index::StoreId;
 use crate::plan::entries::{self, Entry};
 use crate::plan::external_secret::{Facts, Failure, Gathered};
 use crate::providers::{ErrorKind, Fetched, Missing, ProviderError, Session};
-use crate::render::{self, Entries, RenderError};
+use crate::render::template::Chance;
+use crate::render::{self, Entries, Outside, RenderError};
 use crate::secret_bytes::SecretBytes;
 
 /// What one store answered.
@@ -30,19 +31,18 @@ pub type Reads = HashMap<StoreId, StoreReads>;
 ///
 /// # Errors
 /// The first entry that failed. One that the provider says does not exist is no failure where the policy lets it go.
-pub fn values(facts: &Facts, reads: &Reads, generated: &Generated) -> Result<Gathered, Failure> {
+pub fn values(facts: &Facts, reads: &Reads, generated: &Generated, chance: &dyn Chance) -> Result<Gathered, Failure> {
     let es = &facts.es;
     let mut gathered = Gathered::default();
+    let outside = Outside { now: facts.now, chance };
     for entry in entries::entries(es) {
         let place = entry.place();
         if let (Entry::From(index, from), Some(_)) = (&entry, entry.generator()) {
             let Some(made) = generated.made.get(index) else { continue };
             gathered.read_at = made.as_ref().ok().map_or(gathered.read_at, |made| earlier(gathered.read_at, made.at));
-            match made
-                .as_ref()
-                .map_err(Clone::clone)
-                .and_then(|made| render::generated(*index, &from.rewrite, made.values.clone()).map_err(unrenderable))
-            {
+            match made.as_ref().map_err(Clone::clone).and_then(|made| {
+                render::generated(*index, &from.rewrite, made.values.clone(), outside).map_err(unrenderable)
+            }) {
                 Ok(values) => gathered.data.extend(values),
                 Err(error) if error.kind == ErrorKind::NotFound && !retains(facts) => gathered.missing.push(place.missing()),
                 Err(error) => return Err(Failure::provider(&place, &error)),
@@ -59,7 +59,7 @@ pub fn values(facts: &Facts, reads: &Reads, generated: &Generated) -> Result<Gat
             return Err(Failure::provider(&place, &error));
         };
         gathered.read_at = earlier(gathered.read_at, read.at);
-        match entry_values(&entry, read, session) {
+        match entry_values(&entry, read, session, outside) {
             Ok(values) => gathered.data.extend(values),
             Err(error) if error.kind == ErrorKind::NotFound && may_miss(facts, &entry, &id) => {
                 gathered.missing.push(place.missing());
@@ -93,7 +93,12 @@ fn earlier(known: Option<Timestamp>, at: Timestamp) -> Option<Timestamp> {
 }
 
 /// Keys and values of one entry.
-fn entry_values(entry: &Entry<'_>, read: &Read, session: Option<&dyn Session>) -> Result<Entries, ProviderError> {
+fn entry_values(
+    entry: &Entry<'_>,
+    read: &Read,
+    session: Option<&dyn Session>,
+    outside: Outside<'_>,
+) -> Result<Entries, ProviderError> {
     let answer = read.answer.as_ref().map_err(Clone::clone)?;
     let Some(session) = session else {
         return Err(ProviderError::new(ErrorKind::Unavailable, "the store was logged out of while it was read"));
@@ -105,11 +110,11 @@ fn entry_values(entry: &Entry<'_>, read: &Read, session: Option<&dyn Session>) -
         }
         (Entry::From(index, DataFrom { extract: Some(reference), rewrite, .. }), Answer::Value(value)) => {
             let values = session.extract(&entries::want(reference), &value.bytes, property(reference))?;
-            render::extract(*index, reference, rewrite, values).map_err(unrenderable)
+            render::extract(*index, reference, rewrite, values, outside).map_err(unrenderable)
         }
         (Entry::From(index, DataFrom { find: Some(find), rewrite, .. }), Answer::Found(found)) => {
             let values = found.iter().map(|f| (f.name.clone(), f.bytes.clone())).collect();
-            render::find(*index, find, rewrite, values).map_err(unrenderable)
+            render::find(*index, find, rewrite, values, outside).map_err(unrenderable)
         }
         _ => Err(ProviderError::new(ErrorKind::Malformed, "the store answered something else than it was asked")),
     }

@@ -16,7 +16,6 @@ use crate::api::ExternalSecret;
 use crate::api::external_secret::GeneratorKind;
 use crate::api::generators::GeneratorObject;
 use crate::index::{AnyGenerator, GeneratorId, Wakes, generator_ids};
-use crate::server::Health;
 
 /// Asks for watches of kinds.
 pub type Wanted = UnboundedSender<GeneratorKind>;
@@ -68,7 +67,7 @@ pub async fn watch_wanted(
                     let wakes = told.index_mut().generator_watch(kind, &namespace, state);
                     wake(&told, wakes);
                 };
-                watch::watch_and_tell(api, name, Health::default(), stop, on_change, on_state).await;
+                watch::watch_and_tell(api, name, |_| (), stop, on_change, on_state).await;
             });
         }
     }

@@ -1,11 +1,16 @@
 //! The shell around the plans: watches feed the index, queues hand out objects, each is gathered, planned, carried out, told.
 
+pub mod chance;
 pub mod external_secret;
+pub mod fan_out;
 pub mod gather;
 pub mod generate;
 pub mod generator_state;
 pub mod generators;
+pub mod manifest;
+pub mod push_secret;
 pub mod store;
+pub mod template;
 pub mod watch;
 
 use std::collections::HashMap;
@@ -18,10 +23,11 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use self::manifest::Manifests;
 use crate::apply::Writer;
 use crate::fetch::Fetcher;
 use crate::generators::maker::Maker;
-use crate::index::{Index, Key, StoreId};
+use crate::index::{Index, Key, ParentId, StoreId};
 use crate::plan::digest::Digester;
 use crate::plan::external_secret::Memory;
 use crate::plan::{Note, Rules, Wake};
@@ -39,6 +45,10 @@ pub struct Ctx {
     pub forced: Forced,
     /// ExternalSecrets to look at.
     pub external_secrets: Arc<Queue<Key>>,
+    /// PushSecrets to look at.
+    pub push_secrets: Arc<Queue<Key>>,
+    /// ClusterExternalSecrets and ClusterPushSecrets to look at.
+    pub parents: Arc<Queue<ParentId>>,
     /// Stores to check.
     pub stores: Arc<Queue<StoreId>>,
     /// The way to the providers.
@@ -61,6 +71,8 @@ pub struct Ctx {
     pub metrics: Arc<Metrics>,
     /// Settings that decide something.
     pub rules: Rules,
+    /// The kinds that targets other than Secrets have.
+    pub manifests: Manifests,
     /// One lock for some of the Secrets: two ExternalSecrets with one target are not carried out at once.
     pub targets: Vec<tokio::sync::Mutex<()>>,
 }

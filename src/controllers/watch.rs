@@ -55,7 +55,8 @@ where
 /// Secrets' data into the process.
 impl<K> Watched for PartialObjectMeta<K>
 where
-    K: Resource<DynamicType = ()> + Clone + Debug + Send + Sync + 'static,
+    K: Resource + Clone + Debug + Send + Sync + 'static,
+    PartialObjectMeta<K>: Resource,
 {
     type Object = ObjectMeta;
 
@@ -87,22 +88,45 @@ impl Scope {
     }
 }
 
-/// Watches objects until the process stops, and hands each change to `handle`. `name` is what health and logs call the watch.
+/// How a watch fares.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fares {
+    /// It has listed all objects.
+    Synced,
+    /// It brought a change.
+    Works,
+    /// It broke off, and is begun again.
+    Failed,
+}
+
+impl Fares {
+    /// Tells the health of the process.
+    pub fn tell(self, health: &Health, name: &str) {
+        match self {
+            Self::Synced => health.watch_synced(name),
+            Self::Works => health.watch_recovered(name),
+            Self::Failed => health.watch_failed(name),
+        }
+    }
+}
+
+/// Watches objects until it is stopped, and hands each change to `handle`. `name` is what logs call the watch; `fares` is told how
+/// it goes.
 pub async fn watch<W: Watched>(
     api: Api<W>,
     name: String,
-    health: Health,
+    fares: impl Fn(Fares),
     stop: CancellationToken,
     handle: impl FnMut(Change<W::Object>),
 ) {
-    watch_and_tell(api, name, health, stop, handle, |_| ()).await;
+    watch_and_tell(api, name, fares, stop, handle, |_| ()).await;
 }
 
 /// Like [`watch`]; `tell` hears whenever the watch has listed its objects, and why whenever it breaks.
 pub async fn watch_and_tell<W: Watched>(
     api: Api<W>,
     name: String,
-    health: Health,
+    fares: impl Fn(Fares),
     stop: CancellationToken,
     mut handle: impl FnMut(Change<W::Object>),
     mut tell: impl FnMut(Result<(), String>),
@@ -125,12 +149,12 @@ pub async fn watch_and_tell<W: Watched>(
                     handle(Change::Gone(gone.clone()));
                 }
                 known = std::mem::take(&mut listed);
-                health.watch_synced(&name);
+                fares(Fares::Synced);
                 tell(Ok(()));
             }
             Some(Ok(Event::Apply(object))) => {
                 known.insert(upsert(object, &mut handle));
-                health.watch_recovered(&name);
+                fares(Fares::Works);
             }
             Some(Ok(Event::Delete(object))) => {
                 let key = Key::of(object.meta());
@@ -138,7 +162,7 @@ pub async fn watch_and_tell<W: Watched>(
                 handle(Change::Gone(key));
             }
             Some(Err(error)) => {
-                health.watch_failed(&name);
+                fares(Fares::Failed);
                 let error = explain(&error);
                 tracing::warn!(watch = %name, error, "a watch broke off; it is begun again");
                 tell(Err(error));

@@ -8,8 +8,10 @@ use std::collections::BTreeMap;
 use aws_lc_rs::hmac;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde_json::Value;
 
 use super::target::Desired;
+use crate::render::Entries;
 use crate::secret_bytes::SecretBytes;
 
 /// Length of the key, in bytes.
@@ -34,12 +36,6 @@ impl Digester {
         Self { key, id }
     }
 
-    /// Whether a digest was made with this key.
-    #[must_use]
-    pub fn made(&self, digest: &str) -> bool {
-        digest.split_once('.').is_some_and(|(id, _)| id == self.id)
-    }
-
     /// Digest of a Secret's data: all of it, as it is in the cluster.
     #[must_use]
     pub fn data<'a>(&self, data: impl Iterator<Item = (&'a str, &'a [u8])>) -> String {
@@ -52,6 +48,30 @@ impl Digester {
     #[must_use]
     pub fn values(&self, values: &BTreeMap<String, SecretBytes>) -> String {
         self.data(values.iter().map(|(key, value)| (key.as_str(), value.expose())))
+    }
+
+    /// Digest of what something is rendered from: texts that tell it apart, and the values.
+    #[must_use]
+    pub fn rendered_from<'a>(&self, texts: impl Iterator<Item = &'a str>, values: &Entries) -> String {
+        let mut context = hmac::Context::with_key(&self.key);
+        for text in texts {
+            field(&mut context, text.as_bytes());
+        }
+        // no field is that long: the values cannot be mistaken for texts
+        context.update(&u64::MAX.to_be_bytes());
+        update_data(&mut context, values.iter().map(|(k, v)| (k.as_str(), v.expose())));
+        self.encode(context)
+    }
+
+    /// Digest of JSON, whatever the order of its fields.
+    #[must_use]
+    pub fn json<'a>(&self, fields: impl Iterator<Item = (&'a str, &'a Value)>) -> String {
+        let mut context = hmac::Context::with_key(&self.key);
+        for (name, value) in fields.collect::<BTreeMap<_, _>>() {
+            field(&mut context, name.as_bytes());
+            update_json(&mut context, value);
+        }
+        self.encode(context)
     }
 
     /// Digest of what is wanted of a Secret: data, type, labels, annotations, finalizers, owner.
@@ -74,6 +94,33 @@ impl Digester {
     fn encode(&self, context: hmac::Context) -> String {
         format!("{}.{}", self.id, URL_SAFE_NO_PAD.encode(context.sign().as_ref()))
     }
+}
+
+fn update_json(context: &mut hmac::Context, json: &Value) {
+    match json {
+        Value::Object(fields) => {
+            field(context, b"{");
+            for (name, value) in fields.iter().collect::<BTreeMap<_, _>>() {
+                field(context, name.as_bytes());
+                update_json(context, value);
+            }
+            field(context, b"}");
+        }
+        Value::Array(items) => {
+            field(context, b"[");
+            items.iter().for_each(|item| update_json(context, item));
+            field(context, b"]");
+        }
+        // quoted, so that no text is taken for a sign
+        scalar => field(context, scalar.to_string().as_bytes()),
+    }
+}
+
+/// Whether two digests were made with one key, so that they tell whether the data are the same.
+#[must_use]
+pub fn comparable(one: &str, other: &str) -> bool {
+    let id = |digest: &str| digest.split_once('.').map(|(id, _)| id.to_owned());
+    id(one).is_some() && id(one) == id(other)
 }
 
 fn update_map(context: &mut hmac::Context, map: &BTreeMap<String, String>) {
@@ -115,10 +162,10 @@ mod tests {
     }
 
     #[test]
-    fn knows_its_own() {
-        let plain = digest(b"k", &[("a", "bc")]);
-        assert!(Digester::new(b"k").made(&plain));
-        assert!(!Digester::new(b"other").made(&plain));
-        assert!(!Digester::new(b"k").made("") && !Digester::new(b"k").made("digest of an older version"));
+    fn digests_of_one_key_can_be_compared() {
+        let one = digest(b"k", &[("a", "bc")]);
+        assert!(comparable(&one, &digest(b"k", &[("x", "y")])));
+        assert!(!comparable(&one, &digest(b"other", &[("a", "bc")])));
+        assert!(!comparable("", "") && !comparable(&one, "digest of an older version"));
     }
 }

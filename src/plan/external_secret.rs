@@ -17,11 +17,11 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::digest::Digester;
+use super::digest::{Digester, comparable};
 use super::entries::{self, Entry};
 use super::refresh::{self, Due, LastSync};
-use super::target::{self, Change, Desired};
-use super::{Note, Rules, Wake, access, backoff, duration, object_hash, status};
+use super::target::{self, Change, Content, Desired};
+use super::{Note, Rules, Wake, access, backoff, duration, manifest, object_hash, status, template};
 use crate::api::external_secret::{Binding, CreationPolicy, DeletionPolicy, TargetStatus};
 use crate::api::{ExternalSecret, ExternalSecretStatus, FINALIZER_ESO, StoreKind};
 use crate::fetch::Request;
@@ -31,7 +31,10 @@ use crate::queue::Priority;
 use crate::validate;
 
 pub use recover::pending;
-pub use words::{Decision, Facts, Failure, FetchPlan, Gathered, Generate, Memory, Next, Report, StoreFacts, Written};
+pub use words::{
+    Decision, Facts, Failure, FetchPlan, Gathered, Generate, Memory, NOT_ALLOWED, Next, Report, Seen, StoreFacts, Written,
+    not_deleted,
+};
 
 /// How old a shared value may be for an object that is new or was changed.
 const NEW_AGE: Duration = Duration::from_secs(10);
@@ -58,7 +61,7 @@ pub fn before_fetch(facts: &Facts, rules: &Rules) -> Next {
 
 fn what_is_due(facts: &Facts, rules: &Rules) -> Next {
     let es = &facts.es;
-    let interval = match check_spec(es) {
+    let interval = match check_spec(es, rules) {
         Ok(interval) => interval,
         Err(failure) => return Next::Settle(Box::new(failed(facts, &failure))),
     };
@@ -69,6 +72,7 @@ fn what_is_due(facts: &Facts, rules: &Rules) -> Next {
         Due::Periodic => fetch(facts, rules, refresh::shared_age(interval), Priority::Periodic),
         Due::NotYet(_) if has_failed(es) && recover::can_be_known(facts) => Next::Inspect,
         Due::NotYet(_) if has_failed(es) => fetch(facts, rules, NEW_AGE, Priority::Changed),
+        Due::NotYet(_) if template::source_changed(facts) => fetch(facts, rules, NEW_AGE, Priority::Changed),
         // a refresh that failed is not tried again outside of its window either
         Due::NotYet(left) | Due::Held(left) => not_due(facts, rules, wake_in(left)),
     }
@@ -114,11 +118,11 @@ fn is_known(facts: &Facts, view: &TargetView, recorded: &TargetStatus) -> bool {
 
 /// The Secret was read because its resourceVersion is not the one that we know: says whether its data drifted.
 #[must_use]
-pub fn after_inspection(facts: &Facts, rules: &Rules, live: Option<&Secret>, digester: &Digester) -> Next {
+pub fn after_inspection(facts: &Facts, rules: &Rules, live: Option<Seen>) -> Next {
     let status = facts.es.status.clone().unwrap_or_default();
     let recorded = status.target.clone().unwrap_or_default();
     if recover::may_be_written(facts) {
-        if let Some(report) = live.and_then(|live| recover::written(facts, live, digester)) {
+        if let Some(report) = live.as_ref().and_then(|live| recover::written(facts, live)) {
             return Next::Settle(Box::new(report));
         }
         match what_is_due(facts, rules) {
@@ -126,10 +130,8 @@ pub fn after_inspection(facts: &Facts, rules: &Rules, live: Option<&Secret>, dig
             next => return next,
         }
     }
-    let Some(live) = live else { return fetch(facts, rules, NEW_AGE, Priority::Changed) };
-    let view = TargetView::of(&live.metadata);
-    let digest = data_digest(live, digester);
-    let lost = || recover::can_be_known(facts) && !recorded.digest.as_deref().is_some_and(|d| digester.made(d));
+    let Some(Seen { view, digest, .. }) = live else { return fetch(facts, rules, NEW_AGE, Priority::Changed) };
+    let lost = || recover::can_be_known(facts) && !recorded.digest.as_ref().is_some_and(|d| comparable(d, &digest));
     if !view.managed || !(recorded.digest.as_ref() == Some(&digest) || lost()) {
         return fetch(facts, rules, NEW_AGE, Priority::Changed);
     }
@@ -144,7 +146,8 @@ pub fn after_inspection(facts: &Facts, rules: &Rules, live: Option<&Secret>, dig
     let memory = Memory { written, ..facts.memory.clone() };
     let mut conditions = status.conditions.clone();
     if has_failed(&facts.es) {
-        conditions = vec![status::ready(true, "SecretSynced", "secret synced", facts.es.ready(), facts.now)];
+        conditions =
+            vec![status::ready(true, &words::reason(&facts.es, "Synced"), "secret synced", facts.es.ready(), facts.now)];
     }
     Next::Settle(Box::new(Report {
         status: Some(ExternalSecretStatus { target: Some(target), conditions, ..status }),
@@ -163,7 +166,7 @@ pub fn data_digest(live: &Secret, digester: &Digester) -> String {
 
 /// Says what to do with the Secret, now that the values are here.
 #[must_use]
-pub fn after_fetch(facts: &Facts, gathered: Result<&Gathered, &Failure>, digester: &Digester) -> Decision {
+pub fn after_fetch(facts: &Facts, rules: &Rules, gathered: Result<&Gathered, &Failure>, digester: &Digester) -> Decision {
     let es = &facts.es;
     let gathered = match gathered {
         Ok(gathered) => gathered,
@@ -178,28 +181,56 @@ pub fn after_fetch(facts: &Facts, gathered: Result<&Gathered, &Failure>, digeste
         }
     }
     if policy == CreationPolicy::None {
-        return Decision::Settle(Box::new(synced(facts, gathered, "SecretSynced", "secret synced", None, Vec::new())));
+        return Decision::Settle(Box::new(synced(facts, gathered, "Synced", "secret synced", None, Vec::new())));
     }
-    let desired = target::desired(es, gathered.data.clone());
     match &facts.target {
         None if policy == CreationPolicy::Merge => {
-            let message = "secret will not be created due to CreationPolicy=Merge";
-            Decision::Settle(Box::new(synced(facts, gathered, "SecretMissing", message, None, Vec::new())))
+            let message = words::not_created(es);
+            return Decision::Settle(Box::new(synced(facts, gathered, "Missing", message, None, Vec::new())));
         }
+        Some(view) if view.deleting => {
+            return Decision::Settle(Box::new(Report {
+                status: None,
+                notes: Vec::new(),
+                wake: Wake::After(SOON, Priority::Changed),
+                memory: facts.memory.clone(),
+                failure: None,
+            }));
+        }
+        _ => {}
+    }
+    if es.target().template.is_none() && es.target().manifest.is_none() {
+        let desired = target::desired(es, Content::plain(es, gathered.data.clone()));
+        let applied = digester.desired(&desired);
+        return with_desired(facts, Desired { applied, ..desired });
+    }
+    let inputs = template::inputs(facts, rules, &gathered.data, &facts.sources, digester);
+    if is_applied(facts, &inputs) { Decision::Keep(inputs) } else { Decision::Render }
+}
+
+/// Says what to do with the Secret, now that its template was rendered.
+#[must_use]
+pub fn rendered(facts: &Facts, desired: Result<Desired, Failure>) -> Decision {
+    match desired {
+        Ok(desired) => with_desired(facts, desired),
+        Err(failure) => Decision::Settle(Box::new(failed(facts, &failure))),
+    }
+}
+
+fn with_desired(facts: &Facts, desired: Desired) -> Decision {
+    match &facts.target {
         None => Decision::Create(desired),
-        Some(view) if view.deleting => Decision::Settle(Box::new(Report {
-            status: None,
-            notes: Vec::new(),
-            wake: Wake::After(SOON, Priority::Changed),
-            memory: facts.memory.clone(),
-            failure: None,
-        })),
-        Some(view) => {
-            let recorded = es.status.as_ref().and_then(|s| s.target.as_ref());
-            let known = recorded.is_some_and(|r| is_known(facts, view, r));
-            let same = recorded.is_some_and(|r| r.applied.as_deref() == Some(&digester.desired(&desired)));
-            if known && same { Decision::Keep(desired) } else { Decision::ReadTarget(desired) }
-        }
+        Some(_) if is_applied(facts, &desired.applied) => Decision::Keep(desired.applied),
+        Some(_) => Decision::ReadTarget(desired),
+    }
+}
+
+/// Whether the Secret is known to be as we last wrote it, and that is what is wanted.
+fn is_applied(facts: &Facts, applied: &str) -> bool {
+    let recorded = facts.es.status.as_ref().and_then(|s| s.target.as_ref());
+    match (&facts.target, recorded) {
+        (Some(view), Some(recorded)) => is_known(facts, view, recorded) && recorded.applied.as_deref() == Some(applied),
+        _ => false,
     }
 }
 
@@ -209,8 +240,8 @@ pub fn with_target(facts: &Facts, rules: &Rules, desired: Desired, live: Option<
     let es = &facts.es;
     let Some(live) = live else {
         if es.target().creation_policy == Some(CreationPolicy::Merge) {
-            let message = "secret will not be created due to CreationPolicy=Merge";
-            let report = synced(facts, &Gathered::default(), "SecretMissing", message, None, Vec::new());
+            let message = words::not_created(es);
+            let report = synced(facts, &Gathered::default(), "Missing", message, None, Vec::new());
             return Decision::Settle(Box::new(report));
         }
         return Decision::Create(desired);
@@ -218,7 +249,7 @@ pub fn with_target(facts: &Facts, rules: &Rules, desired: Desired, live: Option<
     let change = target::check_owner(es, &live.metadata, rules.adopt).and_then(|()| target::compare(es, &desired, live));
     match change {
         Err(failure) => Decision::Settle(Box::new(failed(facts, &failure))),
-        Ok(Change::None) => Decision::Keep(desired),
+        Ok(Change::None) => Decision::Keep(desired.applied),
         Ok(Change::Update(update)) => Decision::Update(update),
     }
 }
@@ -227,7 +258,8 @@ pub fn with_target(facts: &Facts, rules: &Rules, desired: Desired, live: Option<
 #[must_use]
 pub fn orphans(facts: &Facts) -> Vec<(Key, TargetView)> {
     let es = &facts.es;
-    if es.target().creation_policy.unwrap_or_default() != CreationPolicy::Owner {
+    let target = es.target();
+    if target.creation_policy.unwrap_or_default() != CreationPolicy::Owner || target.manifest.is_some() {
         return Vec::new();
     }
     let namespace = es.metadata.namespace.as_deref().unwrap_or_default();
@@ -249,30 +281,30 @@ pub fn orphan_notes(deleted: usize) -> impl Iterator<Item = Note> {
 /// Says what to report of how the write went.
 #[must_use]
 pub fn settle(facts: &Facts, gathered: &Gathered, applied: &str, written: Result<&Written, &Failure>) -> Report {
-    let mut notes = Vec::new();
+    let (es, mut notes) = (&facts.es, Vec::new());
     match written {
         Err(failure) => failed(facts, failure),
         Ok(Written::Deleted) => {
-            notes.push(Note::normal("Deleted", "secret deleted due to DeletionPolicy=Delete"));
-            synced(facts, gathered, "SecretDeleted", "secret deleted due to DeletionPolicy=Delete", None, notes)
+            notes.push(words::done(es, "Deleted"));
+            synced(facts, gathered, "Deleted", "secret deleted due to DeletionPolicy=Delete", None, notes)
         }
         Ok(Written::Kept { resource_version, data }) => {
-            let old = facts.es.status.as_ref().and_then(|s| s.target.clone()).unwrap_or_default();
+            let old = es.status.as_ref().and_then(|s| s.target.clone()).unwrap_or_default();
             let target = TargetStatus {
                 resource_version: Some(resource_version.clone()),
                 digest: data.clone().or(old.digest),
                 applied: Some(applied.to_owned()),
                 pending: None,
             };
-            synced(facts, gathered, "SecretSynced", "secret synced", Some(target), notes)
+            synced(facts, gathered, "Synced", "secret synced", Some(target), notes)
         }
         Ok(Written::Applied { created, changed, resource_version, data }) => {
             if facts.memory.written_to(facts.es.target_name()) == Some(resource_version) {
                 // it was as we left it: the watch, which did not tell of it, lags behind
             } else if *created {
-                notes.push(Note::normal("Created", "secret created"));
+                notes.push(words::done(es, "Created"));
             } else if *changed {
-                notes.push(Note::normal("Updated", "secret updated"));
+                notes.push(words::done(es, "Updated"));
             }
             let target = TargetStatus {
                 resource_version: Some(resource_version.clone()),
@@ -280,9 +312,17 @@ pub fn settle(facts: &Facts, gathered: &Gathered, applied: &str, written: Result
                 applied: Some(applied.to_owned()),
                 pending: None,
             };
-            synced(facts, gathered, "SecretSynced", "secret synced", Some(target), notes)
+            synced(facts, gathered, "Synced", "secret synced", Some(target), notes)
         }
     }
+}
+
+/// The kind of the target cannot be looked at: what to report. `None` where that does not matter: an object in deletion is let go,
+/// and one of another controller left alone.
+#[must_use]
+pub fn without_kind(facts: &Facts, rules: &Rules, failure: &Failure) -> Option<Report> {
+    let deleting = facts.es.metadata.deletion_timestamp.is_some();
+    (!deleting && !of_another_class(facts, rules)).then(|| failed(facts, failure))
 }
 
 /// What a failure comes to: condition, event, next try. The Secret, the refresh time and what was last synced stay.
@@ -295,14 +335,14 @@ pub fn failed(facts: &Facts, failure: &Failure) -> Report {
     let wake = match failure.wait_for_change {
         true => LATER,
         false => {
-            let interval = check_spec(es).ok().and_then(|interval| interval.try_into().ok()).unwrap_or_default();
+            let interval = interval(es).ok().and_then(|interval| interval.try_into().ok()).unwrap_or_default();
             backoff::pause(failure.kind, failures, failure.retry_after, interval, uid)
         }
     };
     let mut status = es.status.clone().unwrap_or_default();
     let message = format!("{}: {}", failure.message, failure.cause);
-    status.conditions = vec![status::ready(false, "SecretSyncedError", &message, es.ready(), facts.now)];
-    if failure.bound {
+    status.conditions = vec![status::ready(false, &words::error_reason(es, failure), &message, es.ready(), facts.now)];
+    if failure.bound && es.target().manifest.is_none() {
         status.binding = Some(Binding { name: es.target_name().to_owned() });
     }
     let told = vec![("UpdateFailed", failure.cause.clone())];
@@ -347,20 +387,21 @@ fn synced(
         notes.extend(missing().map(|(reason, text)| Note::normal(reason, text)));
     }
     let binding = match &target {
-        Some(_) => Some(Binding { name: es.target_name().to_owned() }),
-        None => old.and_then(|s| s.binding.clone()),
+        Some(_) if es.target().manifest.is_none() => Some(Binding { name: es.target_name().to_owned() }),
+        _ => old.and_then(|s| s.binding.clone()),
     };
     let memory = Memory {
         refresh_time: Some(read_at),
         written: target.as_ref().and_then(|t| Some((es.target_name().to_owned(), t.resource_version.clone()?))),
         told,
+        sources: Some(facts.sources.clone()),
         ..Memory::default()
     };
     let status = ExternalSecretStatus {
         refresh_time: Some(Time(read_at)),
         synced_resource_version: Some(synced_resource_version(es)),
         binding,
-        conditions: vec![status::ready(true, reason, message, es.ready(), facts.now)],
+        conditions: vec![status::ready(true, &words::reason(es, reason), message, es.ready(), facts.now)],
         target,
     };
     let wake = wake_after(es, &status, &memory, facts.now);
@@ -370,8 +411,7 @@ fn synced(
 /// Zero keys under `Retain`: the Secret stays as it is, and that is a success.
 fn retained(facts: &Facts, gathered: &Gathered) -> Report {
     let target = facts.es.status.as_ref().and_then(|s| s.target.clone());
-    let mut report =
-        synced(facts, gathered, "SecretSynced", "secret retained due to DeletionPolicy=Retain", target, Vec::new());
+    let mut report = synced(facts, gathered, "Synced", "secret retained due to DeletionPolicy=Retain", target, Vec::new());
     if let Some(status) = &mut report.status {
         status.binding = facts.es.status.as_ref().and_then(|s| s.binding.clone());
     }
@@ -385,7 +425,7 @@ fn delete(facts: &Facts, gathered: &Gathered) -> Decision {
     let policy = es.target().creation_policy.unwrap_or_default();
     if policy != CreationPolicy::Owner {
         let cause = format!("unable to delete secret {}: creationPolicy={policy:?} is not Owner", es.target_name());
-        let failure = Failure { bound: false, ..Failure::target("could not delete secret", cause) };
+        let failure = Failure { bound: false, ..Failure::target(words::not_deleted(es), cause) };
         return Decision::Settle(Box::new(failed(facts, &failure)));
     }
     let uid = es.metadata.uid.as_deref();
@@ -393,11 +433,11 @@ fn delete(facts: &Facts, gathered: &Gathered) -> Decision {
         Some(view) if view.controller.as_deref() == uid => Decision::Delete { uid: view.uid.clone() },
         Some(_) => {
             let cause = format!("unable to delete secret {}: it is not owned by this ExternalSecret", es.target_name());
-            Decision::Settle(Box::new(failed(facts, &Failure::target("could not delete secret", cause))))
+            Decision::Settle(Box::new(failed(facts, &Failure::target(words::not_deleted(es), cause))))
         }
         None => {
             let message = "secret deleted due to DeletionPolicy=Delete";
-            Decision::Settle(Box::new(synced(facts, gathered, "SecretDeleted", message, None, Vec::new())))
+            Decision::Settle(Box::new(synced(facts, gathered, "Deleted", message, None, Vec::new())))
         }
     }
 }
@@ -423,12 +463,12 @@ fn of_another_class(facts: &Facts, rules: &Rules) -> bool {
 }
 
 /// Checks what the spec says, and gives the refresh interval.
-fn check_spec(es: &ExternalSecret) -> Result<SignedDuration, Failure> {
+fn check_spec(es: &ExternalSecret, rules: &Rules) -> Result<SignedDuration, Failure> {
     let invalid = |e: validate::FieldError| Failure::spec("could not get secret data from provider", e.to_string());
     validate::validate_external_secret(es).map_err(invalid)?;
+    manifest::check_allowed(es, rules)?;
     validate::validate_template(&es.target())
         .map_err(|e| Failure::spec("could not update secret", format!("could not apply template: {}", e.message)))?;
-    validate::validate_supported(es).map_err(|e| Failure::spec("could not update secret", e.to_string()))?;
     interval(es)
 }
 

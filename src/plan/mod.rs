@@ -3,23 +3,29 @@
 //! A plan leaves its executor no choice: it holds what to write, the status, the events and the next wake-up.
 
 pub mod access;
+pub mod adopt;
 pub mod backoff;
 pub mod cron;
 pub mod digest;
 pub mod duration;
 pub mod entries;
 pub mod external_secret;
+pub mod fan_out;
 pub mod generator_state;
 pub mod generators;
+pub mod manifest;
 pub mod object_hash;
+pub mod push_secret;
 pub mod refresh;
 pub mod status;
 pub mod store;
 pub mod target;
+pub mod template;
 pub mod windows;
 
 use std::time::Duration;
 
+use self::template::Delimiters;
 use crate::queue::Priority;
 
 /// What the operator's settings say that decides something.
@@ -35,12 +41,18 @@ pub struct Rules {
     pub cluster_generators: bool,
     /// Whether SecretStores are checked by this process; else the word of their status counts.
     pub secret_stores: bool,
+    /// Whether PushSecrets are served by this process.
+    pub push_secrets: bool,
     /// Whether a store must have passed its check before it is used.
     pub flood_gate: bool,
     /// How often a store is checked that says nothing about it.
     pub store_interval: Duration,
     /// How often `refreshTime` is rewritten while nothing else changes.
     pub heartbeat: Duration,
+    /// What begins and ends an action in templates.
+    pub delimiters: Delimiters,
+    /// Whether objects other than Secrets may be written.
+    pub generic_targets: bool,
 }
 
 impl Default for Rules {
@@ -51,9 +63,12 @@ impl Default for Rules {
             cluster_stores: true,
             cluster_generators: true,
             secret_stores: true,
+            push_secrets: true,
             flood_gate: true,
             store_interval: Duration::from_secs(300),
             heartbeat: Duration::from_secs(300),
+            delimiters: Delimiters::default(),
+            generic_targets: false,
         }
     }
 }

@@ -16,7 +16,7 @@ use crate::secret_bytes::SecretBytes;
 /// keyferry's field manager for Secrets.
 pub const FIELD_MANAGER: &str = "keyferry";
 /// What ESO's field managers begin with.
-const ESO_FIELD_MANAGER: &str = "externalsecrets.external-secrets.io/";
+pub const ESO_FIELD_MANAGER: &str = "externalsecrets.external-secrets.io/";
 /// Annotations that say something about the ExternalSecret itself and are not copied onto its Secret.
 const NOT_COPIED: [&str; 1] = ["kubectl.kubernetes.io/last-applied-configuration"];
 /// Annotations of keyferry's own: they steer it and say nothing about a Secret.
@@ -45,35 +45,77 @@ pub struct Desired {
     pub owner: Option<OwnerReference>,
     /// Whether values of others go: all policies but those that merge.
     pub replace: bool,
+    /// Whether an empty value may not take the place of one that is not.
+    pub guarded: bool,
+    /// Keyed digest of all this, or of what all this was rendered from.
+    pub applied: String,
 }
 
-/// Puts together what an ExternalSecret wants of its Secret.
+/// What goes into a Secret, whoever owns it.
+#[derive(Clone, Debug, Default)]
+pub struct Content {
+    /// Type, if one is asked for.
+    pub type_: Option<String>,
+    /// Labels.
+    pub labels: BTreeMap<String, String>,
+    /// Annotations.
+    pub annotations: BTreeMap<String, String>,
+    /// Finalizers.
+    pub finalizers: Vec<String>,
+    /// Keys and values.
+    pub data: BTreeMap<String, SecretBytes>,
+    /// See [`Desired::guarded`].
+    pub guarded: bool,
+}
+
+impl Content {
+    /// Values as they are, with the labels and annotations of the ExternalSecret: what ESO does without a template.
+    #[must_use]
+    pub fn plain(es: &ExternalSecret, data: BTreeMap<String, SecretBytes>) -> Self {
+        let (labels, annotations) = copied_metadata(es);
+        Self { labels, annotations, data, guarded: true, ..Self::default() }
+    }
+}
+
+/// Labels and annotations that go from an ExternalSecret to its target where no template gives others.
 #[must_use]
-pub fn desired(es: &ExternalSecret, data: BTreeMap<String, SecretBytes>) -> Desired {
-    let target = es.target();
-    let policy = target.creation_policy.unwrap_or_default();
-    let namespace = es.metadata.namespace.clone().unwrap_or_default();
-    let name = es.metadata.name.clone().unwrap_or_default();
-    // without a template, ESO copies the ExternalSecret's labels and annotations
-    let mut labels = es.metadata.labels.clone().unwrap_or_default();
+pub fn copied_metadata(es: &ExternalSecret) -> (BTreeMap<String, String>, BTreeMap<String, String>) {
     let mut annotations = es.metadata.annotations.clone().unwrap_or_default();
     annotations.retain(|key, _| !NOT_COPIED.contains(&key.as_str()) && !key.starts_with(OWN_PREFIX));
+    (es.metadata.labels.clone().unwrap_or_default(), annotations)
+}
+
+/// Adds the labels that say who manages a target, and gives its owner, for policy `Owner`.
+pub fn claim(es: &ExternalSecret, labels: &mut BTreeMap<String, String>) -> Option<OwnerReference> {
     labels.insert(LABEL_MANAGED.into(), LABEL_MANAGED_VALUE.into());
-    let owner = (policy == CreationPolicy::Owner).then(|| {
-        labels.insert(LABEL_CREATED_BY.into(), object_hash::created_by_label(&namespace, &name));
+    labels.remove(LABEL_CREATED_BY);
+    (es.target().creation_policy.unwrap_or_default() == CreationPolicy::Owner).then(|| {
+        let namespace = es.metadata.namespace.as_deref().unwrap_or_default();
+        let name = es.metadata.name.as_deref().unwrap_or_default();
+        labels.insert(LABEL_CREATED_BY.into(), object_hash::created_by_label(namespace, name));
         owner_reference(es)
-    });
+    })
+}
+
+/// Puts together what an ExternalSecret wants of its Secret. The digest is the caller's to add.
+#[must_use]
+pub fn desired(es: &ExternalSecret, content: Content) -> Desired {
+    let target = es.target();
+    let Content { type_, mut labels, annotations, finalizers, data, guarded } = content;
+    let owner = claim(es, &mut labels);
     Desired {
         name: es.target_name().to_owned(),
-        namespace,
-        type_: None,
+        namespace: es.metadata.namespace.clone().unwrap_or_default(),
+        type_,
         labels,
         annotations,
-        finalizers: Vec::new(),
+        finalizers,
         data,
         immutable: target.immutable.unwrap_or_default(),
         owner,
-        replace: !merges(policy),
+        replace: !merges(target.creation_policy.unwrap_or_default()),
+        guarded,
+        applied: String::new(),
     }
 }
 
@@ -216,7 +258,7 @@ pub fn compare(es: &ExternalSecret, desired: &Desired, live: &Secret) -> Result<
         desired.immutable |= owned.immutable;
         desired.data = data.iter().filter(|(key, _)| owned.data.contains(*key)).map(keep).collect();
     }
-    let managed_fields = owned.foreign_entries.then(|| retire(live.metadata.managed_fields.as_deref().unwrap_or_default()));
+    let managed_fields = retired(&live.metadata);
     Ok(Change::Update(Box::new(Update {
         resource_version: live.metadata.resource_version.clone().unwrap_or_default(),
         remove: if frozen { Vec::new() } else { remove },
@@ -238,7 +280,7 @@ fn guard_empty(es: &ExternalSecret, desired: &Desired, live: &Secret) -> Result<
         .filter(|(_, value)| value.is_empty())
         .find(|(key, _)| live.data.as_ref().and_then(|d| d.get(*key)).is_some_and(|old| !old.0.is_empty()));
     match emptied {
-        Some((key, _)) if ours && !allowed && !desired.immutable => {
+        Some((key, _)) if ours && desired.guarded && !allowed && !desired.immutable => {
             let cause = format!(
                 "the provider's value for key {key:?} is empty and the Secret holds one that is not: the old one stays; annotate \
                  the ExternalSecret with {ANNOTATION_ALLOW_EMPTY}=true if empty is meant"
@@ -284,15 +326,12 @@ struct Owned {
     annotations: BTreeSet<String>,
     owners: BTreeSet<String>,
     immutable: bool,
-    /// Whether there are entries of ESO's, or of ours that were not made by apply.
-    foreign_entries: bool,
 }
 
 impl Owned {
     fn of(meta: &ObjectMeta) -> Self {
         let mut owned = Self::default();
         for entry in meta.managed_fields.iter().flatten().filter(|e| is_our_entry(e)) {
-            owned.foreign_entries |= !is_apply_entry(entry);
             let Some(fields) = &entry.fields_v1 else { continue };
             let fields = &fields.0;
             let metadata = &fields["f:metadata"];
@@ -326,9 +365,18 @@ fn is_apply_entry(entry: &ManagedFieldsEntry) -> bool {
     entry.manager.as_deref() == Some(FIELD_MANAGER) && entry.operation.as_deref() == Some("Apply")
 }
 
-/// Makes one entry of ours out of all entries that are ours or ESO's, so that apply takes away what they own and we no
-/// longer want.
-fn retire(entries: &[ManagedFieldsEntry]) -> Vec<ManagedFieldsEntry> {
+/// `managedFields` in which all entries that are ours or ESO's are one of ours, so that apply takes away what they own and we no
+/// longer want. `None`: they are so already.
+#[must_use]
+pub fn retired(meta: &ObjectMeta) -> Option<Vec<ManagedFieldsEntry>> {
+    let entries = meta.managed_fields.as_deref().unwrap_or_default();
+    let foreign = entries.iter().any(|e| is_our_entry(e) && !is_apply_entry(e));
+    foreign.then(|| handed_to(entries, FIELD_MANAGER, "Apply"))
+}
+
+/// `managedFields` in which all entries that are ours or ESO's are one of that manager and operation.
+#[must_use]
+pub fn handed_to(entries: &[ManagedFieldsEntry], manager: &str, operation: &str) -> Vec<ManagedFieldsEntry> {
     let (ours, mut rest): (Vec<_>, Vec<_>) = entries.iter().cloned().partition(is_our_entry);
     let mut fields = serde_json::Value::Object(serde_json::Map::new());
     for entry in &ours {
@@ -337,8 +385,8 @@ fn retire(entries: &[ManagedFieldsEntry]) -> Vec<ManagedFieldsEntry> {
         }
     }
     if let Some(mut one) = ours.into_iter().next() {
-        one.manager = Some(FIELD_MANAGER.into());
-        one.operation = Some("Apply".into());
+        one.manager = Some(manager.into());
+        one.operation = Some(operation.into());
         one.fields_v1 = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::FieldsV1(fields));
         rest.push(one);
     }

@@ -5,17 +5,31 @@
 
 pub mod decode;
 pub mod json;
+pub mod json_edit;
 pub mod keys;
+pub mod manifest;
 pub mod number;
 pub mod path;
 pub mod re2;
 pub mod rewrite;
+pub mod target;
+pub mod template;
+pub mod yaml;
 
 use std::collections::BTreeMap;
 use std::fmt;
 
 use crate::api::external_secret::{ConversionStrategy, Data, DecodingStrategy, Find, NullBytePolicy, RemoteRef, Rewrite};
 use crate::secret_bytes::SecretBytes;
+
+/// What a template may take from outside: nothing but the time and chance.
+#[derive(Clone, Copy)]
+pub struct Outside<'a> {
+    /// What time it is.
+    pub now: jiff::Timestamp,
+    /// Random bytes.
+    pub chance: &'a dyn template::Chance,
+}
 
 /// Keys and values.
 pub type Entries = BTreeMap<String, SecretBytes>;
@@ -139,11 +153,17 @@ pub fn data(index: usize, entry: &Data, value: SecretBytes) -> Result<(String, S
 ///
 /// # Errors
 /// A key or value is not what it must be.
-pub fn extract(index: usize, from: &RemoteRef, rewrites: &[Rewrite], entries: Entries) -> Result<Entries, RenderError> {
+pub fn extract(
+    index: usize,
+    from: &RemoteRef,
+    rewrites: &[Rewrite],
+    entries: Entries,
+    outside: Outside<'_>,
+) -> Result<Entries, RenderError> {
     let keyed = if rewrites.is_empty() {
         convert(from.conversion_strategy.unwrap_or_default(), entries)
     } else {
-        rewrite::apply(rewrites, entries).map_err(RenderCause::from)
+        rewrite::apply(rewrites, entries, outside).map_err(RenderCause::from)
     };
     keyed
         .and_then(|entries| finish(from.decoding_strategy, from.null_byte_policy, entries))
@@ -154,9 +174,15 @@ pub fn extract(index: usize, from: &RemoteRef, rewrites: &[Rewrite], entries: En
 ///
 /// # Errors
 /// A key or value is not what it must be.
-pub fn find(index: usize, from: &Find, rewrites: &[Rewrite], entries: Entries) -> Result<Entries, RenderError> {
+pub fn find(
+    index: usize,
+    from: &Find,
+    rewrites: &[Rewrite],
+    entries: Entries,
+    outside: Outside<'_>,
+) -> Result<Entries, RenderError> {
     convert(from.conversion_strategy.unwrap_or_default(), entries)
-        .and_then(|entries| Ok(rewrite::apply(rewrites, entries)?))
+        .and_then(|entries| Ok(rewrite::apply(rewrites, entries, outside)?))
         .and_then(|entries| finish(from.decoding_strategy, from.null_byte_policy, entries))
         .map_err(|cause| RenderError { place: Place::Find(index), cause })
 }
@@ -165,8 +191,13 @@ pub fn find(index: usize, from: &Find, rewrites: &[Rewrite], entries: Entries) -
 ///
 /// # Errors
 /// A key is not what it must be.
-pub fn generated(index: usize, rewrites: &[Rewrite], entries: Entries) -> Result<Entries, RenderError> {
-    rewrite::apply(rewrites, entries)
+pub fn generated(
+    index: usize,
+    rewrites: &[Rewrite],
+    entries: Entries,
+    outside: Outside<'_>,
+) -> Result<Entries, RenderError> {
+    rewrite::apply(rewrites, entries, outside)
         .map_err(RenderCause::from)
         .and_then(|entries| Ok(keys::validate(entries)?))
         .map_err(|cause| RenderError { place: Place::Generator(index), cause })
@@ -200,6 +231,7 @@ fn finish(
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 mod tests {
+    use super::rewrite::testing::outside;
     use super::*;
     use crate::api::external_secret::RewriteRegexp;
 
@@ -242,22 +274,26 @@ mod tests {
     fn what_happens_to_keys() {
         let odd = || set(&[("a/b", "1"), ("plain", "2")]);
         let remote = RemoteRef::default();
-        assert_eq!(view(&extract(0, &remote, &[], odd()).unwrap()), [("a_b", "1"), ("plain", "2")]);
-        assert_eq!(view(&extract(0, &remote, &by_regexp("/", "_"), odd()).unwrap()), [("a_b", "1"), ("plain", "2")]);
-        let error = extract(2, &remote, &by_regexp("zzz", "y"), odd()).unwrap_err().to_string();
+        assert_eq!(view(&extract(0, &remote, &[], odd(), outside()).unwrap()), [("a_b", "1"), ("plain", "2")]);
+        assert_eq!(
+            view(&extract(0, &remote, &by_regexp("/", "_"), odd(), outside()).unwrap()),
+            [("a_b", "1"), ("plain", "2")]
+        );
+        let error = extract(2, &remote, &by_regexp("zzz", "y"), odd(), outside()).unwrap_err().to_string();
         assert_eq!(
             error,
             "error processing spec.dataFrom[2].extract, err: invalid secret keys (TIP: use rewrite or conversionStrategy to change \
              keys): key has invalid character /, only alphanumeric, '-', '.' and '_' are allowed: a/b"
         );
-        let found = find(0, &Find::default(), &by_regexp("_", "-"), set(&[("deep/key", "3")])).unwrap();
+        let found = find(0, &Find::default(), &by_regexp("_", "-"), set(&[("deep/key", "3")]), outside()).unwrap();
         assert_eq!(view(&found), [("deep-key", "3")]);
     }
 
     /// Golden case from-06.
     #[test]
     fn collisions_name_the_strategy() {
-        let error = extract(0, &RemoteRef::default(), &[], set(&[("a/b", "1"), ("a:b", "2")])).unwrap_err().to_string();
+        let error =
+            extract(0, &RemoteRef::default(), &[], set(&[("a/b", "1"), ("a:b", "2")]), outside()).unwrap_err().to_string();
         assert_eq!(
             error,
             "error processing spec.dataFrom[0].extract, err: error applying conversion strategy Default to keys: secret name \
@@ -269,9 +305,11 @@ mod tests {
     #[test]
     fn sets_are_decoded_and_checked() {
         let base64 = RemoteRef { decoding_strategy: Some(DecodingStrategy::Base64), ..RemoteRef::default() };
-        let rewritten = extract(0, &base64, &by_regexp("(.+)", "k-$1"), set(&[("a", "YQ=="), ("b", "Yg==")])).unwrap();
+        let rewritten =
+            extract(0, &base64, &by_regexp("(.+)", "k-$1"), set(&[("a", "YQ=="), ("b", "Yg==")]), outside()).unwrap();
         assert_eq!(view(&rewritten), [("k-a", "a"), ("k-b", "b")]);
-        let error = extract(0, &base64, &[], set(&[("a", "YQ=="), ("b", "plain words")])).unwrap_err().to_string();
+        let error =
+            extract(0, &base64, &[], set(&[("a", "YQ=="), ("b", "plain words")]), outside()).unwrap_err().to_string();
         assert_eq!(
             error,
             "error processing spec.dataFrom[0].extract, err: error applying decoding strategy Base64 to data: failure decoding \
@@ -282,7 +320,7 @@ mod tests {
             null_byte_policy: Some(NullBytePolicy::Fail),
             ..Find::default()
         };
-        let error = find(1, &strict, &[], set(&[("n/1", "AAE="), ("n/2", "Yg==")])).unwrap_err().to_string();
+        let error = find(1, &strict, &[], set(&[("n/1", "AAE="), ("n/2", "Yg==")]), outside()).unwrap_err().to_string();
         assert!(
             error.starts_with("error processing spec.dataFrom[1].find, err: fetched secret value for key \"n_1\""),
             "{error}"

@@ -4,11 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::json::{self, Json};
 use super::re2::{self, InvalidPattern};
-use crate::api::external_secret::{ConflictPolicy, MergeStrategy, PriorityPolicy, Rewrite, RewriteMerge, RewriteRegexp};
+use super::template::{Engine, Missing, TemplateError};
+use super::{Entries, Outside};
+use crate::api::external_secret::{
+    ConflictPolicy, MergeStrategy, PriorityPolicy, Rewrite, RewriteMerge, RewriteRegexp, RewriteTransform,
+};
 use crate::secret_bytes::SecretBytes;
-
-/// Keys and values of a set.
-type Entries = BTreeMap<String, SecretBytes>;
 
 /// A rewrite that failed. The texts begin with ESO's.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -38,26 +39,26 @@ pub enum RewriteCause {
     /// A value is no JSON object.
     #[error("merge failed with failed to unmarshal JSON: the value of {0:?} is not a JSON object")]
     NotAnObject(String),
-    /// Templates are not rendered.
-    #[error("transform is not served by this version of keyferry: use regexp")]
-    TransformNotServed,
+    /// The template cannot be rendered.
+    #[error("transform failed with {0}")]
+    Transform(#[from] TemplateError),
 }
 
 /// Applies rewrites, one after the other.
 ///
 /// # Errors
 /// The first that fails.
-pub fn apply(operations: &[Rewrite], entries: Entries) -> Result<Entries, RewriteError> {
+pub fn apply(operations: &[Rewrite], entries: Entries, outside: Outside<'_>) -> Result<Entries, RewriteError> {
     operations.iter().enumerate().try_fold(entries, |entries, (index, operation)| {
-        apply_one(operation, entries).map_err(|cause| RewriteError { index, cause })
+        apply_one(operation, entries, outside).map_err(|cause| RewriteError { index, cause })
     })
 }
 
-fn apply_one(operation: &Rewrite, entries: Entries) -> Result<Entries, RewriteCause> {
+fn apply_one(operation: &Rewrite, entries: Entries, outside: Outside<'_>) -> Result<Entries, RewriteCause> {
     match operation {
         Rewrite { merge: Some(operation), .. } => merge(operation, entries),
         Rewrite { regexp: Some(operation), .. } => regexp(operation, entries),
-        Rewrite { transform: Some(_), .. } => Err(RewriteCause::TransformNotServed),
+        Rewrite { transform: Some(operation), .. } => transform(operation, entries, outside),
         _ => Ok(entries),
     }
 }
@@ -66,6 +67,23 @@ fn apply_one(operation: &Rewrite, entries: Entries) -> Result<Entries, RewriteCa
 fn regexp(operation: &RewriteRegexp, entries: Entries) -> Result<Entries, RewriteCause> {
     let regex = re2::compile(&operation.source)?;
     Ok(entries.into_iter().map(|(key, value)| (re2::replace_all(&regex, &key, &operation.target), value)).collect())
+}
+
+/// Each key is what the template makes of it, with Go's delimiters whatever those of other templates are. Of two keys that become
+/// one, see [`regexp`].
+fn transform(operation: &RewriteTransform, entries: Entries, outside: Outside<'_>) -> Result<Entries, RewriteCause> {
+    entries.into_iter().map(|(key, value)| Ok((transformed(operation, &key, outside)?, value))).collect()
+}
+
+/// What the template of a rewrite makes of one key.
+///
+/// # Errors
+/// The template cannot be rendered.
+pub fn transformed(operation: &RewriteTransform, key: &str, outside: Outside<'_>) -> Result<String, TemplateError> {
+    let engine = Engine { missing: Missing::NoValue, ..Engine::new(outside.now, outside.chance) };
+    let scope = [("value".to_owned(), SecretBytes::from(key))].into();
+    let key = engine.render("transform", &operation.template, &scope)?;
+    Ok(String::from_utf8_lossy(key.expose()).into_owned())
 }
 
 fn merge(operation: &RewriteMerge, mut entries: Entries) -> Result<Entries, RewriteCause> {
@@ -106,11 +124,40 @@ fn merged(operation: &RewriteMerge, entries: &Entries) -> Result<(BTreeMap<Strin
     Ok((merged, conflicts))
 }
 
+/// What tests give templates from outside.
+#[cfg(test)]
+pub(crate) mod testing {
+    use super::Outside;
+    use crate::render::template::Chance;
+
+    /// Chance that always falls the same way.
+    pub(crate) struct Sevens;
+
+    impl Chance for Sevens {
+        fn fill(&self, bytes: &mut [u8]) {
+            bytes.fill(7);
+        }
+    }
+
+    /// The beginning of the epoch, and sevens.
+    pub(crate) fn outside() -> Outside<'static> {
+        Outside { now: jiff::Timestamp::UNIX_EPOCH, chance: &Sevens }
+    }
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 mod tests {
+    use super::testing::outside;
     use super::*;
-    use crate::api::external_secret::RewriteTransform;
+
+    fn apply(operations: &[Rewrite], entries: Entries) -> Result<Entries, RewriteError> {
+        super::apply(operations, entries, outside())
+    }
+
+    fn by_transform(template: &str) -> Rewrite {
+        Rewrite { transform: Some(RewriteTransform { template: template.into() }), ..Rewrite::default() }
+    }
 
     fn set(entries: &[(&str, &str)]) -> Entries {
         entries.iter().map(|(k, v)| ((*k).to_owned(), SecretBytes::from(*v))).collect()
@@ -212,11 +259,30 @@ mod tests {
         assert_eq!(view(&merged), [("x", "1")]);
     }
 
+    /// Golden case rewrite-04, and that a key that is not there is no error here.
+    #[test]
+    fn transforms_by_template() {
+        let keys = || set(&[("first_key", "1"), ("second_key", "2")]);
+        let table = [
+            ("{{ .value | upper }}", ["FIRST_KEY", "SECOND_KEY"]),
+            (r#"{{ printf "%s.%d" .value (len .value) }}"#, ["first_key.9", "second_key.10"]),
+            (r#"{{ if hasPrefix "first" .value }}one{{ else }}{{ .value | trunc 3 }}{{ end }}"#, ["one", "sec"]),
+            ("{{ .value }}{{ .gone }}", ["first_key<no value>", "second_key<no value>"]),
+            ("[[ .value ]]", ["[[ .value ]]", "[[ .value ]]"]),
+        ];
+        for (template, wanted) in table {
+            let got = apply(&[by_transform(template)], keys()).unwrap();
+            assert_eq!(got.into_keys().collect::<BTreeSet<_>>(), wanted.map(String::from).into(), "{template}");
+        }
+        let error = apply(&[by_transform("{{ fail .value }}")], keys()).unwrap_err().to_string();
+        assert!(
+            error.starts_with("failed rewrite operation[0]: transform failed with unable to execute template"),
+            "{error}"
+        );
+    }
+
     #[test]
     fn what_cannot_be_done_says_so() {
-        let transform = Rewrite { transform: Some(RewriteTransform { template: "x".into() }), ..Rewrite::default() };
-        let error = apply(&[by_regexp("a", "b"), transform], set(&[])).unwrap_err().to_string();
-        assert!(error.starts_with("failed rewrite operation[1]: transform is not served"), "{error}");
         let error = apply(&[by_regexp("(", "b")], set(&[])).unwrap_err().to_string();
         assert!(error.starts_with("failed rewrite operation[0]: regexp failed with failed to compile: \"(\""), "{error}");
     }

@@ -4,17 +4,15 @@
 //! leaves it there, and the next one finds in the Secret what the status announces.
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::words::{Facts, Gathered, Report};
-use super::{data_digest, synced, synced_resource_version};
+use super::words::{Facts, Gathered, Report, Seen};
+use super::{synced, synced_resource_version};
 use crate::api::ExternalSecretStatus;
 use crate::api::external_secret::{PendingStatus, TargetStatus};
-use crate::index::TargetView;
 use crate::plan::digest::Digester;
 use crate::plan::entries::generates;
-use crate::plan::target::{self, Desired};
+use crate::plan::target::Desired;
 
 /// The status that announces generated values which are about to be written.
 #[must_use]
@@ -40,19 +38,19 @@ fn announced(facts: &Facts) -> Option<&PendingStatus> {
 }
 
 /// The report of a sync whose last write did not happen; `None` where the Secret holds other values.
-pub(super) fn written(facts: &Facts, live: &Secret, digester: &Digester) -> Option<Report> {
+pub(super) fn written(facts: &Facts, live: &Seen) -> Option<Report> {
     let pending = announced(facts)?;
-    if digester.data(target::own_data(live)) != pending.digest {
+    if live.own.as_ref() != Some(&pending.digest) {
         return None;
     }
     let target = TargetStatus {
-        resource_version: Some(TargetView::of(&live.metadata).resource_version),
-        digest: Some(data_digest(live, digester)),
+        resource_version: Some(live.view.resource_version.clone()),
+        digest: Some(live.digest.clone()),
         applied: None,
         pending: None,
     };
     let gathered = Gathered { read_at: Some(pending.refresh_time.0), ..Gathered::default() };
-    Some(synced(facts, &gathered, "SecretSynced", "secret synced", Some(target), Vec::new()))
+    Some(synced(facts, &gathered, "Synced", "secret synced", Some(target), Vec::new()))
 }
 
 /// Whether a look at the Secret can take the place of generating anew: the values are not due, and a Secret is there that this

@@ -11,6 +11,7 @@ use crate::api::{AnyStore, ExternalSecret, ExternalSecretStatus};
 use crate::fetch::Request;
 use crate::index::{AnyGenerator, GeneratorFacts, GeneratorId, Key, StoreHealth, StoreId, TargetView};
 use crate::plan::target::{Desired, Update};
+use crate::plan::template::Versions;
 use crate::plan::{Note, Wake};
 use crate::providers::{ErrorKind, ProviderError};
 use crate::queue::Priority;
@@ -32,6 +33,8 @@ pub struct Facts {
     pub target: Option<TargetView>,
     /// Secrets that it owns, or that one of its name owned which was deleted.
     pub owned: Vec<(Key, TargetView)>,
+    /// The ConfigMaps and Secrets that its template names.
+    pub sources: Versions,
     /// What this process remembers of it.
     pub memory: Memory,
     /// What time it is.
@@ -54,6 +57,8 @@ pub struct Memory {
     pub refresh_time: Option<Timestamp>,
     /// Name and resourceVersion of the Secret after our last write; the watch may lag behind.
     pub written: Option<(String, String)>,
+    /// Versions of the sources of its template when it was last synced.
+    pub sources: Option<Versions>,
     /// Failures in a row, and the `syncedResourceVersion` that they were for.
     pub failures: u32,
     /// See `failures`.
@@ -130,14 +135,16 @@ pub struct Gathered {
 /// What to do with the Secret.
 #[derive(Debug)]
 pub enum Decision {
+    /// Read the sources of the template, render it, and ask [`rendered`](super::rendered).
+    Render,
     /// Read the Secret first: it is not known whether it differs.
     ReadTarget(Desired),
     /// Make it.
     Create(Desired),
     /// Change it.
     Update(Box<Update>),
-    /// Leave it: it is as it should be.
-    Keep(Desired),
+    /// Leave it: it is as it should be. Digest of what is wanted.
+    Keep(String),
     /// Delete it.
     Delete {
         /// Its uid.
@@ -145,6 +152,56 @@ pub enum Decision {
     },
     /// Report.
     Settle(Box<Report>),
+}
+
+/// A target that was read.
+#[derive(Clone, Debug)]
+pub struct Seen {
+    /// Its metadata.
+    pub view: TargetView,
+    /// Keyed digest of what it holds.
+    pub digest: String,
+    /// Keyed digest of that part of a Secret's data which we wrote.
+    pub own: Option<String>,
+}
+
+/// Reason of a condition: ESO's, which differ by what the target is.
+pub(super) fn reason(es: &ExternalSecret, what: &str) -> String {
+    let target = if es.target().manifest.is_some() { "Resource" } else { "Secret" };
+    format!("{target}{what}")
+}
+
+/// Reason of the condition of a failure.
+pub(super) fn error_reason(es: &ExternalSecret, failure: &Failure) -> String {
+    // this one ESO finds before it looks at what the target is
+    if failure.message == NOT_ALLOWED { "SecretSyncedError".into() } else { reason(es, "SyncedError") }
+}
+
+/// ESO's text where a target of another kind than Secret may not be, or makes no sense.
+pub const NOT_ALLOWED: &str = "invalid generic target";
+
+/// The event that tells of a write.
+pub(super) fn done(es: &ExternalSecret, what: &'static str) -> Note {
+    let text = match (&es.target().manifest, what) {
+        (Some(kind), _) => format!("{what} {} {}", kind.kind, es.target_name()),
+        (None, "Deleted") => "secret deleted due to DeletionPolicy=Delete".into(),
+        (None, _) => format!("secret {}", what.to_lowercase()),
+    };
+    Note::normal(what, text)
+}
+
+/// ESO's text where a merge has nothing to merge into.
+pub(super) fn not_created(es: &ExternalSecret) -> &'static str {
+    match es.target().manifest {
+        Some(_) => "resource will not be created due to CreationPolicy=Merge",
+        None => "secret will not be created due to CreationPolicy=Merge",
+    }
+}
+
+/// ESO's text where a target cannot be deleted.
+#[must_use]
+pub fn not_deleted(es: &ExternalSecret) -> &'static str {
+    if es.target().manifest.is_some() { "could not delete resource" } else { "could not delete secret" }
 }
 
 /// How a write of the Secret went.

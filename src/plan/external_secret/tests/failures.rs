@@ -107,11 +107,15 @@ fn specs_that_cannot_be_carried_out() {
             read,
             "spec.target.deletionPolicy: ",
         ),
-        (json!({ "target": { "manifest": { "apiVersion": "v1", "kind": "ConfigMap" } } }), write, "spec.target.manifest: "),
         (
-            from(json!({ "find": { "name": { "regexp": "." } }, "rewrite": [{ "transform": { "template": "x" } }] })),
+            json!({ "target": { "manifest": { "apiVersion": "v1", "kind": "ConfigMap" } } }),
+            "invalid generic target: ",
+            "generic targets are disabled. Enable with --unsafe-allow-generic-targets flag",
+        ),
+        (
+            json!({ "target": { "template": { "type": "bootstrap.kubernetes.io/token" } } }),
             write,
-            "spec.dataFrom[0].rewrite[0].transform: ",
+            "could not apply template: template.type=\"bootstrap.kubernetes.io/token\" is not allowed",
         ),
         (from(json!({ "find": {} })), read, "error processing spec.dataFrom[0].find, err: unexpected find operator"),
     ] {

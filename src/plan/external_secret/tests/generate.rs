@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::world::{World, digester, values};
+use super::world::{World, digester, seen, values};
 use crate::api::external_secret::{GeneratorKind, PendingStatus};
 use crate::api::generators::GeneratorObject;
 use crate::index::{AnyGenerator, GeneratorFacts, GeneratorId, Key};
@@ -300,7 +300,7 @@ fn a_crash_between_the_writes_of_a_sync_changes_no_value() {
         let facts = world.facts();
         let made = values(&[("password", "written")]).map(|g| plan::Gathered { read_at: Some(world.now), ..g });
         let made = made.unwrap();
-        let desired = match plan::after_fetch(&facts, Ok(&made), &digester()) {
+        let desired = match plan::after_fetch(&facts, &world.rules, Ok(&made), &digester()) {
             Decision::Create(desired) | Decision::ReadTarget(desired) => desired,
             other => panic!("{other:?}"),
         };
@@ -328,16 +328,18 @@ fn a_lagging_watch_changes_no_value() {
     let mut world = world();
     let facts = world.facts();
     let made = values(&[("password", "written")]).map(|g| plan::Gathered { read_at: Some(world.now), ..g }).unwrap();
-    let Decision::Create(desired) = plan::after_fetch(&facts, Ok(&made), &digester()) else { panic!("not new") };
+    let Decision::Create(desired) = plan::after_fetch(&facts, &world.rules, Ok(&made), &digester()) else {
+        panic!("not new")
+    };
     let announced = plan::pending(&facts, &desired, world.now, &digester());
     world.look(Ok(made));
     world.es.status = Some(announced);
     let lagging = plan::Facts { target: None, ..world.facts() };
     assert!(matches!(plan::before_fetch(&lagging, &world.rules), Next::Inspect));
-    let next = plan::after_inspection(&lagging, &world.rules, Some(world.target()), &digester());
+    let next = plan::after_inspection(&lagging, &world.rules, Some(seen(world.target(), &digester())));
     let Next::Settle(report) = next else { panic!("{next:?}") };
     assert_eq!(report.status.unwrap().conditions[0].status, "True");
-    let gone = plan::after_inspection(&lagging, &world.rules, None, &digester());
+    let gone = plan::after_inspection(&lagging, &world.rules, None);
     assert!(matches!(gone, Next::Fetch(_)), "it was deleted meanwhile");
 }
 

@@ -5,5 +5,6 @@ mod due;
 mod failures;
 mod generate;
 mod properties;
+mod templates;
 mod world;
 mod writes;

@@ -14,12 +14,14 @@ use crate::api::{AnyStore, Condition, ExternalSecret, SecretStore};
 use crate::index::{GeneratorFacts, GeneratorId, Key, StoreHealth, StoreId, TargetView};
 use crate::plan::digest::Digester;
 use crate::plan::external_secret::{
-    self as plan, Decision, Facts, Failure, Gathered, Memory, Next, Report, StoreFacts, Written,
+    self as plan, Decision, Facts, Failure, Gathered, Memory, Next, Report, Seen, StoreFacts, Written,
 };
-use crate::plan::target::{Desired, FIELD_MANAGER, Update};
-use crate::plan::{Rules, Wake};
-use crate::providers::{ErrorKind, ProviderError};
-use crate::render::Place;
+use crate::plan::target::{Desired, FIELD_MANAGER, Update, own_data};
+use crate::plan::{Rules, Wake, template};
+use crate::providers::{ErrorKind, ProviderError, ReferenceKind};
+use crate::render::rewrite::testing::Sevens;
+use crate::render::target::{Source, SourceText, Sources};
+use crate::render::{Outside, Place};
 use crate::secret_bytes::SecretBytes;
 
 pub const UID: &str = "es-uid";
@@ -33,6 +35,8 @@ pub struct World {
     pub memory: Memory,
     pub now: Timestamp,
     pub rules: Rules,
+    /// What templates come from, as the shell would read it.
+    pub sources: Sources,
     version: u64,
 }
 
@@ -126,6 +130,7 @@ impl World {
             memory: Memory::default(),
             now: "2026-06-01T12:00:00Z".parse().unwrap(),
             rules: Rules::default(),
+            sources: Sources::new(),
             version: 0,
         }
     }
@@ -175,9 +180,17 @@ impl World {
             namespace_labels: Some(Arc::new(self.namespace_labels.clone())),
             target: self.secrets.get(self.es.target_name()).map(view),
             owned: owned.filter(|(_, v)| v.owner.is_some() && v.owner == self.es.metadata.name).collect(),
+            sources: template::versions(&self.sources),
             memory: self.memory.clone(),
             now: self.now,
         }
+    }
+
+    /// Makes or changes a source of templates.
+    pub fn write_source(&mut self, kind: ReferenceKind, name: &str, texts: &[(&str, &str)]) {
+        let version = self.next_version();
+        let texts = texts.iter().map(|(k, v)| ((*k).to_owned(), SecretBytes::from(*v))).collect();
+        self.sources.insert(Source { kind, name: name.into() }, Some(SourceText { version, texts }));
     }
 
     /// Looks at the object once and carries the plan out; `provider` is what its values come to.
@@ -188,7 +201,7 @@ impl World {
         if matches!(next, Next::Inspect) {
             did.push("inspect");
             let live = self.secrets.get(self.es.target_name());
-            next = plan::after_inspection(&facts, &self.rules, live, &digester);
+            next = plan::after_inspection(&facts, &self.rules, live.map(|live| seen(live, &digester)));
         }
         let report = match next {
             Next::Ignore => return Step { did: vec!["ignore"], report: None, wake: Wake::OnChange },
@@ -218,14 +231,21 @@ impl World {
 
     fn sync(&mut self, facts: &Facts, provider: Result<Gathered, Failure>, did: &mut Vec<&'static str>) -> Report {
         let mut orphans = 0;
-        if provider.as_ref().is_ok_and(|g| !g.data.is_empty()) {
+        let mut decision = plan::after_fetch(facts, &self.rules, provider.as_ref(), &digester());
+        if let (Decision::Render, Ok(gathered)) = (&decision, &provider) {
+            did.push("render");
+            let template = self.es.target().template.clone().unwrap();
+            let outside = Outside { now: self.now, chance: &Sevens };
+            let desired = template::render(facts, &self.rules, &template, gathered, &self.sources, outside, &digester());
+            decision = plan::rendered(facts, desired);
+        }
+        if !matches!(decision, Decision::Settle(_)) && provider.as_ref().is_ok_and(|g| !g.data.is_empty()) {
             for (key, _) in plan::orphans(facts) {
                 self.secrets.remove(&*key.name);
                 did.push("orphan");
                 orphans += 1;
             }
         }
-        let decision = plan::after_fetch(facts, provider.as_ref(), &digester());
         let mut report = self.write(facts, &provider.unwrap_or_default(), decision, did);
         report.notes.splice(0..0, plan::orphan_notes(orphans));
         report
@@ -245,22 +265,23 @@ impl World {
         };
         let (applied, written) = match decision {
             Decision::Settle(report) => return *report,
-            Decision::ReadTarget(_) => panic!("read twice"),
-            Decision::Keep(desired) => {
+            Decision::ReadTarget(_) | Decision::Render => panic!("asked twice"),
+            Decision::Keep(applied) => {
                 did.push("keep");
                 let resource_version = facts.target.as_ref().unwrap().resource_version.clone();
-                (digester().desired(&desired), Ok(Written::Kept { resource_version, data: read }))
+                (applied, Ok(Written::Kept { resource_version, data: read }))
             }
             Decision::Create(desired) => {
                 did.push("create");
                 assert!(!self.secrets.contains_key(&name));
-                (digester().desired(&desired), Ok(self.apply(&desired, true)))
+                let written = self.apply(&desired, true);
+                (desired.applied, Ok(written))
             }
             Decision::Update(update) => {
                 did.push("update");
                 let written = self.update(&update);
                 let result = update.then.map_or(Ok(written), Err);
-                (digester().desired(&update.desired), result)
+                (update.desired.applied, result)
             }
             Decision::Delete { uid } => {
                 did.push("delete");
@@ -340,6 +361,15 @@ impl World {
     fn next_version(&mut self) -> String {
         self.version += 1;
         self.version.to_string()
+    }
+}
+
+/// A Secret as a look at it tells.
+pub fn seen(secret: &Secret, digester: &Digester) -> Seen {
+    Seen {
+        view: TargetView::of(&secret.metadata),
+        digest: plan::data_digest(secret, digester),
+        own: Some(digester.data(own_data(secret))),
     }
 }
 

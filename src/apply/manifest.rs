@@ -1,0 +1,82 @@
+//! Writes of targets of other kinds than Secret.
+
+use kube::api::{Api, ApiResource, DeleteParams, DynamicObject, Patch, PatchParams, Preconditions};
+use serde_json::{Value, json};
+
+use super::Writer;
+use super::error::WriteError;
+use crate::index::Key;
+use crate::plan::target::FIELD_MANAGER;
+use crate::queue::Priority;
+
+impl Writer {
+    /// Reads an object, whole.
+    ///
+    /// # Errors
+    /// What the API server said.
+    pub async fn read_manifest(
+        &self,
+        resource: &ApiResource,
+        key: &Key,
+        priority: Priority,
+    ) -> Result<Option<DynamicObject>, WriteError> {
+        let _place = self.place(priority).await?;
+        self.within(self.manifests(resource, key).get_opt(&key.name), "read", &resource.kind, key).await
+    }
+
+    /// Makes an object that is not there, or changes the one that has `version`; gives it as it is then.
+    ///
+    /// # Errors
+    /// [`WriteError::Conflict`] where it is there after all, or was changed since it was read.
+    pub async fn write_manifest(
+        &self,
+        resource: &ApiResource,
+        key: &Key,
+        body: &Value,
+        version: Option<&str>,
+        priority: Priority,
+    ) -> Result<DynamicObject, WriteError> {
+        let _place = self.writing(priority).await?;
+        let mut params = PatchParams::apply(FIELD_MANAGER);
+        params.force = version.is_some();
+        let mut body = body.clone();
+        if let Some(version) = version {
+            body["metadata"]["resourceVersion"] = json!(version);
+        }
+        let (api, patch) = (self.manifests(resource, key), Patch::Apply(&body));
+        let live = self.within(api.patch(&key.name, &params, &patch), "write", &resource.kind, key).await?;
+        let others = |manager: Option<&str>| manager != Some(FIELD_MANAGER);
+        let mut managers = live.metadata.managed_fields.iter().flatten();
+        if version.is_none() && managers.any(|e| others(e.manager.as_deref()) && e.subresource.is_none()) {
+            // somebody made it in the same instant: look at it, and decide again
+            return Err(WriteError::Conflict);
+        }
+        Ok(live)
+    }
+
+    /// Deletes the object of that uid, and no other of its name.
+    ///
+    /// # Errors
+    /// What the API server said; that it is gone already is fine.
+    pub async fn delete_manifest(
+        &self,
+        resource: &ApiResource,
+        key: &Key,
+        uid: &str,
+        priority: Priority,
+    ) -> Result<(), WriteError> {
+        let _place = self.writing(priority).await?;
+        let preconditions = Preconditions { uid: Some(uid.to_owned()), resource_version: None };
+        let params = DeleteParams::default().preconditions(preconditions);
+        let api = self.manifests(resource, key);
+        match self.within(api.delete(&key.name, &params), "delete", &resource.kind, key).await {
+            Ok(_) | Err(WriteError::Gone) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// An `Api` of one namespace, always.
+    fn manifests(&self, resource: &ApiResource, key: &Key) -> Api<DynamicObject> {
+        Api::namespaced_with(self.client.clone(), &key.namespace, resource)
+    }
+}

@@ -1,0 +1,247 @@
+//! Templates: what they make, when they are rendered again, and what is told of those that cannot be.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::world::{Step, World, spec, values};
+use crate::plan::external_secret::Memory;
+use crate::providers::ReferenceKind;
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+fn template(template: &Value) -> Value {
+    spec(&json!({ "target": { "template": template } }))
+}
+
+fn from_config_map() -> Value {
+    template(&json!({ "templateFrom": [{ "configMap": { "name": "shape", "items": [{ "key": "line" }] } }] }))
+}
+
+/// One hour later, with this value of `k`.
+fn refresh(world: &mut World, value: &str) -> Step {
+    world.pass(HOUR);
+    world.look(values(&[("k", value)]))
+}
+
+fn data(world: &World) -> Vec<(String, String)> {
+    world.data()
+}
+
+fn pairs(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
+    pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()
+}
+
+#[test]
+fn an_unchanged_secret_is_neither_rendered_nor_read_also_after_a_restart() {
+    let mut world = World::new(&from_config_map());
+    world.write_source(ReferenceKind::ConfigMap, "shape", &[("line", "is {{ .k }}")]);
+    let step = world.look(values(&[("k", "v")]));
+    assert_eq!((step.did.as_slice(), step.told().0), (["fetch", "render", "create"].as_slice(), "True"));
+    assert_eq!(data(&world), pairs(&[("line", "is v")]));
+    assert_eq!(refresh(&mut world, "v").did, ["fetch", "keep"]);
+    world.memory = Memory::default();
+    assert_eq!(refresh(&mut world, "v").did, ["fetch", "keep"]);
+    assert_eq!(refresh(&mut world, "w").did, ["fetch", "render", "read", "update"]);
+    assert_eq!(data(&world), pairs(&[("line", "is w")]));
+}
+
+/// Golden case tfrom-10: a source is taken at the next sync, and no earlier.
+#[test]
+fn a_changed_source_is_taken_at_the_next_refresh() {
+    let mut world = World::new(&from_config_map());
+    world.write_source(ReferenceKind::ConfigMap, "shape", &[("line", "old")]);
+    world.look(values(&[("k", "v")]));
+    world.write_source(ReferenceKind::ConfigMap, "shape", &[("line", "new")]);
+    assert!(world.look(values(&[("k", "v")])).did.is_empty());
+    assert_eq!(refresh(&mut world, "v").did, ["fetch", "render", "read", "update"]);
+    assert_eq!(data(&world), pairs(&[("line", "new")]));
+    // an edit that changes nothing here costs one read of the Secret, and no write
+    world.write_source(ReferenceKind::ConfigMap, "shape", &[("line", "new"), ("other", "x")]);
+    assert_eq!(refresh(&mut world, "v").did, ["fetch", "render", "read", "keep"]);
+    assert_eq!(refresh(&mut world, "v").did, ["fetch", "keep"]);
+}
+
+#[test]
+fn an_object_may_ask_to_follow_its_sources() {
+    let mut world = World::new(&from_config_map());
+    world.es.metadata.annotations = Some([("keyferry.io/follow-templates".to_owned(), "true".to_owned())].into());
+    world.write_source(ReferenceKind::ConfigMap, "shape", &[("line", "old")]);
+    world.look(values(&[("k", "v")]));
+    assert!(world.look(values(&[("k", "v")])).did.is_empty());
+    world.write_source(ReferenceKind::ConfigMap, "shape", &[("line", "new")]);
+    assert_eq!(world.look(values(&[("k", "v")])).did, ["fetch", "render", "read", "update"]);
+    assert_eq!(data(&world), pairs(&[("line", "new")]));
+    assert!(world.look(values(&[("k", "v")])).did.is_empty());
+    world.es.spec.refresh_policy = Some(crate::api::external_secret::RefreshPolicy::CreatedOnce);
+    world.write_source(ReferenceKind::ConfigMap, "shape", &[("line", "newer")]);
+    assert!(world.look(values(&[("k", "v")])).did.is_empty(), "once is once");
+}
+
+#[test]
+fn a_missing_source_is_told_and_mended_by_its_appearance() {
+    let mut world = World::new(&from_config_map());
+    let step = world.look(values(&[("k", "v")]));
+    let message = "could not update secret: could not apply template: error fetching templateFrom data: configmap shape not found \
+                   in the ExternalSecret's namespace";
+    assert_eq!(step.told(), ("False", "SecretSyncedError", message));
+    assert_eq!(step.events(), ["UpdateFailed!"]);
+    assert!(world.es.status.as_ref().unwrap().binding.is_none());
+    world.write_source(ReferenceKind::ConfigMap, "shape", &[("other", "x")]);
+    let step = world.look(values(&[("k", "v")]));
+    assert!(step.told().2.ends_with("error in configmap shape: missing key line"), "{:?}", step.told());
+    world.write_source(ReferenceKind::ConfigMap, "shape", &[("line", "{{ .k }}")]);
+    assert_eq!(world.look(values(&[("k", "v")])).told().0, "True");
+    world.sources.clear();
+    let step = refresh(&mut world, "v");
+    assert_eq!(step.told().0, "False");
+    assert_eq!(data(&world), pairs(&[("line", "v")]), "the last good Secret stays");
+}
+
+#[test]
+fn what_chance_or_time_went_into_is_rendered_anew_at_each_refresh() {
+    for (text, kept) in [("{{ uuidv4 }}", "keep"), ("{{ now | unixEpoch }}", "update")] {
+        let mut world = World::new(&template(&json!({ "data": { "x": text } })));
+        world.look(values(&[("k", "v")]));
+        let step = refresh(&mut world, "v");
+        assert_eq!(step.did[..2], ["fetch", "render"], "{text}");
+        // chance falls the same way in this world
+        assert_eq!(*step.did.last().unwrap(), kept, "{text}");
+        // but between two refreshes nothing changes
+        assert!(world.look(values(&[("k", "v")])).did.is_empty(), "{text}");
+    }
+}
+
+#[test]
+fn a_template_that_fails_changes_and_deletes_nothing() {
+    let mut world = World::new(&template(&json!({ "data": { "x": "{{ .k }}" } })));
+    world.look(values(&[("k", "v")]));
+    let mut renamed = template(&json!({ "data": { "x": "{{ .gone }}" } }));
+    renamed["target"]["name"] = json!("other");
+    world.edit(&renamed);
+    let step = world.look(values(&[("k", "v")]));
+    assert_eq!(step.did, ["fetch", "render"]);
+    let message = "could not update secret: could not apply template: could not execute template: could not execute template: unable \
+                   to execute template at key x: unable to execute template at key x: template: x:1:3: executing \"x\" at <.gone>: \
+                   map has no entry for key \"gone\"";
+    assert!(step.told().2.starts_with(message), "{:?}", step.told());
+    assert!(world.secrets.contains_key("es"), "the Secret under its old name stays until there is a new one");
+    renamed["target"]["template"]["data"]["x"] = json!("mended");
+    world.edit(&renamed);
+    assert_eq!(world.look(values(&[("k", "v")])).did, ["fetch", "render", "orphan", "create"]);
+    assert_eq!(data(&world), pairs(&[("x", "mended")]));
+}
+
+/// Golden case type-05.
+#[test]
+fn metadata_is_the_templates_and_follows_it() {
+    let with = |labels: Value, annotations: Value| {
+        let metadata = json!({ "labels": labels, "annotations": annotations, "finalizers": ["example.org/hold"] });
+        template(&json!({ "type": "example.org/type", "metadata": metadata }))
+    };
+    let mut world = World::new(&with(json!({ "of": "{{ .k | upper }}", "fixed": "yes" }), json!({ "sum": "{{ .k }}!" })));
+    world.es.metadata.labels = Some([("not".to_owned(), "copied".to_owned())].into());
+    world.look(values(&[("k", "v")]));
+    let target = world.target();
+    let labels: Vec<_> = target.metadata.labels.as_ref().unwrap().keys().map(String::as_str).collect();
+    let reconcile = ["reconcile.external-secrets.io/created-by", "reconcile.external-secrets.io/managed"];
+    assert_eq!(labels, ["fixed", "of", reconcile[0], reconcile[1]]);
+    assert_eq!(target.metadata.labels.as_ref().unwrap()["of"], "V");
+    assert_eq!(target.metadata.annotations.as_ref().unwrap()["sum"], "v!");
+    assert_eq!(data(&world), pairs(&[("k", "v")]), "without data of its own, the values go in");
+
+    world.edit(&with(json!({ "of": "{{ .k }}" }), json!({})));
+    assert_eq!(world.look(values(&[("k", "v")])).events(), ["Updated"]);
+    let metadata = &world.target().metadata;
+    assert_eq!(metadata.labels.as_ref().unwrap().len(), 3);
+    assert!(metadata.annotations.as_ref().unwrap().is_empty());
+}
+
+/// CVE-2026-42876: whoever may write an ExternalSecret must not get tokens of ServiceAccounts by it.
+#[test]
+fn no_rendering_mints_a_credential() {
+    let token = "kubernetes.io/service-account-token";
+    let name = json!({ "kubernetes.io/service-account.name": "default" });
+    for made in [
+        json!({ "type": token, "metadata": { "annotations": name } }),
+        json!({ "type": token, "templateFrom": [{ "target": "annotations", "literal": "kubernetes.io/service-account.name: x" }] }),
+        json!({ "type": "bootstrap.kubernetes.io/token" }),
+    ] {
+        let mut world = World::new(&template(&made));
+        let step = world.look(values(&[("k", "v")]));
+        assert_eq!(step.told().0, "False", "{made}");
+        assert!(step.told().2.contains("is not allowed"), "{made}: {:?}", step.told());
+        assert!(world.secrets.is_empty(), "{made}");
+    }
+}
+
+/// CVE-2026-22822, CVE-2026-34984: a template sees the values, and nothing else.
+#[test]
+fn no_template_reaches_out() {
+    for reach in [
+        "{{ getSecretKey \"kube-system\" \"x\" \"y\" }}",
+        "{{ lookup \"v1\" \"Secret\" \"kube-system\" \"x\" }}",
+        "{{ getHostByName \"example.org\" }}",
+        "{{ env \"HOME\" }}",
+        "{{ expandenv \"$HOME\" }}",
+    ] {
+        let mut world = World::new(&template(&json!({ "data": { "x": reach } })));
+        let step = world.look(values(&[("k", "v")]));
+        assert!(step.told().2.contains("not defined"), "{reach}: {:?}", step.told());
+        assert!(world.secrets.is_empty(), "{reach}");
+    }
+}
+
+/// A failure is public: no value may be in it.
+#[test]
+fn a_failure_shows_no_value() {
+    for text in
+        ["{{ .k.x }}", "{{ range .k }}{{ end }}", "{{ index .k \"a\" }}", "{{ .k | fromYaml | toString | atoi | div 0 }}"]
+    {
+        let literal = json!([{ "literal": format!("a: {text}\nb: {{{{ .k }}}}: x: y") }]);
+        for made in [json!({ "data": { "x": text } }), json!({ "templateFrom": literal })] {
+            let mut world = World::new(&template(&made));
+            let step = world.look(values(&[("k", "canary")]));
+            assert!(!format!("{step:?}").contains("canary"), "{made}: {step:?}");
+        }
+    }
+}
+
+#[test]
+fn empty_values_of_a_provider_do_not_come_in_by_a_template() {
+    let mut world = World::new(&template(&json!({ "data": { "x": "{{ .k }}", "y": "y" } })));
+    world.look(values(&[("k", "v")]));
+    let step = refresh(&mut world, "");
+    assert_eq!(step.told().0, "False");
+    assert_eq!(data(&world), pairs(&[("x", "v"), ("y", "y")]));
+    // but a template that says so may empty a key
+    world.edit(&template(&json!({ "data": { "x": "", "y": "y" } })));
+    assert_eq!(world.look(values(&[("k", "v")])).told().0, "True");
+    assert_eq!(data(&world), pairs(&[("x", ""), ("y", "y")]));
+}
+
+#[test]
+fn drift_is_repaired_by_rendering() {
+    let mut world = World::new(&from_config_map());
+    world.write_source(ReferenceKind::Secret, "other", &[("line", "no")]);
+    world.write_source(ReferenceKind::ConfigMap, "shape", &[("line", "is {{ .k }}")]);
+    world.look(values(&[("k", "v")]));
+    world.meddle("es", |secret| {
+        secret.data.as_mut().unwrap().clear();
+    });
+    assert_eq!(world.look(values(&[("k", "v")])).did, ["inspect", "fetch", "render", "read", "update"]);
+    assert_eq!(data(&world), pairs(&[("line", "is v")]));
+}
+
+#[test]
+fn other_kinds_are_written_only_where_the_operator_may() {
+    let generic = spec(&json!({ "target": { "manifest": { "apiVersion": "v1", "kind": "ConfigMap" } } }));
+    let mut world = World::new(&generic);
+    let step = world.look(values(&[("k", "v")]));
+    let message = "invalid generic target: generic targets are disabled. Enable with --unsafe-allow-generic-targets flag";
+    assert_eq!(step.told(), ("False", "SecretSyncedError", message));
+    world.rules.generic_targets = true;
+    let step = world.look(Err(crate::plan::external_secret::Failure::retry("could not get target resource", "why".into())));
+    assert_eq!(step.told(), ("False", "ResourceSyncedError", "could not get target resource: why"));
+    assert!(world.es.status.as_ref().unwrap().binding.is_none());
+}

@@ -1,0 +1,145 @@
+//! The template of an ExternalSecret: what its Secret is rendered from, and whether rendering it again could change anything.
+
+use std::cell::Cell;
+use std::collections::BTreeMap;
+
+use super::Rules;
+use super::digest::Digester;
+use super::external_secret::{Facts, Failure, Gathered};
+use super::target::{self, Content, Desired};
+use crate::api::ANNOTATION_FOLLOW_TEMPLATES;
+use crate::api::external_secret::{RefreshPolicy, Template};
+use crate::render::target::{Render, Source, Sources};
+use crate::render::template::{Chance, Engine};
+use crate::render::{Entries, Outside};
+use crate::validate;
+
+/// Words of templates that make their result depend on the time. One that stands there for another reason costs a comparison.
+const OF_TIME: [&str; 5] = ["now", "ago", "date", "Date", "durationRound"];
+
+/// What begins and ends an action in templates; empty: `{{` and `}}`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Delimiters {
+    /// Begins it.
+    pub left: String,
+    /// Ends it.
+    pub right: String,
+}
+
+/// resourceVersions of the sources of a template; `None` where there is none of that name.
+pub type Versions = BTreeMap<Source, Option<String>>;
+
+/// Chance that notes that it was asked.
+struct Noted<'a> {
+    chance: &'a dyn Chance,
+    asked: Cell<bool>,
+}
+
+impl Chance for Noted<'_> {
+    fn fill(&self, bytes: &mut [u8]) {
+        self.asked.set(true);
+        self.chance.fill(bytes);
+    }
+}
+
+/// Calls `make` with a way to render templates over these values, and says besides whether the same templates would give the same
+/// again: no chance and no time went in.
+pub fn with_engine<T>(
+    values: &Entries,
+    rules: &Rules,
+    outside: Outside<'_>,
+    make: impl FnOnce(&Render<'_>) -> T,
+) -> (T, bool) {
+    let chance = Noted { chance: outside.chance, asked: Cell::new(false) };
+    let of_time = Cell::new(false);
+    let Delimiters { left, right } = &rules.delimiters;
+    let engine = Engine { left, right, ..Engine::new(outside.now, &chance) };
+    let made = make(&|key: &str, text: &[u8]| {
+        of_time
+            .set(of_time.get() || OF_TIME.iter().any(|word| text.windows(word.len()).any(|part| part == word.as_bytes())));
+        engine.render(key, text, values).map_err(|e| e.to_string())
+    });
+    (made, !chance.asked.get() && !of_time.get())
+}
+
+/// Keyed digest of all that a target is rendered from: as long as it stays, so does the target.
+#[must_use]
+pub fn inputs(facts: &Facts, rules: &Rules, values: &Entries, versions: &Versions, digester: &Digester) -> String {
+    let es = &facts.es;
+    let target = es.target();
+    let spec = serde_json::to_string(&*target).unwrap_or_default();
+    // without a template, an object of another kind gets the labels and annotations
+    let copied = target.template.is_none().then(|| target::copied_metadata(es));
+    let copied = serde_json::to_string(&copied).unwrap_or_default();
+    let meta = &es.metadata;
+    let own = [&meta.namespace, &meta.name, &meta.uid].map(|part| part.as_deref().unwrap_or_default());
+    // another version of this program may render otherwise
+    let fixed =
+        ["rendered by keyferry", env!("CARGO_PKG_VERSION"), &rules.delimiters.left, &rules.delimiters.right, &spec, &copied];
+    let sources: Vec<String> = versions.iter().map(|(source, version)| format!("{source} {version:?}")).collect();
+    digester.rendered_from(fixed.into_iter().chain(own).chain(sources.iter().map(String::as_str)), values)
+}
+
+/// The versions that were read.
+#[must_use]
+pub fn versions(sources: &Sources) -> Versions {
+    let version = |(source, read): (&Source, &Option<crate::render::target::SourceText>)| {
+        (source.clone(), read.as_ref().map(|text| text.version.clone()))
+    };
+    sources.iter().map(version).collect()
+}
+
+/// Renders what the ExternalSecret wants of its Secret.
+///
+/// # Errors
+/// A template that cannot be rendered, or that would make Kubernetes mint a credential.
+pub fn render(
+    facts: &Facts,
+    rules: &Rules,
+    template: &Template,
+    gathered: &Gathered,
+    sources: &Sources,
+    outside: Outside<'_>,
+    digester: &Digester,
+) -> Result<Desired, Failure> {
+    let values = &gathered.data;
+    let (rendered, stable) =
+        with_engine(values, rules, outside, |engine| crate::render::target::secret(template, values, sources, engine));
+    let rendered = rendered.map_err(|e| failure(e.to_string()))?;
+    validate::validate_secret_type(template.type_.as_deref(), &rendered.annotations).map_err(|e| failure(e.message))?;
+    let content = Content {
+        type_: template.type_.clone().filter(|t| !t.is_empty()),
+        labels: rendered.labels,
+        annotations: rendered.annotations,
+        finalizers: template.metadata.as_ref().map(|m| m.finalizers.clone()).unwrap_or_default(),
+        data: rendered.data,
+        // what a template makes empty is meant so, unless the emptiness comes from the provider
+        guarded: values.values().any(crate::secret_bytes::SecretBytes::is_empty),
+    };
+    let desired = target::desired(&facts.es, content);
+    let applied = match stable {
+        true => inputs(facts, rules, values, &versions(sources), digester),
+        false => digester.desired(&desired),
+    };
+    Ok(Desired { applied, ..desired })
+}
+
+/// A template that cannot be rendered: a value or a source may mend it, so it is tried again.
+fn failure(cause: String) -> Failure {
+    Failure { bound: false, ..Failure::retry("could not update secret", format!("could not apply template: {cause}")) }
+}
+
+/// Whether a source of the template changed since it was last rendered, for an object that asks to be synced then. ESO, and so
+/// everybody else, takes a changed source at the next refresh.
+#[must_use]
+pub fn source_changed(facts: &Facts) -> bool {
+    let once = facts.es.spec.refresh_policy == Some(RefreshPolicy::CreatedOnce);
+    let known = facts.memory.sources.as_ref();
+    follows_sources(&facts.es) && !once && known.is_some_and(|known| *known != facts.sources)
+}
+
+/// Whether an object asks to be synced when a source of its template changes.
+#[must_use]
+pub fn follows_sources(es: &crate::api::ExternalSecret) -> bool {
+    es.metadata.annotations.as_ref().is_some_and(|a| a.get(ANNOTATION_FOLLOW_TEMPLATES).is_some_and(|v| v == "true"))
+}
