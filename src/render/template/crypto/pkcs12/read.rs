@@ -71,7 +71,9 @@ pub fn chain(file: &[u8], password: &[u8]) -> Result<(PrivateKey, Vec<Certificat
 }
 
 /// `PFX`: what it holds, and the MAC over that.
-fn read_pfx(reader: BERReader) -> ASN1Result<Result<(Vec<u8>, Option<Mac>), FuncError>> {
+type Pfx = (Vec<u8>, Option<Mac>);
+
+fn read_pfx(reader: BERReader) -> ASN1Result<Result<Pfx, FuncError>> {
     reader.read_sequence(|reader| {
         let version = reader.next().read_u8()?;
         let (kind, content) = read_typed(reader.next())?;
