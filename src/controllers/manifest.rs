@@ -64,6 +64,9 @@ impl Manifests {
 
     /// Ends the watches of kinds that no ExternalSecret names any more.
     pub fn drop_unused(&self, ctx: &Ctx) {
+        if self.kinds().is_empty() {
+            return;
+        }
         let mut index = ctx.index_mut();
         self.kinds().retain(|kind, known| {
             let used = index.is_manifest_used(kind);
