@@ -1,5 +1,6 @@
 //! The command line.
 
+mod adopt;
 mod controller;
 mod docs;
 mod ignored;
@@ -12,6 +13,7 @@ use std::io::{self, Write};
 
 use clap::{CommandFactory, Parser, Subcommand};
 
+pub use adopt::Adopt;
 pub use controller::{CacheBounds, Controller, ElectionSettings, LogSettings, Scope, Settings, SettingsError};
 pub use ignored::{IGNORED, IgnoredFlag};
 pub use value::LogFormat;
@@ -28,6 +30,8 @@ pub struct Cli {
 enum Command {
     /// Run the operator. Finds the cluster by KUBECONFIG, or by the account of its pod
     Controller(Box<Controller>),
+    /// Take over a cluster in which External Secrets Operator ran, or hand it back
+    Adopt(Adopt),
     /// Print the CustomResourceDefinitions, for `kubectl apply -f -`
     Crds,
     /// Print the flags of `controller` as Markdown
@@ -44,6 +48,8 @@ pub enum Task {
     Done,
     /// Run the operator.
     Controller(Box<Settings>),
+    /// Move a cluster from ESO, or back.
+    Adopt(Adopt),
 }
 
 /// Why the command line could not be answered.
@@ -79,6 +85,7 @@ impl Cli {
     pub fn run(self, out: &mut impl Write) -> Result<Task, CliError> {
         match self.command {
             Command::Controller(controller) => return Ok(Task::Controller(Box::new(controller.into_settings()?))),
+            Command::Adopt(adopt) => return Ok(Task::Adopt(adopt)),
             Command::Crds => out.write_all(crate::api::crds::yaml()?.as_bytes())?,
             Command::Flags => out.write_all(docs::markdown(&Self::command()).as_bytes())?,
             Command::Version => writeln!(out, "keyferry {}", env!("CARGO_PKG_VERSION"))?,

@@ -5,6 +5,7 @@
 
 pub mod decode;
 pub mod json;
+pub mod json_edit;
 pub mod keys;
 pub mod manifest;
 pub mod number;

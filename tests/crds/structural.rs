@@ -90,6 +90,7 @@ fn has_type(schema: &Value, value: &Value) -> bool {
         Some("boolean") => value.is_boolean(),
         Some("integer") => value.is_i64(),
         Some("number") => value.is_number(),
+        None if schema["x-kubernetes-preserve-unknown-fields"] == true => true,
         other => panic!("a schema of type {other:?}"),
     }
 }

@@ -70,7 +70,7 @@ pub fn chain(file: &[u8], password: &[u8]) -> Result<(PrivateKey, Vec<Certificat
     Ok((key.ok_or(FuncError::new("pkcs12: private key missing"))?, certificates))
 }
 
-/// `PFX`: what it holds, and the MAC over that.
+/// What a file holds, and the MAC over that.
 type Pfx = (Vec<u8>, Option<Mac>);
 
 fn read_pfx(reader: BERReader) -> ASN1Result<Result<Pfx, FuncError>> {
