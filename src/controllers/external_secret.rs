@@ -75,7 +75,7 @@ fn facts(ctx: &Ctx, key: &Key) -> Option<Facts> {
         stores,
         namespace_labels: index.namespace_labels(&key.namespace),
         target: index.target(key, &es).cloned(),
-        owned: index.owned_by(es.metadata.uid.as_deref().unwrap_or_default()),
+        owned: index.owned_by(key),
         sources: index.sources(key, &es),
         es,
         memory,
