@@ -340,7 +340,9 @@ impl Owned {
                 .annotations
                 .extend(names(&metadata["f:annotations"]).filter(|name| name != crate::api::ANNOTATION_DATA_HASH));
             let values = metadata["f:finalizers"].as_object().into_iter().flatten();
-            owned.finalizers.extend(values.filter_map(|(key, _)| serde_json::from_str::<String>(key.strip_prefix("v:")?).ok()));
+            owned
+                .finalizers
+                .extend(values.filter_map(|(key, _)| serde_json::from_str::<String>(key.strip_prefix("v:")?).ok()));
             owned.immutable |= fields.get("f:immutable").is_some();
             owned.owners.extend(metadata["f:ownerReferences"].as_object().into_iter().flatten().filter_map(|(key, _)| {
                 let key: serde_json::Value = serde_json::from_str(key.strip_prefix("k:")?).ok()?;
