@@ -8,6 +8,7 @@ pub mod apply;
 pub mod cli;
 pub mod controllers;
 pub mod fetch;
+pub mod generators;
 pub mod index;
 pub mod jwt;
 pub mod lease;

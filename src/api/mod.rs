@@ -5,6 +5,7 @@
 
 pub mod crds;
 pub mod external_secret;
+pub mod generators;
 pub mod refs;
 pub mod rules;
 pub mod secret_store;
