@@ -1,6 +1,6 @@
 //! Wires everything together, and is the only place that decides when the process ends.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
 
@@ -22,6 +22,7 @@ use crate::controllers::{self, Ctx, Forced, external_secret, store};
 use crate::fetch::{Fetcher, Limits};
 use crate::index::{Index, Key, StoreId};
 use crate::lease::{self, Election, Leadership};
+use crate::outbound::Outbound;
 use crate::plan::Rules;
 use crate::plan::digest::Digester;
 use crate::providers::ReferenceKind;
@@ -217,7 +218,7 @@ impl Operator {
 
     fn context(&self, digester: Digester) -> Ctx {
         let settings = &self.settings;
-        let env: BTreeMap<String, String> = std::env::vars().collect();
+        let outbound = Arc::new(Outbound::new(Arc::new(std::env::vars().collect()), settings.allow_local_endpoints));
         let limits = Limits {
             call_timeout: settings.provider_timeout,
             cache_entries: settings.cache.entries.get(),
@@ -236,7 +237,7 @@ impl Operator {
             forced: Forced::default(),
             external_secrets: Arc::new(Queue::default()),
             stores: Arc::new(Queue::default()),
-            fetcher: Fetcher::new(client, self.cluster.clone(), Arc::new(env), limits, observer),
+            fetcher: Fetcher::new(client, self.cluster.clone(), outbound, limits, observer),
             writer,
             digester,
             events,

@@ -82,6 +82,17 @@ pub struct Controller {
         default_missing_value = "true"
     )]
     adopt_secrets: GoBool,
+    /// Let URLs in stores and generators lead to the operator's own Pod and node, and to a cloud's metadata service
+    #[arg(
+        long,
+        env = "KEYFERRY_ALLOW_LOCAL_ENDPOINTS",
+        value_name = "BOOL",
+        default_value = "false",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true"
+    )]
+    allow_local_endpoints: GoBool,
     /// How often the refreshTime of an unchanged ExternalSecret is written; 0: at every refresh
     #[arg(long, env = "KEYFERRY_STATUS_HEARTBEAT", value_name = "DURATION", default_value = "5m")]
     status_heartbeat: GoDuration,
@@ -151,6 +162,8 @@ pub struct Settings {
     pub store_requeue_interval: Duration,
     /// Whether a Secret that exists and that nobody owns is taken over.
     pub adopt_secrets: bool,
+    /// Whether URLs in objects may lead to the operator's own surroundings.
+    pub allow_local_endpoints: bool,
     /// How often the refresh time of an unchanged ExternalSecret is written.
     pub status_heartbeat: Duration,
     /// Most requests that write to the API server at a time.
@@ -241,6 +254,7 @@ impl Controller {
             enable_flood_gate,
             store_requeue_interval,
             adopt_secrets,
+            allow_local_endpoints,
             status_heartbeat,
             provider_timeout,
             cache_entries_per_store,
@@ -280,6 +294,7 @@ impl Controller {
             flood_gate: enable_flood_gate.0,
             store_requeue_interval: store_requeue_interval.0,
             adopt_secrets: adopt_secrets.0,
+            allow_local_endpoints: allow_local_endpoints.0,
             status_heartbeat: status_heartbeat.0,
             concurrent,
             provider_timeout: provider_timeout.0,

@@ -4,6 +4,12 @@
 //! itself whether it is time: the plan of the ExternalSecret decides that.
 
 mod fake;
+mod github;
+mod gitlab;
+mod grafana;
+mod registries;
+#[cfg(test)]
+pub(crate) mod testing;
 
 use std::collections::BTreeMap;
 
@@ -20,7 +26,12 @@ use crate::render::Entries;
 macro_rules! generators {
     ($macro:ident) => {
         $macro! {
+            CloudsmithAccessToken,
             Fake,
+            GithubAccessToken,
+            GitlabDeployToken,
+            Grafana,
+            QuayAccessToken,
         }
     };
 }
@@ -83,6 +94,18 @@ impl GenerateCx {
         aws_lc_rs::rand::fill(bytes)
             .map_err(|_| ProviderError::new(ErrorKind::Unavailable, "the machine gives no random numbers"))
     }
+}
+
+/// A spec or a reference that is wrong.
+fn misconfigured(text: impl Into<String>) -> ProviderError {
+    ProviderError::new(ErrorKind::Misconfigured, text)
+}
+
+/// What was kept of a value that was made, for [`Generator::cleanup`].
+fn state_of<S: serde::de::DeserializeOwned>(state: &Value) -> Result<S, ProviderError> {
+    S::deserialize(state).map_err(|_| {
+        ProviderError::new(ErrorKind::Malformed, "the state of the generator is not what such a generator keeps: it cannot be cleaned up")
+    })
 }
 
 macro_rules! dispatch {

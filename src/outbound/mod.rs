@@ -71,10 +71,10 @@ impl Outbound {
         shared(&self.ambient, make)
     }
 
-    /// The operator's environment.
+    /// The operator's environment, as it was at the start.
     #[must_use]
-    pub fn var(&self, name: &str) -> Option<&str> {
-        self.env.get(name).map(String::as_str).filter(|v| !v.is_empty())
+    pub fn env(&self) -> Arc<BTreeMap<String, String>> {
+        self.env.clone()
     }
 }
 
