@@ -94,7 +94,7 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
-    use crate::generators::testing::{CANARY, Cluster, generate, misbehaving, redacted, spec, values};
+    use crate::generators::testing::cluster::{CANARY, Cluster, generate, misbehaving, redacted, spec, values};
     use crate::jwt::tests::{key, verified};
     use crate::outbound::testing::{FakeServer, Reply, outbound};
 

@@ -104,7 +104,7 @@ fn tokens_of(state: &State) -> Result<String, ProviderError> {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::generators::testing::{CANARY, Cluster, generate, misbehaving, redacted, spec, values};
+    use crate::generators::testing::cluster::{CANARY, Cluster, generate, misbehaving, redacted, spec, values};
     use crate::outbound::testing::{FakeServer, Received, Reply, outbound};
     use crate::providers::ErrorKind;
 

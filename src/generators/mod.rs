@@ -3,13 +3,14 @@
 //! A generator is a spec type in `crate::api::generators` with `impl Generator`. It makes values when it is asked, and never asks
 //! itself whether it is time: the plan of the ExternalSecret decides that.
 
+mod acr;
 mod fake;
+mod gcr;
 mod github;
 mod gitlab;
 mod grafana;
 mod registries;
-#[cfg(test)]
-pub(crate) mod testing;
+mod vault;
 
 use std::collections::BTreeMap;
 
@@ -26,12 +27,15 @@ use crate::render::Entries;
 macro_rules! generators {
     ($macro:ident) => {
         $macro! {
+            ACRAccessToken,
             CloudsmithAccessToken,
             Fake,
+            GCRAccessToken,
             GithubAccessToken,
             GitlabDeployToken,
             Grafana,
             QuayAccessToken,
+            VaultDynamicSecret,
         }
     };
 }

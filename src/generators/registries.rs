@@ -87,7 +87,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::generators::testing::{CANARY, Cluster, generate, misbehaving, redacted, spec, values};
+    use crate::generators::testing::cluster::{CANARY, Cluster, generate, misbehaving, redacted, spec, values};
     use crate::outbound::testing::{FakeServer, Pki, Reply, outbound, outbound_trusting};
 
     fn token() -> String {

@@ -11,7 +11,7 @@ use http_body_util::BodyExt as _;
 use kube::client::Body;
 use serde_json::{Value, json};
 
-use super::{GenerateCx, Generated, Generator};
+use crate::generators::{GenerateCx, Generated, Generator};
 use crate::api::StoreKind;
 use crate::outbound::Outbound;
 use crate::providers::{CallCx, ConnectCx, ErrorKind, OwnCluster, ProviderError};
