@@ -69,7 +69,7 @@ impl AcrAccessTokenSpec {
         }
         let Some(workload) = &self.auth.workload_identity else {
             let text = "spec.auth: one of servicePrincipal, managedIdentity and workloadIdentity must be set";
-            return Err(misconfigured(text));
+            return Err(misconfigured(text.into()));
         };
         match &workload.service_account_ref {
             Some(account) => {
@@ -86,7 +86,7 @@ impl AcrAccessTokenSpec {
     fn check_registry(&self) -> Result<(), ProviderError> {
         let allowed = |c: char| c.is_ascii_alphanumeric() || "-.:".contains(c);
         if self.registry.is_empty() || !self.registry.chars().all(allowed) {
-            return Err(misconfigured("spec.registry is not a host name like example.azurecr.io"));
+            return Err(misconfigured("spec.registry is not a host name like example.azurecr.io".into()));
         }
         Ok(())
     }

@@ -95,7 +95,7 @@ fn tokens_of(state: &State) -> Result<String, ProviderError> {
     let (kind, id) = match (named(&state.project_id), named(&state.group_id)) {
         (Some(id), None) => ("projects", id),
         (None, Some(id)) => ("groups", id),
-        _ => return Err(misconfigured("spec: exactly one of projectID and groupID must be set")),
+        _ => return Err(misconfigured("spec: exactly one of projectID and groupID must be set".into())),
     };
     Ok(format!("{base}/api/v4/{kind}/{}/deploy_tokens", segment(&id)))
 }

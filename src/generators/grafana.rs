@@ -5,11 +5,10 @@ use async_trait::async_trait;
 use http::{Method, StatusCode};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use url::form_urlencoded::Serializer;
 
 use super::{GenerateCx, Generated, Generator, misconfigured, state_of};
 use crate::api::generators::GrafanaSpec;
-use crate::outbound::{Answer, Call, TlsOptions, secret};
+use crate::outbound::{Answer, Call, TlsOptions, query, secret};
 use crate::providers::ProviderError;
 use crate::secret_bytes::SecretBytes;
 
@@ -88,7 +87,7 @@ impl GrafanaSpec {
     /// The service account of that name: the search finds parts of names too.
     async fn find(&self, cx: &GenerateCx) -> Result<Option<Account>, ProviderError> {
         let name = &self.service_account.name;
-        let query = Serializer::new(String::new()).append_pair("query", name).finish();
+        let query = query(&[("query", name)]);
         let answer = self.send(Method::GET, &format!("serviceaccounts/search?{query}"), None, cx).await?;
         let found: Found = answer.success(WHAT)?.json(WHAT)?;
         Ok(found.service_accounts.into_iter().find(|account| account.name == *name))
@@ -115,7 +114,7 @@ impl GrafanaSpec {
             return call.bearer(&cx.connect.secret_text(&token.into(), what).await?, what);
         }
         let Some(basic) = &self.auth.basic else {
-            return Err(misconfigured("spec.auth: one of token and basic must be set"));
+            return Err(misconfigured("spec.auth: one of token and basic must be set".into()));
         };
         let what = "spec.auth.basic.password";
         let password = cx.connect.secret_text(&(&basic.password).into(), what).await?;

@@ -9,7 +9,14 @@ mod gcr;
 mod github;
 mod gitlab;
 mod grafana;
+mod mfa;
+mod openssh;
+mod password;
 mod registries;
+mod ssh_key;
+#[cfg(test)]
+pub mod testing;
+mod uuid;
 mod vault;
 
 use std::collections::BTreeMap;
@@ -34,7 +41,11 @@ macro_rules! generators {
             GithubAccessToken,
             GitlabDeployToken,
             Grafana,
+            MFA,
+            Password,
             QuayAccessToken,
+            SSHKey,
+            UUID,
             VaultDynamicSecret,
         }
     };
@@ -98,11 +109,29 @@ impl GenerateCx {
         aws_lc_rs::rand::fill(bytes)
             .map_err(|_| ProviderError::new(ErrorKind::Unavailable, "the machine gives no random numbers"))
     }
+
+    /// A random number smaller than `bound` (0 where that is 0), each as likely.
+    ///
+    /// # Errors
+    /// As [`GenerateCx::random`].
+    pub fn random_below(&self, bound: usize) -> Result<usize, ProviderError> {
+        let bound = u64::try_from(bound).unwrap_or(u64::MAX).max(1);
+        // numbers from the last, incomplete round would make small ones likelier
+        let end = u64::MAX - u64::MAX % bound;
+        loop {
+            let mut bytes = [0; 8];
+            self.random(&mut bytes)?;
+            let number = u64::from_be_bytes(bytes);
+            if number < end {
+                return Ok(usize::try_from(number % bound).unwrap_or_default());
+            }
+        }
+    }
 }
 
-/// A spec or a reference that is wrong.
-fn misconfigured(text: impl Into<String>) -> ProviderError {
-    ProviderError::new(ErrorKind::Misconfigured, text)
+/// A mistake in the spec, or in what it refers to.
+fn misconfigured(detail: String) -> ProviderError {
+    ProviderError::new(ErrorKind::Misconfigured, detail)
 }
 
 /// What was kept of a value that was made, for [`Generator::cleanup`].

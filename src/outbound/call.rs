@@ -32,6 +32,12 @@ pub fn segment(text: &str) -> String {
     utf8_percent_encode(text, UNRESERVED).to_string()
 }
 
+/// Pairs as a query or a form.
+#[must_use]
+pub fn query(pairs: &[(&str, &str)]) -> String {
+    Serializer::new(String::new()).extend_pairs(pairs).finish()
+}
+
 /// A request. No `Debug`: it holds credentials.
 pub struct Call {
     pub(super) method: Method,
@@ -114,8 +120,7 @@ impl Call {
     /// With a form as its body.
     #[must_use]
     pub fn form(self, fields: &[(&str, &str)]) -> Self {
-        let text = Serializer::new(String::new()).extend_pairs(fields).finish();
-        self.content("application/x-www-form-urlencoded", SecretBytes::from(text))
+        self.content("application/x-www-form-urlencoded", SecretBytes::from(query(fields)))
     }
 
     /// With a body of no type that we know.

@@ -26,7 +26,7 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 
 use crate::providers::{ErrorKind, ProviderError};
 use crate::secret_bytes::SecretBytes;
-pub use call::{Answer, Call, secret, segment};
+pub use call::{Answer, Call, query, secret, segment};
 use dial::{Dial, Refused};
 pub use dial::Reach;
 pub use tls::{Identity, TlsOptions};

@@ -2,12 +2,12 @@
 
 use http::Method;
 use serde::Deserialize;
-use url::form_urlencoded::Serializer;
 
+use super::oauth::accepted;
 use super::{ConnectCx, ErrorKind, ProviderError};
 use crate::api::generators::AzureEnvironment;
 use crate::api::refs::ServiceAccountSelector;
-use crate::outbound::{Answer, Call, TlsOptions, secret, segment};
+use crate::outbound::{Call, query, TlsOptions, secret, segment};
 use crate::secret_bytes::SecretBytes;
 
 const WHAT: &str = "login to Entra ID";
@@ -115,14 +115,13 @@ pub async fn with_own_token(endpoints: &Endpoints, cx: &ConnectCx) -> Result<Sec
 /// `Unavailable` where there is no metadata service; `Misconfigured` where it has no such identity.
 pub async fn with_machine(identity: &str, endpoints: &Endpoints, cx: &ConnectCx) -> Result<SecretBytes, ProviderError> {
     let what = "managed identity of the machine";
-    let mut query = Serializer::new(String::new());
-    query.append_pair("api-version", "2018-02-01").append_pair("resource", &endpoints.resource);
-    match identity {
-        "" => {}
-        id if id.contains('/') => drop(query.append_pair("msi_res_id", id)),
-        id => drop(query.append_pair("client_id", id)),
-    }
-    let url = format!("{}/metadata/identity/oauth2/token?{}", endpoints.metadata, query.finish());
+    let common = [("api-version", "2018-02-01"), ("resource", endpoints.resource.as_str())];
+    let which: &[(&str, &str)] = match identity {
+        "" => &[],
+        id if id.contains('/') => &[("msi_res_id", id)],
+        id => &[("client_id", id)],
+    };
+    let url = format!("{}/metadata/identity/oauth2/token?{}", endpoints.metadata, query(&[&common, which].concat()));
     let call = Call::new(Method::GET, &url, what)?.header("metadata", b"true", what)?;
     let answer = cx.outbound.ambient()?.send(call, what).await?.success(what)?;
     Ok(answer.json::<Token>(what)?.access_token)
@@ -150,15 +149,6 @@ async fn entra(
     let call = Call::new(Method::POST, &url, WHAT)?.form(&[&common, proof].concat());
     let answer = cx.outbound.client(&TlsOptions::default(), WHAT)?.send(call, WHAT).await?;
     Ok(accepted(answer, WHAT)?.json::<Token>(WHAT)?.access_token)
-}
-
-/// OAuth servers say 400 where they do not take the credentials (RFC 6749, 5.2).
-pub(super) fn accepted(answer: Answer, what: &str) -> Result<Answer, ProviderError> {
-    if answer.status == 400 {
-        let text = format!("{what}: the server does not accept the credentials, or not for this (400)");
-        return Err(ProviderError::new(ErrorKind::Denied, text));
-    }
-    answer.success(what)
 }
 
 fn text(secret: &SecretBytes) -> Result<&str, ProviderError> {

