@@ -362,15 +362,13 @@ fn on_secret(ctx: &Ctx, change: Change<ObjectMeta>) {
 }
 
 fn on_reference(ctx: &Ctx, kind: ReferenceKind, change: Change<ObjectMeta>) {
-    let stores = match change {
-        Change::Upsert(meta) => ctx.index_mut().touch_reference(
-            kind,
-            &Key::of(&meta),
-            Some(meta.resource_version.as_deref().unwrap_or_default()),
-        ),
-        Change::Gone(key) => ctx.index_mut().touch_reference(kind, &key, None),
+    let (key, version) = match change {
+        Change::Upsert(meta) => (Key::of(&meta), Some(meta.resource_version.unwrap_or_default())),
+        Change::Gone(key) => (key, None),
         Change::Invalid(..) => return,
     };
+    let has_used = |id: &StoreId, version: &str| ctx.fetcher.has_used(id, kind, &key, version);
+    let stores = ctx.index_mut().touch_reference(kind, &key, version.as_deref(), has_used);
     for id in stores {
         ctx.stores.wake(id, Priority::Changed);
     }

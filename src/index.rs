@@ -289,9 +289,16 @@ impl Index {
     }
 
     /// An object that stores may log in with appeared or changed, or is gone (without a version): which stores are to be checked.
-    pub fn touch_reference(&mut self, kind: ReferenceKind, key: &Key, version: Option<&str>) -> Vec<StoreId> {
+    /// `has_used` tells which have logged in with that very version.
+    pub fn touch_reference(
+        &mut self,
+        kind: ReferenceKind,
+        key: &Key,
+        version: Option<&str>,
+        has_used: impl Fn(&StoreId, &str) -> bool,
+    ) -> Vec<StoreId> {
         let (namespace, name) = (&*key.namespace, &*key.name);
-        let users: Vec<StoreId> = self
+        let mut users: Vec<StoreId> = self
             .reference_users
             .get(&(kind, name.to_owned()))
             .into_iter()
@@ -310,6 +317,7 @@ impl Index {
         if version.is_some() && old.as_deref() == version {
             return Vec::new();
         }
+        users.retain(|id| !version.is_some_and(|version| has_used(id, version)));
         for id in &users {
             let next = self.credentials(id) + 1;
             self.credentials.insert(id.clone(), next);

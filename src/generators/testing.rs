@@ -30,6 +30,7 @@ pub fn with_client(client: kube::Client, config: &kube::Config) -> GenerateCx {
             retry: None,
             env: std::sync::Arc::default(),
             outbound: crate::outbound::testing::outbound(),
+            used: Default::default(),
         },
         call: CallCx::default(),
         now: "2026-06-01T12:00:00Z".parse().unwrap(),

@@ -196,16 +196,18 @@ fn tell(index: &mut Index, cluster: &mut Cluster, event: &Event, version: usize)
             prop_assert!(index.upsert_secret(&meta).is_empty(), "the same again is no news");
             let users = cluster.log_in_with(&key);
             let before: Vec<u64> = users.iter().map(|id| index.credentials(id)).collect();
-            let touched = index.touch_reference(ReferenceKind::Secret, &key, Some(&version.to_string()));
+            let touched = index.touch_reference(ReferenceKind::Secret, &key, Some(&version.to_string()), |_, _| false);
             prop_assert_eq!(touched.into_iter().collect::<BTreeSet<_>>(), users.clone());
             prop_assert!(users.iter().zip(before).all(|(id, old)| index.credentials(id) > old), "it logs in anew");
-            prop_assert!(index.touch_reference(ReferenceKind::Secret, &key, Some(&version.to_string())).is_empty());
+            prop_assert!(
+                index.touch_reference(ReferenceKind::Secret, &key, Some(&version.to_string()), |_, _| false).is_empty()
+            );
             cluster.secrets.insert(key, meta);
         }
         Event::NoSecret { namespace, name } => {
             let key = Key::new(namespace, name);
             prop_assert_eq!(index.remove_secret(&key), cluster.writers(&key));
-            let touched = index.touch_reference(ReferenceKind::Secret, &key, None);
+            let touched = index.touch_reference(ReferenceKind::Secret, &key, None, |_, _| false);
             prop_assert_eq!(touched.into_iter().collect::<BTreeSet<_>>(), cluster.log_in_with(&key));
             cluster.secrets.remove(&key);
         }

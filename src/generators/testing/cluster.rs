@@ -83,6 +83,7 @@ impl Cluster {
             retry: None,
             env: outbound.env(),
             outbound: outbound.clone(),
+            used: Default::default(),
         };
         GenerateCx { connect, call: CallCx::default(), now: "2026-11-26T12:00:00Z".parse().unwrap() }
     }
