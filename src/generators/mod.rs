@@ -18,6 +18,7 @@ mod ssh_key;
 pub mod testing;
 mod uuid;
 mod vault;
+mod webhook;
 
 use std::collections::BTreeMap;
 
@@ -47,6 +48,7 @@ macro_rules! generators {
             SSHKey,
             UUID,
             VaultDynamicSecret,
+            Webhook,
         }
     };
 }

@@ -16,8 +16,6 @@ use url::form_urlencoded::Serializer;
 use crate::providers::{ErrorKind, ProviderError};
 use crate::secret_bytes::SecretBytes;
 
-/// Time that a call may take, from the connection to the last byte of the answer.
-const DEADLINE: Duration = Duration::from_secs(30);
 /// Most bytes of an answer.
 const MAX_ANSWER: usize = 4 << 20;
 /// Longest wait that is taken from a server.
@@ -49,6 +47,9 @@ pub struct Call {
 }
 
 impl Call {
+    /// Time that a call may take where nothing else is said, from the connection to the last byte of the answer.
+    pub const DEADLINE: Duration = Duration::from_secs(30);
+
     /// A request of a URL. A user and password in it go into the `Authorization` header, as in Go.
     ///
     /// # Errors
@@ -71,7 +72,7 @@ impl Call {
         let agent = HeaderValue::from_static(concat!("keyferry/", env!("CARGO_PKG_VERSION")));
         let headers = HeaderMap::from_iter([(USER_AGENT, agent), (ACCEPT, HeaderValue::from_static("application/json"))]);
         let body = SecretBytes::default();
-        let call = Self { method, uri, headers, body, deadline: DEADLINE, max_answer: MAX_ANSWER };
+        let call = Self { method, uri, headers, body, deadline: Self::DEADLINE, max_answer: MAX_ANSWER };
         match login {
             Some((user, password)) => call.basic(&user, &SecretBytes::new(password), what),
             None => Ok(call),

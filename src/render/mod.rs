@@ -5,11 +5,13 @@
 
 pub mod decode;
 pub mod json;
+pub mod jsonpath;
 pub mod keys;
 pub mod number;
 pub mod path;
 pub mod re2;
 pub mod rewrite;
+pub mod template;
 
 use std::collections::BTreeMap;
 use std::fmt;

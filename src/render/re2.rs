@@ -31,19 +31,37 @@ pub struct InvalidPattern {
 /// # Errors
 /// It is not valid in Go, or compiles to more than 2 MiB.
 pub fn compile(pattern: &str) -> Result<Regex, InvalidPattern> {
-    let invalid = |reason: String| InvalidPattern { pattern: pattern.chars().take(200).collect(), reason };
+    let compiled = translate(pattern).and_then(|translated| {
+        RegexBuilder::new(&translated).size_limit(MAX_SIZE).dfa_size_limit(MAX_SIZE).build().map_err(reason)
+    });
+    compiled.map_err(|reason| InvalidPattern { pattern: pattern.chars().take(200).collect(), reason })
+}
+
+/// Compiles an expression for bytes that need not be UTF-8. The error says why, and never shows the expression, which may be secret.
+///
+/// # Errors
+/// It is not valid in Go, or compiles to more than 2 MiB.
+pub fn compile_bytes(pattern: &str) -> Result<regex::bytes::Regex, String> {
+    let compiled = translate(pattern).and_then(|translated| {
+        let mut builder = regex::bytes::RegexBuilder::new(&translated);
+        builder.size_limit(MAX_SIZE).dfa_size_limit(MAX_SIZE).build().map_err(reason)
+    });
+    compiled.map_err(|reason| format!("the regular expression cannot be used: {reason}"))
+}
+
+fn translate(pattern: &str) -> Result<String, String> {
     if pattern.len() > MAX_LENGTH {
-        return Err(invalid(format!("it is longer than {MAX_LENGTH} bytes")));
+        return Err(format!("it is longer than {MAX_LENGTH} bytes"));
     }
-    let translated =
-        Translator { rest: pattern.chars().peekable(), out: String::new() }.run().map_err(|e| invalid(e.into()))?;
-    RegexBuilder::new(&translated).size_limit(MAX_SIZE).dfa_size_limit(MAX_SIZE).build().map_err(|error| {
-        invalid(match error {
-            regex::Error::CompiledTooBig(_) => "it is too large when compiled".to_owned(),
-            // The last line says what is wrong; those before it draw where, in the translation.
-            other => other.to_string().lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned(),
-        })
-    })
+    Translator { rest: pattern.chars().peekable(), out: String::new() }.run().map_err(str::to_owned)
+}
+
+fn reason(error: regex::Error) -> String {
+    match error {
+        regex::Error::CompiledTooBig(_) => "it is too large when compiled".to_owned(),
+        // The last line says what is wrong; those before it draw where, in the translation.
+        other => other.to_string().lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned(),
+    }
 }
 
 /// Replaces all matches, as Go's `ReplaceAllString` does: `$name`, `${name}` and `$1` stand for groups, `$$` for a dollar. A name is as
@@ -72,6 +90,38 @@ fn expand(captures: &Captures<'_>, template: &str) -> String {
     out + rest
 }
 
+/// The same for bytes.
+#[must_use]
+pub fn expand_bytes(captures: &regex::bytes::Captures<'_>, template: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
+    let mut rest = template;
+    while let Some(dollar) = rest.iter().position(|byte| *byte == b'$') {
+        out.extend_from_slice(&rest[..dollar]);
+        rest = &rest[dollar + 1..];
+        let text = match std::str::from_utf8(rest) {
+            Ok(text) => text,
+            Err(error) => std::str::from_utf8(&rest[..error.valid_up_to()]).unwrap_or_default(),
+        };
+        if let Some(after) = rest.strip_prefix(b"$") {
+            out.push(b'$');
+            rest = after;
+        } else if let Some((name, after)) = group_name(text) {
+            let found = if is_number(name) { name.parse().ok().and_then(|i| captures.get(i)) } else { captures.name(name) };
+            out.extend_from_slice(found.map_or(b"", |group| group.as_bytes()));
+            rest = &rest[text.len() - after.len()..];
+        } else {
+            out.push(b'$');
+        }
+    }
+    out.extend_from_slice(rest);
+    out
+}
+
+/// Whether a group's name is its number.
+fn is_number(name: &str) -> bool {
+    name.bytes().all(|b| b.is_ascii_digit()) && (name == "0" || !name.starts_with('0'))
+}
+
 /// The name after a dollar, with or without braces, and what follows.
 fn group_name(text: &str) -> Option<(&str, &str)> {
     let braced = text.strip_prefix('{');
@@ -83,8 +133,7 @@ fn group_name(text: &str) -> Option<(&str, &str)> {
 }
 
 fn group<'t>(captures: &Captures<'t>, name: &str) -> &'t str {
-    let is_number = name.bytes().all(|b| b.is_ascii_digit()) && (name == "0" || !name.starts_with('0'));
-    let found = if is_number { name.parse().ok().and_then(|i| captures.get(i)) } else { captures.name(name) };
+    let found = if is_number(name) { name.parse().ok().and_then(|i| captures.get(i)) } else { captures.name(name) };
     found.map_or("", |group| group.as_str())
 }
 

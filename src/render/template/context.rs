@@ -1,0 +1,121 @@
+//! What one rendering may use: the time, what was drawn by lot, and a budget.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, HashMap};
+use std::rc::{Rc, Weak};
+
+use super::value::{Elem, Entries, Map, Str, Value};
+use super::{Chance, Limits};
+
+/// Why something cannot be done. Never holds a value: it ends in events.
+pub(crate) type Fault = String;
+
+/// What a function answers.
+pub(crate) type Answer = Result<Value, Fault>;
+
+/// One rendering.
+pub(crate) struct Context<'e> {
+    pub(crate) now: jiff::Timestamp,
+    pub(crate) chance: &'e dyn Chance,
+    pub(crate) limits: &'e Limits,
+    steps: Cell<u64>,
+    bytes: Cell<u64>,
+    depth: Cell<u32>,
+    maps: RefCell<Vec<Weak<Entries>>>,
+    expressions: RefCell<HashMap<Vec<u8>, Rc<regex::bytes::Regex>>>,
+}
+
+impl<'e> Context<'e> {
+    pub(crate) fn new(now: jiff::Timestamp, chance: &'e dyn Chance, limits: &'e Limits) -> Self {
+        Self {
+            now,
+            chance,
+            limits,
+            steps: Cell::default(),
+            bytes: Cell::default(),
+            depth: Cell::default(),
+            maps: RefCell::default(),
+            expressions: RefCell::default(),
+        }
+    }
+
+    /// Counts work.
+    pub(crate) fn step(&self, count: usize) -> Result<(), Fault> {
+        let steps = self.steps.get().saturating_add(count as u64);
+        self.steps.set(steps);
+        if steps > self.limits.steps {
+            return Err(format!("the template takes more than {} steps; make it do less", self.limits.steps));
+        }
+        Ok(())
+    }
+
+    /// Counts bytes that come to be, before they do.
+    pub(crate) fn reserve(&self, count: usize) -> Result<(), Fault> {
+        if count > self.limits.value {
+            return Err(format!("a value would be longer than {} bytes", self.limits.value));
+        }
+        let bytes = self.bytes.get().saturating_add(count as u64);
+        self.bytes.set(bytes);
+        if bytes > self.limits.memory {
+            return Err(format!("the values of the template take more than {} bytes in all", self.limits.memory));
+        }
+        Ok(())
+    }
+
+    /// Goes one level down; the guard comes up again.
+    pub(crate) fn deeper(&self) -> Result<Level<'_>, Fault> {
+        if self.depth.get() >= self.limits.depth {
+            return Err(format!("actions, calls and templates are nested more than {} deep", self.limits.depth));
+        }
+        self.depth.set(self.depth.get() + 1);
+        Ok(Level(&self.depth))
+    }
+
+    /// A new map, which is known here, so that maps which hold themselves end with the rendering.
+    pub(crate) fn map(&self, of: Elem, entries: BTreeMap<Str, Value>) -> Map {
+        let entries = Rc::new(Entries(RefCell::new(entries)));
+        self.maps.borrow_mut().push(Rc::downgrade(&entries));
+        Map { of, entries, nil: false }
+    }
+
+    /// The same as a value.
+    pub(crate) fn dict(&self, entries: BTreeMap<Str, Value>) -> Value {
+        Value::Map(self.map(Elem::Any, entries))
+    }
+
+    /// A regular expression, compiled once.
+    pub(crate) fn expression(&self, source: &[u8]) -> Result<Rc<regex::bytes::Regex>, Fault> {
+        if let Some(known) = self.expressions.borrow().get(source) {
+            return Ok(known.clone());
+        }
+        self.step(1000)?;
+        let text = std::str::from_utf8(source).map_err(|_| "the regular expression is not UTF-8".to_owned())?;
+        let regex = Rc::new(crate::render::re2::compile_bytes(text)?);
+        let mut expressions = self.expressions.borrow_mut();
+        if expressions.len() >= 64 {
+            expressions.clear();
+        }
+        expressions.insert(source.to_vec(), regex.clone());
+        Ok(regex)
+    }
+}
+
+impl Drop for Context<'_> {
+    fn drop(&mut self) {
+        for map in self.maps.take() {
+            if let Some(map) = map.upgrade() {
+                let entries = map.0.take();
+                drop(entries);
+            }
+        }
+    }
+}
+
+/// A level of nesting.
+pub(crate) struct Level<'c>(&'c Cell<u32>);
+
+impl Drop for Level<'_> {
+    fn drop(&mut self) {
+        self.0.set(self.0.get().saturating_sub(1));
+    }
+}

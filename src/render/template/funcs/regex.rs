@@ -1,0 +1,113 @@
+//! Regular expressions in Go's syntax, on bytes.
+
+use regex::bytes::Regex;
+
+use super::Type::{Int, Str};
+use super::{Function, fixed, int, text};
+use crate::render::re2;
+use crate::render::template::context::{Answer, Context, Fault};
+use crate::render::template::go::runes;
+use crate::render::template::value::{Elem, Value};
+
+pub(crate) const FUNCTIONS: &[Function] = &[
+    fixed("regexMatch", &[Str, Str], |cx, args| Ok(Value::Bool(cx.expression(text(args, 0)).is_ok_and(|r| r.is_match(text(args, 1)))))),
+    fixed("mustRegexMatch", &[Str, Str], |cx, args| Ok(Value::Bool(cx.expression(text(args, 0))?.is_match(text(args, 1))))),
+    fixed("regexFindAll", &[Str, Str, Int], find_all),
+    fixed("mustRegexFindAll", &[Str, Str, Int], find_all),
+    fixed("regexFind", &[Str, Str], find),
+    fixed("mustRegexFind", &[Str, Str], find),
+    fixed("regexReplaceAll", &[Str, Str, Str], |cx, args| replace(cx, args, true)),
+    fixed("mustRegexReplaceAll", &[Str, Str, Str], |cx, args| replace(cx, args, true)),
+    fixed("regexReplaceAllLiteral", &[Str, Str, Str], |cx, args| replace(cx, args, false)),
+    fixed("mustRegexReplaceAllLiteral", &[Str, Str, Str], |cx, args| replace(cx, args, false)),
+    fixed("regexSplit", &[Str, Str, Int], split),
+    fixed("mustRegexSplit", &[Str, Str, Int], split),
+    fixed("regexQuoteMeta", &[Str], |_, args| {
+        let escaped = text(args, 0).iter().flat_map(|byte| {
+            let special = br"\.+*?()|[]{}^$".contains(byte);
+            special.then_some(b'\\').into_iter().chain([*byte])
+        });
+        Ok(Value::bytes(escaped.collect()))
+    }),
+];
+
+fn find(cx: &Context<'_>, args: &[Value]) -> Answer {
+    let regex = cx.expression(text(args, 0))?;
+    Ok(regex.find(text(args, 1)).map_or(&b""[..], |found| found.as_bytes()).into())
+}
+
+/// Ranges of matches, at most so many.
+fn matches(cx: &Context<'_>, regex: &Regex, text: &[u8], most: usize) -> Result<Vec<(usize, usize)>, Fault> {
+    let mut found = Vec::new();
+    for m in regex.find_iter(text).filter(|m| !splits_character(text, m.start(), m.end())).take(most) {
+        cx.reserve(32)?;
+        found.push((m.start(), m.end()));
+    }
+    Ok(found)
+}
+
+fn find_all(cx: &Context<'_>, args: &[Value]) -> Answer {
+    let regex = cx.expression(text(args, 0))?;
+    let text = text(args, 1);
+    let found = matches(cx, &regex, text, usize::try_from(int(args, 2)).unwrap_or(usize::MAX))?;
+    if found.is_empty() {
+        return Ok(Value::nil_list(Elem::Str));
+    }
+    Ok(Value::strings(found.into_iter().map(|(start, end)| text[start..end].to_vec())))
+}
+
+fn replace(cx: &Context<'_>, args: &[Value], expands: bool) -> Answer {
+    let regex = cx.expression(text(args, 0))?;
+    let (text, with) = (text(args, 1), text(args, 2));
+    let mut out = Vec::new();
+    let mut copied = 0;
+    for captures in regex.captures_iter(text) {
+        let Some(found) = captures.get(0) else { continue };
+        if splits_character(text, found.start(), found.end()) {
+            continue;
+        }
+        out.extend_from_slice(&text[copied..found.start()]);
+        let piece = if expands { re2::expand_bytes(&captures, with) } else { with.to_vec() };
+        cx.reserve(piece.len())?;
+        if out.len() > cx.limits.value {
+            cx.reserve(out.len())?;
+        }
+        out.extend_from_slice(&piece);
+        copied = found.end();
+    }
+    out.extend_from_slice(&text[copied..]);
+    Ok(Value::bytes(out))
+}
+
+/// An empty match inside a character, which Go does not know.
+fn splits_character(text: &[u8], start: usize, end: usize) -> bool {
+    start == end && (1..4).any(|back| start >= back && runes::decode(&text[start - back..]).1 > back)
+}
+
+fn split(cx: &Context<'_>, args: &[Value]) -> Answer {
+    let regex = cx.expression(text(args, 0))?;
+    let (text, most) = (text(args, 1), int(args, 2));
+    if most == 0 {
+        return Ok(Value::nil_list(Elem::Str));
+    }
+    let most = usize::try_from(most).unwrap_or(usize::MAX);
+    if !args.is_empty() && text.is_empty() && !super::text(args, 0).is_empty() {
+        return Ok(Value::strings([Vec::new()]));
+    }
+    let mut parts = Vec::new();
+    let (mut start, mut end) = (0, 0);
+    for (from, to) in matches(cx, &regex, text, most)? {
+        if most != usize::MAX && parts.len() + 1 == most {
+            break;
+        }
+        end = from;
+        if to != 0 {
+            parts.push(text[start..end].to_vec());
+        }
+        start = to;
+    }
+    if end != text.len() {
+        parts.push(text[start..].to_vec());
+    }
+    Ok(Value::strings(parts))
+}

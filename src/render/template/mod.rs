@@ -1,0 +1,191 @@
+//! Templates: Go's `text/template` with the functions that ESO allows, byte for byte, without I/O and within bounds.
+//!
+//! Made anew and not on a port of Go's package, because values must be what they are in Go: strings of any bytes, maps that
+//! are shared and can be changed, `int` and `int64` and `[]string` apart. An error says where it is and names keys of the scope; it never holds
+//! a value, nor a string of the template, which may come from a Secret.
+
+mod context;
+mod eval;
+mod exec;
+mod funcs;
+mod go;
+mod lang;
+mod value;
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use self::context::Context;
+use self::eval::Spot;
+use self::exec::Exec;
+use self::value::{Elem, Map, Value};
+use super::Entries;
+use crate::secret_bytes::SecretBytes;
+
+/// Where bytes drawn by lot come from: rendering itself is pure.
+pub trait Chance {
+    /// Fills the bytes, fit for keys and passwords.
+    fn fill(&self, bytes: &mut [u8]);
+}
+
+/// What a key that is not there is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Missing {
+    /// An error, as in templates of Secrets (`missingkey=error`).
+    #[default]
+    Error,
+    /// `<no value>`, as in rewrites and the webhook provider.
+    NoValue,
+}
+
+/// Bounds of one rendering.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Most bytes of a template.
+    pub source: usize,
+    /// Most bytes of a result.
+    pub output: usize,
+    /// Most bytes of a value on the way, and most elements of a list.
+    pub value: usize,
+    /// Most bytes of all values together.
+    pub memory: u64,
+    /// Most steps: actions, calls, turns of a loop, elements looked at.
+    pub steps: u64,
+    /// Most levels of actions, calls and templates inside each other.
+    pub depth: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { source: 1 << 20, output: 2 << 20, value: 4 << 20, memory: 64 << 20, steps: 2_000_000, depth: 150 }
+    }
+}
+
+/// How templates are rendered.
+#[derive(Clone, Copy)]
+pub struct Engine<'a> {
+    /// Begins an action; `{{` where it is empty.
+    pub left: &'a str,
+    /// Ends an action; `}}` where it is empty.
+    pub right: &'a str,
+    /// What a key that is not there is.
+    pub missing: Missing,
+    /// The time that `now` gives.
+    pub now: jiff::Timestamp,
+    /// For `randAlphaNum` and its like.
+    pub chance: &'a dyn Chance,
+    /// Bounds.
+    pub limits: Limits,
+}
+
+/// What a template failed at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// It is none.
+    Parse,
+    /// It cannot be run.
+    Execute,
+}
+
+/// A template that failed: where and why, in text that may be shown to all who may see the object. ESO's beginning.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "unable to {} template at key {key}: template: {key}:{line}:{column}: {reason}",
+    match stage { Stage::Parse => "parse", Stage::Execute => "execute" }
+)]
+pub struct TemplateError {
+    /// What failed.
+    pub stage: Stage,
+    /// The key that was to be made.
+    pub key: String,
+    /// Line, from one.
+    pub line: usize,
+    /// Column in bytes, from zero, as Go counts.
+    pub column: usize,
+    /// Why.
+    pub reason: String,
+}
+
+impl<'a> Engine<'a> {
+    /// The engine with Go's delimiters, for templates of Secrets.
+    #[must_use]
+    pub fn new(now: jiff::Timestamp, chance: &'a dyn Chance) -> Self {
+        Self { left: "", right: "", missing: Missing::Error, now, chance, limits: Limits::default() }
+    }
+
+    /// Renders a template whose fields are the entries of the scope.
+    ///
+    /// # Errors
+    /// The template cannot be parsed or run, or takes more than the limits allow.
+    pub fn render(&self, key: &str, text: impl AsRef<[u8]>, scope: &Entries) -> Result<SecretBytes, TemplateError> {
+        self.run(key, text.as_ref(), |cx| map_of(scope, cx))
+    }
+
+    /// Renders a template whose fields are groups of entries: `.group.entry`.
+    ///
+    /// # Errors
+    /// As [`Engine::render`].
+    pub fn render_groups(
+        &self,
+        key: &str,
+        text: impl AsRef<[u8]>,
+        scope: &BTreeMap<String, Entries>,
+    ) -> Result<SecretBytes, TemplateError> {
+        self.run(key, text.as_ref(), |cx| {
+            let group = |(name, entries): (&String, &Entries)| (name.as_str().into(), Value::Map(map_of(entries, cx)));
+            cx.map(Elem::Any, scope.iter().map(group).collect())
+        })
+    }
+
+    fn run(&self, key: &str, text: &[u8], scope: impl FnOnce(&Context<'_>) -> Map) -> Result<SecretBytes, TemplateError> {
+        let fail = |stage, pos: usize, reason: String| {
+            let before = &text[..pos.min(text.len())];
+            let line = before.split(|byte| *byte == b'\n');
+            let column = line.clone().last().map_or(0, <[u8]>::len);
+            TemplateError { stage, key: key.to_owned(), line: line.count(), column, reason }
+        };
+        if text.len() > self.limits.source {
+            let reason = format!("the template is longer than {} bytes", self.limits.source);
+            return Err(fail(Stage::Parse, 0, reason));
+        }
+        let (left, right) = (or(self.left, "{{"), or(self.right, "}}"));
+        let templates = lang::parse::parse(key, text, left, right).map_err(|e| fail(Stage::Parse, e.pos, e.reason))?;
+        let cx = Context::new(self.now, self.chance, &self.limits);
+        let map = scope(&cx);
+        let dot = Value::Map(map.clone());
+        let mut exec = Exec {
+            templates: &templates,
+            text,
+            cx: &cx,
+            missing: self.missing,
+            scope: Rc::clone(&map.entries),
+            out: Vec::new(),
+            name: key,
+            spot: Spot::Start,
+            variables: vec![("$", dot.clone())],
+        };
+        match exec.run(&dot) {
+            Ok(()) => Ok(SecretBytes::new(std::mem::take(&mut exec.out))),
+            Err(fault) => {
+                let place = exec.spot.source().map_or_else(String::new, |source| format!(" at <{}>", short(&source)));
+                Err(fail(Stage::Execute, exec.spot.pos(), format!("executing {:?}{place}: {fault}", exec.name)))
+            }
+        }
+    }
+}
+
+fn map_of(entries: &Entries, cx: &Context<'_>) -> Map {
+    cx.map(Elem::Str, entries.iter().map(|(key, value)| (key.as_str().into(), Value::Str(value.expose().into()))).collect())
+}
+
+fn or<'t>(delimiter: &'t str, default: &'t str) -> &'t [u8] {
+    if delimiter.is_empty() { default.as_bytes() } else { delimiter.as_bytes() }
+}
+
+/// An expression for an error: not all of a long one.
+fn short(source: &str) -> String {
+    match source.char_indices().nth(80) {
+        Some((end, _)) => format!("{}…", &source[..end]),
+        None => source.to_owned(),
+    }
+}
