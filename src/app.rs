@@ -11,15 +11,19 @@ use kube::Api;
 use kube::client::ClientBuilder;
 use kube::core::{DeserializeGuard, PartialObjectMeta};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc::UnboundedReceiver;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::api::external_secret::GeneratorKind;
+use crate::api::generators::GeneratorState;
 use crate::api::{AnyStore, ClusterSecretStore, ExternalSecret, SecretStore, StoreKind};
 use crate::apply::{Writer, digest_key};
 use crate::cli::{Scope, Settings};
 use crate::controllers::watch::{self, Change, Watched};
-use crate::controllers::{self, Ctx, Forced, external_secret, store};
+use crate::controllers::{self, Ctx, Forced, external_secret, generator_state, generators, store};
 use crate::fetch::{Fetcher, Limits};
+use crate::generators::maker::Maker;
 use crate::index::{Index, Key, StoreId};
 use crate::lease::{self, Election, Leadership};
 use crate::outbound::Outbound;
@@ -40,6 +44,8 @@ const USER_AGENT: &str = concat!("keyferry/", env!("CARGO_PKG_VERSION"));
 /// Reconciles of urgent work, and of periodic work, that may be under way at a time. Most of them wait for a provider; what
 /// they ask of the API server is bounded by `--concurrent`.
 const UNDER_WAY: usize = 1024;
+/// Clean-ups of what generators made that may be under way at a time.
+const STATES_UNDER_WAY: usize = 8;
 /// Longest time that one request to the API server may take in a process that has no rival.
 const WRITE_LIMIT: Duration = Duration::from_secs(30);
 /// How often a process that waits for its turn tells that it lives.
@@ -177,8 +183,10 @@ impl Operator {
             digester = digest_key::digester(&self.client, &self.namespace) => digester,
             () = self.stop.cancelled() => return,
         };
-        let ctx = Arc::new(self.context(digester));
+        let (wanted_generators, wanted) = tokio::sync::mpsc::unbounded_channel();
+        let ctx = Arc::new(self.context(digester, wanted_generators));
         self.watch_all(&ctx);
+        self.watch_generators(&ctx, wanted);
         tokio::select! { () = self.begin() => {}, () = self.stop.cancelled() => return }
         let ages = Arc::downgrade(&ctx);
         self.metrics.value_ages(move || ages.upgrade().map(|ctx| controllers::value_ages(&ctx)).unwrap_or_default());
@@ -188,6 +196,8 @@ impl Operator {
             let failures = failures.clone();
             move |job| store::reconcile(ctx.clone(), failures.clone(), job)
         };
+        let of_state = |ctx: Arc<Ctx>| move |job| generator_state::reconcile(ctx.clone(), job);
+        let states = &ctx.states.queue;
         let of_secret = |ctx: Arc<Ctx>| move |job| external_secret::reconcile(ctx.clone(), job);
         let (es, stores, stop) = (&ctx.external_secrets, &ctx.stores, &self.stop);
         let turned = || {
@@ -197,6 +207,14 @@ impl Operator {
         };
         tokio::join!(
             controllers::dispatch(stores.clone(), Priority::Periodic, UNDER_WAY, stop.clone(), || (), of_store(ctx.clone())),
+            controllers::dispatch(
+                states.clone(),
+                Priority::Periodic,
+                STATES_UNDER_WAY,
+                stop.clone(),
+                || (),
+                of_state(ctx.clone())
+            ),
             controllers::dispatch(es.clone(), Priority::Forced, UNDER_WAY, stop.clone(), || (), of_secret(ctx.clone())),
             controllers::dispatch(es.clone(), Priority::Periodic, UNDER_WAY, stop.clone(), turned, of_secret(ctx.clone())),
         );
@@ -216,7 +234,7 @@ impl Operator {
         tracing::info!("all watches are in step: working");
     }
 
-    fn context(&self, digester: Digester) -> Ctx {
+    fn context(&self, digester: Digester, wanted_generators: generators::Wanted) -> Ctx {
         let settings = &self.settings;
         let outbound = Arc::new(Outbound::new(Arc::new(std::env::vars().collect()), settings.allow_local_endpoints));
         let limits = Limits {
@@ -237,6 +255,10 @@ impl Operator {
             forced: Forced::default(),
             external_secrets: Arc::new(Queue::default()),
             stores: Arc::new(Queue::default()),
+            maker: Maker::new(client.clone(), self.cluster.clone(), outbound.clone(), settings.provider_timeout),
+            wanted_generators,
+            states: generator_state::States::default(),
+            state_grace: settings.generator_gc_grace_period,
             fetcher: Fetcher::new(client, self.cluster.clone(), outbound, limits, observer),
             writer,
             digester,
@@ -246,6 +268,7 @@ impl Operator {
                 class: settings.controller_class.clone(),
                 adopt: settings.adopt_secrets,
                 cluster_stores: settings.cluster_stores,
+                cluster_generators: matches!(settings.scope, Scope::Cluster),
                 secret_stores: settings.secret_stores,
                 flood_gate: settings.flood_gate,
                 store_interval: settings.store_requeue_interval,
@@ -255,13 +278,32 @@ impl Operator {
         }
     }
 
+    /// Begins the watches of generators as they are asked for, and that of their states. A cluster without their definitions is
+    /// served all the same: they are no part of the process's health.
+    fn watch_generators(&self, ctx: &Arc<Ctx>, wanted: UnboundedReceiver<GeneratorKind>) {
+        let (tasks, stop, client) = (self.tasks.clone(), self.stop.clone(), self.client.clone());
+        self.tasks.spawn(generators::watch_wanted(ctx.clone(), client, self.scope(), wanted, tasks, stop));
+        if !self.settings.generator_state {
+            return;
+        }
+        for api in self.scope().apis::<DeserializeGuard<GeneratorState>>(&self.client) {
+            let (ctx, stop) = (ctx.clone(), self.stop.clone());
+            let handle = move |change| ctx.states.on_change(change);
+            self.tasks.spawn(watch::watch(api, "GeneratorState".into(), Health::default(), stop, handle));
+        }
+    }
+
+    fn scope(&self) -> watch::Scope {
+        match &self.settings.scope {
+            Scope::Cluster => watch::Scope::Cluster,
+            Scope::Namespaces(names) => watch::Scope::Namespaces(names.clone()),
+        }
+    }
+
     /// Begins all watches.
     fn watch_all(&self, ctx: &Arc<Ctx>) {
         let client = &self.client;
-        let scope = match &self.settings.scope {
-            Scope::Cluster => watch::Scope::Cluster,
-            Scope::Namespaces(names) => watch::Scope::Namespaces(names.clone()),
-        };
+        let scope = self.scope();
         self.watch(ctx, scope.apis::<DeserializeGuard<ExternalSecret>>(client), "ExternalSecret", on_external_secret);
         self.watch(ctx, scope.apis::<PartialObjectMeta<Secret>>(client), "Secret", on_secret);
         self.watch(ctx, scope.apis::<PartialObjectMeta<ServiceAccount>>(client), "ServiceAccount", |ctx, change| {
@@ -310,6 +352,7 @@ fn on_external_secret(ctx: &Ctx, change: Change<ExternalSecret>) {
     match change {
         Change::Upsert(es) => {
             let key = Key::of(&es.metadata);
+            generators::want(ctx, &es);
             let wake = ctx.index_mut().upsert_external_secret(Arc::new(es));
             if wake == Some(Priority::Forced) {
                 ctx.forced.ask(&key);

@@ -2,6 +2,7 @@
 //!
 //! Secrets are held as the few metadata fields that decide something, never as data.
 
+mod generators;
 #[cfg(test)]
 mod tests;
 
@@ -17,6 +18,8 @@ use crate::api::{
 };
 use crate::providers::{Reference, ReferenceKind};
 use crate::queue::Priority;
+
+pub use generators::{AnyGenerator, GeneratorFacts, GeneratorId, generator_ids};
 
 /// Namespace and name of an object.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -158,6 +161,7 @@ pub struct Index {
     reference_users: HashMap<(ReferenceKind, String), BTreeSet<StoreId>>,
     credentials: HashMap<StoreId, u64>,
     reference_versions: HashMap<(ReferenceKind, Key), String>,
+    generators: generators::Generators,
 }
 
 impl Index {
@@ -369,6 +373,7 @@ impl Index {
             self.store_users.entry(id).or_default().insert(key.clone());
         }
         self.target_users.entry(target_key(key, es)).or_default().insert(key.clone());
+        self.generators.link(key, es);
     }
 
     fn unlink(&mut self, key: &Key, es: &ExternalSecret) {
@@ -376,6 +381,7 @@ impl Index {
             remove_user(&mut self.store_users, &id, key);
         }
         remove_user(&mut self.target_users, &target_key(key, es), key);
+        self.generators.unlink(key, es);
     }
 
     fn unlink_store(&mut self, id: &StoreId, store: &AnyStore) {

@@ -71,9 +71,6 @@ pub fn validate_supported(object: &ExternalSecret) -> Result<(), FieldError> {
         return Err(not_yet("spec.target.template".into()));
     }
     for (i, entry) in object.spec.data_from.iter().enumerate() {
-        if entry.source_ref.as_ref().is_some_and(|s| s.generator_ref.is_some()) {
-            return Err(not_yet(format!("spec.dataFrom[{i}].sourceRef.generatorRef")));
-        }
         if let Some(j) = entry.rewrite.iter().position(|r| r.transform.is_some()) {
             return Err(not_yet(format!("spec.dataFrom[{i}].rewrite[{j}].transform")));
         }

@@ -73,6 +73,9 @@ const EXPOSERS: &[(&str, &str)] = &[
     ("plan/digest.rs", "makes keyed hashes"),
     ("plan/target.rs", "compares them with the Secret's"),
     ("providers/", "log in with them, and take their own values apart"),
+    ("generators/", "make them, and log in with them"),
+    ("jwt.rs", "signs with keys, and looks into tokens"),
+    ("outbound/", "sends them to where they belong"),
     ("render/", "makes values out of values"),
 ];
 

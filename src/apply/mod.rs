@@ -4,6 +4,7 @@
 
 pub mod digest_key;
 pub mod error;
+mod generator_state;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -142,7 +143,7 @@ impl Writer {
             "binding": status.binding,
             "conditions": status.conditions,
             "target": status.target.as_ref().map(|t| json!({
-                "resourceVersion": t.resource_version, "digest": t.digest, "applied": t.applied,
+                "resourceVersion": t.resource_version, "digest": t.digest, "applied": t.applied, "pending": t.pending,
             })),
         } });
         let api: Api<ExternalSecret> = Api::namespaced(self.client.clone(), &key.namespace);

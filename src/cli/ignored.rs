@@ -29,7 +29,6 @@ const PLAIN_METRICS: &str =
 const NO_SECRET_CACHE: &str = "Secrets are watched by metadata only and their values are never cached";
 const NOT_SERVED: &str = "this kind is not served by this version";
 const NO_TEMPLATES: &str = "templates are not rendered by this version";
-const NO_GENERATORS: &str = "generators are not served by this version";
 const NO_PROVIDER: &str = "this provider is not served by this version";
 const ONE_CACHE: &str =
     "values are cached for all providers alike; see --cache-entries-per-store and --cache-bytes-per-store";
@@ -53,7 +52,6 @@ pub const IGNORED: &[IgnoredFlag] = &[
         "enable-secret-api-read-on-cache-mismatch",
         "a Secret whose resourceVersion changed is always read from the API server",
     ),
-    switch("enable-generator-state", NO_GENERATORS),
     switch(
         "enable-extended-metric-labels",
         "labels of objects are not copied into metrics; join with kube-state-metrics instead",
@@ -62,7 +60,6 @@ pub const IGNORED: &[IgnoredFlag] = &[
     switch("unsafe-allow-generic-targets", "targets other than Secrets are not served by this version"),
     value("template-left-delimiter", NO_TEMPLATES),
     value("template-right-delimiter", NO_TEMPLATES),
-    value("generator-gc-grace-period", NO_GENERATORS),
     switch("enable-vault-token-cache", NO_PROVIDER),
     value("vault-token-cache-size", NO_PROVIDER),
     switch("experimental-enable-vault-token-cache", NO_PROVIDER),

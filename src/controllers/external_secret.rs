@@ -6,16 +6,18 @@ use jiff::Timestamp;
 use tokio::time::Instant;
 
 use super::gather::{self, Reads, StoreReads};
+use super::generate::{self, Asker, Generated};
 use super::{Ctx, object_reference};
 use crate::api::ExternalSecret;
 use crate::apply::error::WriteError;
 use crate::fetch::Freshness;
-use crate::index::{Key, store_ids, target_key};
+use crate::index::{Key, generator_ids, store_ids, target_key};
 use crate::plan::Wake;
 use crate::plan::external_secret::{
     self as plan, Decision, Facts, Failure, FetchPlan, Gathered, Next, Report, StoreFacts, Written,
 };
 use crate::plan::store::{health_by_status, serves};
+use crate::plan::target::Desired;
 use crate::queue::{Job, Priority};
 use crate::report::metrics::{ObjectKind, Ready};
 
@@ -28,6 +30,7 @@ pub async fn reconcile(ctx: Arc<Ctx>, job: Job<Key>) -> Wake {
     ctx.metrics.queue_left(job.priority.as_str(), job.waited);
     let Some(facts) = facts(&ctx, &job.key) else {
         ctx.memory().remove(&job.key);
+        ctx.maker.forget(&format!("ExternalSecret/{}", job.key));
         ctx.forced.done(&job.key, begun);
         return Wake::OnChange;
     };
@@ -65,8 +68,10 @@ fn facts(ctx: &Ctx, key: &Key) -> Option<Facts> {
             (id, StoreFacts { store, health })
         })
         .collect();
+    let generators = generator_ids(&es).into_iter().map(|id| (id.clone(), index.generator(&id))).collect();
     Some(Facts {
         stores,
+        generators,
         namespace_labels: index.namespace_labels(&key.namespace),
         target: index.secret(&target_key(key, &es)).cloned(),
         owned: index.owned_by(es.metadata.uid.as_deref().unwrap_or_default()),
@@ -97,10 +102,32 @@ async fn work(ctx: &Ctx, facts: &Facts, priority: Priority) -> Result<Option<Rep
     }
 }
 
-/// Reads the values and writes the Secret.
+/// Reads and generates the values, and writes the Secret.
 async fn sync(ctx: &Ctx, facts: &Facts, fetch: FetchPlan) -> Result<Option<Report>, Wake> {
+    let revision = plan::synced_resource_version(&facts.es);
+    let asker = Asker {
+        api_version: "external-secrets.io/v1",
+        kind: "ExternalSecret",
+        meta: &facts.es.metadata,
+        revision: &revision,
+    };
+    let (gathered, generated) = gather_values(ctx, facts, &fetch, &asker).await;
+    let outcome = store(ctx, facts, &fetch, gathered).await;
+    match &outcome {
+        Ok(Some(report)) if report.failure.is_none() => generated.commit(ctx.generating(), &asker).await,
+        _ => generated.roll_back(ctx.generating(), &asker).await,
+    }
+    outcome
+}
+
+/// Writes the Secret.
+async fn store(
+    ctx: &Ctx,
+    facts: &Facts,
+    fetch: &FetchPlan,
+    gathered: Result<Gathered, Failure>,
+) -> Result<Option<Report>, Wake> {
     let priority = fetch.priority;
-    let gathered = gather_values(ctx, facts, &fetch).await;
     let target = target_key(&Key::of(&facts.es.metadata), &facts.es);
     let _lock = ctx.lock_target(&target).await;
     let orphans = match &gathered {
@@ -120,7 +147,9 @@ async fn sync(ctx: &Ctx, facts: &Facts, fetch: FetchPlan) -> Result<Option<Repor
             _ => Err(Wake::OnChange),
         };
     };
-    let mut report = match write(ctx, facts, decision, &target, priority).await {
+    // generated values cannot be read again: the status announces them
+    let announce = gathered.read_at.filter(|_| !fetch.generate.is_empty());
+    let mut report = match write(ctx, facts, decision, &target, priority, announce).await {
         Outcome::Settled(report) => *report,
         Outcome::Written { applied, result } => plan::settle(facts, gathered, &applied, result.as_ref()),
         Outcome::Later(wake) => return Err(wake),
@@ -137,7 +166,14 @@ enum Outcome {
 }
 
 /// Carries a decision about the Secret out; plans anew where the Secret changed under it.
-async fn write(ctx: &Ctx, facts: &Facts, mut decision: Decision, target: &Key, priority: Priority) -> Outcome {
+async fn write(
+    ctx: &Ctx,
+    facts: &Facts,
+    mut decision: Decision,
+    target: &Key,
+    priority: Priority,
+    announce: Option<Timestamp>,
+) -> Outcome {
     let mut read_version = None;
     for _ in 0..MOST_CONFLICTS {
         let (desired, result) = match decision {
@@ -162,11 +198,17 @@ async fn write(ctx: &Ctx, facts: &Facts, mut decision: Decision, target: &Key, p
                 return Outcome::Written { applied: ctx.digester.desired(&desired), result };
             }
             Decision::Create(desired) => {
-                let result = ctx.writer.create(&desired, priority).await;
+                let result = match announced(ctx, facts, &desired, priority, announce).await {
+                    Ok(()) => ctx.writer.create(&desired, priority).await,
+                    Err(error) => Err(error),
+                };
                 (desired, result)
             }
             Decision::Update(update) => {
-                let result = ctx.writer.update(&update, priority).await;
+                let result = match announced(ctx, facts, &update.desired, priority, announce).await {
+                    Ok(()) => ctx.writer.update(&update, priority).await,
+                    Err(error) => Err(error),
+                };
                 if let (Ok(_), Some(failure)) = (&result, update.then) {
                     return Outcome::Written { applied: String::new(), result: Err(failure) };
                 }
@@ -192,6 +234,21 @@ async fn write(ctx: &Ctx, facts: &Facts, mut decision: Decision, target: &Key, p
     Outcome::Later(Wake::After(std::time::Duration::from_secs(1), priority))
 }
 
+/// Announces generated values in the status before they are written, so that a process which comes after a crash knows them again.
+async fn announced(
+    ctx: &Ctx,
+    facts: &Facts,
+    desired: &Desired,
+    priority: Priority,
+    at: Option<Timestamp>,
+) -> Result<(), WriteError> {
+    let Some(at) = at else { return Ok(()) };
+    let status = plan::pending(facts, desired, at, &ctx.digester);
+    let updated = ctx.writer.external_secret_status(&Key::of(&facts.es.metadata), &status, priority).await?;
+    remember(ctx, updated);
+    Ok(())
+}
+
 /// Deletes Secrets under names that the object had before; gives how many.
 async fn delete_orphans(ctx: &Ctx, facts: &Facts, priority: Priority) -> Result<usize, WriteError> {
     let orphans = plan::orphans(facts);
@@ -201,20 +258,32 @@ async fn delete_orphans(ctx: &Ctx, facts: &Facts, priority: Priority) -> Result<
     Ok(orphans.len())
 }
 
-/// Reads all values that the object wants, each store's together, and puts them into keys and values.
-async fn gather_values(ctx: &Ctx, facts: &Facts, fetch: &FetchPlan) -> Result<Gathered, Failure> {
+/// Reads all values that the object wants, each store's together, then generates what is to be generated, and puts all into
+/// keys and values. Nothing is generated where a read failed.
+async fn gather_values(
+    ctx: &Ctx,
+    facts: &Facts,
+    fetch: &FetchPlan,
+    asker: &Asker<'_>,
+) -> (Result<Gathered, Failure>, Generated) {
     let begun = Instant::now();
     let key = Key::of(&facts.es.metadata);
     let freshness = Freshness { max_age: fetch.max_age, not_before: ctx.forced.since(&key), again: fetch.again };
-    let reads = read_all(ctx, facts, fetch, freshness).await;
-    let gathered = gather::values(facts, &reads);
+    let mut reads = read_all(ctx, facts, fetch, freshness).await;
+    let mut gathered = gather::values(facts, &reads, &Generated::default());
     // something is missing: a shared value may just be too old to have it
-    let shared = || reads.values().flat_map(|store| store.reads.values()).any(|read| read.sent < begun);
-    if fetch.insist && gathered.as_ref().map_or_else(gather::is_missing, |g| !g.missing.is_empty()) && shared() {
+    let shared = |reads: &Reads| reads.values().flat_map(|store| store.reads.values()).any(|read| read.sent < begun);
+    if fetch.insist && gathered.as_ref().map_or_else(gather::is_missing, |g| !g.missing.is_empty()) && shared(&reads) {
         let fresh = Freshness { not_before: Some(begun), ..freshness };
-        return gather::values(facts, &read_all(ctx, facts, fetch, fresh).await);
+        reads = read_all(ctx, facts, fetch, fresh).await;
+        gathered = gather::values(facts, &reads, &Generated::default());
     }
-    gathered
+    if fetch.generate.is_empty() || gathered.is_err() {
+        return (gathered, Generated::default());
+    }
+    let entry = |order: &plan::Generate| order.index.to_string();
+    let generated = generate::generate(ctx.generating(), asker, &fetch.generate, entry, freshness.not_before).await;
+    (gather::values(facts, &reads, &generated), generated)
 }
 
 async fn read_all(ctx: &Ctx, facts: &Facts, fetch: &FetchPlan, freshness: Freshness) -> Reads {
@@ -258,6 +327,7 @@ async fn tell(ctx: &Ctx, facts: &Facts, report: Report, priority: Priority, begu
     log(&key, &report);
     if report.failure.is_none() {
         ctx.forced.done(&key, begun);
+        ctx.maker.forget(&format!("ExternalSecret/{key}"));
     }
     ctx.memory().insert(key.clone(), report.memory);
     let reference = object_reference("ExternalSecret", &facts.es.metadata);

@@ -27,7 +27,7 @@ pub enum Change<K> {
 }
 
 /// An object as a watch brings it.
-pub trait Watched: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static {
+pub trait Watched: Resource + Clone + DeserializeOwned + Debug + Send + Sync + 'static {
     /// What is handed on.
     type Object;
 
@@ -93,7 +93,19 @@ pub async fn watch<W: Watched>(
     name: String,
     health: Health,
     stop: CancellationToken,
+    handle: impl FnMut(Change<W::Object>),
+) {
+    watch_and_tell(api, name, health, stop, handle, |_| ()).await;
+}
+
+/// Like [`watch`]; `tell` hears whenever the watch has listed its objects, and why whenever it breaks.
+pub async fn watch_and_tell<W: Watched>(
+    api: Api<W>,
+    name: String,
+    health: Health,
+    stop: CancellationToken,
     mut handle: impl FnMut(Change<W::Object>),
+    mut tell: impl FnMut(Result<(), String>),
 ) {
     let mut stream = std::pin::pin!(watcher::watcher(api, watcher::Config::default().any_semantic()).default_backoff());
     let mut known: HashSet<Key> = HashSet::new();
@@ -114,6 +126,7 @@ pub async fn watch<W: Watched>(
                 }
                 known = std::mem::take(&mut listed);
                 health.watch_synced(&name);
+                tell(Ok(()));
             }
             Some(Ok(Event::Apply(object))) => {
                 known.insert(upsert(object, &mut handle));
@@ -126,7 +139,9 @@ pub async fn watch<W: Watched>(
             }
             Some(Err(error)) => {
                 health.watch_failed(&name);
-                tracing::warn!(watch = %name, error = %explain(&error), "a watch broke off; it is begun again");
+                let error = explain(&error);
+                tracing::warn!(watch = %name, error, "a watch broke off; it is begun again");
+                tell(Err(error));
             }
             None => return,
         }

@@ -4,11 +4,13 @@
 //! itself whether it is time: the plan of the ExternalSecret decides that.
 
 mod acr;
+mod aws;
 mod fake;
 mod gcr;
 mod github;
 mod gitlab;
 mod grafana;
+pub mod maker;
 mod mfa;
 mod openssh;
 mod password;
@@ -37,6 +39,7 @@ macro_rules! generators {
         $macro! {
             ACRAccessToken,
             CloudsmithAccessToken,
+            ECRAuthorizationToken,
             Fake,
             GCRAccessToken,
             GithubAccessToken,
@@ -46,6 +49,7 @@ macro_rules! generators {
             Password,
             QuayAccessToken,
             SSHKey,
+            STSSessionToken,
             UUID,
             VaultDynamicSecret,
             Webhook,

@@ -10,33 +10,54 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use super::target::Desired;
+use crate::secret_bytes::SecretBytes;
 
 /// Length of the key, in bytes.
 pub const KEY_BYTES: usize = 32;
+/// Bytes that tell a key from others.
+const ID_BYTES: usize = 6;
 
-/// Makes keyed hashes.
+/// Makes keyed hashes. Each begins with a few characters that tell its key from others, so that one that was made with a key which
+/// is lost is not taken for one of other data.
 #[derive(Clone)]
-pub struct Digester(hmac::Key);
+pub struct Digester {
+    key: hmac::Key,
+    id: String,
+}
 
 impl Digester {
     /// A digester for a key.
     #[must_use]
     pub fn new(key: &[u8]) -> Self {
-        Self(hmac::Key::new(hmac::HMAC_SHA256, key))
+        let key = hmac::Key::new(hmac::HMAC_SHA256, key);
+        let id = URL_SAFE_NO_PAD.encode(hmac::sign(&key, b"id of the key").as_ref().get(..ID_BYTES).unwrap_or_default());
+        Self { key, id }
+    }
+
+    /// Whether a digest was made with this key.
+    #[must_use]
+    pub fn made(&self, digest: &str) -> bool {
+        digest.split_once('.').is_some_and(|(id, _)| id == self.id)
     }
 
     /// Digest of a Secret's data: all of it, as it is in the cluster.
     #[must_use]
     pub fn data<'a>(&self, data: impl Iterator<Item = (&'a str, &'a [u8])>) -> String {
-        let mut context = hmac::Context::with_key(&self.0);
+        let mut context = hmac::Context::with_key(&self.key);
         update_data(&mut context, data);
-        encode(context)
+        self.encode(context)
+    }
+
+    /// Digest of values that are to become a Secret's data, as [`Digester::data`] gives it of them.
+    #[must_use]
+    pub fn values(&self, values: &BTreeMap<String, SecretBytes>) -> String {
+        self.data(values.iter().map(|(key, value)| (key.as_str(), value.expose())))
     }
 
     /// Digest of what is wanted of a Secret: data, type, labels, annotations, finalizers, owner.
     #[must_use]
     pub fn desired(&self, desired: &Desired) -> String {
-        let mut context = hmac::Context::with_key(&self.0);
+        let mut context = hmac::Context::with_key(&self.key);
         field(&mut context, desired.type_.as_deref().unwrap_or_default().as_bytes());
         field(&mut context, &[u8::from(desired.immutable), u8::from(desired.replace)]);
         for map in [&desired.labels, &desired.annotations] {
@@ -47,7 +68,11 @@ impl Digester {
         }
         field(&mut context, desired.owner.as_ref().map(|o| o.uid.as_bytes()).unwrap_or_default());
         update_data(&mut context, desired.data.iter().map(|(k, v)| (k.as_str(), v.expose())));
-        encode(context)
+        self.encode(context)
+    }
+
+    fn encode(&self, context: hmac::Context) -> String {
+        format!("{}.{}", self.id, URL_SAFE_NO_PAD.encode(context.sign().as_ref()))
     }
 }
 
@@ -72,10 +97,6 @@ fn field(context: &mut hmac::Context, bytes: &[u8]) {
     context.update(bytes);
 }
 
-fn encode(context: hmac::Context) -> String {
-    URL_SAFE_NO_PAD.encode(context.sign().as_ref())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -91,5 +112,13 @@ mod tests {
         assert_ne!(plain, digest(b"other", &[("a", "bc")]));
         assert_ne!(plain, digest(b"k", &[("ab", "c")]));
         assert_ne!(plain, digest(b"k", &[("a", "b"), ("c", "")]));
+    }
+
+    #[test]
+    fn knows_its_own() {
+        let plain = digest(b"k", &[("a", "bc")]);
+        assert!(Digester::new(b"k").made(&plain));
+        assert!(!Digester::new(b"other").made(&plain));
+        assert!(!Digester::new(b"k").made("") && !Digester::new(b"k").made("digest of an older version"));
     }
 }

@@ -9,6 +9,7 @@ pub mod digest;
 pub mod duration;
 pub mod entries;
 pub mod external_secret;
+pub mod generator_state;
 pub mod object_hash;
 pub mod refresh;
 pub mod status;
@@ -29,6 +30,8 @@ pub struct Rules {
     pub adopt: bool,
     /// Whether ClusterSecretStores are served.
     pub cluster_stores: bool,
+    /// Whether ClusterGenerators are served.
+    pub cluster_generators: bool,
     /// Whether SecretStores are checked by this process; else the word of their status counts.
     pub secret_stores: bool,
     /// Whether a store must have passed its check before it is used.
@@ -45,6 +48,7 @@ impl Default for Rules {
             class: "default".into(),
             adopt: true,
             cluster_stores: true,
+            cluster_generators: true,
             secret_stores: true,
             flood_gate: true,
             store_interval: Duration::from_secs(300),

@@ -163,6 +163,17 @@ pub fn find(index: usize, from: &Find, rewrites: &[Rewrite], entries: Entries) -
         .map_err(|cause| RenderError { place: Place::Find(index), cause })
 }
 
+/// The values of `spec.dataFrom[index].sourceRef.generatorRef`: rewritten and checked.
+///
+/// # Errors
+/// A key is not what it must be.
+pub fn generated(index: usize, rewrites: &[Rewrite], entries: Entries) -> Result<Entries, RenderError> {
+    rewrite::apply(rewrites, entries)
+        .map_err(RenderCause::from)
+        .and_then(|entries| Ok(keys::validate(entries)?))
+        .map_err(|cause| RenderError { place: Place::Generator(index), cause })
+}
+
 /// All values of a Secret: those of `dataFrom` in order, then those of `data`; a later one wins.
 #[must_use]
 pub fn combine(sets: impl IntoIterator<Item = Entries>, single: impl IntoIterator<Item = (String, SecretBytes)>) -> Entries {

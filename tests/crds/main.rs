@@ -2,6 +2,7 @@
 //! `UPDATE=1 cargo test --test crds` writes `crds/` anew.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod generators;
 mod manifests;
 mod rules;
 mod structural;

@@ -30,6 +30,7 @@
   resources: [externalsecrets/finalizers]
   verbs: [update]
 {{- end }}
+{{ include "keyferry.generatorRules" . }}
 - apiGroups: [events.k8s.io]
   resources: [events]
   verbs: [create, patch]

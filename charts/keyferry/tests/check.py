@@ -68,10 +68,12 @@ def golden():
 
 def crds():
     keep = "helm.sh/resource-policy: keep"
+    all_kinds = len(list((CHART / "files" / "crds").glob("*.yaml")))
     for values, kinds, kept in [
-        ((), 3, 3),
-        (("crds.keep=false",), 3, 0),
-        (("crds.createClusterSecretStore=false", "processClusterStore=false"), 2, 2),
+        ((), all_kinds, all_kinds),
+        (("crds.keep=false",), all_kinds, 0),
+        (("crds.createClusterSecretStore=false", "processClusterStore=false"), all_kinds - 1, all_kinds - 1),
+        (("crds.createClusterGenerator=false", "processClusterGenerator=false"), all_kinds - 1, all_kinds - 1),
         (("installCRDs=false",), 0, 0),
     ]:
         out = render(*sets(*values))

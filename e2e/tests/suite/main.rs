@@ -8,6 +8,7 @@ mod canary;
 mod conformance;
 mod control_plane;
 mod crash;
+mod generators;
 mod lab;
 mod leader;
 mod main_job;

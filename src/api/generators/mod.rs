@@ -84,13 +84,13 @@ macro_rules! generator_kinds {
             Grafana, "grafanas", grafana_spec = "grafanaSpec": GrafanaSpec,
                 "Makes a token of a Grafana service account, and deletes it when its time has come.";
             MFA, "mfas", mfa_spec = "mfaSpec": MfaSpec, "Makes a time-based one-time password (RFC 6238).";
-            Password, "passwords", password_spec = "passwordSpec": PasswordSpec, "Makes a random password.";
+            Password, "passwords", password_spec = "passwordSpec": PasswordSpec, "Makes a password that nobody can guess.";
             QuayAccessToken, "quayaccesstokens", quay_access_token_spec = "quayAccessTokenSpec": QuayAccessTokenSpec,
                 "Makes a login for Quay from a ServiceAccount's token.";
             SSHKey, "sshkeys", ssh_key_spec = "sshKeySpec": SshKeySpec, "Makes an SSH key pair.";
             STSSessionToken, "stssessiontokens", sts_session_token_spec = "stsSessionTokenSpec": StsSessionTokenSpec,
                 "Makes temporary AWS credentials.";
-            UUID, "uuids", uuid_spec = "uuidSpec": UuidSpec, "Makes a random UUID.";
+            UUID, "uuids", uuid_spec = "uuidSpec": UuidSpec, "Makes a UUID of version 4.";
             VaultDynamicSecret, "vaultdynamicsecrets",
                 vault_dynamic_secret_spec = "vaultDynamicSecretSpec": VaultDynamicSecretSpec,
                 "Makes credentials by a path of Vault.";
@@ -239,6 +239,14 @@ macro_rules! any_spec {
             pub const fn kind(&self) -> GeneratorKind {
                 match self {
                     $(Self::$kind(_) => GeneratorKind::$kind,)+
+                }
+            }
+
+            /// The spec as it is written in a manifest.
+            #[must_use]
+            pub fn to_value(&self) -> Value {
+                match self {
+                    $(Self::$kind(spec) => serde_json::to_value(spec).unwrap_or_default(),)+
                 }
             }
 

@@ -99,7 +99,6 @@ fn specs_that_cannot_be_carried_out() {
     let read = "could not get secret data from provider: ";
     let write = "could not update secret: ";
     let from = |entry: Value| json!({ "data": [], "dataFrom": [entry] });
-    let generator = json!({ "sourceRef": { "generatorRef": { "kind": "Password", "name": "x" } } });
     for (more, message, field) in [
         (json!({ "refreshInterval": "soon" }), read, "spec.refreshInterval: "),
         (json!({ "data": [] }), read, "spec: either data or dataFrom should be specified"),
@@ -109,7 +108,6 @@ fn specs_that_cannot_be_carried_out() {
             "spec.target.deletionPolicy: ",
         ),
         (json!({ "target": { "manifest": { "apiVersion": "v1", "kind": "ConfigMap" } } }), write, "spec.target.manifest: "),
-        (from(generator), write, "spec.dataFrom[0].sourceRef.generatorRef: "),
         (
             from(json!({ "find": { "name": { "regexp": "." } }, "rewrite": [{ "transform": { "template": "x" } }] })),
             write,

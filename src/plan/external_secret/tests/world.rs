@@ -11,7 +11,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{FieldsV1, ManagedFieldsEntr
 use serde_json::{Value, json};
 
 use crate::api::{AnyStore, Condition, ExternalSecret, SecretStore};
-use crate::index::{Key, StoreHealth, StoreId, TargetView};
+use crate::index::{GeneratorFacts, GeneratorId, Key, StoreHealth, StoreId, TargetView};
 use crate::plan::digest::Digester;
 use crate::plan::external_secret::{
     self as plan, Decision, Facts, Failure, Gathered, Memory, Next, Report, StoreFacts, Written,
@@ -28,6 +28,7 @@ pub struct World {
     pub es: ExternalSecret,
     pub secrets: BTreeMap<String, Secret>,
     pub stores: BTreeMap<StoreId, StoreFacts>,
+    pub generators: BTreeMap<GeneratorId, GeneratorFacts>,
     pub namespace_labels: BTreeMap<String, String>,
     pub memory: Memory,
     pub now: Timestamp,
@@ -120,6 +121,7 @@ impl World {
             es,
             secrets: BTreeMap::new(),
             stores: [store("store")].into(),
+            generators: BTreeMap::new(),
             namespace_labels: BTreeMap::new(),
             memory: Memory::default(),
             now: "2026-06-01T12:00:00Z".parse().unwrap(),
@@ -169,6 +171,7 @@ impl World {
         Facts {
             es: Arc::new(self.es.clone()),
             stores: self.stores.clone(),
+            generators: self.generators.clone(),
             namespace_labels: Some(Arc::new(self.namespace_labels.clone())),
             target: self.secrets.get(self.es.target_name()).map(view),
             owned: owned.filter(|(_, v)| v.controller.as_deref() == Some(UID)).collect(),
