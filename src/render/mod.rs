@@ -12,6 +12,7 @@ pub mod path;
 pub mod re2;
 pub mod rewrite;
 pub mod template;
+pub mod yaml;
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -7,8 +7,8 @@
 mod context;
 mod eval;
 mod exec;
-mod funcs;
-mod go;
+pub(crate) mod funcs;
+pub(crate) mod go;
 mod lang;
 mod value;
 

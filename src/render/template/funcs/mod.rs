@@ -22,6 +22,7 @@ pub(crate) mod time;
 pub(crate) mod url;
 pub(crate) mod words;
 pub(crate) mod wrap;
+pub(crate) mod yaml;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::OnceLock;
@@ -136,6 +137,7 @@ const TABLES: &[&[Function]] = &[
     url::FUNCTIONS,
     words::FUNCTIONS,
     wrap::FUNCTIONS,
+    yaml::FUNCTIONS,
 ];
 
 /// Looks a function up.

@@ -37,6 +37,12 @@ pub(crate) fn shortest(value: f64) -> String {
     format(value, 'g', None)
 }
 
+/// The same for a number of 32 bits.
+pub(crate) fn shortest32(value: f32) -> String {
+    // The shortest digits of the small number are those that read back as it; as a large number they print as they are.
+    value.to_string().parse().map_or_else(|_| value.to_string(), shortest)
+}
+
 /// As `FormatFloat` does with formats `e`, `f`, `g` (and capitals); without precision, the fewest digits that read back.
 pub(crate) fn format(value: f64, kind: char, precision: Option<usize>) -> String {
     if value.is_nan() {
