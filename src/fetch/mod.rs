@@ -222,7 +222,15 @@ impl Fetcher {
         limits: Limits,
         observer: Arc<dyn Observer>,
     ) -> Self {
-        Self { login: Arc::new(ProviderLogin), client, cluster, outbound, limits, observer, handles: Mutex::new(HashMap::new()) }
+        Self {
+            login: Arc::new(ProviderLogin),
+            client,
+            cluster,
+            outbound,
+            limits,
+            observer,
+            handles: Mutex::new(HashMap::new()),
+        }
     }
 
     /// Reads from a store.

@@ -57,7 +57,8 @@ impl AcrAccessTokenSpec {
         let cx = &cx.connect;
         if let Some(AcrServicePrincipal { secret_ref }) = &self.auth.service_principal {
             let what = "spec.auth.servicePrincipal.secretRef";
-            let client = cx.secret_text(&secret_ref.client_id.clone().unwrap_or_default(), &format!("{what}.clientId")).await?;
+            let client =
+                cx.secret_text(&secret_ref.client_id.clone().unwrap_or_default(), &format!("{what}.clientId")).await?;
             let secret = secret_ref.client_secret.clone().unwrap_or_default();
             let password = cx.secret_text(&secret, &format!("{what}.clientSecret")).await?;
             let tenant = self.tenant_id.as_deref().unwrap_or_default();
@@ -181,7 +182,11 @@ mod tests {
     const CLIENT_ID: &str = "azure.workload.identity/client-id";
     const TENANT_ID: &str = "azure.workload.identity/tenant-id";
 
-    async fn run(wanted: &AcrAccessTokenSpec, server: &FakeServer, outbound: &Arc<Outbound>) -> Result<Generated, ProviderError> {
+    async fn run(
+        wanted: &AcrAccessTokenSpec,
+        server: &FakeServer,
+        outbound: &Arc<Outbound>,
+    ) -> Result<Generated, ProviderError> {
         let (authority, metadata) = (server.url.clone(), server.url.clone());
         let endpoints = Endpoints { authority, metadata, resource: "https://management.azure.com/".into() };
         wanted.generate_at(&endpoints, &cluster().cx(outbound)).await
@@ -222,14 +227,20 @@ mod tests {
         let server = FakeServer::start_tls(&pki, false, azure).await;
         let auth = |name: &str| json!({"workloadIdentity": {"serviceAccountRef": {"name": name, "audiences": ["more"]}}});
         let outbound = outbound_trusting(&pki, &[]);
-        let endpoints =
-            Endpoints { authority: server.url.clone(), metadata: String::new(), resource: "https://management.azure.com/".into() };
+        let endpoints = Endpoints {
+            authority: server.url.clone(),
+            metadata: String::new(),
+            resource: "https://management.azure.com/".into(),
+        };
         let cluster = cluster();
         let made = wanted(&server, auth("app")).generate_at(&endpoints, &cluster.cx(&outbound)).await.unwrap();
         assert_eq!(values(&made)["password"], "refresh");
         let audiences = json!({"audiences": ["api://AzureADTokenExchange", "more"]});
         assert_eq!(cluster.token_requests(), [("app".to_owned(), audiences)]);
-        assert_eq!(server.received()[0].form("client_assertion_type").unwrap(), "urn:ietf:params:oauth:client-assertion-type:jwt-bearer");
+        assert_eq!(
+            server.received()[0].form("client_assertion_type").unwrap(),
+            "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
+        );
 
         let error = redacted(run(&wanted(&server, auth("plain")), &server, &outbound).await);
         assert!(error.detail.contains("lacks the annotation azure.workload.identity/client-id"), "{error}");
@@ -257,14 +268,17 @@ mod tests {
         for auth in [json!({"managedIdentity": {}}), json!({"workloadIdentity": {}})] {
             let error = redacted(run(&wanted(&server, auth.clone()), &server, &outbound).await);
             assert!(error.detail.contains("must end with .azurecr.io"), "{error}");
-            for registry in ["evil.test/x.azurecr.io", "evil.test#.azurecr.io", "user@evil.test", "evil.test?.azurecr.io", ""] {
+            for registry in
+                ["evil.test/x.azurecr.io", "evil.test#.azurecr.io", "user@evil.test", "evil.test?.azurecr.io", ""]
+            {
                 let bad = AcrAccessTokenSpec { registry: registry.into(), ..wanted(&server, auth.clone()) };
                 let error = redacted(run(&bad, &server, &outbound).await);
                 assert!(error.detail.starts_with("spec.registry is not a host name"), "{registry}: {error}");
             }
         }
         assert!(server.received().is_empty());
-        let good = AcrAccessTokenSpec { registry: "team.azurecr.io".into(), ..wanted(&server, json!({"workloadIdentity": {}})) };
+        let good =
+            AcrAccessTokenSpec { registry: "team.azurecr.io".into(), ..wanted(&server, json!({"workloadIdentity": {}})) };
         let error = redacted(run(&good, &server, &outbound).await);
         assert!(error.detail.contains("does not hold AZURE_TENANT_ID"), "{error}");
     }
@@ -285,13 +299,15 @@ mod tests {
     async fn whatever_a_registry_does_is_told_in_our_words() {
         let pki = &Pki::new();
         misbehaving(|reply| async move {
-            let answer =
-                move |asked: &Received| if asked.line.ends_with("exchange") { reply.clone() } else { azure(asked) };
+            let answer = move |asked: &Received| if asked.line.ends_with("exchange") { reply.clone() } else { azure(asked) };
             let server = FakeServer::start_tls(pki, false, answer).await;
             run(&wanted(&server, principal()), &server, &outbound_trusting(pki, &[])).await
         })
         .await;
-        let stack = AcrAccessTokenSpec { environment_type: Some(AzureEnvironment::AzureStackCloud), ..AcrAccessTokenSpec::default() };
+        let stack = AcrAccessTokenSpec {
+            environment_type: Some(AzureEnvironment::AzureStackCloud),
+            ..AcrAccessTokenSpec::default()
+        };
         let error = redacted(stack.generate(&cluster().cx(&outbound_trusting(pki, &[]))).await);
         assert_eq!(error.kind, ErrorKind::Unsupported);
     }

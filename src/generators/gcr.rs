@@ -50,7 +50,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_token_is_a_password() {
-        let server = FakeServer::start(|_| Reply::json(200, &json!({"access_token": "ya29.made", "expires_in": 3599}))).await;
+        let server =
+            FakeServer::start(|_| Reply::json(200, &json!({"access_token": "ya29.made", "expires_in": 3599}))).await;
         let made = generate(&wanted(), &cluster(&server, &key().0), &outbound()).await.unwrap();
         let want = [("username", "oauth2accesstoken"), ("password", "ya29.made"), ("expiry", "1795697999")];
         assert_eq!(values(&made), want.into());

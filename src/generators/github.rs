@@ -34,9 +34,11 @@ impl Generator for GithubAccessTokenSpec {
         let login = self.login(cx).await?;
         let base = self.url.as_deref().filter(|url| !url.is_empty()).unwrap_or(API).trim_end_matches('/');
         let url = format!("{base}/app/installations/{}/access_tokens", segment(&self.install_id));
-        let call = Call::new(Method::POST, &url, "spec.url")?
-            .bearer(&login, WHAT)?
-            .header("accept", b"application/vnd.github.v3+json", WHAT)?;
+        let call = Call::new(Method::POST, &url, "spec.url")?.bearer(&login, WHAT)?.header(
+            "accept",
+            b"application/vnd.github.v3+json",
+            WHAT,
+        )?;
         let call = match self.wishes() {
             Some(wishes) => call.json(wishes),
             None => call,
@@ -75,7 +77,8 @@ impl GithubAccessTokenSpec {
 fn success(answer: Answer, now: Timestamp) -> Result<Answer, ProviderError> {
     match limit_over(&answer.headers, now) {
         Some(wait) if answer.status == 403 => {
-            Err(ProviderError::new(ErrorKind::Throttled, format!("{WHAT}: GitHub's rate limit is used up (403)")).after(wait))
+            Err(ProviderError::new(ErrorKind::Throttled, format!("{WHAT}: GitHub's rate limit is used up (403)"))
+                .after(wait))
         }
         _ => answer.success(WHAT),
     }
@@ -120,7 +123,8 @@ mod tests {
     async fn a_token_is_made_with_a_signed_login() {
         let (pem, public) = key();
         let server = FakeServer::start(|_| Reply::json(201, &created())).await;
-        let made = generate(&app(&server, json!({})), &Cluster::new().secret("app", "pem", &pem), &outbound()).await.unwrap();
+        let made =
+            generate(&app(&server, json!({})), &Cluster::new().secret("app", "pem", &pem), &outbound()).await.unwrap();
         assert_eq!(values(&made), [("token", "ghs_made")].into());
         assert!(made.state.is_none());
 

@@ -46,7 +46,8 @@ impl Generator for GitlabDeployTokenSpec {
             group_id: self.group_id.clone(),
             token_id: 0,
         };
-        let call = Call::new(Method::POST, &tokens_of(&state)?, "spec.url")?.json(SecretBytes::from(self.wishes().to_string()));
+        let call =
+            Call::new(Method::POST, &tokens_of(&state)?, "spec.url")?.json(SecretBytes::from(self.wishes().to_string()));
         let answer = self.send(call, cx).await?.success(WHAT)?;
         let Created { id, username, token } = answer.json(WHAT)?;
         let state = State { token_id: id, ..state };

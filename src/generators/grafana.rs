@@ -98,7 +98,13 @@ impl GrafanaSpec {
         self.send(Method::POST, "serviceaccounts", Some(&wishes), cx).await?.success(WHAT)?.json(WHAT)
     }
 
-    async fn send(&self, method: Method, path: &str, body: Option<&Value>, cx: &GenerateCx) -> Result<Answer, ProviderError> {
+    async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+        cx: &GenerateCx,
+    ) -> Result<Answer, ProviderError> {
         let call = Call::new(method, &format!("{}/api/{path}", self.url.trim_end_matches('/')), "spec.url")?;
         let call = self.login(call, cx).await?;
         let call = match body {
@@ -215,7 +221,8 @@ mod tests {
         let cluster = &cluster();
         for call in ["GET", "POST"] {
             misbehaving(|reply| async move {
-                let answer = move |asked: &Received| if asked.line.starts_with(call) { reply.clone() } else { grafana(asked) };
+                let answer =
+                    move |asked: &Received| if asked.line.starts_with(call) { reply.clone() } else { grafana(asked) };
                 let server = FakeServer::start(answer).await;
                 generate(&wanted(&server, token(), json!({"name": "ci", "role": "Viewer"})), cluster, &outbound()).await
             })

@@ -1,7 +1,7 @@
 //! Asks generators: once for each entry and sync, within a deadline. What was made and could not be written is kept for the next
 //! try, so that a retry writes the same values.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -146,7 +146,7 @@ impl Maker {
                 outbound: self.outbound.clone(),
                 used: UsedReferences::default(),
             },
-            call: CallCx { cause: consumer.cause.to_owned(), correlation: String::new() },
+            call: CallCx { cause: consumer.cause.to_owned(), ..CallCx::default() },
             now: Timestamp::now(),
         }
     }

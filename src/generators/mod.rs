@@ -143,7 +143,10 @@ fn misconfigured(detail: String) -> ProviderError {
 /// What was kept of a value that was made, for [`Generator::cleanup`].
 fn state_of<S: serde::de::DeserializeOwned>(state: &Value) -> Result<S, ProviderError> {
     S::deserialize(state).map_err(|_| {
-        ProviderError::new(ErrorKind::Malformed, "the state of the generator is not what such a generator keeps: it cannot be cleaned up")
+        ProviderError::new(
+            ErrorKind::Malformed,
+            "the state of the generator is not what such a generator keeps: it cannot be cleaned up",
+        )
     })
 }
 

@@ -53,7 +53,8 @@ impl Generator for CloudsmithAccessTokenSpec {
         let account = &self.service_account_ref;
         let ours = cx.connect.token(account, account.audiences.clone(), None, "spec.serviceAccountRef").await?;
         let base = self.api_url.as_deref().filter(|url| !url.is_empty()).unwrap_or(CLOUDSMITH).trim_end_matches('/');
-        let body = [("oidc_token".to_owned(), ours), ("service_slug".to_owned(), SecretBytes::from(self.service_slug.as_str()))];
+        let body =
+            [("oidc_token".to_owned(), ours), ("service_slug".to_owned(), SecretBytes::from(self.service_slug.as_str()))];
         let call = Call::new(Method::POST, &format!("{base}/openid/{}/", segment(&self.org_slug)), "spec.apiUrl")?
             .json(object_of_text(&body.into()));
         let client = cx.connect.outbound.client(&TlsOptions::default(), CLOUDSMITH_WHAT)?;

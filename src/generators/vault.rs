@@ -51,8 +51,11 @@ fn auth_shape() -> [(&'static str, Option<Json>); 11] {
 #[async_trait]
 impl Generator for VaultDynamicSecretSpec {
     async fn generate(&self, cx: &GenerateCx) -> Result<Generated, ProviderError> {
-        let vault: Vault = serde_json::from_value(Value::Object(self.provider.0.clone()))
-            .map_err(|_| misconfigured("spec.provider is not what spec.provider.vault of a store is: check names and types of its fields".into()))?;
+        let vault: Vault = serde_json::from_value(Value::Object(self.provider.0.clone())).map_err(|_| {
+            misconfigured(
+                "spec.provider is not what spec.provider.vault of a store is: check names and types of its fields".into(),
+            )
+        })?;
         let retries = Retries::of(self.retry_settings.as_ref(), "spec.retrySettings")?;
         let client = VaultClient::login(&vault, "spec.provider", retries, &cx.connect).await?;
         let Some(body) = client.request(&self.request(), WHAT).await? else {
@@ -197,7 +200,11 @@ mod tests {
     #[tokio::test]
     async fn an_empty_answer_is_an_error_unless_it_is_allowed() {
         let server = vault().await;
-        for empty in [json!({"path": "kv/a", "method": "DELETE"}), json!({"path": "gone"}), json!({"path": "sys/leases/revoke", "method": "PUT"})] {
+        for empty in [
+            json!({"path": "kv/a", "method": "DELETE"}),
+            json!({"path": "gone"}),
+            json!({"path": "sys/leases/revoke", "method": "PUT"}),
+        ] {
             let error = redacted(run(&server, empty.clone()).await);
             assert!(error.detail.contains("empty response from Vault"), "{error}");
             let mut allowed = empty;
@@ -256,7 +263,13 @@ mod tests {
             let server = FakeServer::start(move |_| errors(status)).await;
             assert_eq!(redacted(run(&server, none.clone()).await).kind, kind, "{status}");
         }
-        for garbage in [CANARY.to_owned(), "[]".into(), "{}".into(), format!("{{\"data\": {CANARY}}}"), format!("{{\"data\": [\"{CANARY}\"]}}")] {
+        for garbage in [
+            CANARY.to_owned(),
+            "[]".into(),
+            "{}".into(),
+            format!("{{\"data\": {CANARY}}}"),
+            format!("{{\"data\": [\"{CANARY}\"]}}"),
+        ] {
             let reply = Reply::text(200, &garbage);
             let server = FakeServer::start(move |_| reply.clone()).await;
             for kind in ["Data", "Auth", "Raw"] {

@@ -74,7 +74,9 @@ impl WebhookSpec {
     fn timeout(&self) -> Result<Duration, ProviderError> {
         let Some(text) = self.timeout.as_deref().filter(|text| !text.is_empty()) else { return Ok(Call::DEADLINE) };
         let given = duration::parse(text).ok().and_then(|given| Duration::try_from(given).ok());
-        match given.ok_or_else(|| misconfigured(format!("spec.timeout: {text:?} is not a duration such as \"10s\", of 0 or more")))? {
+        match given.ok_or_else(|| {
+            misconfigured(format!("spec.timeout: {text:?} is not a duration such as \"10s\", of 0 or more"))
+        })? {
             // For ever in Go.
             Duration::ZERO => Ok(Call::DEADLINE),
             given => Ok(given.min(LONGEST)),
@@ -105,7 +107,9 @@ impl WebhookSpec {
 /// As in ESO, the service says with 404 that there is no such secret.
 fn success(answer: Answer) -> Result<SecretBytes, ProviderError> {
     match answer.status {
-        StatusCode::NOT_FOUND => Err(ProviderError::new(ErrorKind::NotFound, format!("{WHAT}: Secret does not exist (404)"))),
+        StatusCode::NOT_FOUND => {
+            Err(ProviderError::new(ErrorKind::NotFound, format!("{WHAT}: Secret does not exist (404)")))
+        }
         StatusCode::NOT_MODIFIED => Err(malformed("the server says that nothing has changed (304), but nothing was kept")),
         _ => Ok(answer.success(WHAT)?.body),
     }
@@ -269,14 +273,21 @@ mod tests {
             (500, ErrorKind::Unavailable),
         ] {
             let server = FakeServer::start(move |_| Reply::text(status, CANARY)).await;
-            assert_eq!(redacted(generate(&wanted(&server, json!({})), &cluster(), &outbound()).await).kind, kind, "{status}");
+            assert_eq!(
+                redacted(generate(&wanted(&server, json!({})), &cluster(), &outbound()).await).kind,
+                kind,
+                "{status}"
+            );
         }
         for garbage in [CANARY, "", "[]", "17", &format!("\"{CANARY}\""), &format!("[{{\"x\": \"{CANARY}\"}}]")] {
             assert_eq!(redacted(answering(garbage, json!({})).await).kind, ErrorKind::Malformed, "{garbage:?}");
         }
         let server = FakeServer::start(|_| Reply::never()).await;
         let error = redacted(generate(&wanted(&server, json!({"timeout": "100ms"})), &cluster(), &outbound()).await);
-        assert_eq!((error.kind, error.detail.as_str()), (ErrorKind::Unavailable, "webhook: the server gave no answer in 0.1 s"));
+        assert_eq!(
+            (error.kind, error.detail.as_str()),
+            (ErrorKind::Unavailable, "webhook: the server gave no answer in 0.1 s")
+        );
     }
 
     #[tokio::test]

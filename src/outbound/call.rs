@@ -86,8 +86,9 @@ impl Call {
     pub fn header(mut self, name: &str, value: &[u8], what: &str) -> Result<Self, ProviderError> {
         let name = HeaderName::from_bytes(name.as_bytes())
             .map_err(|_| misconfigured(what, &format!("{name:?} cannot be the name of a header")))?;
-        let mut value = HeaderValue::from_bytes(value)
-            .map_err(|_| misconfigured(what, &format!("the value of header {name} holds a line break or other control character")))?;
+        let mut value = HeaderValue::from_bytes(value).map_err(|_| {
+            misconfigured(what, &format!("the value of header {name} holds a line break or other control character"))
+        })?;
         value.set_sensitive(true);
         self.headers.insert(name, value);
         Ok(self)
@@ -178,7 +179,9 @@ impl Answer {
             403 if wait.is_some() => (ErrorKind::Throttled, "the server asks to wait"),
             401 => (ErrorKind::Denied, "the server does not accept the credentials"),
             403 => (ErrorKind::Denied, "the server forbids it: check the rights of the credentials"),
-            404 | 410 => (ErrorKind::Misconfigured, "the server knows no such address or object: check the URL and the names in it"),
+            404 | 410 => {
+                (ErrorKind::Misconfigured, "the server knows no such address or object: check the URL and the names in it")
+            }
             407 => (ErrorKind::Misconfigured, "the proxy asks for credentials"),
             409 | 412 => (ErrorKind::Conflict, "the server reports a conflict"),
             429 => (ErrorKind::Throttled, "the server asks to wait"),
@@ -237,7 +240,11 @@ mod tests {
 
     fn answer(status: u16, headers: &[(HeaderName, &str)]) -> Answer {
         let headers = headers.iter().map(|(name, value)| (name.clone(), value.parse().unwrap()));
-        Answer { status: StatusCode::from_u16(status).unwrap(), headers: headers.collect(), body: SecretBytes::from("canary") }
+        Answer {
+            status: StatusCode::from_u16(status).unwrap(),
+            headers: headers.collect(),
+            body: SecretBytes::from("canary"),
+        }
     }
 
     #[test]

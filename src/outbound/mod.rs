@@ -27,8 +27,8 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use crate::providers::{ErrorKind, ProviderError};
 use crate::secret_bytes::SecretBytes;
 pub use call::{Answer, Call, query, secret, segment};
-use dial::{Dial, Refused};
 pub use dial::Reach;
+use dial::{Dial, Refused};
 pub use tls::{Identity, TlsOptions};
 
 /// How long a connection without calls is kept.
@@ -154,7 +154,8 @@ fn failure(error: &(dyn Error + 'static), what: &str) -> ProviderError {
                     another one, or have the operator started with --allow-local-endpoints";
         (ErrorKind::Misconfigured, text)
     } else if let Some(rustls::Error::InvalidCertificate(_)) = find(error) {
-        let text = "the server's certificate is not trusted, or is for another name: check the URL and the certificate authority";
+        let text =
+            "the server's certificate is not trusted, or is for another name: check the URL and the certificate authority";
         (ErrorKind::Misconfigured, text)
     } else if find::<rustls::Error>(error).is_some() {
         (ErrorKind::Unavailable, "the server and we agree on no TLS connection")

@@ -168,6 +168,12 @@ pub struct Pki {
     certificate: rcgen::Certificate,
 }
 
+impl Default for Pki {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Pki {
     pub fn new() -> Self {
         let key = rcgen::KeyPair::generate().unwrap();

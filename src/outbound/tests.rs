@@ -119,7 +119,7 @@ async fn what_is_no_server_is_unavailable() {
     let garbage = listener.local_addr().unwrap();
     tokio::spawn(async move {
         let (mut stream, _) = listener.accept().await.unwrap();
-        stream.read(&mut [0; 1024]).await.unwrap();
+        let _ = stream.read(&mut [0; 1024]).await.unwrap();
         stream.write_all(CANARY.as_bytes()).await.unwrap();
     });
     assert_eq!(refused(&outbound(), &format!("http://{garbage}/")).await.kind, ErrorKind::Unavailable);

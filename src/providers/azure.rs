@@ -7,7 +7,7 @@ use super::oauth::accepted;
 use super::{ConnectCx, ErrorKind, ProviderError};
 use crate::api::generators::AzureEnvironment;
 use crate::api::refs::ServiceAccountSelector;
-use crate::outbound::{Call, query, TlsOptions, secret, segment};
+use crate::outbound::{Call, TlsOptions, query, secret, segment};
 use crate::secret_bytes::SecretBytes;
 
 const WHAT: &str = "login to Entra ID";
@@ -42,7 +42,8 @@ impl Endpoints {
             AzureEnvironment::ChinaCloud => ("https://login.chinacloudapi.cn", "https://management.chinacloudapi.cn/"),
             AzureEnvironment::GermanCloud => ("https://login.microsoftonline.de", "https://management.microsoftazure.de/"),
             AzureEnvironment::AzureStackCloud => {
-                let text = "environmentType AzureStackCloud: an Azure Stack has addresses of its own, which cannot be given here";
+                let text =
+                    "environmentType AzureStackCloud: an Azure Stack has addresses of its own, which cannot be given here";
                 return Err(ProviderError::new(ErrorKind::Unsupported, text));
             }
         };
@@ -98,7 +99,8 @@ pub async fn with_service_account(
 /// `Misconfigured` where the environment does not say how; `Denied` where Entra ID does not take the token.
 pub async fn with_own_token(endpoints: &Endpoints, cx: &ConnectCx) -> Result<SecretBytes, ProviderError> {
     let var = |name: &str| {
-        let missing = || misconfigured(format!("{WHAT}: the operator's environment does not hold {name}: name a ServiceAccount"));
+        let missing =
+            || misconfigured(format!("{WHAT}: the operator's environment does not hold {name}: name a ServiceAccount"));
         cx.env.get(name).filter(|v| !v.is_empty()).ok_or_else(missing)
     };
     let (client, tenant, path) = (var("AZURE_CLIENT_ID")?, var("AZURE_TENANT_ID")?, var("AZURE_FEDERATED_TOKEN_FILE")?);

@@ -61,7 +61,8 @@ mod tests {
 
     #[test]
     fn paths_lead_to_values() {
-        let json = r#"{"data": {"a b": [1, {"x": "y"}], "n": null, "items": [{"id": 1, "v": "one"}, {"id": 2, "v": "two"}]}}"#;
+        let json =
+            r#"{"data": {"a b": [1, {"x": "y"}], "n": null, "items": [{"id": 1, "v": "one"}, {"id": 2, "v": "two"}]}}"#;
         for (path, want) in [
             ("$.data['a b'][1]", r#"{"x":"y"}"#),
             ("$[\"data\"].n", "null"),
@@ -82,7 +83,12 @@ mod tests {
 
     #[test]
     fn paths_are_bounded() {
-        for bad in ["$[?(".repeat(50_000), format!("$[?{}", "(".repeat(4000)), format!("$[?{}@.a", "!".repeat(4000)), "$.a".repeat(2000)] {
+        for bad in [
+            "$[?(".repeat(50_000),
+            format!("$[?{}", "(".repeat(4000)),
+            format!("$[?{}@.a", "!".repeat(4000)),
+            "$.a".repeat(2000),
+        ] {
             assert_eq!(get("{}", &bad), Err(JsonPathError::Path));
         }
     }

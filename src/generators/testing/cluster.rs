@@ -11,8 +11,8 @@ use http_body_util::BodyExt as _;
 use kube::client::Body;
 use serde_json::{Value, json};
 
-use crate::generators::{GenerateCx, Generated, Generator};
 use crate::api::StoreKind;
+use crate::generators::{GenerateCx, Generated, Generator};
 use crate::outbound::Outbound;
 use crate::providers::{CallCx, ConnectCx, ErrorKind, OwnCluster, ProviderError};
 
@@ -99,11 +99,16 @@ impl Cluster {
                 let status = json!({"token": self.token, "expirationTimestamp": "2036-01-01T00:00:00Z"});
                 let metadata = json!({"name": "x"});
                 let kind = json!("TokenRequest");
-                (201, json!({"apiVersion": "authentication.k8s.io/v1", "kind": kind, "metadata": metadata, "spec": asked["spec"], "status": status}))
+                (
+                    201,
+                    json!({"apiVersion": "authentication.k8s.io/v1", "kind": kind, "metadata": metadata, "spec": asked["spec"], "status": status}),
+                )
             }
             None => match self.objects.get(path) {
                 Some(object) => (200, object.clone()),
-                None => (404, json!({"kind": "Status", "status": "Failure", "reason": "NotFound", "code": 404, "message": path})),
+                None => {
+                    (404, json!({"kind": "Status", "status": "Failure", "reason": "NotFound", "code": 404, "message": path}))
+                }
             },
         };
         http::Response::builder()
@@ -163,6 +168,10 @@ where
 }
 
 /// Runs a generator.
-pub(crate) async fn generate(spec: &dyn Generator, cluster: &Cluster, outbound: &Arc<Outbound>) -> Result<Generated, ProviderError> {
+pub(crate) async fn generate(
+    spec: &dyn Generator,
+    cluster: &Cluster,
+    outbound: &Arc<Outbound>,
+) -> Result<Generated, ProviderError> {
     spec.generate(&cluster.cx(outbound)).await
 }

@@ -31,7 +31,9 @@ impl Login<'_> {
             (Some(config), None, None) => self.of_config(config, spec, &path).await?,
             (None, Some(account), None) => self.of_account(account, spec, &path).await?,
             (None, None, Some(_)) => {
-                let text = format!("{path}.awsSecurityCredentials is not served by this version of keyferry: use credConfig or serviceAccountRef");
+                let text = format!(
+                    "{path}.awsSecurityCredentials is not served by this version of keyferry: use credConfig or serviceAccountRef"
+                );
                 return Err(ProviderError::new(ErrorKind::Unsupported, text));
             }
             _ => {
@@ -136,7 +138,8 @@ impl Login<'_> {
         if field(format, "type") != Some("json") {
             return Ok(answer.body);
         }
-        let name = field(format, "subject_token_field_name").ok_or_else(|| bad("\"subject_token_field_name\" is missing"))?;
+        let name =
+            field(format, "subject_token_field_name").ok_or_else(|| bad("\"subject_token_field_name\" is missing"))?;
         let object: Value = answer.json(asked)?;
         field(&object, name).map(SecretBytes::from).ok_or_else(|| {
             ProviderError::new(ErrorKind::Malformed, format!("{asked}: the answer does not hold the field {name:?}"))

@@ -169,11 +169,8 @@ impl Login<'_> {
     /// The token of a service account, for somebody who may act as it.
     async fn impersonate(&self, by: &AccessToken, email: &str, life: Option<u32>) -> Result<AccessToken, ProviderError> {
         let what = format!("token of the service account {email}");
-        let url = format!(
-            "{}/v1/projects/-/serviceAccounts/{}:generateAccessToken",
-            self.endpoints.credentials,
-            segment(email)
-        );
+        let url =
+            format!("{}/v1/projects/-/serviceAccounts/{}:generateAccessToken", self.endpoints.credentials, segment(email));
         let mut wishes = json!({"scope": [SCOPE]});
         if let Some(seconds) = life {
             wishes["lifetime"] = json!(format!("{seconds}s"));
@@ -190,7 +187,8 @@ impl Login<'_> {
         let what = "login to Google Cloud as the operator";
         if let Some(path) = self.cx.env.get("GOOGLE_APPLICATION_CREDENTIALS").filter(|path| !path.is_empty()) {
             let file = tokio::fs::read(path).await.map(SecretBytes::new);
-            let file = file.map_err(|_| misconfigured(format!("{what}: the file of GOOGLE_APPLICATION_CREDENTIALS cannot be read")))?;
+            let file = file
+                .map_err(|_| misconfigured(format!("{what}: the file of GOOGLE_APPLICATION_CREDENTIALS cannot be read")))?;
             return self.with_key(&file, what).await;
         }
         let call = self.metadata("instance/service-accounts/default/token", what)?;

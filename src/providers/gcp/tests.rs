@@ -41,10 +41,21 @@ fn endpoints(server: &FakeServer) -> Endpoints {
     }
 }
 
-async fn login(auth: Value, cluster: &Cluster, server: &FakeServer, outbound: &Arc<Outbound>) -> Result<AccessToken, ProviderError> {
+async fn login(
+    auth: Value,
+    cluster: &Cluster,
+    server: &FakeServer,
+    outbound: &Arc<Outbound>,
+) -> Result<AccessToken, ProviderError> {
     let (auth, cx) = (spec(auth), cluster.cx(outbound));
-    let login =
-        Login { auth: &auth, project: "registry-project", path: "spec.auth", cx: &cx.connect, now: cx.now, endpoints: endpoints(server) };
+    let login = Login {
+        auth: &auth,
+        project: "registry-project",
+        path: "spec.auth",
+        cx: &cx.connect,
+        now: cx.now,
+        endpoints: endpoints(server),
+    };
     login.access_token().await
 }
 
@@ -81,7 +92,11 @@ async fn a_key_signs_a_login() {
 #[tokio::test]
 async fn a_key_that_is_none_is_told() {
     let server = FakeServer::start(google).await;
-    for bad in [CANARY.to_owned(), key_file(&server, CANARY), json!({"type": "authorized_user", "client_email": "", "private_key": CANARY}).to_string()] {
+    for bad in [
+        CANARY.to_owned(),
+        key_file(&server, CANARY),
+        json!({"type": "authorized_user", "client_email": "", "private_key": CANARY}).to_string(),
+    ] {
         let error = redacted(login(by_key(), &Cluster::new().secret("gcp", "json", &bad), &server, &outbound()).await);
         assert_eq!(error.kind, ErrorKind::Misconfigured);
         assert!(error.detail.starts_with("spec.auth.secretRef.secretAccessKeySecretRef: "), "{error}");
@@ -109,16 +124,23 @@ async fn a_cluster_is_taken_for_its_pool() {
     assert_eq!(cluster.token_requests(), [("app".to_owned(), request)]);
 
     login(auth(json!({})), &cluster, &server, &outbound()).await.unwrap();
-    assert_eq!(server.received().last().unwrap().json()["audience"].as_str().unwrap().split(':').nth(1), Some("own-project.svc.id.goog"));
+    assert_eq!(
+        server.received().last().unwrap().json()["audience"].as_str().unwrap().split(':').nth(1),
+        Some("own-project.svc.id.goog")
+    );
 }
 
 #[tokio::test]
 async fn an_annotation_names_whom_to_impersonate() {
     let server = FakeServer::start(google).await;
     let cluster = Cluster::new().service_account("app", &json!({ACCOUNT_ANNOTATION: "sa@p.iam.gserviceaccount.com"}));
-    let identity = json!({"serviceAccountRef": {"name": "app"}, "clusterLocation": "l", "clusterName": "c", "clusterProjectID": "p"});
+    let identity =
+        json!({"serviceAccountRef": {"name": "app"}, "clusterLocation": "l", "clusterName": "c", "clusterProjectID": "p"});
     let token = login(json!({"workloadIdentity": identity}), &cluster, &server, &outbound()).await.unwrap();
-    assert_eq!((token.value.expose(), token.expires_at.to_string().as_str()), (&b"impersonated"[..], "2026-11-26T12:34:56Z"));
+    assert_eq!(
+        (token.value.expose(), token.expires_at.to_string().as_str()),
+        (&b"impersonated"[..], "2026-11-26T12:34:56Z")
+    );
     let asked = server.received();
     assert_eq!(asked[1].line, "POST /v1/projects/-/serviceAccounts/sa%40p.iam.gserviceaccount.com:generateAccessToken");
     assert_eq!((asked[1].header("authorization"), asked[1].json()), ("Bearer by-cluster", json!({"scope": [SCOPE]})));
@@ -239,7 +261,8 @@ async fn without_a_login_it_is_the_operators() {
 
 #[tokio::test]
 async fn what_google_refuses_is_denied() {
-    let server = FakeServer::start(|_| Reply::json(400, &json!({"error": "invalid_grant", "error_description": CANARY}))).await;
+    let server =
+        FakeServer::start(|_| Reply::json(400, &json!({"error": "invalid_grant", "error_description": CANARY}))).await;
     let cluster = Cluster::new().secret("gcp", "json", &key_file(&server, &key().0));
     assert_eq!(redacted(login(by_key(), &cluster, &server, &outbound()).await).kind, ErrorKind::Denied);
 }

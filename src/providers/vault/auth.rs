@@ -58,18 +58,22 @@ impl VaultClient {
         let what = "login to Vault";
         let fields = credentials.fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
         let request = Request::write(credentials.path, object_of_text(&fields));
-        let body = self.request_in(namespace.filter(|n| !n.is_empty()), &request, what).await.map_err(|error| match error {
-            // Wrong credentials are a bad request to most methods.
-            ProviderError { kind: ErrorKind::Misconfigured, .. } if error.detail.ends_with("(400)") => ProviderError {
-                kind: ErrorKind::Denied,
-                detail: format!("{what}: Vault does not accept the credentials, or not for this role (400)"),
-                ..error
-            },
-            other => other,
-        })?;
+        let body =
+            self.request_in(namespace.filter(|n| !n.is_empty()), &request, what).await.map_err(|error| match error {
+                // Wrong credentials are a bad request to most methods.
+                ProviderError { kind: ErrorKind::Misconfigured, .. } if error.detail.ends_with("(400)") => ProviderError {
+                    kind: ErrorKind::Denied,
+                    detail: format!("{what}: Vault does not accept the credentials, or not for this role (400)"),
+                    ..error
+                },
+                other => other,
+            })?;
         let body = body.unwrap_or_default();
         serde_json::from_slice::<LoggedIn>(body.expose()).map(|answer| answer.auth.client_token).map_err(|_| {
-            ProviderError::new(ErrorKind::Malformed, format!("{what}: the answer holds no token: is the address that of a Vault?"))
+            ProviderError::new(
+                ErrorKind::Malformed,
+                format!("{what}: the answer holds no token: is the address that of a Vault?"),
+            )
         })
     }
 }
@@ -136,15 +140,12 @@ async fn own_token(what: &str, cx: &ConnectCx) -> Result<SecretBytes, ProviderEr
         return Err(misconfigured(format!("{what}: {text}")));
     }
     let read = tokio::fs::read(OWN_TOKEN).await.map(SecretBytes::new);
-    read.map_err(|_| misconfigured(format!("{what}: the operator has no token of its own: set serviceAccountRef or secretRef")))
+    read.map_err(|_| {
+        misconfigured(format!("{what}: the operator has no token of its own: set serviceAccountRef or secretRef"))
+    })
 }
 
-async fn of_password(
-    auth: &PasswordAuth,
-    default: &str,
-    what: &str,
-    cx: &ConnectCx,
-) -> Result<Credentials, ProviderError> {
+async fn of_password(auth: &PasswordAuth, default: &str, what: &str, cx: &ConnectCx) -> Result<Credentials, ProviderError> {
     let password = cx.secret_text(&auth.secret_ref, &format!("{what}.secretRef")).await?;
     let path = format!("{}/{}", login_at(auth.path.as_deref(), default), auth.username.trim());
     // The name is one step of the path.

@@ -7,8 +7,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::api::generators::{AnyObject, GcrSecretRef, GcrWorkloadIdentity};
-use crate::providers::aws::AccessKeyRef;
 use crate::api::refs::{CaProvider, SecretKeySelector, ServiceAccountSelector};
+use crate::providers::aws::AccessKeyRef;
 
 /// A Vault server, and how to log in to it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]

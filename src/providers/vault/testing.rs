@@ -33,7 +33,9 @@ pub fn answer(asked: &Received) -> Reply {
             let text = r#"{"request_id":"r","lease_id":"","lease_duration":0,"renewable":false,"data":{"int":12345678901234567890,"float":1.50,"list":["a",1],"map":{"b":"<","a":null},"null":null,"yes":true},"warnings":null,"auth":null}"#;
             Reply::text(200, text)
         }
-        ("GET", "pki/cert?common_name=a.test&common_name=b.test") => Reply::json(200, &secret(&json!({"n": "2"}), &Value::Null)),
+        ("GET", "pki/cert?common_name=a.test&common_name=b.test") => {
+            Reply::json(200, &secret(&json!({"n": "2"}), &Value::Null))
+        }
         ("GET", "kv/?list=true" | "kv?list=true") => Reply::json(200, &secret(&json!({"keys": ["a", "b"]}), &Value::Null)),
         ("PUT", "auth/token/create") => {
             let auth = json!({
@@ -63,13 +65,17 @@ fn login(path: &str, body: &Value) -> Reply {
     let good = match path {
         "auth/approle/login" | "auth/team/approle/login" => is("role_id", "role-1") && is("secret_id", "s3cret"),
         "auth/kubernetes/login" => is("role", "app") && body["jwt"].as_str().is_some_and(|t| t.starts_with("token-of-sa")),
-        "auth/jwt/login" => is("role", "app") && body["jwt"].as_str().is_some_and(|t| t.starts_with("token-of-sa") || t == "kept"),
+        "auth/jwt/login" => {
+            is("role", "app") && body["jwt"].as_str().is_some_and(|t| t.starts_with("token-of-sa") || t == "kept")
+        }
         "auth/userpass/login/bob" | "auth/ldap/login/bob" => is("password", "s3cret"),
         "auth/cert/login" => is("name", "app") || *body == json!({}),
         _ => false,
     };
     match good {
-        true => Reply::json(200, &secret(&Value::Null, &json!({"client_token": TOKEN, "lease_duration": 60, "renewable": true}))),
+        true => {
+            Reply::json(200, &secret(&Value::Null, &json!({"client_token": TOKEN, "lease_duration": 60, "renewable": true})))
+        }
         false => errors(400),
     }
 }

@@ -91,7 +91,10 @@ async fn a_certificate_logs_in() {
     let auth = json!({"cert": {"clientCert": cert, "secretRef": private, "vaultRole": "app"}});
     let client = login_in(&cluster, &server, json!({"caProvider": ca, "auth": auth})).await.unwrap();
     assert!(reads(&client).await);
-    assert_eq!((server.lines()[0].as_str(), server.received()[0].json()), ("PUT /v1/auth/cert/login", json!({"name": "app"})));
+    assert_eq!(
+        (server.lines()[0].as_str(), server.received()[0].json()),
+        ("PUT /v1/auth/cert/login", json!({"name": "app"}))
+    );
 
     // A server may ask for a certificate whatever the login is. The keys have defaults.
     let tls = json!({"certSecretRef": {"name": "tls"}, "keySecretRef": {"name": "tls"}});
@@ -216,7 +219,8 @@ async fn failures_are_tried_again_and_refusals_are_not() {
         .await;
         let config = json!({"server": server.url, "auth": {"tokenSecretRef": key("token")}});
         let retries = Retries { count: retries, pause: Duration::from_millis(1) };
-        let client = VaultClient::login(&spec(config), "spec.provider", retries, &cluster().cx(&outbound()).connect).await.unwrap();
+        let client =
+            VaultClient::login(&spec(config), "spec.provider", retries, &cluster().cx(&outbound()).connect).await.unwrap();
         let result = client.request(&Request::read("database/creds/app"), "x").await;
         assert_eq!((server.received().len(), result.is_ok()), (calls, good), "{statuses:?}");
         if let Err(error) = result {
