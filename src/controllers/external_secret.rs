@@ -74,7 +74,7 @@ fn facts(ctx: &Ctx, key: &Key) -> Option<Facts> {
         generators,
         namespace_labels: index.namespace_labels(&key.namespace),
         target: index.secret(&target_key(key, &es)).cloned(),
-        owned: index.owned_by(es.metadata.uid.as_deref().unwrap_or_default()),
+        owned: index.owned_by(key),
         es,
         memory,
         now: Timestamp::now(),

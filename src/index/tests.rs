@@ -148,9 +148,11 @@ impl Cluster {
         self.stores.iter().filter(|(_, store)| uses(store)).map(|(id, _)| id.clone()).collect()
     }
 
-    fn owned_by(&self, uid: &str) -> BTreeSet<Key> {
-        let owned = |meta: &ObjectMeta| controller_of(meta).is_some_and(|o| o.uid == uid);
-        self.secrets.iter().filter(|(_, meta)| owned(meta)).map(|(key, _)| key.clone()).collect()
+    fn owned_by(&self, es: &Key) -> BTreeSet<Key> {
+        let owned = |key: &Key, meta: &ObjectMeta| {
+            key.namespace == es.namespace && controller_of(meta).is_some_and(|o| *o.name == *es.name)
+        };
+        self.secrets.iter().filter(|(key, meta)| owned(key, meta)).map(|(key, _)| key.clone()).collect()
     }
 }
 
@@ -243,8 +245,9 @@ proptest! {
                     let unsynced = cluster.unsynced(|_, es| of_store(es));
                     prop_assert_eq!(keys(index.set_health(&id, health())), unsynced, "a further one");
                 }
-                let owned: BTreeSet<Key> = index.owned_by(name).into_iter().map(|(key, _)| key).collect();
-                prop_assert_eq!(owned, cluster.owned_by(name));
+                let es = Key::new("ns", name);
+                let owned: BTreeSet<Key> = index.owned_by(&es).into_iter().map(|(key, _)| key).collect();
+                prop_assert_eq!(owned, cluster.owned_by(&es));
                 for namespace in NAMESPACES {
                     let key = Key::new(namespace, name);
                     let view = cluster.secrets.get(&key).map(TargetView::of);
