@@ -10,6 +10,7 @@ pub mod duration;
 pub mod entries;
 pub mod external_secret;
 pub mod generator_state;
+pub mod generators;
 pub mod object_hash;
 pub mod refresh;
 pub mod status;

@@ -29,7 +29,9 @@ pub fn pending(facts: &Facts, desired: &Desired, at: Timestamp, digester: &Diges
 /// Whether the Secret may hold values that the status announces, for the object as it is now.
 pub(super) fn may_be_written(facts: &Facts) -> bool {
     let announced = announced(facts).is_some_and(|p| p.synced_resource_version == synced_resource_version(&facts.es));
-    announced && facts.target.as_ref().is_some_and(|view| view.managed && !view.deleting)
+    // the watch may lag behind our own write
+    let ours = facts.memory.written_to(facts.es.target_name()).is_some();
+    announced && facts.target.as_ref().map_or(ours, |view| view.managed && !view.deleting)
 }
 
 /// What the status announces.

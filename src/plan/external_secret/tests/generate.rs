@@ -322,6 +322,25 @@ fn a_crash_between_the_writes_of_a_sync_changes_no_value() {
     }
 }
 
+/// The status could not be written, and the watch has not brought the Secret yet.
+#[test]
+fn a_lagging_watch_changes_no_value() {
+    let mut world = world();
+    let facts = world.facts();
+    let made = values(&[("password", "written")]).map(|g| plan::Gathered { read_at: Some(world.now), ..g }).unwrap();
+    let Decision::Create(desired) = plan::after_fetch(&facts, Ok(&made), &digester()) else { panic!("not new") };
+    let announced = plan::pending(&facts, &desired, world.now, &digester());
+    world.look(Ok(made));
+    world.es.status = Some(announced);
+    let lagging = plan::Facts { target: None, ..world.facts() };
+    assert!(matches!(plan::before_fetch(&lagging, &world.rules), Next::Inspect));
+    let next = plan::after_inspection(&lagging, &world.rules, Some(world.target()), &digester());
+    let Next::Settle(report) = next else { panic!("{next:?}") };
+    assert_eq!(report.status.unwrap().conditions[0].status, "True");
+    let gone = plan::after_inspection(&lagging, &world.rules, None, &digester());
+    assert!(matches!(gone, Next::Fetch(_)), "it was deleted meanwhile");
+}
+
 /// The process ended before the Secret was written, or the object was changed since: the announcement means nothing.
 #[test]
 fn an_announcement_that_does_not_fit_means_nothing() {
