@@ -8,13 +8,14 @@ use http::{Method, StatusCode};
 
 use super::{GenerateCx, Generated, Generator, misconfigured};
 use crate::api::generators::WebhookSpec;
+use crate::chance::SystemChance;
 use crate::outbound::{Answer, Call, TlsOptions};
 use crate::plan::duration;
 use crate::providers::{ErrorKind, ProviderError};
 use crate::render::Entries;
 use crate::render::json::{self, Json, byte_value};
 use crate::render::jsonpath::{self, JsonPathError};
-use crate::render::template::{Chance, Engine, Missing};
+use crate::render::template::{Engine, Missing};
 use crate::secret_bytes::SecretBytes;
 
 const WHAT: &str = "webhook";
@@ -53,7 +54,7 @@ impl WebhookSpec {
 
     /// The request.
     fn call(&self, scope: &BTreeMap<String, Entries>, cx: &GenerateCx) -> Result<Call, ProviderError> {
-        let mut engine = Engine::new(cx.now, &Machine);
+        let mut engine = Engine::new(cx.now, &SystemChance);
         engine.missing = Missing::NoValue;
         let render = |field: &str, template: &str| {
             engine.render_groups(field, template, scope).map_err(|error| misconfigured(error.to_string()))
@@ -117,16 +118,6 @@ fn success(answer: Answer) -> Result<SecretBytes, ProviderError> {
 
 fn malformed(text: &str) -> ProviderError {
     ProviderError::new(ErrorKind::Malformed, format!("{WHAT}: {text}"))
-}
-
-/// The machine's random numbers.
-struct Machine;
-
-impl Chance for Machine {
-    fn fill(&self, bytes: &mut [u8]) {
-        // It fails on no system that we run on, and then the process could make no TLS connection either.
-        let _ = aws_lc_rs::rand::fill(bytes);
-    }
 }
 
 #[cfg(test)]

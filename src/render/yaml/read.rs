@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use granit_parser::{Event, Parser, ScalarStyle, Span, StrInput, Tag};
+use granit_parser::{Event, Options, Parser, ScalarStyle, StrInput, Tag};
 
 use super::{MAX_DEPTH, NotYaml, Scalar, Yaml, resolve};
 use crate::render::template::go::float;
@@ -23,7 +23,10 @@ pub fn parse(text: &[u8]) -> Result<Yaml, NotYaml> {
         let line = text[..at].matches('\n').count() + 1;
         return Err(NotYaml { line, reason: "control characters are not allowed" });
     }
-    let mut reader = Reader { parser: Parser::new_from_str(text), anchors: HashMap::new(), values: 0, line: 1 };
+    let mut options = Options::default();
+    options.block_scalar_eof_without_line_feed = true;
+    let parser = Parser::new_from_str_with_options(text, options);
+    let mut reader = Reader { parser, anchors: HashMap::new(), values: 0, line: 1 };
     loop {
         match reader.next()? {
             Event::StreamStart | Event::DocumentStart(..) => {}
@@ -54,15 +57,19 @@ struct Reader<'t> {
 
 impl<'t> Reader<'t> {
     fn next(&mut self) -> Result<Event<'t>, NotYaml> {
-        match self.parser.next_event() {
-            Some(Ok((event, span))) => {
-                self.line = line(&span);
-                Ok(event)
+        loop {
+            match self.parser.next_event() {
+                Some(Ok((event, span))) => {
+                    self.line = span.start.line();
+                    if is_content(&event) {
+                        return Ok(event);
+                    }
+                }
+                Some(Err(error)) => {
+                    return Err(NotYaml { line: error.marker().line(), reason: "it is not written as YAML must be" });
+                }
+                None => return Ok(Event::StreamEnd),
             }
-            Some(Err(error)) => {
-                Err(NotYaml { line: error.marker().line(), reason: "it is not written as YAML must be" })
-            }
-            None => Ok(Event::StreamEnd),
         }
     }
 
@@ -160,7 +167,7 @@ impl<'t> Reader<'t> {
 
     fn scalar(&self, text: &str, style: ScalarStyle, tag: Option<&Tag>) -> Result<Yaml, NotYaml> {
         let literal = || Yaml::Text(text.as_bytes().to_vec());
-        let tag = tag.map(|tag| tag.core_suffix().unwrap_or("?"));
+        let tag = tag.map(|tag| if tag.handle() == "tag:yaml.org,2002:" { tag.suffix() } else { "?" });
         let resolved = match tag {
             Some("binary") => return self.binary(text),
             Some("str" | "?") => return Ok(literal()),
@@ -177,7 +184,7 @@ impl<'t> Reader<'t> {
             (None | Some("float"), Scalar::Float(_)) => return self.fail("a number that is infinite or none is not supported"),
             #[allow(clippy::cast_precision_loss)]
             (Some("float"), Scalar::Int(number)) => Yaml::Float(number as f64),
-            (None | Some("timestamp"), Scalar::Timestamp) | (None, Scalar::Text | Scalar::Merge) => literal(),
+            (None | Some("timestamp"), Scalar::Timestamp) | (None, Scalar::Text) => literal(),
             _ => return self.fail("a value is not of the type that its tag names"),
         };
         Ok(value)
@@ -189,6 +196,19 @@ impl<'t> Reader<'t> {
     }
 }
 
-fn line(span: &Span) -> usize {
-    span.start.line()
+/// Whether an event is more than a comment.
+fn is_content(event: &Event<'_>) -> bool {
+    match event {
+        Event::StreamStart
+        | Event::StreamEnd
+        | Event::DocumentStart(..)
+        | Event::DocumentEnd
+        | Event::Alias(_)
+        | Event::Scalar(..)
+        | Event::SequenceStart(..)
+        | Event::SequenceEnd
+        | Event::MappingStart(..)
+        | Event::MappingEnd => true,
+        _ => false,
+    }
 }
