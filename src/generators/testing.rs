@@ -5,7 +5,6 @@ pub(crate) mod cluster;
 
 use super::GenerateCx;
 use crate::api::StoreKind;
-use crate::providers::connect::UsedReferences;
 use crate::providers::{CallCx, ConnectCx, OwnCluster};
 
 /// A context that reaches no cluster.
