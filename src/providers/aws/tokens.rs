@@ -188,7 +188,7 @@ impl Service {
             .no_auth()
             .no_retry()
             .interceptor(client::Mark::new(caller))
-            .serializer(move |()| Ok(copy(&request)?))
+            .serializer(move |()| copy(&request))
             .deserializer(read);
         let operation = match sdk.http() {
             Some(http) => operation.http_client(http),
