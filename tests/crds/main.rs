@@ -4,6 +4,7 @@
 
 mod manifests;
 mod rules;
+mod shapes;
 mod structural;
 
 use std::collections::BTreeMap;

@@ -18,4 +18,5 @@ mod neighbours;
 mod object_hash;
 mod outage;
 mod scope;
+mod shapes;
 mod takeover;

@@ -5,5 +5,6 @@ mod due;
 mod failures;
 mod properties;
 mod templates;
+mod trust;
 mod world;
 mod writes;
