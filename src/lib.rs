@@ -6,6 +6,7 @@ pub mod adopt;
 pub mod api;
 pub mod app;
 pub mod apply;
+pub mod chance;
 pub mod cli;
 pub mod controllers;
 pub mod fetch;

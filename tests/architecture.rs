@@ -43,7 +43,7 @@ const IMPURE: &[&str] = &[
 ];
 
 /// What pure code may name all the same, as it neither waits nor looks at a clock by itself.
-const HARMLESS: &[&str] = &["tokio::time::Instant", "tokio::sync::watch"];
+const HARMLESS: &[&str] = &["tokio::time::Instant", "tokio::sync::watch", "std::net::IpAddr", "std::net::Ipv6Addr"];
 
 /// Words without which nothing in the cluster can be changed: calls of kube, and what they take.
 const WRITES: &[&str] = &[
@@ -63,7 +63,10 @@ const WRITERS: &[(&str, &str)] = &[
     ("lease.rs", "the lease, which decides whether the others may"),
     ("report/events.rs", "events, which change nothing that anybody reads back"),
     ("providers/connect.rs", "TokenRequests, which store nothing"),
-    ("providers/kubernetes/session.rs", "reviews of its own rights, which store nothing"),
+    (
+        "providers/kubernetes/session.rs",
+        "reviews of its own rights, which store nothing; pushes, to the store's own cluster",
+    ),
 ];
 
 /// Words by which something is asked of all namespaces at once.
@@ -82,9 +85,10 @@ const LOOKERS: &[(&str, &str)] = &[
 /// Who takes the bytes of a secret out, and what for.
 const EXPOSERS: &[(&str, &str)] = &[
     ("secret_bytes.rs", "defines it"),
-    ("apply/mod.rs", "puts them into the Secret"),
+    ("apply/", "puts them into the target"),
     ("plan/digest.rs", "makes keyed hashes"),
     ("plan/target.rs", "compares them with the Secret's"),
+    ("plan/manifest.rs", "compares them with those of a target of another kind"),
     ("providers/", "log in with them, and take their own values apart"),
     ("render/", "makes values out of values"),
 ];

@@ -2,10 +2,10 @@
 //
 // One mode per vector file; to make them all again, from this folder:
 //
-//	for m in gjson regexp base64 duration cron; do go run . $m > ../../tests/vectors/$m.jsonl; done
+//	for m in gjson regexp base64 duration cron crypto template; do go run . $m > ../../tests/vectors/$m.jsonl; done
 //
 // The inputs are the tables below, and for gjson also paths and values made by a generator with a fixed seed, so
-// the output is the same each time. Bytes of gjson, base64 and duration travel as Latin-1: one character for each byte.
+// the output is the same each time. Bytes of gjson, base64, duration and template travel as Latin-1: one character for each byte.
 // A result of regexp that is not there is the key unchanged.
 package main
 
@@ -27,9 +27,10 @@ var out = bufio.NewWriter(os.Stdout)
 func main() {
 	modes := map[string]func(){
 		"gjson": runGjson, "regexp": runRegexp, "base64": runBase64, "duration": runDuration, "cron": runCron,
+		"crypto": runCrypto, "template": runTemplate,
 	}
 	if len(os.Args) != 2 || modes[os.Args[1]] == nil {
-		fmt.Fprintln(os.Stderr, "usage: oracles gjson|regexp|base64|duration|cron")
+		fmt.Fprintln(os.Stderr, "usage: oracles gjson|regexp|base64|duration|cron|crypto|template")
 		os.Exit(2)
 	}
 	modes[os.Args[1]]()

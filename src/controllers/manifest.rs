@@ -64,6 +64,9 @@ impl Manifests {
 
     /// Ends the watches of kinds that no ExternalSecret names any more.
     pub fn drop_unused(&self, ctx: &Ctx) {
+        if self.kinds().is_empty() {
+            return;
+        }
         let mut index = ctx.index_mut();
         self.kinds().retain(|kind, known| {
             let used = index.is_manifest_used(kind);
@@ -88,7 +91,8 @@ impl Manifests {
         };
         for mut list in known.lists {
             let begun = tokio::time::timeout(FIRST_LIST, list.wait_for(Option::is_some)).await;
-            if !matches!(begun.as_ref().map(|r| r.as_ref().map(|fares| **fares)), Ok(Ok(Some(Fares::Synced | Fares::Works)))) {
+            if !matches!(begun.as_ref().map(|r| r.as_ref().map(|fares| **fares)), Ok(Ok(Some(Fares::Synced | Fares::Works))))
+            {
                 return Err(format!(
                     "{} cannot be listed and watched: grant the operator get, list, watch, create, patch and delete on {} of {:?} \
                      (chart value genericTargets.resources)",
@@ -104,8 +108,14 @@ impl Manifests {
         let found = pinned_kind(&self.client, &GroupVersionKind::gvk(group, version, &kind.kind)).await;
         match found {
             Ok((resource, capabilities)) if capabilities.scope == KindScope::Namespaced => Ok(resource),
-            Ok(_) => Err(format!("{} {} is cluster-scoped: a target lives in the ExternalSecret's namespace", kind.api_version, kind.kind)),
-            Err(_) => Err(format!("the API server knows no {} {}: check target.manifest, and that the CRD is installed", kind.api_version, kind.kind)),
+            Ok(_) => Err(format!(
+                "{} {} is cluster-scoped: a target lives in the ExternalSecret's namespace",
+                kind.api_version, kind.kind
+            )),
+            Err(_) => Err(format!(
+                "the API server knows no {} {}: check target.manifest, and that the CRD is installed",
+                kind.api_version, kind.kind
+            )),
         }
     }
 
@@ -227,7 +237,7 @@ async fn write_once(
     let change = plan::change(&facts.es, &ctx.rules, desired, seen.as_ref().map(|(meta, whole)| (*meta, whole)));
     let version = |live: &DynamicObject| live.metadata.resource_version.clone().unwrap_or_default();
     let digest = |live: &DynamicObject| plan::digest(&live.data, &ctx.digester);
-    let body = desired.body.expose();
+    let body = &desired.body;
     let written = match (change, &live) {
         (Err(failure), _) => return Ok(Err(failure)),
         (Ok(Write::None), Some(live)) => Written::Kept { resource_version: version(live), data: Some(digest(live)) },

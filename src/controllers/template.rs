@@ -53,7 +53,12 @@ pub async fn read_all(ctx: &Ctx, namespace: &str, template: &Template, priority:
     Ok(read)
 }
 
-async fn read_one(ctx: &Ctx, namespace: &str, source: &Source, priority: Priority) -> Result<Option<SourceText>, WriteError> {
+async fn read_one(
+    ctx: &Ctx,
+    namespace: &str,
+    source: &Source,
+    priority: Priority,
+) -> Result<Option<SourceText>, WriteError> {
     let key = Key::new(namespace, &source.name);
     let version = |meta: &k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta| {
         meta.resource_version.clone().unwrap_or_default()

@@ -55,40 +55,40 @@ impl Index {
     }
 
     /// The PushSecrets that a store concerns.
-    #[must_use]
-    pub fn push_users(&self, store: &AnyStore) -> Vec<Arc<PushSecret>> {
+    fn push_users<'i>(&'i self, store: &'i AnyStore) -> impl Iterator<Item = &'i Arc<PushSecret>> {
         let namespace = (store.kind == StoreKind::SecretStore).then(|| store.namespace().unwrap_or_default());
-        let near = self.push_secrets.all.iter().filter(|(key, _)| namespace.is_none_or(|n| &*key.namespace == n));
-        near.filter(|(_, ps)| stores::uses(ps, store)).map(|(_, ps)| ps.clone()).collect()
+        let near = self.push_secrets.all.iter().filter(move |(key, _)| namespace.is_none_or(|n| &*key.namespace == n));
+        near.filter(move |(_, ps)| stores::uses(ps, store)).map(|(_, ps)| ps)
     }
 
     /// The PushSecrets that are to be looked at because a store changed: from what it was, or to what it is.
     #[must_use]
     pub fn push_wakes(&self, store: &AnyStore) -> Wakes {
-        self.push_users(store).iter().map(|ps| (Key::of(&ps.metadata), Priority::Changed)).collect()
+        self.push_users(store).map(|ps| (Key::of(&ps.metadata), Priority::Changed)).collect()
     }
 
     /// The PushSecrets that a store concerns and that are not in line.
     #[must_use]
     pub fn push_waiting(&self, id: &StoreId) -> Wakes {
         let Some(store) = self.store(id) else { return Wakes::new() };
-        let waiting = self.push_users(&store).into_iter().filter(|ps| !ps.ready().is_some_and(Condition::is_ready));
-        waiting.map(|ps| (Key::of(&ps.metadata), initial(&ps).min(Priority::Changed))).collect()
+        let waiting = self.push_users(&store).filter(|ps| !ps.ready().is_some_and(Condition::is_ready));
+        waiting.map(|ps| (Key::of(&ps.metadata), initial(ps).min(Priority::Changed))).collect()
     }
 
-    /// The stores among those that a PushSecret concerns that must get or lose our finalizer.
+    /// The stores that must get or lose our finalizer because of what a PushSecret says, or said. One that deletes nothing
+    /// concerns only stores that are held already.
     #[must_use]
     pub fn stores_to_hold(&self, ps: &PushSecret) -> Vec<StoreId> {
-        let near =
-            self.stores.iter().filter(|(_, s)| s.namespace().is_none() || s.namespace() == ps.metadata.namespace.as_deref());
-        let due = near.filter(|(_, store)| self.store_finalizer(store).is_some());
-        due.map(|(id, _)| id.clone()).collect()
+        let namespace = ps.metadata.namespace.as_deref();
+        let near = self.stores.iter().filter(|(_, s)| s.namespace().is_none() || s.namespace() == namespace);
+        let touched = near.filter(|(_, store)| stores::is_held(store) || (ps.deletes() && stores::uses(ps, store)));
+        touched.filter(|(_, store)| self.store_finalizer(store).is_some()).map(|(id, _)| id.clone()).collect()
     }
 
     /// Whether our finalizer is to be put on a store, or taken off.
     #[must_use]
     pub fn store_finalizer(&self, store: &AnyStore) -> Option<bool> {
-        stores::finalizer(store, self.push_users(store).iter().map(AsRef::as_ref))
+        stores::finalizer(store, self.push_users(store).map(AsRef::as_ref))
     }
 
     /// Notes which Secrets a PushSecret takes its values from.
@@ -149,4 +149,120 @@ impl Index {
 fn initial(ps: &PushSecret) -> Priority {
     let synced = ps.status.as_ref().is_some_and(|s| s.synced_resource_version.is_some());
     if synced { Priority::Periodic } else { Priority::New }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::api::{FINALIZER_STORE, SecretStore};
+
+    fn push_secret(namespace: &str, name: &str, spec: &Value) -> Arc<PushSecret> {
+        let metadata =
+            json!({ "name": name, "namespace": namespace, "uid": format!("{namespace}/{name}"), "generation": 1 });
+        Arc::new(serde_json::from_value(json!({ "metadata": metadata, "spec": spec })).unwrap())
+    }
+
+    fn spec(source: Value, policy: &str) -> Value {
+        json!({ "secretStoreRefs": [{ "name": "s" }], "selector": { "secret": source }, "deletionPolicy": policy })
+    }
+
+    fn store(namespace: &str, finalizers: &[&str]) -> Arc<AnyStore> {
+        let metadata = json!({ "name": "s", "namespace": namespace, "finalizers": finalizers });
+        let store: SecretStore =
+            serde_json::from_value(json!({ "metadata": metadata, "spec": { "provider": { "fake": { "data": [] } } } }))
+                .unwrap();
+        Arc::new(store.into())
+    }
+
+    fn secret(namespace: &str, name: &str, label: &str) -> ObjectMeta {
+        let labels = json!({ "pick": label });
+        serde_json::from_value(
+            json!({ "name": name, "namespace": namespace, "labels": labels, "uid": "u", "resourceVersion": "1" }),
+        )
+        .unwrap()
+    }
+
+    fn takers(index: &Index, namespace: &str, name: &str, label: Option<&str>) -> Vec<String> {
+        let meta = label.map(|label| secret(namespace, name, label));
+        let mut found: Vec<String> =
+            index.push_takers(&Key::new(namespace, name), meta.as_ref()).iter().map(ToString::to_string).collect();
+        found.sort();
+        found
+    }
+
+    #[test]
+    fn a_secret_wakes_those_who_take_it() {
+        let mut index = Index::default();
+        let by_label = json!({ "selector": { "matchLabels": { "pick": "me" } } });
+        let mut template = spec(json!({ "name": "x" }), "None");
+        template["template"] = json!({ "templateFrom": [{ "secret": { "name": "shape", "items": [{ "key": "k" }] } }] });
+        for ps in [
+            push_secret("a", "named", &spec(json!({ "name": "src" }), "None")),
+            push_secret("a", "labelled", &spec(by_label, "None")),
+            push_secret("a", "shaped", &template),
+            push_secret("b", "named", &spec(json!({ "name": "src" }), "None")),
+        ] {
+            assert_eq!(index.upsert_push_secret(ps), Some(Priority::New));
+        }
+        assert_eq!(takers(&index, "a", "src", Some("no")), ["a/named"]);
+        assert_eq!(takers(&index, "a", "src", Some("me")), ["a/labelled", "a/named"]);
+        assert_eq!(takers(&index, "a", "other", Some("me")), ["a/labelled"]);
+        assert_eq!(takers(&index, "a", "shape", Some("no")), ["a/shaped"]);
+        assert_eq!(takers(&index, "a", "other", None), Vec::<String>::new());
+        // one that lost the label, or is gone, is told to who took it before
+        index.set_push_sources(&Key::new("a", "labelled"), BTreeSet::from(["other".to_owned()]));
+        assert_eq!(takers(&index, "a", "other", Some("no")), ["a/labelled"]);
+        assert_eq!(takers(&index, "a", "other", None), ["a/labelled"]);
+        index.remove_push_secret(&Key::new("a", "labelled"));
+        assert_eq!(takers(&index, "a", "other", None), Vec::<String>::new());
+    }
+
+    #[test]
+    fn the_named_sources_are_known_by_version() {
+        let mut index = Index::default();
+        index.upsert_secret(&secret("a", "src", "x"));
+        index.upsert_secret(&secret("b", "src", "x"));
+        let ps = push_secret("a", "named", &spec(json!({ "name": "src" }), "None"));
+        let known = index.push_named_sources(&ps);
+        assert_eq!(known, [SourceVersion { name: "src".into(), uid: "u".into(), resource_version: "1".into() }]);
+    }
+
+    #[test]
+    fn stores_are_held_for_those_who_delete() {
+        let mut index = Index::default();
+        index.upsert_store(store("a", &[]));
+        index.upsert_store(store("b", &[FINALIZER_STORE]));
+        let keeps = push_secret("a", "keeps", &spec(json!({ "name": "src" }), "None"));
+        let deletes = push_secret("a", "deletes", &spec(json!({ "name": "src" }), "Delete"));
+        let elsewhere = push_secret("b", "keeps", &spec(json!({ "name": "src" }), "None"));
+        let held =
+            |index: &Index, ps: &PushSecret| index.stores_to_hold(ps).iter().map(ToString::to_string).collect::<Vec<_>>();
+        index.upsert_push_secret(keeps.clone());
+        assert_eq!(held(&index, &keeps), Vec::<String>::new());
+        index.upsert_push_secret(deletes.clone());
+        assert_eq!(held(&index, &deletes), ["SecretStore a/s"]);
+        assert_eq!(held(&index, &elsewhere), ["SecretStore b/s"], "nobody needs the finalizer that it has");
+        assert_eq!(index.push_wakes(&store("a", &[])).len(), 2);
+        index.remove_push_secret(&Key::of(&deletes.metadata));
+        assert_eq!(held(&index, &deletes), Vec::<String>::new());
+    }
+
+    #[test]
+    fn an_older_object_changes_nothing() {
+        let with = |version: &str, generation: i64| {
+            let mut ps = (*push_secret("a", "ps", &spec(json!({ "name": "src" }), "None"))).clone();
+            ps.metadata.resource_version = Some(version.to_owned());
+            ps.metadata.generation = Some(generation);
+            Arc::new(ps)
+        };
+        let mut index = Index::default();
+        assert_eq!(index.upsert_push_secret(with("5", 2)), Some(Priority::New));
+        assert_eq!(index.upsert_push_secret(with("4", 1)), None);
+        assert_eq!(index.upsert_push_secret(with("6", 2)), None, "its status only");
+        assert_eq!(index.upsert_push_secret(with("7", 3)), Some(Priority::Changed));
+        assert_eq!(index.push_secret(&Key::new("a", "ps")).unwrap().metadata.generation, Some(3));
+    }
 }

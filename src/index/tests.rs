@@ -301,3 +301,64 @@ fn how_urgent_a_change_is() {
     es.metadata.annotations = None;
     assert_eq!(index.upsert_external_secret(Arc::new(es)), Some(Priority::Changed), "taken off: an edit like another");
 }
+
+/// An ExternalSecret of namespace `ns` that takes its template from a ConfigMap.
+fn templated(ready: &str, follow: bool) -> ExternalSecret {
+    let annotations = if follow { json!({ "keyferry.io/follow-templates": "true" }) } else { json!({}) };
+    serde_json::from_value(json!({
+        "metadata": { "name": "es", "namespace": "ns", "uid": "u", "resourceVersion": "1", "annotations": annotations },
+        "spec": { "target": { "template": { "templateFrom": [{ "configMap": { "name": "cm", "items": [] } }] } } },
+        "status": { "syncedResourceVersion": "1-x", "conditions": [{ "type": "Ready", "status": ready }] },
+    }))
+    .unwrap()
+}
+
+#[test]
+fn a_source_of_templates_wakes_those_that_wait_for_it_or_follow_it() {
+    let cm = |namespace: &str| Key::new(namespace, "cm");
+    for (ready, follow, wakes) in [("True", false, false), ("True", true, true), ("False", false, true)] {
+        let mut index = Index::default();
+        let es = templated(ready, follow);
+        index.upsert_external_secret(Arc::new(es.clone()));
+        let woken = |index: &Index, kind, key| !index.waiting_for_source(kind, &key).is_empty();
+        assert_eq!(woken(&index, ReferenceKind::ConfigMap, cm("ns")), wakes, "{ready} {follow}");
+        assert!(!woken(&index, ReferenceKind::ConfigMap, cm("other")), "another namespace's");
+        assert!(!woken(&index, ReferenceKind::Secret, cm("ns")), "another kind's");
+
+        let key = Key::new("ns", "es");
+        let version = |index: &Index| index.sources(&key, &es).into_values().next().unwrap();
+        assert_eq!(version(&index), None);
+        index.note_config_map(&cm("other"), Some("3"));
+        assert_eq!(version(&index), None);
+        index.note_config_map(&cm("ns"), Some("4"));
+        assert_eq!(version(&index).as_deref(), Some("4"));
+        index.note_config_map(&cm("ns"), None);
+        assert_eq!(version(&index), None);
+        index.remove_external_secret(&key);
+        assert!(index.source_users.is_empty());
+    }
+}
+
+#[test]
+fn targets_of_other_kinds_are_told_apart() {
+    let kind = ManifestRef { api_version: "example.org/v1".into(), kind: "Thing".into() };
+    let es: ExternalSecret = serde_json::from_value(json!({
+        "metadata": { "name": "es", "namespace": "ns", "uid": "u" }, "spec": { "target": { "name": "t", "manifest": kind } },
+    }))
+    .unwrap();
+    let (key, target) = (Key::new("ns", "es"), Key::new("ns", "t"));
+    let mut index = Index::default();
+    index.upsert_external_secret(Arc::new(es.clone()));
+    assert!(index.is_manifest_used(&kind));
+    let secret = ObjectMeta { name: Some("t".into()), namespace: Some("ns".into()), ..ObjectMeta::default() };
+    assert!(index.upsert_secret(&secret).is_empty(), "a Secret of that name is nothing to it");
+    assert_eq!(index.target(&key, &es), None);
+    let view = TargetView { resource_version: "5".into(), ..TargetView::default() };
+    assert_eq!(index.note_manifest(&kind, &target, Some(view.clone())), [key.clone()].into());
+    assert!(index.note_manifest(&kind, &target, Some(view.clone())).is_empty(), "nothing changed");
+    assert_eq!(index.target(&key, &es), Some(&view));
+    assert_eq!(index.note_manifest(&kind, &target, None), [key.clone()].into());
+    index.remove_external_secret(&key);
+    assert!(!index.is_manifest_used(&kind));
+    assert!(index.manifest_users.is_empty());
+}

@@ -70,9 +70,9 @@ pub fn render(
     let (target, values) = (es.target(), &gathered.data);
     let Some(kind) = &target.manifest else { return Err(failure("target.manifest is gone".into())) };
     let (made, stable) = match &target.template {
-        Some(template) => template::with_engine(values, rules, outside, |engine| {
-            manifest::manifest(kind, template, sources, engine)
-        }),
+        Some(template) => {
+            template::with_engine(values, rules, outside, |engine| manifest::manifest(kind, template, sources, engine))
+        }
         None => {
             let (labels, annotations) = target::copied_metadata(es);
             (Ok(Manifest { fields: manifest::plain(kind, values), labels, annotations }), true)
@@ -130,10 +130,18 @@ pub fn digest(live: &Value, digester: &Digester) -> String {
 ///
 /// # Errors
 /// Somebody else owns it.
-pub fn change(es: &ExternalSecret, rules: &Rules, desired: &Desired, live: Option<(&ObjectMeta, &Value)>) -> Result<Change, Failure> {
+pub fn change(
+    es: &ExternalSecret,
+    rules: &Rules,
+    desired: &Desired,
+    live: Option<(&ObjectMeta, &Value)>,
+) -> Result<Change, Failure> {
     let Some((meta, live)) = live else {
         if es.target().creation_policy == Some(CreationPolicy::Merge) {
-            return Err(Failure::retry("could not get target resource", "it is gone, and creationPolicy Merge makes none".into()));
+            return Err(Failure::retry(
+                "could not get target resource",
+                "it is gone, and creationPolicy Merge makes none".into(),
+            ));
         }
         return Ok(Change::Create);
     };
@@ -171,13 +179,11 @@ fn check_controller(es: &ExternalSecret, meta: &ObjectMeta) -> Result<(), Failur
 /// Whether a live value holds all of what is wanted; what others and the API server added does not matter.
 fn holds(live: &Value, wanted: &Value) -> bool {
     match (live, wanted) {
-        (Value::Object(live), Value::Object(wanted)) => {
-            wanted.iter().all(|(name, wanted)| match live.get(name) {
-                Some(live) if name == "ownerReferences" => owners_hold(live, wanted),
-                Some(live) => holds(live, wanted),
-                None => empty(wanted),
-            })
-        }
+        (Value::Object(live), Value::Object(wanted)) => wanted.iter().all(|(name, wanted)| match live.get(name) {
+            Some(live) if name == "ownerReferences" => owners_hold(live, wanted),
+            Some(live) => holds(live, wanted),
+            None => empty(wanted),
+        }),
         (Value::Array(live), Value::Array(wanted)) => {
             live.len() == wanted.len() && live.iter().zip(wanted).all(|(live, wanted)| holds(live, wanted))
         }
@@ -212,4 +218,161 @@ fn names_more(fields: &Value, wanted: &Value) -> bool {
     let fields = fields.as_object().unwrap_or(&none).iter();
     let mut named = fields.filter_map(|(name, below)| Some((name.strip_prefix("f:")?, below)));
     named.any(|(name, below)| wanted.get(name).is_none_or(|wanted| names_more(below, wanted)))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::{FieldsV1, ManagedFieldsEntry};
+
+    use super::*;
+    use crate::plan::external_secret::Memory;
+    use crate::render::rewrite::testing::outside;
+
+    fn facts(target: &Value) -> Facts {
+        let es: ExternalSecret = serde_json::from_value(json!({
+            "metadata": { "name": "es", "namespace": "ns", "uid": "own", "labels": { "team": "a" } }, "spec": { "target": target },
+        }))
+        .unwrap();
+        Facts {
+            es: std::sync::Arc::new(es),
+            stores: Default::default(),
+            namespace_labels: None,
+            target: None,
+            owned: Vec::new(),
+            sources: Default::default(),
+            memory: Memory::default(),
+            now: jiff::Timestamp::UNIX_EPOCH,
+        }
+    }
+
+    fn config_map(more: &Value) -> Value {
+        let mut target = json!({ "manifest": { "apiVersion": "v1", "kind": "ConfigMap" } });
+        target.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        target
+    }
+
+    fn desired(facts: &Facts) -> Result<Desired, Failure> {
+        let data = [("a".to_owned(), "1".into()), ("b".to_owned(), "2".into())].into();
+        let gathered = Gathered { data, ..Gathered::default() };
+        render(facts, &Rules::default(), &gathered, &Sources::new(), outside(), &Digester::new(b"test key"))
+    }
+
+    /// The object as the API server keeps it after our apply.
+    fn applied(desired: &Desired) -> (ObjectMeta, Value) {
+        let mut live = desired.body.expose().clone();
+        live["metadata"]["uid"] = json!("made");
+        live["metadata"]["resourceVersion"] = json!("7");
+        let mut meta: ObjectMeta = serde_json::from_value(live["metadata"].clone()).unwrap();
+        let entry = ManagedFieldsEntry {
+            manager: Some(FIELD_MANAGER.into()),
+            operation: Some("Apply".into()),
+            fields_v1: Some(FieldsV1(
+                json!({ "f:data": { "f:a": {}, "f:b": {} }, "f:metadata": { "f:labels": { "f:team": {} } } }),
+            )),
+            ..ManagedFieldsEntry::default()
+        };
+        meta.managed_fields = Some(vec![entry]);
+        (meta, live)
+    }
+
+    fn decide(facts: &Facts, desired: &Desired, live: &(ObjectMeta, Value)) -> Result<Change, Failure> {
+        change(&facts.es, &Rules::default(), desired, Some((&live.0, &live.1)))
+    }
+
+    #[test]
+    fn what_is_applied_is_what_we_own() {
+        let body = desired(&facts(&config_map(&json!({ "name": "cm" })))).unwrap().body.expose().clone();
+        assert_eq!((&body["apiVersion"], &body["kind"]), (&json!("v1"), &json!("ConfigMap")));
+        assert_eq!(body["data"], json!({ "a": "1", "b": "2" }));
+        assert_eq!((&body["metadata"]["name"], &body["metadata"]["namespace"]), (&json!("cm"), &json!("ns")));
+        assert_eq!(body["metadata"]["labels"]["team"], "a");
+        assert_eq!(body["metadata"]["labels"]["reconcile.external-secrets.io/managed"], "true");
+        assert_eq!(body["metadata"]["ownerReferences"][0]["uid"], "own");
+        let orphan = desired(&facts(&config_map(&json!({ "creationPolicy": "Orphan" })))).unwrap();
+        assert_eq!(orphan.body.expose()["metadata"].get("ownerReferences"), None);
+    }
+
+    #[test]
+    fn an_object_is_written_only_where_it_differs() {
+        let facts = facts(&config_map(&json!({})));
+        let desired = desired(&facts).unwrap();
+        assert_eq!(change(&facts.es, &Rules::default(), &desired, None), Ok(Change::Create));
+        let good = applied(&desired);
+        assert_eq!(decide(&facts, &desired, &good), Ok(Change::None));
+        let update = Ok(Change::Update("7".into()));
+        let with = |change: &dyn Fn(&mut Value)| {
+            let mut live = good.clone();
+            change(&mut live.1);
+            decide(&facts, &desired, &live)
+        };
+        assert_eq!(with(&|live| live["data"]["others"] = json!("x")), Ok(Change::None), "what others add is theirs");
+        assert_eq!(with(&|live| live["data"]["a"] = json!("x")), update);
+        assert_eq!(with(&|live| live["metadata"]["labels"]["team"] = json!("x")), update);
+        assert_eq!(with(&|live| live["metadata"]["ownerReferences"] = json!([])), update);
+        // a key that we own and no longer want
+        let mut less = good.clone();
+        less.0.managed_fields.as_mut().unwrap()[0].fields_v1 = Some(FieldsV1(json!({ "f:data": { "f:old": {} } })));
+        assert_eq!(decide(&facts, &desired, &less), update);
+    }
+
+    /// ESO replaces whatever is there.
+    #[test]
+    fn what_others_own_is_not_taken() {
+        let owned_by = |kind: &str, uid: &str| json!([{ "apiVersion": "external-secrets.io/v1", "kind": kind, "name": "other", "uid": uid, "controller": true }]);
+        for (policy, kind, wrong) in [
+            ("Owner", "ExternalSecret", Some("target is owned by another ExternalSecret")),
+            ("Orphan", "ExternalSecret", Some("target is owned by another ExternalSecret")),
+            ("Merge", "ExternalSecret", Some("target is owned by another ExternalSecret")),
+            ("Owner", "Deployment", Some("failed to take ownership of target secret")),
+            ("Orphan", "Deployment", Some("failed to take ownership of target secret")),
+            ("CreateOrMerge", "Deployment", None),
+        ] {
+            let facts = facts(&config_map(&json!({ "creationPolicy": policy })));
+            let desired = desired(&facts).unwrap();
+            let mut live = applied(&desired);
+            live.0.owner_references = serde_json::from_value(owned_by(kind, "another")).unwrap();
+            let found = decide(&facts, &desired, &live).map_err(|f| f.message);
+            assert_eq!(found.err(), wrong, "{policy} {kind}");
+        }
+        let facts = facts(&config_map(&json!({})));
+        let desired = desired(&facts).unwrap();
+        let mut foreign = applied(&desired);
+        (foreign.0.labels, foreign.0.owner_references) = (None, None);
+        foreign.1["metadata"] = json!({ "name": "es", "namespace": "ns" });
+        assert!(matches!(decide(&facts, &desired, &foreign), Ok(Change::Update(_))), "adopted, as a Secret would be");
+        let rules = Rules { adopt: false, ..Rules::default() };
+        assert!(change(&facts.es, &rules, &desired, Some((&foreign.0, &foreign.1))).is_err());
+    }
+
+    #[test]
+    fn a_merge_makes_nothing() {
+        let facts = facts(&config_map(&json!({ "creationPolicy": "Merge" })));
+        assert!(change(&facts.es, &Rules::default(), &desired(&facts).unwrap(), None).is_err());
+    }
+
+    /// CVE-2026-42876, by way of a manifest.
+    #[test]
+    fn a_secret_as_a_manifest_mints_no_credential() {
+        let kind = json!({ "apiVersion": "v1", "kind": "Secret" });
+        let with = |template: Value| desired(&facts(&json!({ "manifest": kind, "template": template })));
+        let annotation = json!({ "kubernetes.io/service-account.name": "default" });
+        let from = json!([{ "target": "type", "literal": "kubernetes.io/service-account-token" }]);
+        let error = with(json!({ "metadata": { "annotations": annotation }, "templateFrom": from })).unwrap_err();
+        assert_eq!(error.message, "could not apply template to manifest");
+        assert!(error.cause.contains("is not allowed"), "{}", error.cause);
+        let bootstrap = json!([{ "target": "type", "literal": "bootstrap.kubernetes.io/token" }]);
+        assert!(with(json!({ "templateFrom": bootstrap })).is_err());
+        assert!(with(json!({ "data": { "k": "dg==" } })).is_ok());
+    }
+
+    #[test]
+    fn the_digest_knows_what_an_object_holds_whatever_the_order() {
+        let digester = Digester::new(b"test key");
+        let of = |live: Value| digest(&live, &digester);
+        let plain = of(json!({ "metadata": { "uid": "1" }, "spec": { "a": 1, "b": ["x"] }, "status": { "x": 1 } }));
+        assert_eq!(plain, of(json!({ "spec": { "b": ["x"], "a": 1 }, "status": {}, "metadata": {} })));
+        assert_ne!(plain, of(json!({ "spec": { "a": "1", "b": ["x"] } })));
+        assert_ne!(plain, of(json!({ "spec": { "a": 1, "b": ["x", null] } })));
+    }
 }

@@ -275,7 +275,10 @@ mod tests {
             assert_eq!(got.into_keys().collect::<BTreeSet<_>>(), wanted.map(String::from).into(), "{template}");
         }
         let error = apply(&[by_transform("{{ fail .value }}")], keys()).unwrap_err().to_string();
-        assert!(error.starts_with("failed rewrite operation[0]: transform failed with unable to execute template"), "{error}");
+        assert!(
+            error.starts_with("failed rewrite operation[0]: transform failed with unable to execute template"),
+            "{error}"
+        );
     }
 
     #[test]

@@ -121,6 +121,9 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{- if not .Values.processClusterPushSecret }}
 {{- $_ := set $args "enable-cluster-push-secret-reconciler" "false" }}
 {{- end }}
+{{- if .Values.genericTargets.enabled }}
+{{- $_ := set $args "unsafe-allow-generic-targets" "true" }}
+{{- end }}
 {{- range $name, $value := $args }}
 {{- if and (ne (toString $value) "") (not (hasKey $.Values.extraArgs $name)) }}
 - {{ printf "--%s=%v" $name $value | quote }}

@@ -39,6 +39,14 @@
   resources: [externalsecrets/finalizers]
   verbs: [update]
 {{- end }}
+{{- if .Values.genericTargets.enabled }}
+{{- range .Values.genericTargets.resources }}
+# A kind of generic targets: read, watched by metadata, and written by server-side apply.
+- apiGroups: [{{ .apiGroup | default "" | quote }}]
+  resources: {{ toJson .resources }}
+  verbs: {{ toJson (concat (.verbs | default list) (list "get" "list" "watch" "create" "patch" "delete") | uniq) }}
+{{- end }}
+{{- end }}
 - apiGroups: [events.k8s.io]
   resources: [events]
   verbs: [create, patch]

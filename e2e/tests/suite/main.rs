@@ -20,3 +20,4 @@ mod outage;
 mod scope;
 mod shapes;
 mod takeover;
+mod templates;

@@ -100,8 +100,8 @@ pub fn entries(
         if !entry.store_ref.as_ref().is_some_and(|s| means(s, store)) {
             continue;
         }
-        let expanded =
-            expand(entry, namespace, source, outside).map_err(|e| e.within(&format!("failed to expand dataTo: dataTo[{i}]")))?;
+        let expanded = expand(entry, namespace, source, outside)
+            .map_err(|e| e.within(&format!("failed to expand dataTo: dataTo[{i}]")))?;
         for one in &expanded {
             let (key, from) = (&one.data.match_.remote_ref.remote_key, secret_key(&one.data).unwrap_or_default());
             if let Some(other) = places.insert(key.clone(), format!("dataTo[{i}]:{from}")) {
@@ -166,12 +166,7 @@ fn with_data(source: &Source, data: BTreeMap<String, SecretBytes>) -> Arc<Source
 }
 
 /// The entries that a `dataTo` entry stands for.
-fn expand(
-    entry: &PushDataTo,
-    namespace: &str,
-    source: &Arc<Source>,
-    outside: Outside<'_>,
-) -> Result<Vec<Entry>, Failure> {
+fn expand(entry: &PushDataTo, namespace: &str, source: &Arc<Source>, outside: Outside<'_>) -> Result<Vec<Entry>, Failure> {
     let source =
         converted(entry.conversion_strategy, source).map_err(|e| Failure::spec(format!("conversion failed: {e}")))?;
     let keys = matching(entry, &source).map_err(|e| Failure::spec(format!("match failed: {e}")))?;

@@ -170,7 +170,7 @@ pub(super) fn is_left(facts: &Facts) -> bool {
 /// policy `Delete` means the store; once the store is being deleted, only while something is left in it.
 #[must_use]
 pub fn finalizer<'a>(store: &AnyStore, users: impl IntoIterator<Item = &'a PushSecret>) -> Option<bool> {
-    let held = store.metadata.finalizers.iter().flatten().any(|f| f == FINALIZER_STORE);
+    let held = is_held(store);
     let leaving = store.metadata.deletion_timestamp.is_some();
     let needs = |ps: &PushSecret| {
         ps.deletes()
@@ -182,6 +182,12 @@ pub fn finalizer<'a>(store: &AnyStore, users: impl IntoIterator<Item = &'a PushS
         (true, false) => Some(false),
         _ => None,
     }
+}
+
+/// Whether our finalizer is on a store.
+#[must_use]
+pub fn is_held(store: &AnyStore) -> bool {
+    store.metadata.finalizers.iter().flatten().any(|f| f == FINALIZER_STORE)
 }
 
 /// Notes an entry as pushed.

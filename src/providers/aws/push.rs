@@ -140,9 +140,11 @@ impl SecretsManager {
             let text = format!("{id:?} is deleted and in its recovery window: restore it, or wait until it is gone");
             return Err(misconfigured(text));
         }
-        let current = match secret.version_ids_to_stages().is_none_or(|v| v.is_empty()) {
-            true => None,
-            false => Some(self.read_one(&id, "", caller).await?.bytes),
+        let current = match self.read_one(&id, "", caller).await {
+            Ok(fetched) => Some(fetched.bytes),
+            // it has no value yet, as a secret that was only described
+            Err(error) if error.kind == ErrorKind::NotFound => None,
+            Err(error) => return Err(error),
         };
         let value = push.merged(current.as_ref())?;
         let mut pushed = self.put_tags(&id, &secret, &metadata, caller).await?;

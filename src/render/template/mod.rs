@@ -4,28 +4,28 @@
 //! are shared and can be changed, `int` and `int64` and `[]string` apart. An error says where it is and names keys of the scope; it never holds
 //! a value, nor a string of the template, which may come from a Secret.
 
+pub mod chance;
 mod context;
+pub mod crypto;
 mod eval;
 mod exec;
-mod funcs;
-mod go;
+pub(crate) mod funcs;
+pub(crate) mod go;
 mod lang;
 mod value;
 
+#[cfg(test)]
+mod tests;
+
 use std::rc::Rc;
 
+pub use self::chance::Chance;
 use self::context::Context;
 use self::eval::Spot;
 use self::exec::Exec;
 use self::value::{Elem, Value};
 use super::Entries;
 use crate::secret_bytes::SecretBytes;
-
-/// Where bytes drawn by lot come from: rendering itself is pure.
-pub trait Chance {
-    /// Fills the bytes, fit for keys and passwords.
-    fn fill(&self, bytes: &mut [u8]);
-}
 
 /// What a key that is not there is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -120,9 +120,9 @@ impl<'a> Engine<'a> {
         let text = text.as_ref();
         let fail = |stage, pos: usize, reason: String| {
             let before = &text[..pos.min(text.len())];
-            let line = before.split(|byte| *byte == b'\n');
-            let column = line.clone().last().map_or(0, <[u8]>::len);
-            TemplateError { stage, key: key.to_owned(), line: line.count(), column, reason }
+            let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
+            let column = before.iter().rev().take_while(|byte| **byte != b'\n').count();
+            TemplateError { stage, key: key.to_owned(), line, column, reason }
         };
         if text.len() > self.limits.source {
             let reason = format!("the template is longer than {} bytes", self.limits.source);

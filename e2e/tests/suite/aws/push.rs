@@ -117,7 +117,9 @@ fn what_is_no_longer_wanted_is_deleted() -> Result<()> {
         let both = json!({"deletionPolicy": "Delete", "data": [to(&one, "a", ""), to(&two, "b", "")]});
         push(ns, "push", both.clone()).await?;
         pushed(ns, "push").await?;
-        let held = |object: Option<&Value>| object.is_some_and(|o| o["metadata"]["finalizers"].to_string().contains(STORE_FINALIZER));
+        let held = |object: Option<&Value>| {
+            object.is_some_and(|o| o["metadata"]["finalizers"].to_string().contains(STORE_FINALIZER))
+        };
         ns.wait(STORE, "aws", held).await?;
 
         push(ns, "push", json!({"deletionPolicy": "Delete", "data": [to(&one, "a", "")]})).await?;
@@ -151,7 +153,9 @@ fn a_store_in_deletion_is_emptied_first() -> Result<()> {
         let key = own(ns, "one");
         push(ns, "push", json!({"deletionPolicy": "Delete", "data": [to(&key, "a", "")]})).await?;
         pushed(ns, "push").await?;
-        let held = |object: Option<&Value>| object.is_some_and(|o| o["metadata"]["finalizers"].to_string().contains(STORE_FINALIZER));
+        let held = |object: Option<&Value>| {
+            object.is_some_and(|o| o["metadata"]["finalizers"].to_string().contains(STORE_FINALIZER))
+        };
         ns.wait(STORE, "aws", held).await?;
         ns.kubectl(&["delete", "secretstore", "aws"]).await?;
         assert_eq!(value(ns, &key).await, None);
@@ -192,7 +196,8 @@ fn a_push_needs_the_right_to_the_store() -> Result<()> {
         let refs = json!([{"name": name, "kind": "ClusterSecretStore"}]);
         push(ns, "push", json!({"secretStoreRefs": refs, "data": [to("x", "a", "")]})).await?;
         let message = ns.wait_ready(PUSH_SECRET, "push", "False", "Errored").await?;
-        let denied = format!("using cluster store {name:?} is not allowed from namespace {:?}: denied by spec.condition", ns.name);
+        let denied =
+            format!("using cluster store {name:?} is not allowed from namespace {:?}: denied by spec.condition", ns.name);
         assert_eq!(message, format!("set secret failed: could not get secrets client for store {name}: {denied}"));
         delete_cluster_store(ns, &name).await
     })

@@ -38,6 +38,7 @@ type Printed = Result<(), Fault>;
 /// As `%v`.
 pub(crate) fn value(cx: &Context<'_>, value: &Value) -> Result<Vec<u8>, Fault> {
     if let Value::Str(text) = value {
+        cx.reserve(text.bytes().len())?;
         return Ok(text.bytes().to_vec());
     }
     let mut printer = Printer::new(cx);
@@ -89,6 +90,7 @@ impl<'c> Printer<'c> {
 
     /// One operand.
     pub(crate) fn arg(&mut self, value: &Value, verb: char) -> Printed {
+        self.check()?;
         match (value, verb) {
             (Value::Nil, 'v' | 'T') => {
                 self.pad(b"<nil>");
@@ -108,18 +110,25 @@ impl<'c> Printer<'c> {
         }
     }
 
-    fn value(&mut self, value: &Value, verb: char, depth: usize) -> Printed {
+    fn check(&self) -> Printed {
         self.cx.step(1)?;
-        if depth > MAX_DEPTH {
-            return Err(format!("a value is nested more than {MAX_DEPTH} deep, or holds itself"));
-        }
         if self.out.len() > self.cx.limits.value {
             return Err(format!("a value would be longer than {} bytes as text", self.cx.limits.value));
         }
-        if matches!(verb, 'v' | 's' | 'x' | 'X' | 'q') && !self.erroring && !self.flags.source {
-            if let Some(text) = own_text(value) {
-                return self.string_verb(text.as_bytes(), value, verb);
-            }
+        Ok(())
+    }
+
+    fn value(&mut self, value: &Value, verb: char, depth: usize) -> Printed {
+        self.check()?;
+        if depth > MAX_DEPTH {
+            return Err(format!("a value is nested more than {MAX_DEPTH} deep, or holds itself"));
+        }
+        if matches!(verb, 'v' | 's' | 'x' | 'X' | 'q')
+            && !self.erroring
+            && !self.flags.source
+            && let Some(text) = own_text(value)
+        {
+            return self.string_verb(text.as_bytes(), value, verb);
         }
         match value {
             Value::Nil => self.text("<nil>"),
@@ -286,7 +295,8 @@ impl<'c> Printer<'c> {
 
     fn whole(&mut self, whole: Whole, number: i64, value: &Value, verb: char) -> Printed {
         #[allow(clippy::cast_sign_loss)]
-        let (negative, size) = if whole.is_unsigned() { (false, number as u64) } else { (number < 0, number.unsigned_abs()) };
+        let (negative, size) =
+            if whole.is_unsigned() { (false, number as u64) } else { (number < 0, number.unsigned_abs()) };
         let rune = if negative { None } else { u32::try_from(size).ok().and_then(char::from_u32) };
         match verb {
             'v' if self.flags.source && whole.is_unsigned() => {
@@ -368,8 +378,6 @@ impl<'c> Printer<'c> {
         }
         if !number.is_finite() {
             if number.is_nan() && !self.flags.space && !self.flags.plus {
-                text.remove(0);
-            } else if text.starts_with('+') && !self.flags.plus && number.is_nan() {
                 text.remove(0);
             }
             self.pad_with_spaces(text.as_bytes());

@@ -74,10 +74,7 @@ pub(crate) fn map(text: &[u8], mut change: impl FnMut(char) -> char) -> Vec<u8> 
 
 /// Where a part begins.
 pub(crate) fn find(text: &[u8], part: &[u8]) -> Option<usize> {
-    if part.is_empty() {
-        return Some(0);
-    }
-    text.windows(part.len()).position(|window| window == part)
+    memchr::memmem::find(text, part)
 }
 
 /// Simple upper case: one character for one.
@@ -130,12 +127,11 @@ impl Set {
     }
 
     fn contains(&self, c: char) -> bool {
-        let ranges = self.ranges.get_or_init(|| {
-            match regex_syntax::parse(self.class).map(regex_syntax::hir::Hir::into_kind) {
+        let ranges =
+            self.ranges.get_or_init(|| match regex_syntax::parse(self.class).map(regex_syntax::hir::Hir::into_kind) {
                 Ok(HirKind::Class(Class::Unicode(class))) => class.iter().map(|r| (r.start(), r.end())).collect(),
                 _ => Vec::new(),
-            }
-        });
+            });
         let after = ranges.partition_point(|(start, _)| *start <= c);
         after > 0 && c <= ranges[after - 1].1
     }

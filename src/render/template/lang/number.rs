@@ -64,10 +64,11 @@ fn illegal(text: &str) -> String {
 fn complex(body: &str) -> Option<(f64, f64)> {
     let split = body.char_indices().skip(1).filter(|(at, c)| {
         let before = body[..*at].chars().next_back().unwrap_or_default();
-        matches!(c, '+' | '-') && !(matches!(before, 'e' | 'E') && !body.starts_with("0x"))
+        let in_exponent = matches!(before, 'e' | 'E') && !body.starts_with("0x");
+        matches!(c, '+' | '-') && !in_exponent
     });
     match split.map(|(at, _)| at).next() {
-        Some(at) => Some((float::parse(body[..at].as_bytes())?, float::parse(body[at..].as_bytes())?)),
+        Some(at) => Some((float::parse(&body.as_bytes()[..at])?, float::parse(&body.as_bytes()[at..])?)),
         None => Some((0.0, float::parse(body.as_bytes())?)),
     }
 }
@@ -83,7 +84,10 @@ mod tests {
         assert_eq!((of("0x1F").int, of("1_000").int, of("-0").unsigned), (Some(31), Some(1000), Some(0)));
         assert_eq!((of("1.0").int, of("1.5").int, of("1e3").float), (Some(1), None, Some(1000.0)));
         assert!(of("1.0").is_decimal() && !of("0x1e").is_decimal() && !of("7").is_decimal());
-        assert_eq!((of("1i").complex, of("1+2i").complex, of("1e+2i").complex), (Some((0.0, 1.0)), Some((1.0, 2.0)), Some((0.0, 100.0))));
+        assert_eq!(
+            (of("1i").complex, of("1+2i").complex, of("1e+2i").complex),
+            (Some((0.0, 1.0)), Some((1.0, 2.0)), Some((0.0, 100.0)))
+        );
         assert_eq!((of("18446744073709551615").int, of("18446744073709551615").unsigned), (None, Some(u64::MAX)));
         assert!(Number::parse("99999999999999999999").is_err() && Number::parse("08").is_err());
     }

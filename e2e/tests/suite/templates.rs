@@ -1,0 +1,163 @@
+//! Templates and targets of other kinds, against the real API server: what they cost in peace, and what they leave alone.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use keyferry_e2e::env::Sandbox;
+use keyferry_e2e::progress;
+use serde_json::{Value, json};
+
+use crate::lab::{
+    EXTERNAL_SECRET, apply, eventually, external_secret, fake_store, is_write, objects, operator, options, patch, ready,
+    requests, with_lab,
+};
+
+const CONFIG_MAP: (&str, &str) = ("v1", "ConfigMap");
+
+fn config_map(name: &str, data: Value) -> Value {
+    json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": data})
+}
+
+/// An ExternalSecret that is refreshed each second.
+fn busy(name: &str, target: Value) -> Value {
+    let data = json!([{"secretKey": "key", "remoteRef": {"key": "remote"}}]);
+    external_secret(name, json!({"refreshInterval": "1s", "target": target, "data": data}))
+}
+
+/// The object of that name, if there is one.
+async fn object(ns: &Sandbox<'_>, kind: (&str, &str), name: &str) -> Result<Option<Value>> {
+    Ok(objects(ns, kind).await?.into_iter().find(|object| object["metadata"]["name"] == name))
+}
+
+/// What the operator reads of ConfigMaps and Secrets, and writes, in three refreshes.
+async fn cost_of_peace(ns: &Sandbox<'_>) -> Result<Vec<String>> {
+    let mark = ns.env.control_plane.audit_mark()?;
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    let costly = requests(ns, mark)?.into_iter().filter(|audited| {
+        let read = audited.request.verb == "get" && ["secrets", "configmaps"].contains(&audited.request.resource.as_str());
+        (read && audited.namespace == ns.name) || is_write(audited)
+    });
+    Ok(costly.map(|a| format!("{} {} {}", a.request.verb, a.request.resource, a.name)).collect())
+}
+
+#[test]
+fn a_templated_secret_costs_nothing_in_peace_and_follows_its_sources() -> Result<()> {
+    with_lab("templates", async |ns| {
+        let mut operator =
+            operator(ns, &["--log-format=text", "--template-left-delimiter=[[", "--template-right-delimiter=]]"]).await?;
+        apply(ns, fake_store("store", &[("remote", "value")])).await?;
+        let item = |key: &str| json!({"name": "shape", "items": [{"key": key}]});
+        let target = json!({"template": {
+            "templateFrom": [{"configMap": item("a"), "secret": item("b")}], "data": {"c": "[[ .key ]] {{ .key }}"},
+        }});
+        apply(ns, busy("app", target)).await?;
+        let message = ns.wait_ready(EXTERNAL_SECRET, "app", "False", "SecretSyncedError").await?;
+        ensure!(message.contains("configmap shape not found"), "{message}");
+
+        apply(ns, config_map("shape", json!({"a": "a [[ .key | upper ]]"}))).await?;
+        let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "shape"}, "stringData": {"b": "b [[ .key ]]"}});
+        apply(ns, secret).await?;
+        ns.wait_synced("app").await?;
+        let made = ns.secret("app").await?;
+        ensure!(made["a"] == "a VALUE" && made["b"] == "b value" && made["c"] == "value {{ .key }}", "{made:?}");
+
+        let peace = cost_of_peace(ns).await?;
+        ensure!(peace.is_empty(), "in peace: {peace:?}");
+        operator.kill().await?;
+        operator.start_again().await?;
+        let restart = cost_of_peace(ns).await?;
+        ensure!(restart.iter().all(|line| line == "get secrets store"), "after a restart: {restart:?}");
+
+        patch(ns, CONFIG_MAP, "shape", json!({"data": {"a": "new"}})).await?;
+        let took = ns.wait_secret("app", |data| data.get("a").is_some_and(|a| a == "new")).await?;
+        progress::note(format!("a changed source was taken after {took:?}, at an interval of 1s"));
+        Ok(())
+    })
+}
+
+#[test]
+fn an_object_may_follow_its_sources_at_once() -> Result<()> {
+    with_lab("follow", async |ns| {
+        let _operator = operator(ns, &["--log-format=text"]).await?;
+        apply(ns, fake_store("store", &[("remote", "value")])).await?;
+        apply(ns, config_map("shape", json!({"a": "old"}))).await?;
+        let target = json!({"template": {"templateFrom": [{"configMap": {"name": "shape", "items": [{"key": "a"}]}}]}});
+        for (name, follow) in [("follower", "true"), ("patient", "false")] {
+            let mut object = busy(name, target.clone());
+            object["spec"]["refreshInterval"] = json!("1h");
+            object["metadata"]["annotations"] = json!({"keyferry.io/follow-templates": follow});
+            apply(ns, object).await?;
+            ns.wait_synced(name).await?;
+        }
+        patch(ns, CONFIG_MAP, "shape", json!({"data": {"a": "new"}})).await?;
+        let took = ns.wait_secret("follower", |data| data["a"] == "new").await?;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        ensure!(ns.secret("patient").await?["a"] == "old");
+        progress::note(format!("a source was followed after {took:?}"));
+        Ok(())
+    })
+}
+
+#[test]
+fn targets_of_other_kinds() -> Result<()> {
+    with_lab("generic", async |ns| {
+        let mut options = options(ns, &[&ns.name], &["--log-format=text", "--unsafe-allow-generic-targets"], &[]);
+        let values = ["genericTargets.enabled=true", "genericTargets.resources[0].resources={configmaps}"];
+        options.chart_values.extend(values.map(str::to_owned));
+        let _operator = ns.env.another_operator(&options).await?;
+        apply(ns, fake_store("store", &[("remote", "value")])).await?;
+        let manifest = json!({"apiVersion": "v1", "kind": "ConfigMap"});
+        let target =
+            json!({"manifest": manifest, "template": {"data": {"key": "is {{ .key }}"}}, "deletionPolicy": "Delete"});
+        apply(ns, busy("app", target)).await?;
+        ns.wait_ready(EXTERNAL_SECRET, "app", "True", "ResourceSynced").await?;
+        let data = async |name: &str| -> Result<Option<Value>> {
+            Ok(object(ns, CONFIG_MAP, name).await?.map(|object| object["data"].clone()))
+        };
+        ensure!(data("app").await? == Some(json!({"key": "is value"})));
+        ns.wait_event("ExternalSecret", "app", "Normal Created: Created ConfigMap app").await?;
+        let peace = cost_of_peace(ns).await?;
+        ensure!(peace.is_empty(), "in peace: {peace:?}");
+
+        // drift, and what others add
+        patch(ns, EXTERNAL_SECRET, "app", json!({"spec": {"refreshInterval": "1h"}})).await?;
+        patch(ns, CONFIG_MAP, "app", json!({"data": {"key": "meddled", "other": "stays"}})).await?;
+        let mended = json!({"key": "is value", "other": "stays"});
+        eventually("the drift was not repaired", async || Ok(data("app").await?.as_ref() == Some(&mended))).await?;
+
+        // somebody else's
+        let mut foreign = config_map("foreign", json!({"theirs": "1"}));
+        let owner = object(ns, CONFIG_MAP, "app").await?.unwrap();
+        foreign["metadata"]["ownerReferences"] = json!([{
+            "apiVersion": "v1", "kind": "ConfigMap", "name": "app", "uid": owner["metadata"]["uid"], "controller": true,
+        }]);
+        apply(ns, foreign).await?;
+        for policy in ["Owner", "Orphan"] {
+            apply(ns, busy("foreign", json!({"manifest": manifest, "creationPolicy": policy}))).await?;
+            let message = ns.wait_ready(EXTERNAL_SECRET, "foreign", "False", "ResourceSyncedError").await?;
+            ensure!(message.starts_with("failed to take ownership of target secret: "), "{message}");
+            ensure!(data("foreign").await? == Some(json!({"theirs": "1"})));
+        }
+
+        // a kind without rights, one that is not there, one of the whole cluster
+        for (api_version, kind, says) in [
+            ("networking.k8s.io/v1", "Ingress", "cannot be listed and watched"),
+            ("example.org/v1", "Nothing", "knows no example.org/v1 Nothing"),
+            ("rbac.authorization.k8s.io/v1", "ClusterRole", "cluster-scoped"),
+        ] {
+            let name = kind.to_lowercase();
+            apply(ns, busy(&name, json!({"manifest": {"apiVersion": api_version, "kind": kind}}))).await?;
+            let message = ns.wait_ready(EXTERNAL_SECRET, &name, "False", "ResourceSyncedError").await?;
+            ensure!(message.starts_with("could not get target resource: ") && message.contains(says), "{message}");
+        }
+
+        ns.kubectl(&["delete", "externalsecret", "app", "--wait=true"]).await?;
+        eventually("the ConfigMap stayed", async || Ok(data("app").await?.is_none())).await?;
+        let all = objects(ns, EXTERNAL_SECRET).await?;
+        progress::note(format!(
+            "{} targets that must not be written were not",
+            all.iter().filter(|es| ready(es).0 == "False").count()
+        ));
+        Ok(())
+    })
+}

@@ -1,0 +1,232 @@
+//! From text to values.
+
+use std::collections::{BTreeMap, HashMap};
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use granit_parser::{ErrorKind, Event, Options, Parser, ScalarStyle, StrInput, Tag};
+
+use super::{MAX_DEPTH, NotYaml, Scalar, Yaml, resolve};
+use crate::render::template::go::float;
+
+/// Most values of one text, aliases resolved.
+const MAX_VALUES: usize = 500_000;
+
+/// Reads the first document; none is null.
+///
+/// # Errors
+/// The text is no YAML, or holds what JSON cannot.
+pub fn parse(text: &[u8]) -> Result<Yaml, NotYaml> {
+    read(text, true)
+}
+
+/// As [`parse`], and takes numbers that are infinite or none.
+///
+/// # Errors
+/// As [`parse`].
+pub(super) fn parse_any_number(text: &[u8]) -> Result<Yaml, NotYaml> {
+    read(text, false)
+}
+
+fn read(text: &[u8], finite: bool) -> Result<Yaml, NotYaml> {
+    let text = std::str::from_utf8(text).map_err(|_| NotYaml { line: 1, reason: "not UTF-8" })?;
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    if let Some(at) = text.find(is_forbidden) {
+        let line = text[..at].matches('\n').count() + 1;
+        return Err(NotYaml { line, reason: "control characters are not allowed" });
+    }
+    let mut options = Options::default();
+    options.block_scalar_eof_without_line_feed = true;
+    let parser = Parser::new_from_str_with_options(text, options);
+    let mut reader = Reader { parser, anchors: HashMap::new(), values: 0, line: 1, finite };
+    loop {
+        match reader.next()? {
+            Event::StreamStart | Event::DocumentStart(..) => {}
+            Event::StreamEnd | Event::DocumentEnd => return Ok(Yaml::Null),
+            event => {
+                let value = reader.node(event, 0)?;
+                // What follows must be the document's end, not more of it.
+                return match reader.next()? {
+                    Event::DocumentEnd | Event::StreamEnd => Ok(value),
+                    _ => reader.fail("did not find the end of the document"),
+                };
+            }
+        }
+    }
+}
+
+fn is_forbidden(c: char) -> bool {
+    !matches!(c, '\t' | '\n' | '\r' | ' '..='~' | '\u{85}' | '\u{a0}'..='\u{d7ff}' | '\u{e000}'..='\u{fffd}' | '\u{10000}'..)
+}
+
+struct Reader<'t> {
+    parser: Parser<'t, StrInput<'t>>,
+    /// Values of anchors, and how many values each holds.
+    anchors: HashMap<usize, (Yaml, usize)>,
+    values: usize,
+    line: usize,
+    /// Whether numbers must be finite, as in JSON.
+    finite: bool,
+}
+
+impl<'t> Reader<'t> {
+    fn next(&mut self) -> Result<Event<'t>, NotYaml> {
+        loop {
+            match self.parser.next_event() {
+                Some(Ok((event, span))) => {
+                    self.line = span.start.line();
+                    if is_content(&event) {
+                        return Ok(event);
+                    }
+                }
+                Some(Err(error)) => {
+                    let reason = match error.kind() {
+                        ErrorKind::MappingValueNotAllowed => "mapping values are not allowed in this context",
+                        _ => "it is not written as YAML must be",
+                    };
+                    return Err(NotYaml { line: error.marker().line(), reason });
+                }
+                None => return Ok(Event::StreamEnd),
+            }
+        }
+    }
+
+    fn fail<T>(&self, reason: &'static str) -> Result<T, NotYaml> {
+        Err(NotYaml { line: self.line, reason })
+    }
+
+    fn count(&mut self, values: usize) -> Result<(), NotYaml> {
+        self.values += values;
+        if self.values > MAX_VALUES { self.fail("aliases make it too large") } else { Ok(()) }
+    }
+
+    fn node(&mut self, event: Event<'t>, depth: usize) -> Result<Yaml, NotYaml> {
+        if depth > MAX_DEPTH {
+            return self.fail("it is nested too deep");
+        }
+        let before = self.values;
+        self.count(1)?;
+        let (value, anchor) = match event {
+            Event::Scalar(text, style, anchor, tag) => (self.scalar(&text, style, tag.as_deref())?, anchor),
+            Event::SequenceStart(_, anchor, _) => {
+                let mut items = Vec::new();
+                loop {
+                    match self.next()? {
+                        Event::SequenceEnd => break,
+                        event => items.push(self.node(event, depth + 1)?),
+                    }
+                }
+                (Yaml::List(items), anchor)
+            }
+            Event::MappingStart(_, anchor, _) => (self.map(depth)?, anchor),
+            Event::Alias(id) => {
+                let Some((value, size)) = self.anchors.get(&id).cloned() else { return self.fail("unknown anchor") };
+                self.count(size)?;
+                (value, 0)
+            }
+            _ => return self.fail("it ends too early"),
+        };
+        if anchor > 0 {
+            self.anchors.insert(anchor, (value.clone(), self.values - before));
+        }
+        Ok(value)
+    }
+
+    fn map(&mut self, depth: usize) -> Result<Yaml, NotYaml> {
+        let mut map = BTreeMap::new();
+        loop {
+            let event = match self.next()? {
+                Event::MappingEnd => break,
+                event => event,
+            };
+            let merges = matches!(&event, Event::Scalar(text, ScalarStyle::Plain, _, None) if text == "<<");
+            let key = self.node(event, depth + 1)?;
+            let next = self.next()?;
+            let value = self.node(next, depth + 1)?;
+            if merges {
+                self.merge(&mut map, value)?;
+            } else {
+                map.insert(self.key(key)?, value);
+            }
+        }
+        Ok(Yaml::Map(map))
+    }
+
+    /// Entries of `<<`, which take the place of those that stand before it, as in go-yaml v2; of a list, an earlier map wins.
+    fn merge(&self, map: &mut BTreeMap<Vec<u8>, Yaml>, value: Yaml) -> Result<(), NotYaml> {
+        match value {
+            Yaml::Map(from) => {
+                map.extend(from);
+                Ok(())
+            }
+            Yaml::List(list) if list.iter().all(|item| matches!(item, Yaml::Map(_))) => {
+                list.into_iter().rev().try_for_each(|item| self.merge(map, item))
+            }
+            _ => self.fail("map merge requires map or sequence of maps as the value"),
+        }
+    }
+
+    #[allow(clippy::cast_possible_truncation)] // as sigs.k8s.io/yaml does
+    fn key(&self, key: Yaml) -> Result<Vec<u8>, NotYaml> {
+        Ok(match key {
+            Yaml::Text(text) => text,
+            Yaml::Int(number) => number.to_string().into_bytes(),
+            Yaml::Float(number) if number.is_nan() => b".nan".to_vec(),
+            Yaml::Float(number) if number.is_infinite() => if number > 0.0 { ".inf" } else { "-.inf" }.into(),
+            Yaml::Float(number) => float::shortest32(number as f32).into_bytes(),
+            Yaml::Bool(truth) => truth.to_string().into_bytes(),
+            Yaml::Null | Yaml::Uint(_) | Yaml::List(_) | Yaml::Map(_) => {
+                return self.fail("a key of that type is not supported");
+            }
+        })
+    }
+
+    fn scalar(&self, text: &str, style: ScalarStyle, tag: Option<&Tag>) -> Result<Yaml, NotYaml> {
+        let literal = || Yaml::Text(text.as_bytes().to_vec());
+        let tag = tag.map(|tag| if tag.handle() == "tag:yaml.org,2002:" { tag.suffix() } else { "?" });
+        let resolved = match tag {
+            Some("binary") => return self.binary(text),
+            Some("str" | "?") => return Ok(literal()),
+            None if style != ScalarStyle::Plain => return Ok(literal()),
+            Some("bool" | "int" | "float" | "null" | "timestamp") | None => resolve(text.as_bytes()),
+            Some(_) => return Ok(literal()),
+        };
+        let value = match (tag, resolved) {
+            (None | Some("null"), Scalar::Null) => Yaml::Null,
+            (None | Some("bool"), Scalar::Bool(truth)) => Yaml::Bool(truth),
+            (None | Some("int"), Scalar::Int(number)) => Yaml::Int(number),
+            (None | Some("int"), Scalar::Uint(number)) => Yaml::Uint(number),
+            (None | Some("float"), Scalar::Float(number)) if number.is_finite() || !self.finite => Yaml::Float(number),
+            (None | Some("float"), Scalar::Float(_)) => {
+                return self.fail("a number that is infinite or none is not supported");
+            }
+            #[allow(clippy::cast_precision_loss)]
+            (Some("float"), Scalar::Int(number)) => Yaml::Float(number as f64),
+            (None | Some("timestamp"), Scalar::Timestamp) | (None, Scalar::Text) => literal(),
+            _ => return self.fail("a value is not of the type that its tag names"),
+        };
+        Ok(value)
+    }
+
+    fn binary(&self, text: &str) -> Result<Yaml, NotYaml> {
+        let plain: String = text.chars().filter(|c| !matches!(c, '\r' | '\n')).collect();
+        STANDARD.decode(plain).map(Yaml::Text).or_else(|_| self.fail("!!binary value contains invalid base64 data"))
+    }
+}
+
+/// Whether an event is more than a comment.
+fn is_content(event: &Event<'_>) -> bool {
+    matches!(
+        event,
+        Event::StreamStart
+            | Event::StreamEnd
+            | Event::DocumentStart(..)
+            | Event::DocumentEnd
+            | Event::Alias(_)
+            | Event::Scalar(..)
+            | Event::SequenceStart(..)
+            | Event::SequenceEnd
+            | Event::MappingStart(..)
+            | Event::MappingEnd
+    )
+}
