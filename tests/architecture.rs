@@ -62,6 +62,7 @@ const WRITERS: &[(&str, &str)] = &[
     ("apply/", "this is its job"),
     ("lease.rs", "the lease, which decides whether the others may"),
     ("report/events.rs", "events, which change nothing that anybody reads back"),
+    ("adopt.rs", "a command that somebody runs while no operator does"),
     ("providers/connect.rs", "TokenRequests, which store nothing"),
     (
         "providers/kubernetes/session.rs",
