@@ -6,6 +6,7 @@ use anyhow::{Context, Result, anyhow};
 use futures::StreamExt;
 use keyferry_e2e::cluster::documents;
 use keyferry_e2e::env::{Sandbox, crd_files, with_namespace};
+use keyferry_e2e::progress;
 use keyferry_e2e::shapes::Shape;
 use serde_json::Value;
 
@@ -66,7 +67,7 @@ fn every_shape_of_every_kind_is_accepted() -> Result<()> {
         let answers =
             futures::stream::iter(&all).map(|(shape, object)| refusal(ns, shape, object)).buffer_unordered(AT_ONCE);
         let refused: Vec<String> = answers.filter_map(std::future::ready).collect().await;
-        println!("{count} objects in {:?}", started.elapsed());
+        progress::note(format!("shapes: {count} objects, {} refused, in {:?}", refused.len(), started.elapsed()));
         assert!(refused.is_empty(), "{} of {count}:\n{}", refused.len(), refused[..refused.len().min(10)].join("\n"));
         assert!(started.elapsed() < LIMIT, "{count} objects took {:?}", started.elapsed());
         Ok(())
