@@ -10,6 +10,7 @@ pub mod chance;
 pub mod cli;
 pub mod controllers;
 pub mod fetch;
+pub mod generators;
 pub mod index;
 pub mod lease;
 pub mod plan;

@@ -91,6 +91,7 @@ const EXPOSERS: &[(&str, &str)] = &[
     ("plan/target.rs", "compares them with the Secret's"),
     ("plan/manifest.rs", "compares them with those of a target of another kind"),
     ("providers/", "log in with them, and take their own values apart"),
+    ("generators/", "make them, and log in with them"),
     ("render/", "makes values out of values"),
 ];
 

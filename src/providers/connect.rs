@@ -110,8 +110,8 @@ impl ConnectCx {
     pub fn resolve_namespace(&self, named: Option<&str>, what: &str) -> Result<String, ProviderError> {
         match (self.store_kind, named) {
             (StoreKind::SecretStore, Some(other)) if other != self.namespace => Err(misconfigured(format!(
-                "{what} names namespace {other:?}, but a SecretStore reads its own namespace only: leave the namespace out, \
-                 or use a ClusterSecretStore"
+                "{what} names namespace {other:?}, but a SecretStore reads its own namespace only, and a generator that of its \
+                 user: leave the namespace out, or use a ClusterSecretStore"
             ))),
             (StoreKind::ClusterSecretStore, Some(other)) => Ok(other.to_owned()),
             _ if self.namespace.is_empty() => {

@@ -187,6 +187,22 @@ pub fn find(
         .map_err(|cause| RenderError { place: Place::Find(index), cause })
 }
 
+/// The values of `spec.dataFrom[index].sourceRef.generatorRef`: rewritten and checked.
+///
+/// # Errors
+/// A key is not what it must be.
+pub fn generated(
+    index: usize,
+    rewrites: &[Rewrite],
+    entries: Entries,
+    outside: Outside<'_>,
+) -> Result<Entries, RenderError> {
+    rewrite::apply(rewrites, entries, outside)
+        .map_err(RenderCause::from)
+        .and_then(|entries| Ok(keys::validate(entries)?))
+        .map_err(|cause| RenderError { place: Place::Generator(index), cause })
+}
+
 /// All values of a Secret: those of `dataFrom` in order, then those of `data`; a later one wins.
 #[must_use]
 pub fn combine(sets: impl IntoIterator<Item = Entries>, single: impl IntoIterator<Item = (String, SecretBytes)>) -> Entries {

@@ -43,6 +43,12 @@ fn check(schema: &Value, value: &Value, path: &str, found: &mut Vec<String>) {
             }
             bounds(schema, "Length", text.chars().count(), &mut wrong);
         }
+        Value::Number(number) => {
+            let (min, max) = (schema["minimum"].as_f64(), schema["maximum"].as_f64());
+            if min.is_some_and(|min| number.as_f64() < Some(min)) || max.is_some_and(|max| number.as_f64() > Some(max)) {
+                wrong("is out of range");
+            }
+        }
         Value::Array(items) => {
             bounds(schema, "Items", items.len(), &mut wrong);
             let known = if schema["items"].is_object() { items.as_slice() } else { &[] };
