@@ -77,6 +77,7 @@ const CLUSTER_WIDE: &[&str] = &["Api::all(", "Api::all_with("];
 const LOOKERS: &[(&str, &str)] = &[
     ("controllers/watch.rs", "watches, whose objects the index keeps by namespace"),
     ("controllers/manifest.rs", "watches of other kinds, the same"),
+    ("controllers/generators.rs", "watches of generators, the same"),
     ("apply/push_secret.rs", "ClusterSecretStores, which have no namespace"),
     ("apply/mod.rs", "ClusterSecretStores, the same"),
     ("apply/fan_out.rs", "cluster-wide parents, and namespaces themselves"),

@@ -10,14 +10,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use jiff::Timestamp;
+use keyferry::api::external_secret::GeneratorKind;
 use keyferry::api::fan_out::Parent;
+use keyferry::api::generators::{AnySpec, ClusterGeneratorSpec, GeneratorState};
 use keyferry::api::{AnyStore, ClusterExternalSecret, ClusterPushSecret, ClusterSecretStore};
 use keyferry::api::{ExternalSecret, ExternalSecretSpec, PushSecret, SecretStore, crds};
-use keyferry::index::{Index, Key, ParentId, StoreHealth, StoreId, TargetView, store_ids};
+use keyferry::index::{AnyGenerator, Index, Key, ParentId, StoreHealth, StoreId, TargetView, generator_ids, store_ids};
 use keyferry::plan::external_secret::{Facts, Memory, Next, StoreFacts};
-use keyferry::plan::{Rules, external_secret, fan_out, push_secret, store};
+use keyferry::plan::{Rules, external_secret, fan_out, generator_state, push_secret, store};
 use keyferry::providers::ProviderSpec;
-use keyferry::validate::{validate_external_secret, validate_store, validate_supported, validate_template};
+use keyferry::validate::{validate_external_secret, validate_store, validate_template};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -61,7 +63,9 @@ fn there_and_back(object: &Value) -> Value {
             passed(object, |cps: ClusterPushSecret| look_at_parent(Parent::ClusterPushSecret(cps.into())))
         }
         "PushSecret" => passed(object, look_at_push_secret),
-        kind => panic!("say here what reads a {kind}"),
+        _ if object.get("spec").is_none() => object.clone(), // a generator without a spec is told what it lacks
+        "GeneratorState" => passed(object, |state: GeneratorState| look_at_state(&state)),
+        kind => a_generator(serde_json::from_value(json!(kind)).unwrap(), object),
     }
 }
 
@@ -70,6 +74,34 @@ fn passed<T: DeserializeOwned + Serialize>(object: &Value, look: impl FnOnce(T))
     let back = serde_json::to_value(&read).unwrap();
     look(read);
     back
+}
+
+/// A generator's spec as its type reads it. That of a ClusterGenerator is read by the kind of its block, which chance does not let
+/// be the kind that it names.
+fn a_generator(kind: GeneratorKind, object: &Value) -> Value {
+    let read = |kind, spec: &Value| {
+        AnySpec::read(kind, spec.clone(), "spec").unwrap_or_else(|e| panic!("{e}: {object:#}")).to_value()
+    };
+    let mut back = object.clone();
+    match kind {
+        GeneratorKind::ClusterGenerator => {
+            let mut spec: ClusterGeneratorSpec = serde_json::from_value(object["spec"].clone()).unwrap();
+            for (name, block) in &mut spec.generator {
+                let kind = GeneratorKind::ALL.iter().find(|kind| kind.block() == Some(name)).unwrap();
+                *block = read(*kind, block);
+            }
+            back["spec"] = serde_json::to_value(spec).unwrap();
+        }
+        _ => back["spec"] = read(kind, &object["spec"]),
+    }
+    let mut index = Index::default();
+    index.upsert_generator(AnyGenerator::read(kind, serde_json::from_value(object.clone()).unwrap()));
+    back
+}
+
+fn look_at_state(state: &GeneratorState) {
+    let _ = generator_state::next(state, Timestamp::UNIX_EPOCH);
+    let _ = generator_state::generator(state);
 }
 
 fn a_store(id: &StoreId) -> Arc<AnyStore> {
@@ -85,7 +117,6 @@ fn look_at_external_secret(es: ExternalSecret) {
     if es.spec != ExternalSecretSpec::default() {
         assert_eq!(validate_external_secret(&es), Ok(()), "CEL lets it pass"); // CEL is not asked about a spec that is not there
     }
-    let _ = validate_supported(&es);
     let _ = validate_template(&es.target());
     let (mut index, es) = (Index::default(), Arc::new(es));
     let key = Key::of(&es.metadata);
@@ -97,6 +128,7 @@ fn look_at_external_secret(es: ExternalSecret) {
     });
     let facts = Facts {
         stores: stores.collect(),
+        generators: generator_ids(&es).into_iter().map(|id| (id.clone(), index.generator(&id))).collect(),
         namespace_labels: Some(Arc::default()),
         target: None,
         owned: index.owned_by(&key),
@@ -190,12 +222,14 @@ fn kept(schema: &Value, value: &Value) -> Option<Value> {
     }
 }
 
-fn without_unserved(mut object: Value) -> Value {
+fn without_unserved(object: &Value) -> Value {
+    let mut object = object.clone();
     if object["status"]["binding"]["name"] == "" {
         object["status"]["binding"] = json!({}); // Go does not write it either
     }
+    let store = object["kind"].as_str().is_some_and(|kind| kind.ends_with("SecretStore"));
     for (name, block) in object.pointer_mut("/spec/provider").and_then(Value::as_object_mut).into_iter().flatten() {
-        if !ProviderSpec::SERVED.contains(&name.as_str()) {
+        if store && !ProviderSpec::SERVED.contains(&name.as_str()) {
             *block = json!({});
         }
     }
@@ -219,7 +253,7 @@ fn changes(shape: &Shape) -> BTreeMap<String, String> {
     for object in &objects(shape) {
         let valid = structural::errors(&shape.schema, &body(object));
         assert!(valid.is_empty(), "{valid:?}: {object:#}");
-        let wanted = kept(&shape.schema, &without_unserved(body(object)));
+        let wanted = kept(&shape.schema, &body(&without_unserved(object)));
         let mut back = body(&there_and_back(object));
         if object.get("spec").is_none() {
             back.as_object_mut().unwrap().remove("spec"); // an empty one stands for none
