@@ -1,6 +1,6 @@
 //! Wires everything together, and is the only place that decides when the process ends.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
 
@@ -29,6 +29,7 @@ use crate::fetch::{Fetcher, Limits};
 use crate::generators::maker::Maker;
 use crate::index::{Index, Key, ParentId, StoreId};
 use crate::lease::{self, Election, Leadership};
+use crate::outbound::Outbound;
 use crate::plan::Rules;
 use crate::plan::digest::Digester;
 use crate::providers::ReferenceKind;
@@ -253,7 +254,7 @@ impl Operator {
 
     fn context(&self, digester: Digester, wanted_generators: generators::Wanted) -> Ctx {
         let settings = &self.settings;
-        let env: Arc<BTreeMap<String, String>> = Arc::new(std::env::vars().collect());
+        let outbound = Arc::new(Outbound::new(Arc::new(std::env::vars().collect()), settings.allow_local_endpoints));
         let limits = Limits {
             call_timeout: settings.provider_timeout,
             cache_entries: settings.cache.entries.get(),
@@ -274,11 +275,11 @@ impl Operator {
             push_secrets: Arc::new(Queue::default()),
             parents: Arc::new(Queue::default()),
             stores: Arc::new(Queue::default()),
-            maker: Maker::new(client.clone(), self.cluster.clone(), env.clone(), settings.provider_timeout),
+            maker: Maker::new(client.clone(), self.cluster.clone(), outbound.clone(), settings.provider_timeout),
             wanted_generators,
             states: generator_state::States::default(),
             state_grace: settings.generator_gc_grace_period,
-            fetcher: Fetcher::new(client, self.cluster.clone(), env, limits, observer),
+            fetcher: Fetcher::new(client, self.cluster.clone(), outbound, limits, observer),
             writer,
             digester,
             events,

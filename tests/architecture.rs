@@ -60,6 +60,7 @@ const WRITES: &[&str] = &[
 /// Who may, and why.
 const WRITERS: &[(&str, &str)] = &[
     ("apply/", "this is its job"),
+    ("adopt.rs", "a command of a person's, which refuses to run beside an operator"),
     ("lease.rs", "the lease, which decides whether the others may"),
     ("report/events.rs", "events, which change nothing that anybody reads back"),
     ("adopt.rs", "a command that somebody runs while no operator does"),
@@ -93,6 +94,8 @@ const EXPOSERS: &[(&str, &str)] = &[
     ("plan/manifest.rs", "compares them with those of a target of another kind"),
     ("providers/", "log in with them, and take their own values apart"),
     ("generators/", "make them, and log in with them"),
+    ("jwt.rs", "signs with keys, and looks into tokens"),
+    ("outbound/", "sends them to where they belong"),
     ("render/", "makes values out of values"),
 ];
 

@@ -129,6 +129,17 @@ pub struct Controller {
         default_missing_value = "true"
     )]
     unsafe_allow_generic_targets: GoBool,
+    /// Let URLs in stores and generators lead to the operator's own Pod and node, and to a cloud's metadata service
+    #[arg(
+        long,
+        env = "KEYFERRY_ALLOW_LOCAL_ENDPOINTS",
+        value_name = "BOOL",
+        default_value = "false",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true"
+    )]
+    allow_local_endpoints: GoBool,
     /// What begins an action in templates
     #[arg(long, env = "KEYFERRY_TEMPLATE_LEFT_DELIMITER", value_name = "TEXT", default_value = "{{")]
     template_left_delimiter: String,
@@ -228,6 +239,8 @@ pub struct Settings {
     pub generic_targets: bool,
     /// What begins and ends an action in templates.
     pub delimiters: Delimiters,
+    /// Whether URLs in objects may lead to the operator's own surroundings.
+    pub allow_local_endpoints: bool,
     /// How often the refresh time of an unchanged ExternalSecret is written.
     pub status_heartbeat: Duration,
     /// Whether what generators made is cleaned up.
@@ -342,6 +355,7 @@ impl Controller {
             unsafe_allow_generic_targets,
             template_left_delimiter,
             template_right_delimiter,
+            allow_local_endpoints,
             status_heartbeat,
             enable_generator_state,
             generator_gc_grace_period,
@@ -396,6 +410,7 @@ impl Controller {
             adopt_secrets: adopt_secrets.0,
             generic_targets: unsafe_allow_generic_targets.0,
             delimiters: Delimiters { left: template_left_delimiter, right: template_right_delimiter },
+            allow_local_endpoints: allow_local_endpoints.0,
             status_heartbeat: status_heartbeat.0,
             generator_state: enable_generator_state.0,
             generator_gc_grace_period: generator_gc_grace_period.0,

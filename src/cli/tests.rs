@@ -147,7 +147,13 @@ fn go_style_booleans() {
 fn flags_become_settings() {
     let plain = parse(&[]).unwrap();
     assert_eq!(plain.scope, Scope::Cluster);
-    assert!(plain.cluster_stores && plain.secret_stores && plain.flood_gate && plain.adopt_secrets);
+    assert!(
+        plain.cluster_stores
+            && plain.secret_stores
+            && plain.flood_gate
+            && plain.adopt_secrets
+            && !plain.allow_local_endpoints
+    );
     assert_eq!((plain.concurrent.get(), plain.election, plain.warnings), (32, None, vec![]));
     assert_eq!(plain.metrics_addr, ListenAddr::Port(8080));
 

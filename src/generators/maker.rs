@@ -1,7 +1,7 @@
 //! Asks generators: once for each entry and sync, within a deadline. What was made and could not be written is kept for the next
 //! try, so that a retry writes the same values.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use super::{GenerateCx, Generator, served};
 use crate::api::StoreKind;
 use crate::api::generators::AnySpec;
+use crate::outbound::Outbound;
 use crate::providers::connect::{OwnCluster, UsedReferences};
 use crate::providers::{CallCx, ConnectCx, ErrorKind, ProviderError};
 use crate::render::Entries;
@@ -23,7 +24,7 @@ const KEPT_FOR: Duration = Duration::from_secs(600);
 pub struct Maker {
     client: kube::Client,
     cluster: OwnCluster,
-    env: Arc<BTreeMap<String, String>>,
+    outbound: Arc<Outbound>,
     timeout: Duration,
     serve: Serve,
     kept: Mutex<HashMap<Slot, Kept>>,
@@ -79,8 +80,8 @@ pub struct Order<'a> {
 impl Maker {
     /// A maker that ends each call after `timeout`.
     #[must_use]
-    pub fn new(client: kube::Client, cluster: OwnCluster, env: Arc<BTreeMap<String, String>>, timeout: Duration) -> Self {
-        Self { client, cluster, env, timeout, serve: served, kept: Mutex::default() }
+    pub fn new(client: kube::Client, cluster: OwnCluster, outbound: Arc<Outbound>, timeout: Duration) -> Self {
+        Self { client, cluster, outbound, timeout, serve: served, kept: Mutex::default() }
     }
 
     /// The same, with other generators than those that are served.
@@ -141,7 +142,8 @@ impl Maker {
                 store_name: consumer.generator.to_owned(),
                 namespace: consumer.namespace.to_owned(),
                 retry: None,
-                env: self.env.clone(),
+                env: self.outbound.env(),
+                outbound: self.outbound.clone(),
                 used: UsedReferences::default(),
             },
             call: CallCx { cause: consumer.cause.to_owned(), ..CallCx::default() },
@@ -169,7 +171,7 @@ mod tests {
 
     fn maker() -> Maker {
         let cx = cx();
-        Maker::new(cx.connect.client, cx.connect.cluster, cx.connect.env, Duration::from_secs(1))
+        Maker::new(cx.connect.client, cx.connect.cluster, cx.connect.outbound, Duration::from_secs(1))
     }
 
     const CONSUMER: Consumer<'static> = Consumer { cause: "ExternalSecret/ns/es", namespace: "ns", generator: "generator" };

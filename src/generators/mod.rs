@@ -3,16 +3,24 @@
 //! A generator is a spec type in `crate::api::generators` with `impl Generator`. It makes values when it is asked, and never asks
 //! itself whether it is time: the plan of the ExternalSecret decides that.
 
+mod acr;
 mod aws;
 mod fake;
+mod gcr;
+mod github;
+mod gitlab;
+mod grafana;
 pub mod maker;
 mod mfa;
 mod openssh;
 mod password;
+mod registries;
 mod ssh_key;
 #[cfg(test)]
 pub mod testing;
 mod uuid;
+mod vault;
+mod webhook;
 
 use std::collections::BTreeMap;
 
@@ -29,13 +37,22 @@ use crate::render::Entries;
 macro_rules! generators {
     ($macro:ident) => {
         $macro! {
+            ACRAccessToken,
+            CloudsmithAccessToken,
             ECRAuthorizationToken,
             Fake,
+            GCRAccessToken,
+            GithubAccessToken,
+            GitlabDeployToken,
+            Grafana,
             MFA,
             Password,
+            QuayAccessToken,
             SSHKey,
             STSSessionToken,
             UUID,
+            VaultDynamicSecret,
+            Webhook,
         }
     };
 }
@@ -121,6 +138,16 @@ impl GenerateCx {
 /// A mistake in the spec, or in what it refers to.
 fn misconfigured(detail: String) -> ProviderError {
     ProviderError::new(ErrorKind::Misconfigured, detail)
+}
+
+/// What was kept of a value that was made, for [`Generator::cleanup`].
+fn state_of<S: serde::de::DeserializeOwned>(state: &Value) -> Result<S, ProviderError> {
+    S::deserialize(state).map_err(|_| {
+        ProviderError::new(
+            ErrorKind::Malformed,
+            "the state of the generator is not what such a generator keeps: it cannot be cleaned up",
+        )
+    })
 }
 
 macro_rules! dispatch {

@@ -1,12 +1,10 @@
 //! What tests of generators share.
 #![allow(clippy::unwrap_used)]
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+pub(crate) mod cluster;
 
 use super::GenerateCx;
 use crate::api::StoreKind;
-use crate::providers::connect::UsedReferences;
 use crate::providers::{CallCx, ConnectCx, OwnCluster};
 
 /// A context that reaches no cluster.
@@ -30,8 +28,9 @@ pub fn with_client(client: kube::Client, config: &kube::Config) -> GenerateCx {
             store_name: "generator".into(),
             namespace: "ns".into(),
             retry: None,
-            env: Arc::new(BTreeMap::new()),
-            used: UsedReferences::default(),
+            env: std::sync::Arc::default(),
+            outbound: crate::outbound::testing::outbound(),
+            used: Default::default(),
         },
         call: CallCx::default(),
         now: "2026-06-01T12:00:00Z".parse().unwrap(),

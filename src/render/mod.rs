@@ -6,6 +6,7 @@
 pub mod decode;
 pub mod json;
 pub mod json_edit;
+pub mod jsonpath;
 pub mod keys;
 pub mod manifest;
 pub mod number;

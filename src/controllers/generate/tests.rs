@@ -143,7 +143,7 @@ impl Hands {
         let config = kube::Config::new("http://127.0.0.1:1".parse().unwrap());
         let cx = with_client(client.clone(), &config).connect;
         let limit = Duration::from_secs(5);
-        let maker = Maker::new(client.clone(), cx.cluster, cx.env, limit).serving(serve);
+        let maker = Maker::new(client.clone(), cx.cluster, cx.outbound, limit).serving(serve);
         Self { maker, writer: Writer::new(client, Leadership::alone(), Digester::new(b"key"), 4, limit) }
     }
 
