@@ -5,6 +5,7 @@
 mod generators;
 mod manifests;
 mod rules;
+mod shapes;
 mod structural;
 
 use std::collections::BTreeMap;

@@ -19,5 +19,6 @@ mod neighbours;
 mod object_hash;
 mod outage;
 mod scope;
+mod shapes;
 mod takeover;
 mod templates;
