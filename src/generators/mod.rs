@@ -17,6 +17,8 @@ mod password;
 mod registries;
 mod ssh_key;
 #[cfg(test)]
+mod reach_tests;
+#[cfg(test)]
 pub mod testing;
 mod uuid;
 mod vault;
