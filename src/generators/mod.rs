@@ -14,10 +14,10 @@ pub mod maker;
 mod mfa;
 mod openssh;
 mod password;
-mod registries;
-mod ssh_key;
 #[cfg(test)]
 mod reach_tests;
+mod registries;
+mod ssh_key;
 #[cfg(test)]
 pub mod testing;
 mod uuid;
