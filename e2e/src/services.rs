@@ -170,6 +170,12 @@ impl Grafana {
         lock(&self.state).list.iter().flat_map(|account| account.tokens.clone()).collect()
     }
 
+    /// How many tokens it has made, also those that are deleted.
+    #[must_use]
+    pub fn made(&self) -> u64 {
+        lock(&self.state).tokens_made
+    }
+
     /// Whether it answers 500 to each deletion from now on.
     pub fn delete_nothing(&self, so: bool) {
         lock(&self.state).deletes_nothing = so;

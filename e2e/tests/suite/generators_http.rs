@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::canary::{unseen, value};
 use crate::generators::{API_VERSION, generator, user};
-use crate::lab::{EXTERNAL_SECRET, all_synced, apply, eventually, objects, operator, patch, with_lab};
+use crate::lab::{EXTERNAL_SECRET, all_synced, apply, eventually, external_secret, objects, operator, patch, with_lab};
 
 /// What lets the operator call the servers of these tests.
 const LOCAL: &str = "--allow-local-endpoints";
@@ -116,6 +116,14 @@ fn a_webhook_at_loopback_is_refused_unless_allowed() -> Result<()> {
     })
 }
 
+/// A Grafana generator `g` that logs in with `admin`, for tokens of the service account `ci`.
+async fn grafana_generator(ns: &Sandbox<'_>, url: &str, admin: &str) -> Result<()> {
+    login(ns, "login", false, admin).await?;
+    let auth = json!({"token": {"name": "login", "key": "token"}});
+    let account = json!({"name": "ci", "role": "Viewer"});
+    generator(ns, "Grafana", "g", json!({"url": url, "auth": auth, "serviceAccount": account})).await
+}
+
 /// The id of the token that a state is about.
 fn token_id(state: &Value) -> Option<u64> {
     state.pointer("/spec/state/serviceAccount/tokenID")?.as_u64()
@@ -131,10 +139,7 @@ fn what_grafana_made_is_taken_back() -> Result<()> {
         let admin = value("admin");
         let grafana = Grafana::start(&admin, &value("made")).await?;
         let operator = operator(ns, &[LOCAL, "--loglevel=trace", "--generator-gc-grace-period=1s"]).await?;
-        login(ns, "login", false, &admin).await?;
-        let auth = json!({"token": {"name": "login", "key": "token"}});
-        let account = json!({"name": "ci", "role": "Viewer"});
-        generator(ns, "Grafana", "g", json!({"url": grafana.url(), "auth": auth, "serviceAccount": account})).await?;
+        grafana_generator(ns, grafana.url(), &admin).await?;
         user(ns, "es", "Grafana", "g").await?;
         all_synced(ns).await?;
         let (first, made) = (ns.secret("es").await?, grafana.tokens());
@@ -178,6 +183,7 @@ fn what_grafana_made_is_taken_back() -> Result<()> {
         })
         .await?;
         ensure!(ns.secret("es").await?["token"] == second, "the Secret holds a token that is deleted");
+        unseen(ns, &operator, &[admin, first["token"].clone(), second]).await?;
 
         ns.kubectl(&["delete", "externalsecret", "es"]).await?;
         eventually("no token and no state is left", async || {
@@ -185,6 +191,26 @@ fn what_grafana_made_is_taken_back() -> Result<()> {
         })
         .await?;
         ensure!(grafana.accounts() == ["ci"], "the service account stays, and there is one: {:?}", grafana.accounts());
-        unseen(ns, &operator, &[admin, first["token"].clone(), second]).await.map(drop)
+        Ok(())
+    })
+}
+
+/// Long before the grace period of two minutes is over.
+#[test]
+fn what_grafana_made_for_a_failed_sync_is_taken_back_at_once() -> Result<()> {
+    with_lab("grafana-failed", async |ns| {
+        let admin = value("admin");
+        let grafana = Grafana::start(&admin, &value("made")).await?;
+        let operator = operator(ns, &[LOCAL, "--loglevel=trace"]).await?;
+        grafana_generator(ns, grafana.url(), &admin).await?;
+        let entry = json!({"sourceRef": {"generatorRef": {"kind": "Grafana", "name": "g"}}});
+        let template = json!({"data": {"key": "{{ fail .token }}"}});
+        apply(ns, external_secret("es", json!({"dataFrom": [entry], "target": {"template": template}}))).await?;
+        failed(ns, "es").await?;
+        eventually("what was made is gone", async || {
+            Ok(grafana.made() > 0 && grafana.tokens().is_empty() && objects(ns, STATE).await?.is_empty())
+        })
+        .await?;
+        unseen(ns, &operator, &[admin, value("made")]).await.map(drop)
     })
 }
