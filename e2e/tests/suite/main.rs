@@ -11,6 +11,7 @@ mod control_plane;
 mod crash;
 mod fan_out;
 mod generators;
+mod generators_http;
 mod lab;
 mod leader;
 mod main_job;
