@@ -74,6 +74,7 @@ const EXPOSERS: &[(&str, &str)] = &[
     ("plan/target.rs", "compares them with the Secret's"),
     ("providers/", "log in with them, and take their own values apart"),
     ("render/", "makes values out of values"),
+    ("cli/render/", "renders, and prints them where that is asked for"),
 ];
 
 /// Files that are longer than they should be, and why.

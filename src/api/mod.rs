@@ -8,6 +8,7 @@ pub mod external_secret;
 pub mod refs;
 pub mod rules;
 pub mod secret_store;
+pub mod structural;
 
 pub use external_secret::{ExternalSecret, ExternalSecretSpec, ExternalSecretStatus};
 pub use secret_store::{AnyStore, ClusterSecretStore, SecretStore, StoreKind, StoreSpec, StoreStatus};

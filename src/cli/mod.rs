@@ -3,6 +3,7 @@
 mod controller;
 mod docs;
 mod ignored;
+mod render;
 mod value;
 
 #[cfg(test)]
@@ -14,6 +15,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 
 pub use controller::{CacheBounds, Controller, ElectionSettings, LogSettings, Scope, Settings, SettingsError};
 pub use ignored::{IGNORED, IgnoredFlag};
+pub use render::{Render, RenderCliError};
 pub use value::LogFormat;
 
 /// Brings secrets from the managers that keep them into namespaced Kubernetes Secrets.
@@ -28,6 +30,8 @@ pub struct Cli {
 enum Command {
     /// Run the operator. Finds the cluster by KUBECONFIG, or by the account of its pod
     Controller(Box<Controller>),
+    /// Print the Secrets that manifests would make, with no cluster and without writing anything
+    Render(Box<Render>),
     /// Print the CustomResourceDefinitions, for `kubectl apply -f -`
     Crds,
     /// Print the flags of `controller` as Markdown
@@ -44,6 +48,8 @@ pub enum Task {
     Done,
     /// Run the operator.
     Controller(Box<Settings>),
+    /// Render manifests.
+    Render(Box<Render>),
 }
 
 /// Why the command line could not be answered.
@@ -79,6 +85,7 @@ impl Cli {
     pub fn run(self, out: &mut impl Write) -> Result<Task, CliError> {
         match self.command {
             Command::Controller(controller) => return Ok(Task::Controller(Box::new(controller.into_settings()?))),
+            Command::Render(render) => return Ok(Task::Render(render)),
             Command::Crds => out.write_all(crate::api::crds::yaml()?.as_bytes())?,
             Command::Flags => out.write_all(docs::markdown(&Self::command()).as_bytes())?,
             Command::Version => writeln!(out, "keyferry {}", env!("CARGO_PKG_VERSION"))?,

@@ -71,6 +71,10 @@ impl Provider for Fake {
         Vec::new()
     }
 
+    fn local(&self) -> Option<Arc<dyn Session>> {
+        Some(Arc::new(FakeSession { config: self.clone() }))
+    }
+
     async fn connect(&self, _: &ConnectCx) -> Result<Arc<dyn Session>, ProviderError> {
         Ok(Arc::new(FakeSession { config: self.clone() }))
     }

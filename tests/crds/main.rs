@@ -4,7 +4,6 @@
 
 mod manifests;
 mod rules;
-mod structural;
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -6,10 +6,10 @@
 use std::fs;
 use std::path::Path;
 
-use keyferry::api::{ClusterSecretStore, ExternalSecret, SecretStore};
+use keyferry::api::{ClusterSecretStore, ExternalSecret, SecretStore, structural};
 use serde_json::Value;
 
-use super::{Admission, KINDS, root, structural};
+use super::{Admission, KINDS, root};
 
 /// The objects of our kinds in a file.
 fn objects(file: &Path) -> Vec<Value> {

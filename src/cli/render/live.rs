@@ -1,0 +1,140 @@
+//! The cluster of KUBECONFIG and the real providers, to read from. Nothing is written.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Secret};
+use kube::{Api, Client};
+
+use super::manifests::Manifests;
+use crate::api::{AnyStore, ClusterSecretStore, SecretStore, StoreKind};
+use crate::controllers::template::{text_of_config_map, text_of_secret};
+use crate::fetch::{CallReport, Fetcher, Limits, Lookup, Observer};
+use crate::index::{Key, StoreId, store_ids};
+use crate::providers::ReferenceKind;
+use crate::providers::connect::OwnCluster;
+use crate::render::target::{Source, SourceText, sources};
+
+/// What cannot be read of the cluster, in our own words.
+#[derive(Debug, thiserror::Error)]
+pub enum LiveError {
+    /// There is no cluster.
+    #[error("--live: no cluster to read from: set KUBECONFIG: {0}")]
+    Config(String),
+    /// An object cannot be read.
+    #[error("--live: cannot read {kind} {key}: {why}")]
+    Read {
+        /// Its kind.
+        kind: &'static str,
+        /// Its namespace and name.
+        key: Key,
+        /// Why not.
+        why: String,
+    },
+}
+
+/// The way to the cluster and the providers.
+pub struct Live {
+    client: Client,
+    fetcher: Fetcher,
+}
+
+/// Nobody counts the calls of a command.
+struct Unobserved;
+
+impl Observer for Unobserved {
+    fn call(&self, _: &CallReport<'_>) {}
+    fn lookup(&self, _: Lookup) {}
+}
+
+impl Live {
+    /// Finds the cluster.
+    ///
+    /// # Errors
+    /// None is configured.
+    pub async fn connect() -> Result<Self, LiveError> {
+        let config = kube::Config::infer().await.map_err(|e| LiveError::Config(e.to_string()))?;
+        let cluster = OwnCluster::of(&config);
+        let client = Client::try_from(config).map_err(|e| LiveError::Config(e.to_string()))?;
+        let env = Arc::new(std::env::vars().collect());
+        let fetcher = Fetcher::new(client.clone(), cluster, env, Limits::default(), Arc::new(Unobserved));
+        Ok(Self { client, fetcher })
+    }
+
+    /// The way to the providers.
+    #[must_use]
+    pub fn fetcher(&self) -> &Fetcher {
+        &self.fetcher
+    }
+
+    /// Reads what the manifests name and do not hold: stores, namespaces, sources of templates.
+    ///
+    /// # Errors
+    /// The first that cannot be read. That there is none is no error here.
+    pub async fn complete(&self, manifests: &mut Manifests) -> Result<(), LiveError> {
+        let all: Vec<_> = manifests.external_secrets.iter().map(|(key, es)| (key.clone(), es.object.clone())).collect();
+        for (key, es) in all {
+            for id in store_ids(&es) {
+                if !manifests.stores.contains_key(&id)
+                    && !manifests.broken.contains(&id)
+                    && let Some(store) = self.store(&id).await?
+                {
+                    manifests.stores.insert(id, Arc::new(store));
+                }
+            }
+            let namespace = key.namespace.to_string();
+            if !manifests.namespaces.contains_key(&namespace)
+                && let Some(labels) = self.namespace(&namespace).await?
+            {
+                manifests.namespaces.insert(namespace, labels);
+            }
+            for source in es.target().template.as_ref().map(sources).unwrap_or_default() {
+                let slot = (source.kind, Key::new(&key.namespace, &source.name));
+                if !manifests.sources.contains_key(&slot)
+                    && let Some(text) = self.source(&source, &slot.1).await?
+                {
+                    manifests.sources.insert(slot, text);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn store(&self, id: &StoreId) -> Result<Option<AnyStore>, LiveError> {
+        let name = &id.key.name;
+        match id.kind {
+            StoreKind::SecretStore => {
+                let api: Api<SecretStore> = Api::namespaced(self.client.clone(), &id.key.namespace);
+                Ok(read(api.get_opt(name).await, id.kind.as_str(), &id.key)?.map(AnyStore::from))
+            }
+            StoreKind::ClusterSecretStore => {
+                let api: Api<ClusterSecretStore> = Api::all(self.client.clone());
+                Ok(read(api.get_opt(name).await, id.kind.as_str(), &id.key)?.map(AnyStore::from))
+            }
+        }
+    }
+
+    async fn namespace(&self, name: &str) -> Result<Option<BTreeMap<String, String>>, LiveError> {
+        let api: Api<Namespace> = Api::all(self.client.clone());
+        let found = read(api.get_opt(name).await, "Namespace", &Key::new("", name))?;
+        Ok(found.map(|namespace| namespace.metadata.labels.unwrap_or_default()))
+    }
+
+    async fn source(&self, source: &Source, key: &Key) -> Result<Option<SourceText>, LiveError> {
+        if source.kind == ReferenceKind::Secret {
+            let api: Api<Secret> = Api::namespaced(self.client.clone(), &key.namespace);
+            return Ok(read(api.get_opt(&key.name).await, "Secret", key)?.map(text_of_secret));
+        }
+        let api: Api<ConfigMap> = Api::namespaced(self.client.clone(), &key.namespace);
+        Ok(read(api.get_opt(&key.name).await, "ConfigMap", key)?.map(text_of_config_map))
+    }
+}
+
+fn read<T>(answer: Result<Option<T>, kube::Error>, kind: &'static str, key: &Key) -> Result<Option<T>, LiveError> {
+    let why = |error| match error {
+        kube::Error::Api(status) if status.code == 403 => "it is forbidden: this user needs get".to_owned(),
+        kube::Error::Api(status) => format!("the API server answered {}", status.code),
+        _ => "the API server did not answer, or not in the way that it should".to_owned(),
+    };
+    answer.map_err(|error| LiveError::Read { kind, key: key.clone(), why: why(error) })
+}
