@@ -391,7 +391,8 @@ fn on_reference(ctx: &Ctx, kind: ReferenceKind, change: Change<ObjectMeta>) {
     for (key, priority) in waiting {
         ctx.external_secrets.wake(key, priority);
     }
-    let stores = ctx.index_mut().touch_reference(kind, &key, version.as_deref());
+    let has_used = |id: &StoreId, version: &str| ctx.fetcher.has_used(id, kind, &key, version);
+    let stores = ctx.index_mut().touch_reference(kind, &key, version.as_deref(), has_used);
     for id in stores {
         ctx.stores.wake(id, Priority::Changed);
     }

@@ -8,7 +8,7 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 
 use crate::api::external_secret::{ManifestRef, SecretStoreRef};
 use crate::api::{
@@ -94,6 +94,8 @@ pub struct TargetView {
     pub created_by: Option<String>,
     /// Uid of the owner that is controller.
     pub controller: Option<String>,
+    /// Name of that owner, if it is an ExternalSecret: the uid may be of one that was deleted and made again.
+    pub owner: Option<String>,
     /// Whether it is being deleted.
     pub deleting: bool,
 }
@@ -109,6 +111,7 @@ impl TargetView {
             managed: label(LABEL_MANAGED).is_some_and(|v| v == LABEL_MANAGED_VALUE),
             created_by: label(LABEL_CREATED_BY).cloned(),
             controller: controller_of(meta).map(|o| o.uid.clone()),
+            owner: controller_of(meta).filter(|o| is_external_secret(o)).map(|o| o.name.clone()),
             deleting: meta.deletion_timestamp.is_some(),
         }
     }
@@ -116,8 +119,14 @@ impl TargetView {
 
 /// The owner of an object that is its controller.
 #[must_use]
-pub fn controller_of(meta: &ObjectMeta) -> Option<&k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference> {
+pub fn controller_of(meta: &ObjectMeta) -> Option<&OwnerReference> {
     meta.owner_references.as_ref()?.iter().find(|o| o.controller == Some(true))
+}
+
+/// Whether an owner is an ExternalSecret.
+#[must_use]
+pub fn is_external_secret(owner: &OwnerReference) -> bool {
+    owner.kind == "ExternalSecret" && owner.api_version.starts_with("external-secrets.io/")
 }
 
 /// What the last check of a store came to, as long as this process lives.
@@ -156,7 +165,7 @@ pub struct Index {
     secrets: HashMap<Key, TargetView>,
     store_users: HashMap<StoreId, BTreeSet<Key>>,
     target_users: HashMap<Key, BTreeSet<Key>>,
-    owned: HashMap<String, BTreeSet<Key>>,
+    owned: HashMap<Key, BTreeSet<Key>>,
     reference_users: HashMap<(ReferenceKind, String), BTreeSet<StoreId>>,
     credentials: HashMap<StoreId, u64>,
     reference_versions: HashMap<(ReferenceKind, Key), String>,
@@ -267,8 +276,8 @@ impl Index {
             return BTreeSet::new();
         }
         self.unlink_secret(&key, old.as_ref());
-        if let Some(uid) = &new.controller {
-            self.owned.entry(uid.clone()).or_default().insert(key.clone());
+        if let Some(owner) = &new.owner {
+            self.owned.entry(Key::new(&key.namespace, owner)).or_default().insert(key.clone());
         }
         self.secrets.insert(key.clone(), new);
         self.target_users.get(&key).cloned().unwrap_or_default()
@@ -287,17 +296,24 @@ impl Index {
         self.secrets.get(key)
     }
 
-    /// Secrets whose controller has this uid.
+    /// Secrets whose controller is this ExternalSecret, or was one of its name.
     #[must_use]
-    pub fn owned_by(&self, uid: &str) -> Vec<(Key, TargetView)> {
-        let keys = self.owned.get(uid).into_iter().flatten();
+    pub fn owned_by(&self, external_secret: &Key) -> Vec<(Key, TargetView)> {
+        let keys = self.owned.get(external_secret).into_iter().flatten();
         keys.filter_map(|key| Some((key.clone(), self.secrets.get(key)?.clone()))).collect()
     }
 
     /// An object that stores may log in with appeared or changed, or is gone (without a version): which stores are to be checked.
-    pub fn touch_reference(&mut self, kind: ReferenceKind, key: &Key, version: Option<&str>) -> Vec<StoreId> {
+    /// `has_used` tells which have logged in with that very version.
+    pub fn touch_reference(
+        &mut self,
+        kind: ReferenceKind,
+        key: &Key,
+        version: Option<&str>,
+        has_used: impl Fn(&StoreId, &str) -> bool,
+    ) -> Vec<StoreId> {
         let (namespace, name) = (&*key.namespace, &*key.name);
-        let users: Vec<StoreId> = self
+        let mut users: Vec<StoreId> = self
             .reference_users
             .get(&(kind, name.to_owned()))
             .into_iter()
@@ -316,6 +332,7 @@ impl Index {
         if version.is_some() && old.as_deref() == version {
             return Vec::new();
         }
+        users.retain(|id| !version.is_some_and(|version| has_used(id, version)));
         for id in &users {
             let next = self.credentials(id) + 1;
             self.credentials.insert(id.clone(), next);
@@ -467,8 +484,8 @@ impl Index {
     }
 
     fn unlink_secret(&mut self, key: &Key, view: Option<&TargetView>) {
-        if let Some(uid) = view.and_then(|v| v.controller.as_ref()) {
-            remove_user(&mut self.owned, uid, key);
+        if let Some(owner) = view.and_then(|v| v.owner.as_ref()) {
+            remove_user(&mut self.owned, &Key::new(&key.namespace, owner), key);
         }
     }
 }

@@ -5,6 +5,7 @@
 pub mod api;
 pub mod app;
 pub mod apply;
+pub mod chance;
 pub mod cli;
 pub mod controllers;
 pub mod fetch;

@@ -10,7 +10,13 @@ use keyferry::secret_bytes::SecretBytes;
 use serde::Deserialize;
 
 /// Where keyferry differs on purpose, and why.
-const DELIBERATE: &[(&str, &str)] = &[];
+const DELIBERATE: &[(&str, &str)] = &[
+    (r#"{{ fromYaml "\ta: b" | toJson }}"#, "the YAML 1.2 parser takes a tab in front of a map"),
+    (r#"{{ fromYaml "a: \u0085" | toJson }}"#, "the next-line character breaks lines in YAML 1.1 only"),
+];
+
+/// What `fromYaml` gives for a text that is none.
+const NOT_YAML: &[u8] = b"{\"Error\":";
 
 #[derive(Deserialize)]
 struct Scope {
@@ -48,6 +54,8 @@ fn difference(engine: &Engine<'_>, scope: &Entries, case: &Case) -> Option<Strin
     let got = engine.render("key", bytes(&case.template), scope);
     let want = case.result.as_deref().map(bytes);
     let agrees = match (&got, &want) {
+        // Both tell that a text is no YAML; each in its own words, ours without the text.
+        (Ok(got), Some(want)) if want.starts_with(NOT_YAML) => got.expose().starts_with(NOT_YAML),
         (Ok(got), Some(want)) => got.expose() == want,
         (Err(error), None) => {
             case.fails.as_deref() == Some(match error.stage { Stage::Parse => "parse", Stage::Execute => "execute" })

@@ -1,6 +1,9 @@
 //! keyferry against Go itself: `tests/vectors` holds what Go's libraries answer; `e2e/oracles` asks them.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "go_vectors/crypto.rs"]
+mod crypto;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;

@@ -2,7 +2,7 @@
 //
 // One mode per vector file; to make them all again, from this folder:
 //
-//	for m in gjson regexp base64 duration cron template; do go run . $m > ../../tests/vectors/$m.jsonl; done
+//	for m in gjson regexp base64 duration cron crypto template; do go run . $m > ../../tests/vectors/$m.jsonl; done
 //
 // The inputs are the tables below, and for gjson also paths and values made by a generator with a fixed seed, so
 // the output is the same each time. Bytes of gjson, base64, duration and template travel as Latin-1: one character for each byte.
@@ -27,10 +27,10 @@ var out = bufio.NewWriter(os.Stdout)
 func main() {
 	modes := map[string]func(){
 		"gjson": runGjson, "regexp": runRegexp, "base64": runBase64, "duration": runDuration, "cron": runCron,
-		"template": runTemplate,
+		"crypto": runCrypto, "template": runTemplate,
 	}
 	if len(os.Args) != 2 || modes[os.Args[1]] == nil {
-		fmt.Fprintln(os.Stderr, "usage: oracles gjson|regexp|base64|duration|cron|template")
+		fmt.Fprintln(os.Stderr, "usage: oracles gjson|regexp|base64|duration|cron|crypto|template")
 		os.Exit(2)
 	}
 	modes[os.Args[1]]()

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"encoding/hex"
 	"maps"
 	"strings"
 	"text/template"
@@ -18,7 +19,7 @@ var templateScope = map[string]string{
 	"bin": "\x00\x01\xfe\xff", "mixed": "é\xffz", "uni": "ÀÉ ß ǆ 日本 😀", "zero": "0", "url": "https://ann:pw@host.test:8443/p/a%20th?q=1&r=a+b#frag",
 }
 
-// templateFuncs are ESO's: sprig without what looks outside, and its own for YAML.
+// templateFuncs are ESO's: sprig without what looks outside, and its own for YAML. The sprig that ESO uses has hexdec, too.
 func templateFuncs() template.FuncMap {
 	funcs := template.FuncMap{
 		"toYaml": func(v any) string {
@@ -34,6 +35,13 @@ func templateFuncs() template.FuncMap {
 				m["Error"] = err.Error()
 			}
 			return m
+		},
+		"hexdec": func(s string) string {
+			data, err := hex.DecodeString(s)
+			if err != nil {
+				return err.Error()
+			}
+			return string(data)
 		},
 	}
 	maps.Copy(funcs, sprig.TxtFuncMap())

@@ -1510,4 +1510,10 @@ var templateExpressions = []string{
 	`{{ fromYaml "a: 18446744073709551616" | toJson }}`,
 	`{{ fromYaml "a: 0xFFFFFFFFFFFFFFFF" | toJson }}`,
 	`{{ fromYaml "a: -9223372036854775809" | toJson }}`,
+	`{{ semverCompare ">=1.2.3-0, <1.3" "1.2.5-x" }}`,
+	`{{ semverCompare "!=1.2.3" "1.2.4-x" }}`,
+	`{{ semverCompare "!=1.2.3-0" "1.2.4-x" }}`,
+	`{{ semverCompare ">=1.0 || >=2.0-0" "3.0.0-rc1" }}`,
+	`{{ semverCompare "^1.2-0" "1.3.0-a" }}`,
+	`{{ semverCompare "~1.2.3-a <1.2.9" "1.2.4-b" }}`,
 }

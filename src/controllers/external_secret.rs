@@ -80,7 +80,7 @@ pub fn facts_of(index: &Index, rules: &Rules, key: &Key, memory: Memory, now: Ti
         stores,
         namespace_labels: index.namespace_labels(&key.namespace),
         target: index.target(key, &es).cloned(),
-        owned: index.owned_by(es.metadata.uid.as_deref().unwrap_or_default()),
+        owned: index.owned_by(key),
         sources: index.sources(key, &es),
         es,
         memory,

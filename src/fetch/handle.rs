@@ -10,8 +10,10 @@ use tokio::time::Instant;
 use super::cache::{Cache, Found, Sender, Waiter};
 use super::gate::Gate;
 use super::{Answer, CallReport, Freshness, Invalid, Limits, Login, Observer, Read, Request, within};
-use crate::index::StoreId;
-use crate::providers::{CallCx, ConnectCx, ErrorKind, ProviderError, ProviderSpec, Session, Validation, Want};
+use crate::index::{Key, StoreId};
+use crate::providers::{
+    CallCx, ConnectCx, ErrorKind, ProviderError, ProviderSpec, ReferenceKind, RequestLog, Session, Validation, Want,
+};
 
 /// How long a read waits for others that could share its batch. Far below what a call takes.
 const LINGER: Duration = Duration::from_millis(2);
@@ -58,6 +60,11 @@ pub struct Handle {
 }
 
 impl Handle {
+    /// The resourceVersion of an object that the login read, if it did.
+    pub(super) fn used(&self, kind: ReferenceKind, key: &Key) -> Option<String> {
+        self.cx.used.version(kind, &key.namespace, &key.name)
+    }
+
     pub(super) fn new(
         id: StoreId,
         provider: ProviderSpec,
@@ -119,7 +126,7 @@ impl Handle {
 
     /// Logs in, and checks the login.
     pub(super) async fn validate(&self) -> Result<Validation, Invalid> {
-        let cx = CallCx { cause: self.id.to_string(), correlation: correlation() };
+        let cx = call(self.id.to_string());
         let session = self.session(&cx).await.map_err(Invalid::Connect)?;
         let check = within(self.limits.call_timeout, "check of the login", session.validate(&cx));
         self.reported("Validate", 0, &cx, check).await.map_err(Invalid::Validate)
@@ -167,10 +174,7 @@ impl Handle {
                 std::mem::take(&mut line.waiting)
             };
             drop(first);
-            let cx = CallCx {
-                cause: waiting.first().map(|w| w.cause.to_string()).unwrap_or_default(),
-                correlation: correlation(),
-            };
+            let cx = call(waiting.first().map(|w| w.cause.to_string()).unwrap_or_default());
             match self.session(&cx).await {
                 Ok(session) => self.send(&session, waiting).await,
                 Err(error) => {
@@ -211,8 +215,7 @@ impl Handle {
             }
             return;
         }
-        let cx =
-            CallCx { cause: batch.first().map(|w| w.cause.to_string()).unwrap_or_default(), correlation: correlation() };
+        let cx = call(batch.first().map(|w| w.cause.to_string()).unwrap_or_default());
         let mut answers = match batch.first().map(|w| &w.request) {
             Some(Request::Find(query)) => {
                 let find = within(self.limits.call_timeout, "search", session.find(query, &cx));
@@ -308,8 +311,8 @@ impl Handle {
 
     fn report(&self, call: &'static str, keys: usize, outcome: Option<ErrorKind>, begun: Instant, cx: &CallCx) {
         let provider = self.provider.served().map_or("", |p| p.metric_name());
-        let took = begun.elapsed();
-        self.observer.call(&CallReport { store: &self.id, provider, call, keys, outcome, took, cx });
+        let (took, requests) = (begun.elapsed(), cx.requests.take());
+        self.observer.call(&CallReport { store: &self.id, provider, call, keys, outcome, took, requests: &requests, cx });
     }
 }
 
@@ -317,6 +320,11 @@ impl Handle {
 fn lost() -> Read {
     let error = ProviderError::new(ErrorKind::Unavailable, "the read was given up before there was an answer");
     Read { answer: Err(error), at: Timestamp::now(), sent: Instant::now() }
+}
+
+/// A call for that object.
+fn call(cause: String) -> CallCx {
+    CallCx { cause, correlation: correlation(), requests: RequestLog::default() }
 }
 
 /// An id that the provider's audit line and our own record of a call share.

@@ -19,10 +19,11 @@ use jiff::Timestamp;
 use tokio::time::Instant;
 
 use crate::api::AnyStore;
-use crate::index::StoreId;
-use crate::providers::connect::OwnCluster;
+use crate::index::{Key, StoreId};
+use crate::providers::connect::{OwnCluster, UsedReferences};
 use crate::providers::{
-    CallCx, ConnectCx, ErrorKind, Fetched, FindQuery, Found, ProviderError, ProviderSpec, Session, Validation, Want,
+    CallCx, ConnectCx, ErrorKind, Fetched, FindQuery, Found, ProviderError, ProviderRequest, ProviderSpec, ReferenceKind,
+    Session, Validation, Want,
 };
 use handle::Handle;
 
@@ -159,6 +160,8 @@ pub struct CallReport<'a> {
     pub outcome: Option<ErrorKind>,
     /// How long it took.
     pub took: Duration,
+    /// The requests that it turned into; none where the provider does not tell them apart.
+    pub requests: &'a [ProviderRequest],
     /// Which object caused it, and the correlation id.
     pub cx: &'a CallCx,
 }
@@ -246,6 +249,18 @@ impl Fetcher {
         self.handle(store, credentials, "").validate().await
     }
 
+    /// Whether all that a store logs in as has been logged in with this version of an object: then it is no news.
+    #[must_use]
+    pub fn has_used(&self, store: &StoreId, kind: ReferenceKind, key: &Key, version: &str) -> bool {
+        let handles = self.lock();
+        let mut used = handles
+            .iter()
+            .filter(|(identity, _)| identity.store == *store)
+            .filter_map(|(_, (_, handle))| handle.used(kind, key))
+            .peekable();
+        used.peek().is_some() && used.all(|used| used == version)
+    }
+
     /// Forgets a store: its sessions and its values.
     pub fn forget(&self, store: &StoreId) {
         self.lock().retain(|identity, _| identity.store != *store);
@@ -287,6 +302,7 @@ impl Fetcher {
             },
             retry: store.spec.retry_settings.clone(),
             env: self.env.clone(),
+            used: UsedReferences::default(),
         };
         let (provider, login) = (store.spec.provider.clone(), self.login.clone());
         let handle = Arc::new(Handle::new(id, provider, login, cx, self.limits.clone(), self.observer.clone()));

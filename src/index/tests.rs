@@ -148,9 +148,11 @@ impl Cluster {
         self.stores.iter().filter(|(_, store)| uses(store)).map(|(id, _)| id.clone()).collect()
     }
 
-    fn owned_by(&self, uid: &str) -> BTreeSet<Key> {
-        let owned = |meta: &ObjectMeta| controller_of(meta).is_some_and(|o| o.uid == uid);
-        self.secrets.iter().filter(|(_, meta)| owned(meta)).map(|(key, _)| key.clone()).collect()
+    fn owned_by(&self, es: &Key) -> BTreeSet<Key> {
+        let owned = |key: &Key, meta: &ObjectMeta| {
+            key.namespace == es.namespace && controller_of(meta).is_some_and(|o| *o.name == *es.name)
+        };
+        self.secrets.iter().filter(|(key, meta)| owned(key, meta)).map(|(key, _)| key.clone()).collect()
     }
 }
 
@@ -196,16 +198,18 @@ fn tell(index: &mut Index, cluster: &mut Cluster, event: &Event, version: usize)
             prop_assert!(index.upsert_secret(&meta).is_empty(), "the same again is no news");
             let users = cluster.log_in_with(&key);
             let before: Vec<u64> = users.iter().map(|id| index.credentials(id)).collect();
-            let touched = index.touch_reference(ReferenceKind::Secret, &key, Some(&version.to_string()));
+            let touched = index.touch_reference(ReferenceKind::Secret, &key, Some(&version.to_string()), |_, _| false);
             prop_assert_eq!(touched.into_iter().collect::<BTreeSet<_>>(), users.clone());
             prop_assert!(users.iter().zip(before).all(|(id, old)| index.credentials(id) > old), "it logs in anew");
-            prop_assert!(index.touch_reference(ReferenceKind::Secret, &key, Some(&version.to_string())).is_empty());
+            prop_assert!(
+                index.touch_reference(ReferenceKind::Secret, &key, Some(&version.to_string()), |_, _| false).is_empty()
+            );
             cluster.secrets.insert(key, meta);
         }
         Event::NoSecret { namespace, name } => {
             let key = Key::new(namespace, name);
             prop_assert_eq!(index.remove_secret(&key), cluster.writers(&key));
-            let touched = index.touch_reference(ReferenceKind::Secret, &key, None);
+            let touched = index.touch_reference(ReferenceKind::Secret, &key, None, |_, _| false);
             prop_assert_eq!(touched.into_iter().collect::<BTreeSet<_>>(), cluster.log_in_with(&key));
             cluster.secrets.remove(&key);
         }
@@ -241,8 +245,9 @@ proptest! {
                     let unsynced = cluster.unsynced(|_, es| of_store(es));
                     prop_assert_eq!(keys(index.set_health(&id, health())), unsynced, "a further one");
                 }
-                let owned: BTreeSet<Key> = index.owned_by(name).into_iter().map(|(key, _)| key).collect();
-                prop_assert_eq!(owned, cluster.owned_by(name));
+                let es = Key::new("ns", name);
+                let owned: BTreeSet<Key> = index.owned_by(&es).into_iter().map(|(key, _)| key).collect();
+                prop_assert_eq!(owned, cluster.owned_by(&es));
                 for namespace in NAMESPACES {
                     let key = Key::new(namespace, name);
                     let view = cluster.secrets.get(&key).map(TargetView::of);

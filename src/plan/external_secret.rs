@@ -269,7 +269,9 @@ pub fn settle(facts: &Facts, gathered: &Gathered, applied: &str, written: Result
             synced(facts, gathered, "Synced", "secret synced", Some(target), notes)
         }
         Ok(Written::Applied { created, changed, resource_version, data }) => {
-            if *created {
+            if facts.memory.written_to(facts.es.target_name()) == Some(resource_version) {
+                // it was as we left it: the watch, which did not tell of it, lags behind
+            } else if *created {
                 notes.push(words::done(es, "Created"));
             } else if *changed {
                 notes.push(words::done(es, "Updated"));

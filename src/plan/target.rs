@@ -10,7 +10,7 @@ use super::external_secret::Failure;
 use super::object_hash;
 use crate::api::external_secret::CreationPolicy;
 use crate::api::{ANNOTATION_ALLOW_EMPTY, ExternalSecret, LABEL_CREATED_BY, LABEL_MANAGED, LABEL_MANAGED_VALUE};
-use crate::index::controller_of;
+use crate::index::{controller_of, is_external_secret};
 use crate::secret_bytes::SecretBytes;
 
 /// keyferry's field manager for Secrets.
@@ -195,10 +195,6 @@ pub fn check_owner(es: &ExternalSecret, live: &ObjectMeta, adopt: bool) -> Resul
             Err(Failure::target("failed to take ownership of target secret", cause))
         }
     }
-}
-
-fn is_external_secret(owner: &OwnerReference) -> bool {
-    owner.kind == "ExternalSecret" && owner.api_version.starts_with("external-secrets.io/")
 }
 
 /// Whether an ExternalSecret wrote the Secret before, under us or under ESO.

@@ -198,7 +198,11 @@ fn want(key: &str) -> Want {
 }
 
 fn cx() -> CallCx {
-    CallCx { cause: "ExternalSecret/team-a/conformance".to_owned(), correlation: "conformance".to_owned() }
+    CallCx {
+        cause: "ExternalSecret/team-a/conformance".to_owned(),
+        correlation: "conformance".to_owned(),
+        ..CallCx::default()
+    }
 }
 
 /// Reads one value the way the pipeline does: the bytes, then the property or the whole.

@@ -11,8 +11,9 @@ pub mod fake;
 pub mod kubernetes;
 mod spec;
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -257,12 +258,45 @@ pub enum Validation {
 }
 
 /// Which object caused a call: goes into the user agent, so that the provider's own audit lines can be matched.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub struct CallCx {
     /// `ExternalSecret/namespace/name` or `SecretStore/namespace/name`; the first of those that share the call.
     pub cause: String,
     /// Correlation id that our own record of the call carries too.
     pub correlation: String,
+    /// The requests that the call turned into.
+    pub requests: RequestLog,
+}
+
+/// Requests that a session sent to its provider, as the metrics count them. A session that notes none is counted as having
+/// sent one.
+#[derive(Clone, Debug, Default)]
+pub struct RequestLog(Arc<Mutex<Vec<ProviderRequest>>>);
+
+/// A request to a provider that ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProviderRequest {
+    /// The request in the provider's words: `GetSecretValue`.
+    pub name: Cow<'static, str>,
+    /// Whether it failed.
+    pub failed: bool,
+}
+
+impl RequestLog {
+    /// Notes a request that ended.
+    pub fn note(&self, name: impl Into<Cow<'static, str>>, failed: bool) {
+        self.lock().push(ProviderRequest { name: name.into(), failed });
+    }
+
+    /// Takes out what was noted.
+    #[must_use]
+    pub fn take(&self) -> Vec<ProviderRequest> {
+        std::mem::take(&mut *self.lock())
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<ProviderRequest>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// An object that a provider logs in with.

@@ -39,14 +39,24 @@ pub fn decode(strategy: DecodingStrategy, value: SecretBytes) -> Result<SecretBy
     }
 }
 
-/// Go's reading of padded base64: line ends are skipped wherever they are, and bits left over at the end need not be zero.
 fn base64(alphabet: &Alphabet, value: &SecretBytes) -> Result<SecretBytes, NotBase64> {
+    read_base64(alphabet, value.expose()).map(SecretBytes::new).ok_or(NotBase64)
+}
+
+/// Go's reading of padded base64, in its standard alphabet.
+#[must_use]
+pub fn base64_of_go(text: &[u8]) -> Option<Vec<u8>> {
+    read_base64(&STANDARD, text)
+}
+
+/// Go's reading of padded base64: line ends are skipped wherever they are, and bits left over at the end need not be zero.
+fn read_base64(alphabet: &Alphabet, text: &[u8]) -> Option<Vec<u8>> {
     let config = GeneralPurposeConfig::new()
         .with_decode_allow_trailing_bits(true)
         .with_decode_padding_mode(DecodePaddingMode::RequireCanonical);
     let one_line: Zeroizing<Vec<u8>> =
-        value.expose().iter().copied().filter(|b| !matches!(b, b'\r' | b'\n')).collect::<Vec<_>>().into();
-    GeneralPurpose::new(alphabet, config).decode(&*one_line).map(SecretBytes::new).map_err(|_| NotBase64)
+        text.iter().copied().filter(|b| !matches!(b, b'\r' | b'\n')).collect::<Vec<_>>().into();
+    GeneralPurpose::new(alphabet, config).decode(&*one_line).ok()
 }
 
 /// Name of a strategy, as it is written in a manifest.

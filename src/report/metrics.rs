@@ -11,6 +11,7 @@ mod objects;
 mod process;
 mod stores;
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -27,7 +28,7 @@ use prometheus_client::registry::Registry;
 pub use objects::{ObjectKind, Ready};
 pub use stores::StoreLabels;
 
-use crate::providers::ErrorKind;
+use crate::providers::{ErrorKind, ProviderRequest};
 use objects::Objects;
 use process::Process;
 use stores::{StoreCalls, ValueAges};
@@ -63,8 +64,10 @@ pub struct ProviderCall<'a> {
     pub store: &'a StoreLabels,
     /// The provider in ESO's words: `AWS/SecretsManager`.
     pub provider: &'static str,
-    /// The call in the provider's words: `GetSecretValue`.
+    /// The call in keyferry's words: `BatchGet`.
     pub call: &'static str,
+    /// The requests that it turned into, in the provider's words.
+    pub requests: &'a [ProviderRequest],
     /// Why it failed; `None`: it did not.
     pub error: Option<ErrorKind>,
     /// How long it took.
@@ -95,7 +98,7 @@ impl CacheResult {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ApiCallLabels {
     provider: &'static str,
-    call: &'static str,
+    call: Cow<'static, str>,
     status: &'static str,
 }
 
@@ -212,8 +215,12 @@ impl Metrics {
 
     /// A call to a provider has ended.
     pub fn provider_call(&self, call: ProviderCall<'_>) {
-        let status = if call.error.is_some() { "error" } else { "success" };
-        self.api_calls.get_or_create(&ApiCallLabels { provider: call.provider, call: call.call, status }).increment();
+        let one = [ProviderRequest { name: call.call.into(), failed: call.error.is_some() }];
+        for request in if call.requests.is_empty() { &one } else { call.requests } {
+            let status = if request.failed { "error" } else { "success" };
+            let labels = ApiCallLabels { provider: call.provider, call: request.name.clone(), status };
+            self.api_calls.get_or_create(&labels).increment();
+        }
         let outcome = call.error.map_or("success", ErrorKind::as_str);
         self.store_calls.observe(call.store, call.provider, outcome, call.took);
     }

@@ -17,6 +17,7 @@ impl Observer for MetricsObserver {
             call: call.call,
             error: call.outcome,
             took: call.took,
+            requests: call.requests,
         });
         tracing::debug!(
             store = %call.store,

@@ -33,7 +33,7 @@
 {{- if .Values.genericTargets.enabled }}
 {{- range .Values.genericTargets.resources }}
 # A kind of generic targets: read, watched by metadata, and written by server-side apply.
-- apiGroups: [{{ .apiGroup | quote }}]
+- apiGroups: [{{ .apiGroup | default "" | quote }}]
   resources: {{ toJson .resources }}
   verbs: {{ toJson (concat (.verbs | default list) (list "get" "list" "watch" "create" "patch" "delete") | uniq) }}
 {{- end }}

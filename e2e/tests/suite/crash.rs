@@ -13,15 +13,12 @@ use serde_json::json;
 use tokio::sync::Mutex;
 
 use crate::lab::{
-    EXTERNAL_SECRET, SOON, all_synced, apply, aws_store, eventually, external_secret, is_write, one, operator, requests,
-    secrets, with_lab, within,
+    EXTERNAL_SECRET, all_synced, apply, aws_store, eventually, external_secret, is_write, one, operator, requests, secrets,
+    with_lab,
 };
 
 /// ExternalSecrets of the busy scenario.
 const OBJECTS: usize = 30;
-/// How long the garbage collector may need after the API server was gone twice: its watches come back with pauses of up to a
-/// minute (client-go's reflector: 30 s, and as much again by chance), one after the other.
-const COLLECTED: Duration = Duration::from_secs(150);
 /// Kills in `make test`.
 const KILLS: u32 = 5;
 
@@ -126,15 +123,15 @@ impl<'a> User<'a> {
         result.with_context(|| format!("wrong or missing: {wrong:?}"))
     }
 
-    /// Waits until no other Secret is left. Those of a deleted ExternalSecret are taken by the cluster's garbage collector.
-    async fn is_clean(&self, limit: Duration) -> Result<Duration> {
+    /// Waits until no other Secret is left.
+    async fn is_clean(&self) -> Result<Duration> {
         let mut left = Vec::new();
         let clean = async || {
             let live = secrets(self.ns).await?.into_keys();
             left = live.filter(|name| name != "aws-login" && !self.wants.contains_key(name)).collect();
             anyhow::Ok(left.is_empty())
         };
-        let result = within(limit, "no Secret is left over", clean).await;
+        let result = eventually("no Secret is left over", clean).await;
         result.with_context(|| format!("left over: {left:?}"))
     }
 
@@ -169,7 +166,7 @@ fn kills_at_any_moment_lose_nothing() -> Result<()> {
             operator.start_again().await?;
         }
         let took = user.is_served().await?;
-        user.is_clean(SOON).await?;
+        user.is_clean().await?;
         user.check_owners().await?;
         all_synced(ns).await?;
         progress::note(format!(
@@ -264,7 +261,7 @@ fn the_api_server_may_restart_while_changes_happen() -> Result<()> {
                 user.write(&format!("app-{object}")).await?;
             }
             let took = user.is_served().await?;
-            user.is_clean(COLLECTED).await?;
+            user.is_clean().await?;
             user.check_owners().await?;
             let (asked, failed) = asked.into_inner();
             progress::note(format!(

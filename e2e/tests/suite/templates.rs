@@ -101,12 +101,8 @@ fn an_object_may_follow_its_sources_at_once() -> Result<()> {
 fn targets_of_other_kinds() -> Result<()> {
     with_lab("generic", async |ns| {
         let mut options = options(ns, &[&ns.name], &["--log-format=text", "--unsafe-allow-generic-targets"], &[]);
-        let resource = "genericTargets.resources[0]";
-        options.chart_values.extend([
-            "genericTargets.enabled=true".to_owned(),
-            format!("{resource}.apiGroup="),
-            format!("{resource}.resources={{configmaps}}"),
-        ]);
+        let values = ["genericTargets.enabled=true", "genericTargets.resources[0].resources={configmaps}"];
+        options.chart_values.extend(values.map(str::to_owned));
         let _operator = ns.env.another_operator(&options).await?;
         apply(ns, fake_store("store", &[("remote", "value")])).await?;
         let manifest = json!({"apiVersion": "v1", "kind": "ConfigMap"});

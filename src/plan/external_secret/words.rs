@@ -28,7 +28,7 @@ pub struct Facts {
     pub namespace_labels: Option<Arc<BTreeMap<String, String>>>,
     /// Its Secret's metadata.
     pub target: Option<TargetView>,
-    /// Secrets that it owns.
+    /// Secrets that it owns, or that one of its name owned which was deleted.
     pub owned: Vec<(Key, TargetView)>,
     /// The ConfigMaps and Secrets that its template names.
     pub sources: Versions,

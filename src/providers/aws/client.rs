@@ -13,7 +13,10 @@ use aws_sdk_sts::config::{IdentityCache, Intercept, RuntimeComponents, SharedHtt
 use aws_smithy_http_client::proxy::ProxyConfig;
 use aws_smithy_http_client::{Builder, ConnectorBuilder, tls};
 use aws_smithy_runtime_api::box_error::BoxError;
-use aws_smithy_runtime_api::client::interceptors::context::BeforeTransmitInterceptorContextMut;
+use aws_smithy_runtime_api::client::interceptors::context::{
+    BeforeTransmitInterceptorContextMut, FinalizerInterceptorContextRef,
+};
+use aws_smithy_runtime_api::client::orchestrator::Metadata;
 use aws_smithy_types::config_bag::ConfigBag;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
@@ -22,7 +25,7 @@ use tokio::sync::OnceCell;
 use super::{Aws, misconfigured};
 use crate::api::secret_store::RetrySettings;
 use crate::plan::duration;
-use crate::providers::{CallCx, ConnectCx, ProviderError};
+use crate::providers::{CallCx, ConnectCx, ProviderError, RequestLog};
 
 /// Longest time for a connection, a try and a call with all its tries: together they make every hang end.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -186,7 +189,10 @@ fn check_pem(pem: &[u8]) -> Option<()> {
 /// Adds the cause of a call to its user agent, which CloudTrail records: its line can then be matched to the object that
 /// caused it and to our own record.
 #[derive(Debug)]
-pub(super) struct Mark(String);
+pub(super) struct Mark {
+    text: String,
+    requests: RequestLog,
+}
 
 impl Mark {
     pub(super) fn new(cx: &CallCx) -> Self {
@@ -196,7 +202,7 @@ impl Mark {
                 text.push_str(&format!(" {name}/{}", token(value)));
             }
         }
-        Self(text)
+        Self { text, requests: cx.requests.clone() }
     }
 }
 
@@ -219,8 +225,20 @@ impl Intercept for Mark {
         _: &mut ConfigBag,
     ) -> Result<(), BoxError> {
         let headers = context.request_mut().headers_mut();
-        let agent = format!("{}{}", headers.get("user-agent").unwrap_or_default(), self.0);
+        let agent = format!("{}{}", headers.get("user-agent").unwrap_or_default(), self.text);
         headers.try_insert("user-agent", agent)?;
+        Ok(())
+    }
+
+    /// Each attempt is a request that AWS counts.
+    fn read_after_attempt(
+        &self,
+        context: &FinalizerInterceptorContextRef<'_>,
+        _: &RuntimeComponents,
+        config: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        let name = config.load::<Metadata>().map_or("", Metadata::name).to_owned();
+        self.requests.note(name, context.output_or_error().is_none_or(|outcome| outcome.is_err()));
         Ok(())
     }
 }
@@ -252,9 +270,13 @@ mod tests {
 
     #[test]
     fn mark_holds_only_what_a_user_agent_may() {
-        let cx = CallCx { cause: "ExternalSecret/team-a/app.db".into(), correlation: "a b\r\nx: 1(é)".into() };
-        assert_eq!(Mark::new(&cx).0, " keyferry-cause/ExternalSecret/team-a/app.db keyferry-call/a_b__x__1___");
-        assert_eq!(Mark::new(&CallCx::default()).0, "");
+        let cx = CallCx {
+            cause: "ExternalSecret/team-a/app.db".into(),
+            correlation: "a b\r\nx: 1(é)".into(),
+            ..CallCx::default()
+        };
+        assert_eq!(Mark::new(&cx).text, " keyferry-cause/ExternalSecret/team-a/app.db keyferry-call/a_b__x__1___");
+        assert_eq!(Mark::new(&CallCx::default()).text, "");
     }
 
     #[tokio::test]

@@ -182,6 +182,7 @@ impl Server {
             namespace: "team-a".into(),
             retry: Some(RetrySettings { max_retries: Some(2), retry_interval: Some("1ms".into()) }),
             env: Arc::new(env.map(|(k, v)| (k.to_owned(), v.to_owned())).into()),
+            used: Default::default(),
         }
     }
 
@@ -201,7 +202,7 @@ pub(super) fn store() -> Aws {
 }
 
 pub(super) fn call_cx() -> CallCx {
-    CallCx { cause: "ExternalSecret/team-a/app".into(), correlation: "c0ffee".into() }
+    CallCx { cause: "ExternalSecret/team-a/app".into(), correlation: "c0ffee".into(), ..CallCx::default() }
 }
 
 pub(super) fn want(key: &str) -> Want {

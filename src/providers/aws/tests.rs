@@ -96,7 +96,13 @@ async fn a_batch_fails_item_by_item_and_what_it_leaves_out_is_asked_again() {
     })
     .await;
     let keys = ["a", &format!("{ARN}b-AbCdEf"), &format!("{ARN}c"), "gone", "dying", "locked", "late", "lost", "a", FOREIGN];
-    let mut got = server.session().await.get(&keys.map(want), &call_cx()).await;
+    let cx = call_cx();
+    let mut got = server.session().await.get(&keys.map(want), &cx).await;
+    let requests: Vec<_> = cx.requests.take().into_iter().map(|r| (r.name, r.failed)).collect();
+    let noted = |failed: bool| ("GetSecretValue".into(), failed);
+    assert_eq!(requests[0], ("BatchGetSecretValue".into(), false));
+    assert_eq!(requests[1..].iter().filter(|r| **r == noted(false)).count(), 2);
+    assert_eq!(requests[1..].iter().filter(|r| **r == noted(true)).count(), 1);
     let values: Vec<_> = got.iter().map(outcome).collect();
     let missing = Err(ErrorKind::NotFound);
     let all = [Ok("value of a"), Ok("value of b"), Ok("value of c"), missing, missing, Err(ErrorKind::Denied)];

@@ -223,7 +223,7 @@ mod tests {
 
     #[test]
     fn a_cause_that_no_header_can_hold_is_left_out() {
-        let agent = |cause: &str| user_agent(&CallCx { cause: cause.into(), correlation: "c1".into() });
+        let agent = |cause: &str| user_agent(&CallCx { cause: cause.into(), correlation: "c1".into(), ..CallCx::default() });
         assert!(agent("ExternalSecret/a/b").to_str().unwrap().ends_with("(ExternalSecret/a/b; c1)"));
         assert_eq!(agent("a\nb"), "keyferry");
     }

@@ -181,6 +181,7 @@ fn connect_cx(config: &kube::Config, store_kind: StoreKind) -> ConnectCx {
         namespace: HOME.into(),
         retry: None,
         env: Arc::default(),
+        used: Default::default(),
     }
 }
 
@@ -245,7 +246,7 @@ async fn reads_whole_secrets_and_metadata() {
     let session = session(&store(json!({})), &config).await;
     assert_eq!(get(session.as_ref(), "s").await.unwrap(), r#"{"a":"<&>","b":"2"}"#);
     let metadata = Want { metadata: MetadataPolicy::Fetch, ..want("s") };
-    let cx = CallCx { cause: "ExternalSecret/team-a/web".into(), correlation: "c-1".into() };
+    let cx = CallCx { cause: "ExternalSecret/team-a/web".into(), correlation: "c-1".into(), ..CallCx::default() };
     let fetched = session.get(std::slice::from_ref(&metadata), &cx).await.remove(0).unwrap();
     let whole = session.whole(&metadata, &fetched.bytes).unwrap();
     assert_eq!(whole.expose_str(), Some(r#"{"annotations":null,"labels":{"app":"web"}}"#));

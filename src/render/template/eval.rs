@@ -65,7 +65,11 @@ impl<'t> Exec<'t> {
             }
             Expr::Variable(names) => {
                 let value = self.variable(first, &names[0])?;
-                if names.len() == 1 { call.none(first).map(|()| value) } else { self.fields(dot, first, value, &names[1..], call) }
+                if names.len() == 1 {
+                    call.none(first).map(|()| value)
+                } else {
+                    self.fields(dot, first, value, &names[1..], call)
+                }
             }
             Expr::Function(function) => {
                 self.spot = Spot::Node(first);
@@ -223,7 +227,7 @@ impl<'t> Exec<'t> {
             let kind = function.param(values.len() - skip);
             values.push(self.convert(value, kind)?);
         }
-        let answer = (function.run)(self.cx, &values).and_then(|value| {
+        let answer = function.run(self.cx, &values).and_then(|value| {
             if let Value::Str(text) = &value {
                 self.cx.reserve(text.bytes().len())?;
             }
@@ -233,7 +237,9 @@ impl<'t> Exec<'t> {
             self.spot = call.spot;
             // The only function whose error is an argument, which only the template's author may have written.
             let fault = match (name, constant) {
-                ("fail", false) => "the template failed on purpose (its message is made from values, so it is not shown)".to_owned(),
+                ("fail", false) => {
+                    "the template failed on purpose (its message is made from values, so it is not shown)".to_owned()
+                }
                 _ => fault,
             };
             format!("error calling {name}: {fault}")
@@ -274,7 +280,6 @@ impl<'t> Exec<'t> {
             Type::Str => matches!(value, Value::Str(_)),
             Type::Bool => matches!(value, Value::Bool(_)),
             Type::Int => matches!(value, Value::Whole(Whole::Int, _)),
-            Type::Int64 => matches!(value, Value::Whole(Whole::Int64, _)),
             Type::Uint32 => false,
             Type::Float => matches!(value, Value::Float(_)),
             Type::Dict => matches!(&value, Value::Map(map) if map.of == Elem::Any),
@@ -308,7 +313,6 @@ fn literal(kind: Type, node: &Node) -> Result<Value, Fault> {
         (Type::Any, Expr::Str(text)) | (Type::Str, Expr::Str(text)) => Some(Value::Str(text.clone())),
         (Type::Any, Expr::Number(number)) => return ideal(number),
         (Type::Int, Expr::Number(number)) => number.int.map(Value::int),
-        (Type::Int64, Expr::Number(number)) => number.int.map(Value::int64),
         (Type::Duration, Expr::Number(number)) => number.int.map(|n| Value::Whole(Whole::Duration, n)),
         (Type::Uint32, Expr::Number(number)) => {
             number.unsigned.and_then(|n| u32::try_from(n).ok()).map(|n| Value::int64(n.into()))

@@ -118,7 +118,8 @@ impl<'t> Exec<'t> {
             let value = self.pipeline(dot, Some(pipe))?;
             let any = self.iterate(&value, pipe, block)?;
             if let (None, Some(block)) = (any, &branches.otherwise) {
-                flow = self.block(dot, block)?;
+                // Go ends the loop itself here, not the one around it.
+                flow = Some(self.block(dot, block)?).filter(|flow| *flow != Flow::Break).unwrap_or(Flow::Next);
             }
         }
         self.variables.truncate(mark);

@@ -4,7 +4,9 @@
 //! are shared and can be changed, `int` and `int64` and `[]string` apart. An error says where it is and names keys of the scope; it never holds
 //! a value, nor a string of the template, which may come from a Secret.
 
+pub mod chance;
 mod context;
+pub mod crypto;
 mod eval;
 mod exec;
 pub(crate) mod funcs;
@@ -12,20 +14,18 @@ pub(crate) mod go;
 mod lang;
 mod value;
 
+#[cfg(test)]
+mod tests;
+
 use std::rc::Rc;
 
+pub use self::chance::Chance;
 use self::context::Context;
 use self::eval::Spot;
 use self::exec::Exec;
 use self::value::{Elem, Value};
 use super::Entries;
 use crate::secret_bytes::SecretBytes;
-
-/// Where bytes drawn by lot come from: rendering itself is pure.
-pub trait Chance {
-    /// Fills the bytes, fit for keys and passwords.
-    fn fill(&self, bytes: &mut [u8]);
-}
 
 /// What a key that is not there is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -58,7 +58,6 @@ impl Borrow<[u8]> for Str {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Whole {
     Int,
-    Int32,
     Int64,
     Uint8,
     Uint64,
@@ -71,7 +70,6 @@ impl Whole {
     pub(crate) fn type_name(self) -> &'static str {
         match self {
             Self::Int => "int",
-            Self::Int32 => "int32",
             Self::Int64 => "int64",
             Self::Uint8 => "uint8",
             Self::Uint64 => "uint64",
@@ -103,8 +101,6 @@ pub(crate) enum Elem {
     Str,
     /// `int`.
     Int,
-    /// `uint8`.
-    Byte,
     /// `[]interface {}`.
     List,
 }
@@ -115,7 +111,6 @@ impl Elem {
             Self::Any => "interface {}",
             Self::Str => "string",
             Self::Int => "int",
-            Self::Byte => "uint8",
             Self::List => "[]interface {}",
         }
     }

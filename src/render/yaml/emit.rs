@@ -8,14 +8,6 @@ const WIDTH: usize = 80;
 /// Longest key without a question mark.
 const SIMPLE_KEY: usize = 128;
 
-/// What is written.
-pub(crate) enum Part<'v> {
-    /// Text of a number, truth or nothing.
-    Plain(String),
-    /// A string.
-    Text(&'v str),
-}
-
 /// Writes YAML piece by piece; callers go through lists and maps.
 pub(crate) struct Emitter {
     pub(crate) out: Vec<u8>,
@@ -106,11 +98,11 @@ impl Emitter {
     pub(crate) fn key(&mut self, key: &str) {
         self.write_indent();
         if key.len() <= SIMPLE_KEY && !analyze(key).multiline {
-            self.scalar(&Part::Text(key), true);
+            self.string(key, true);
             self.indicator(":", false, false);
         } else {
             self.indicator("?", true, true);
-            self.scalar(&Part::Text(key), false);
+            self.string(key, false);
             self.write_indent();
             self.indicator(":", true, true);
         }
@@ -127,33 +119,36 @@ impl Emitter {
         self.out
     }
 
-    /// A scalar; `simple` where it is a key before a colon.
-    pub(crate) fn scalar(&mut self, part: &Part<'_>, simple: bool) {
+    /// A number, a truth or nothing.
+    pub(crate) fn plain(&mut self, text: &str) {
+        self.unquoted(text, true);
+    }
+
+    /// A string.
+    pub(crate) fn text(&mut self, text: &str) {
+        self.string(text, false);
+    }
+
+    /// A string; `simple` where it is a key before a colon.
+    fn string(&mut self, text: &str, simple: bool) {
         let outer = self.indent;
         // Inside a scalar, lines that go on are indented.
         self.indent = Some(outer.map_or(2, |indent| indent + 2));
-        match part {
-            Part::Plain(text) => self.plain(text, !simple),
-            Part::Text(text) => self.string(text, simple),
-        }
-        self.indent = outer;
-    }
-
-    fn string(&mut self, text: &str, simple: bool) {
         let analysis = analyze(text);
         let can_be_plain = matches!(resolve(text.as_bytes()), Scalar::Text) && !is_base_60(text);
         if text.contains('\n') && analysis.block && !simple {
             self.literal(text);
         } else if !text.contains('\n') && can_be_plain && analysis.plain && !(text.is_empty() && simple) {
-            self.plain(text, !simple);
+            self.unquoted(text, !simple);
         } else if !text.contains('\n') && can_be_plain && analysis.single {
             self.single_quoted(text, !simple);
         } else {
             self.double_quoted(text, !simple);
         }
+        self.indent = outer;
     }
 
-    fn plain(&mut self, text: &str, folds: bool) {
+    fn unquoted(&mut self, text: &str, folds: bool) {
         if !self.whitespace {
             self.put(' ');
         }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use granit_parser::{ErrorKind, Event, Parser, ScalarStyle, Span, StrInput, Tag};
+use granit_parser::{ErrorKind, Event, Options, Parser, ScalarStyle, StrInput, Tag};
 
 use super::{MAX_DEPTH, NotYaml, Scalar, Yaml, resolve};
 use crate::render::template::go::float;
@@ -35,7 +35,10 @@ fn read(text: &[u8], finite: bool) -> Result<Yaml, NotYaml> {
         let line = text[..at].matches('\n').count() + 1;
         return Err(NotYaml { line, reason: "control characters are not allowed" });
     }
-    let mut reader = Reader { parser: Parser::new_from_str(text), anchors: HashMap::new(), values: 0, line: 1, finite };
+    let mut options = Options::default();
+    options.block_scalar_eof_without_line_feed = true;
+    let parser = Parser::new_from_str_with_options(text, options);
+    let mut reader = Reader { parser, anchors: HashMap::new(), values: 0, line: 1, finite };
     loop {
         match reader.next()? {
             Event::StreamStart | Event::DocumentStart(..) => {}
@@ -70,10 +73,11 @@ impl<'t> Reader<'t> {
     fn next(&mut self) -> Result<Event<'t>, NotYaml> {
         loop {
             match self.parser.next_event() {
-                Some(Ok((Event::Comment(..), _))) => {}
                 Some(Ok((event, span))) => {
-                    self.line = line(&span);
-                    return Ok(event);
+                    self.line = span.start.line();
+                    if is_content(&event) {
+                        return Ok(event);
+                    }
                 }
                 Some(Err(error)) => {
                     let reason = match error.kind() {
@@ -177,8 +181,7 @@ impl<'t> Reader<'t> {
 
     fn scalar(&self, text: &str, style: ScalarStyle, tag: Option<&Tag>) -> Result<Yaml, NotYaml> {
         let literal = || Yaml::Text(text.as_bytes().to_vec());
-        let tag = tag.map(|tag| tag.suffix_in_namespace("tag:yaml.org,2002:").unwrap_or("?".into()));
-        let tag = tag.as_deref();
+        let tag = tag.map(|tag| if tag.handle() == "tag:yaml.org,2002:" { tag.suffix() } else { "?" });
         let resolved = match tag {
             Some("binary") => return self.binary(text),
             Some("str" | "?") => return Ok(literal()),
@@ -195,7 +198,7 @@ impl<'t> Reader<'t> {
             (None | Some("float"), Scalar::Float(_)) => return self.fail("a number that is infinite or none is not supported"),
             #[allow(clippy::cast_precision_loss)]
             (Some("float"), Scalar::Int(number)) => Yaml::Float(number as f64),
-            (None | Some("timestamp"), Scalar::Timestamp) | (None, Scalar::Text | Scalar::Merge) => literal(),
+            (None | Some("timestamp"), Scalar::Timestamp) | (None, Scalar::Text) => literal(),
             _ => return self.fail("a value is not of the type that its tag names"),
         };
         Ok(value)
@@ -207,6 +210,19 @@ impl<'t> Reader<'t> {
     }
 }
 
-fn line(span: &Span) -> usize {
-    span.start.line()
+/// Whether an event is more than a comment.
+fn is_content(event: &Event<'_>) -> bool {
+    match event {
+        Event::StreamStart
+        | Event::StreamEnd
+        | Event::DocumentStart(..)
+        | Event::DocumentEnd
+        | Event::Alias(_)
+        | Event::Scalar(..)
+        | Event::SequenceStart(..)
+        | Event::SequenceEnd
+        | Event::MappingStart(..)
+        | Event::MappingEnd => true,
+        _ => false,
+    }
 }

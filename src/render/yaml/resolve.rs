@@ -11,8 +11,6 @@ pub(crate) enum Scalar {
     Int(i64),
     Uint(u64),
     Float(f64),
-    /// `<<`.
-    Merge,
     /// A date, which stays text.
     Timestamp,
     Text,
@@ -27,7 +25,6 @@ pub(crate) fn resolve(text: &[u8]) -> Scalar {
         b".nan" | b".NaN" | b".NAN" => Scalar::Float(f64::NAN),
         b".inf" | b".Inf" | b".INF" | b"+.inf" | b"+.Inf" | b"+.INF" => Scalar::Float(f64::INFINITY),
         b"-.inf" | b"-.Inf" | b"-.INF" => Scalar::Float(f64::NEG_INFINITY),
-        b"<<" => Scalar::Merge,
         [b'.', ..] => float::parse(text).map_or(Scalar::Text, Scalar::Float),
         [b'+' | b'-' | b'0'..=b'9', ..] => number(text),
         _ => Scalar::Text,

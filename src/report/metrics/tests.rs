@@ -8,7 +8,8 @@ fn store() -> StoreLabels {
 }
 
 fn call(error: Option<ErrorKind>, store: &StoreLabels) -> ProviderCall<'_> {
-    ProviderCall { store, provider: "AWS/SecretsManager", call: "GetSecretValue", error, took: Duration::from_millis(20) }
+    let (call, took) = ("GetSecretValue", Duration::from_millis(20));
+    ProviderCall { store, provider: "AWS/SecretsManager", call, requests: &[], error, took }
 }
 
 /// A scrape's lines that start so.
@@ -16,6 +17,22 @@ fn lines(metrics: &Metrics, start: &str) -> Vec<String> {
     let mut lines: Vec<_> = metrics.encode().unwrap().lines().filter(|l| l.starts_with(start)).map(str::to_owned).collect();
     lines.sort();
     lines
+}
+
+#[test]
+fn a_call_that_fell_apart_is_counted_as_the_requests_it_became() {
+    let metrics = Metrics::default();
+    let request = |name: &'static str, failed| ProviderRequest { name: name.into(), failed };
+    let requests =
+        [request("BatchGetSecretValue", true), request("GetSecretValue", false), request("GetSecretValue", false)];
+    metrics.provider_call(ProviderCall { requests: &requests, ..call(None, &store()) });
+    assert_eq!(
+        lines(&metrics, "externalsecret_provider_api_calls_count"),
+        [
+            r#"externalsecret_provider_api_calls_count{provider="AWS/SecretsManager",call="BatchGetSecretValue",status="error"} 1"#,
+            r#"externalsecret_provider_api_calls_count{provider="AWS/SecretsManager",call="GetSecretValue",status="success"} 2"#,
+        ]
+    );
 }
 
 #[test]

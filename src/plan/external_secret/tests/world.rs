@@ -176,7 +176,7 @@ impl World {
             stores: self.stores.clone(),
             namespace_labels: Some(Arc::new(self.namespace_labels.clone())),
             target: self.secrets.get(self.es.target_name()).map(view),
-            owned: owned.filter(|(_, v)| v.controller.as_deref() == Some(UID)).collect(),
+            owned: owned.filter(|(_, v)| v.owner.is_some() && v.owner == self.es.metadata.name).collect(),
             sources: template::versions(&self.sources),
             memory: self.memory.clone(),
             now: self.now,

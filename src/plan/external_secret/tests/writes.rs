@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::world::{UID, World, managed, policies, provider_failure, spec, values};
 use crate::api::{ANNOTATION_ALLOW_EMPTY, ANNOTATION_DATA_HASH, LABEL_CREATED_BY, LABEL_MANAGED};
-use crate::plan::external_secret::Gathered;
+use crate::plan::external_secret::{Gathered, Written, settle};
 use crate::plan::object_hash;
 use crate::plan::target::FIELD_MANAGER;
 use crate::providers::ErrorKind;
@@ -348,6 +348,32 @@ fn a_renamed_target_leaves_nothing_behind() {
         );
         assert_eq!(world.es.status.as_ref().unwrap().binding.as_ref().unwrap().name, "new");
     }
+}
+
+/// As after an API server's restart in which the ExternalSecret was made anew: the garbage collector may never hear of that.
+#[test]
+fn secrets_of_a_former_object_of_the_name_go_too() {
+    let mut world = World::synced(&policies("Owner", "Retain"));
+    let mut renamed = policies("Owner", "Retain");
+    renamed["target"]["name"] = "new".into();
+    world.edit(&renamed);
+    world.es.metadata.uid = Some("made-anew".into());
+    world.es.status = None;
+    world.meddle("copy", |s| s.metadata.labels = Some([(LABEL_MANAGED.to_owned(), "true".to_owned())].into()));
+    assert_eq!(world.look(values(&[("k", "v")])).events(), ["Deleted", "Created"]);
+    assert_eq!(world.secrets.keys().collect::<Vec<_>>(), ["copy", "new"]);
+}
+
+#[test]
+fn a_secret_that_the_watch_has_not_told_of_is_not_created_twice() {
+    let world = World::synced(&policies("Owner", "Retain"));
+    let (facts, version) = (world.facts(), world.target().metadata.resource_version.clone().unwrap());
+    assert_eq!(facts.memory.written_to("t"), Some(&version));
+    let told = |resource_version: String| {
+        let written = Written::Applied { created: true, changed: true, resource_version, data: String::new() };
+        settle(&facts, &Gathered::default(), "", Ok(&written)).notes.len()
+    };
+    assert_eq!((told(version), told("another".into())), (0, 1));
 }
 
 #[test]

@@ -112,16 +112,15 @@ fn html(text: &[u8]) -> Vec<u8> {
 
 fn js(text: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(text.len());
-    for (_, c, _) in runes::runes(text) {
+    for (at, c, width) in runes::runes(text) {
         match c {
             '\\' => out.extend_from_slice(b"\\\\"),
             '\'' => out.extend_from_slice(b"\\'"),
             '"' => out.extend_from_slice(b"\\\""),
             '<' | '>' | '&' | '=' | '\0'..='\u{1f}' => out.extend(format!("\\u{:04X}", u32::from(c)).bytes()),
-            c if c.is_ascii() || runes::is_print(c) => runes::push(&mut out, c),
+            c if c.is_ascii() || runes::is_print(c) => out.extend_from_slice(&text[at..at + width]),
             c => out.extend(format!("\\u{:04X}", u32::from(c)).bytes()),
         }
     }
     out
 }
-

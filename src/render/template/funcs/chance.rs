@@ -23,7 +23,8 @@ pub(crate) const FUNCTIONS: &[Function] = &[
     }),
     fixed("randInt", &[Int, Int], |cx, args| {
         let (low, high) = (int(args, 0), int(args, 1));
-        let span = high.checked_sub(low).filter(|span| *span > 0).ok_or("the second number must be larger than the first")?;
+        let span =
+            high.checked_sub(low).filter(|span| *span > 0).ok_or("the second number must be larger than the first")?;
         let drawn = below(cx, u64::try_from(span).unwrap_or(1))?;
         Ok(Value::int(low.wrapping_add(i64::try_from(drawn).unwrap_or(0))))
     }),

@@ -13,7 +13,7 @@ use crate::render::template::value::{Value, Whole};
 pub(crate) const FUNCTIONS: &[Function] = &[
     fixed("now", &[], |cx, _| Ok(moment(Time::utc(cx.now)))),
     fixed("ago", &[Any], |cx, args| {
-        let since = since(cx, &time_of(cx, any(args, 0), false)?);
+        let since = since(cx, &time_of(cx, any(args, 0))?);
         Ok(Value::text(&time::duration(rounded_to_seconds(since))))
     }),
     fixed("date", &[Str, Any], |cx, args| shown(cx, text(args, 0), any(args, 1), b"Local")),
@@ -94,11 +94,10 @@ fn rough(nanoseconds: u64) -> String {
 }
 
 /// A time, or seconds since 1970; now where it is something else.
-fn time_of(cx: &Context<'_>, value: &Value, small: bool) -> Result<Time, Fault> {
+fn time_of(cx: &Context<'_>, value: &Value) -> Result<Time, Fault> {
     match value {
         Value::Time(time) => Ok(Time::clone(time)),
         Value::Whole(Whole::Int | Whole::Int64, seconds) => at(*seconds),
-        Value::Whole(Whole::Int32, seconds) if small => at(*seconds),
         _ => Ok(Time::utc(cx.now)),
     }
 }
@@ -108,7 +107,7 @@ fn at(seconds: i64) -> Result<Time, Fault> {
 }
 
 fn shown(cx: &Context<'_>, layout: &[u8], date: &Value, zone: &[u8]) -> Answer {
-    let time = time_of(cx, date, true)?.in_zone(time::zone(zone).unwrap_or(Zone::Utc));
+    let time = time_of(cx, date)?.in_zone(time::zone(zone).unwrap_or(Zone::Utc));
     cx.reserve(layout.len().saturating_mul(4))?;
     Ok(Value::bytes(layout::format(&time, layout)))
 }

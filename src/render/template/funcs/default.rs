@@ -16,9 +16,7 @@ pub(crate) const FUNCTIONS: &[Function] = &[
     open("any", &[], Any, |_, args| Ok(Value::Bool(!args.iter().all(empty)))),
     fixed("compact", &[Any], compact),
     fixed("mustCompact", &[Any], compact),
-    fixed("ternary", &[Any, Any, Bool], |_, args| {
-        Ok(any(args, usize::from(!any(args, 2).is_true())).clone())
-    }),
+    fixed("ternary", &[Any, Any, Bool], |_, args| Ok(any(args, usize::from(!any(args, 2).is_true())).clone())),
     fixed("fail", &[super::Type::Str], |_, args| Err(String::from_utf8_lossy(super::text(args, 0)).into_owned())),
 ];
 

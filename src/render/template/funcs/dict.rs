@@ -11,9 +11,7 @@ use crate::render::template::value::{List, Map, Str, Value};
 
 pub(crate) const FUNCTIONS: &[Function] = &[
     open("dict", &[], Any, dict),
-    fixed("get", &[Dict, Text], |_, args| {
-        Ok(map(args, 0)?.get(text(args, 1)).unwrap_or_else(|| Value::text("")))
-    }),
+    fixed("get", &[Dict, Text], |_, args| Ok(map(args, 0)?.get(text(args, 1)).unwrap_or_else(|| Value::text("")))),
     fixed("set", &[Dict, Text, Any], |cx, args| {
         let map = map(args, 0)?;
         put(cx, map, text(args, 1).into(), any(args, 2).clone())?;
@@ -60,8 +58,8 @@ pub(crate) const FUNCTIONS: &[Function] = &[
         Ok(Value::list(values))
     }),
     open("dig", &[], Any, dig),
-    fixed("deepCopy", &[Any], |cx, args| copy(cx, any(args, 0), 0)),
-    fixed("mustDeepCopy", &[Any], |cx, args| copy(cx, any(args, 0), 0)),
+    fixed("deepCopy", &[Any], deep_copy),
+    fixed("mustDeepCopy", &[Any], deep_copy),
 ];
 
 fn map(args: &[Value], index: usize) -> Result<&Map, Fault> {
@@ -99,7 +97,7 @@ fn merge(cx: &Context<'_>, args: &[Value], overwrite: bool) -> Answer {
     Ok(any(args, 0).clone())
 }
 
-/// As mergo merges maps: values that are there and not empty stay, unless they are overwritten by what is not empty.
+/// As mergo merges maps: values that are there and not empty stay, unless they are overwritten; dictionaries are merged.
 fn merge_map(cx: &Context<'_>, into: &Map, from: &Map, overwrite: bool, depth: usize) -> Result<(), Fault> {
     if depth > MAX_DEPTH {
         return Err(format!("a dictionary is nested more than {MAX_DEPTH} deep, or holds itself"));
@@ -123,24 +121,9 @@ fn merge_map(cx: &Context<'_>, into: &Map, from: &Map, overwrite: bool, depth: u
                     continue;
                 }
             }
-            (Value::List(list), _) => {
-                let replaces = (overwrite && !list.items().is_empty()) || !filled;
-                if replaces {
-                    if let Some(Value::List(old)) = &old {
-                        if overwrite && old.of != list.of {
-                            return Err("cannot merge lists of different types".into());
-                        }
-                    }
-                    put(cx, into, key.clone(), new.clone())?;
-                }
-                if filled {
-                    continue;
-                }
-            }
             _ => {}
         }
-        let empty = !new.is_true();
-        if !filled || (overwrite && !empty) {
+        if !filled || overwrite {
             put(cx, into, key, new)?;
         }
     }
@@ -172,6 +155,13 @@ fn dig(_: &Context<'_>, args: &[Value]) -> Answer {
         }
     }
     Ok(at)
+}
+
+fn deep_copy(cx: &Context<'_>, args: &[Value]) -> Answer {
+    match any(args, 0) {
+        Value::Nil => Err("cannot copy nil".into()),
+        value => copy(cx, value, 0),
+    }
 }
 
 /// A copy that shares nothing.

@@ -42,11 +42,6 @@ fn unbroken(text: &[u8]) -> Vec<u8> {
     text.iter().copied().filter(|b| !matches!(b, b'\r' | b'\n')).collect()
 }
 
-/// Where in the text the n-th byte is that breaks no line.
-fn offset(text: &[u8], index: usize) -> usize {
-    text.iter().enumerate().filter(|(_, b)| !matches!(b, b'\r' | b'\n')).nth(index).map_or(text.len(), |(at, _)| at)
-}
-
 /// Decoded; what is none becomes the text of Go's error, as in sprig.
 fn base64(text: &[u8]) -> Vec<u8> {
     const CONFIG: GeneralPurposeConfig = GeneralPurposeConfig::new()
@@ -113,37 +108,37 @@ fn base32(text: &[u8]) -> Vec<u8> {
     let plain = unbroken(text);
     match base32_bytes(&plain) {
         Ok(bytes) => bytes,
-        Err(at) => format!("illegal base32 data at input byte {}", offset(text, at).min(at)).into_bytes(),
+        Err(at) => format!("illegal base32 data at input byte {at}").into_bytes(),
     }
 }
 
+/// The bytes, or where the text is wrong. Padding is only looked for in the last eight bytes.
 fn base32_bytes(text: &[u8]) -> Result<Vec<u8>, usize> {
     let mut out = Vec::new();
-    for (group_index, group) in text.chunks(8).enumerate() {
-        let start = group_index * 8;
-        let used = group.iter().position(|b| *b == b'=').unwrap_or(group.len());
+    let mut at = 0;
+    while at < text.len() {
         let mut number = 0u64;
-        for (i, byte) in group[..used].iter().enumerate() {
-            let digit = BASE32.iter().position(|d| d == byte).ok_or(start + i)?;
-            number |= (digit as u64) << (35 - 5 * i);
-        }
-        if used < group.len() {
-            let rest = &text[start + used..];
-            let padding = 8 - used;
-            if !matches!(used, 2 | 4 | 5 | 7) {
-                return Err(if used + rest.len() < 8 { text.len() } else { start + used });
+        let mut used = 0;
+        while used < 8 {
+            let Some(byte) = text.get(at) else { return Err(text.len() - used) };
+            at += 1;
+            let rest = &text[at..];
+            if *byte == b'=' && used >= 2 && rest.len() < 8 {
+                if rest.len() + used < 7 {
+                    return Err(text.len());
+                }
+                if let Some(bad) = rest.iter().take(7 - used).position(|b| *b != b'=') {
+                    return Err(at + bad - 1);
+                }
+                if matches!(used, 3 | 6) {
+                    return Err(at - 1);
+                }
+                at = text.len();
+                break;
             }
-            if rest.len() < padding {
-                return Err(text.len());
-            }
-            if let Some(bad) = rest[..padding].iter().position(|b| *b != b'=') {
-                return Err(start + used + bad);
-            }
-            if rest.len() > padding {
-                return Err(start + 8);
-            }
-        } else if group.len() < 8 {
-            return Err(text.len() - group.len());
+            let digit = BASE32.iter().position(|digit| digit == byte).ok_or(at - 1)?;
+            number |= (digit as u64) << (35 - 5 * used);
+            used += 1;
         }
         out.extend_from_slice(&number.to_be_bytes()[3..][..used * 5 / 8]);
     }

@@ -10,23 +10,45 @@ use super::time::{MONTHS, Time, WEEKDAYS, Zone};
 enum Part {
     LongMonth,
     ShortMonth,
-    Month { padded: bool },
+    Month {
+        padded: bool,
+    },
     LongWeekday,
     ShortWeekday,
-    Day { pad: Option<u8> },
-    YearDay { pad: u8 },
+    Day {
+        pad: Option<u8>,
+    },
+    YearDay {
+        pad: u8,
+    },
     Hour,
-    Hour12 { padded: bool },
-    Minute { padded: bool },
-    Second { padded: bool },
+    Hour12 {
+        padded: bool,
+    },
+    Minute {
+        padded: bool,
+    },
+    Second {
+        padded: bool,
+    },
     LongYear,
     ShortYear,
-    HalfOfDay { capital: bool },
+    HalfOfDay {
+        capital: bool,
+    },
     Abbreviation,
     /// `Z` for UTC; a colon between; how many pairs of digits.
-    Offset { z: bool, colon: bool, pairs: usize },
+    Offset {
+        z: bool,
+        colon: bool,
+        pairs: usize,
+    },
     /// Decimals of a second: all of them, or without zeros at the end.
-    Fraction { digits: usize, all: bool, comma: bool },
+    Fraction {
+        digits: usize,
+        all: bool,
+        comma: bool,
+    },
 }
 
 /// Offsets, longest first.
@@ -126,10 +148,10 @@ pub(crate) fn format(time: &Time, layout: &[u8]) -> Vec<u8> {
                 (false, false) => "am",
             }
             .to_owned(),
-            Part::Abbreviation if clock.abbreviation.is_empty() => offset(clock.offset, false, 2, true),
+            Part::Abbreviation if clock.abbreviation.is_empty() => offset(clock.offset, false, 2),
             Part::Abbreviation => clock.abbreviation.clone(),
             Part::Offset { z: true, .. } if clock.offset == 0 => "Z".to_owned(),
-            Part::Offset { colon, pairs, .. } => offset(clock.offset, colon, pairs, false),
+            Part::Offset { colon, pairs, .. } => offset(clock.offset, colon, pairs),
             Part::Fraction { digits, all, comma } => fraction(civil.subsec_nanosecond(), digits, all, comma),
         };
         out.extend_from_slice(text.as_bytes());
@@ -138,10 +160,9 @@ pub(crate) fn format(time: &Time, layout: &[u8]) -> Vec<u8> {
     out
 }
 
-/// `-0700` and its like. `brief` leaves the minutes out if there are none, for a zone without a name.
-fn offset(seconds: i32, colon: bool, pairs: usize, brief: bool) -> String {
+/// `-0700` and its like.
+fn offset(seconds: i32, colon: bool, pairs: usize) -> String {
     let size = seconds.unsigned_abs();
-    let pairs = if brief && size / 60 % 60 == 0 { 1 } else { pairs };
     let all = [size / 3600, size / 60 % 60, size % 60].map(|number| format!("{number:02}"));
     format!("{}{}", if seconds < 0 { '-' } else { '+' }, all[..pairs].join(if colon { ":" } else { "" }))
 }
@@ -402,13 +423,9 @@ impl Reading {
             }
         };
         let small = |number: i64| i8::try_from(number).ok();
-        let clock = civil::Time::new(
-            small(hour)?,
-            small(self.minute)?,
-            small(self.second)?,
-            i32::try_from(self.nanosecond).ok()?,
-        )
-        .ok()?;
+        let clock =
+            civil::Time::new(small(hour)?, small(self.minute)?, small(self.second)?, i32::try_from(self.nanosecond).ok()?)
+                .ok()?;
         let at = date.to_datetime(clock).to_zoned(TimeZone::UTC).ok()?.timestamp();
         if self.utc {
             return Some(Time::utc(at));
@@ -416,7 +433,8 @@ impl Reading {
         if let Some(offset) = self.offset {
             let at = at.checked_sub(jiff::SignedDuration::from_secs(offset)).ok()?;
             let named = !matches!(self.abbreviation.as_str(), "" | "UTC");
-            let zone = if offset == 0 && !named { Zone::Utc } else { Zone::Fixed(i32::try_from(offset).ok()?, self.abbreviation) };
+            let zone =
+                if offset == 0 && !named { Zone::Utc } else { Zone::Fixed(i32::try_from(offset).ok()?, self.abbreviation) };
             return Some(Time { at, zone });
         }
         if self.abbreviation.is_empty() {

@@ -17,9 +17,7 @@ pub(crate) const FUNCTIONS: &[Function] = &[
     fixed("prepend", &[Any, Any], prepend),
     fixed("mustPrepend", &[Any, Any], prepend),
     fixed("first", &[Any], |_, args| Ok(slice(any(args, 0), "find first on")?.first().cloned().unwrap_or(Value::Nil))),
-    fixed("mustFirst", &[Any], |_, args| {
-        Ok(slice(any(args, 0), "find first on")?.first().cloned().unwrap_or(Value::Nil))
-    }),
+    fixed("mustFirst", &[Any], |_, args| Ok(slice(any(args, 0), "find first on")?.first().cloned().unwrap_or(Value::Nil))),
     fixed("last", &[Any], |_, args| Ok(slice(any(args, 0), "find last on")?.last().cloned().unwrap_or(Value::Nil))),
     fixed("mustLast", &[Any], |_, args| Ok(slice(any(args, 0), "find last on")?.last().cloned().unwrap_or(Value::Nil))),
     fixed("rest", &[Any], |cx, args| part(cx, any(args, 0), true)),
@@ -151,8 +149,14 @@ fn concat(cx: &Context<'_>, args: &[Value]) -> Answer {
 
 fn chunk(cx: &Context<'_>, args: &[Value]) -> Answer {
     let items = slice(any(args, 1), "chunk")?;
-    let size = usize::try_from(int(args, 0)).ok().filter(|size| *size > 0).ok_or("the size of a chunk must be positive")?;
+    let size = int(args, 0);
     cx.reserve(items.len().saturating_mul(32))?;
-    let chunks = items.chunks(size).map(|chunk| Value::list(chunk.to_vec())).collect();
+    let chunks = match usize::try_from(size) {
+        Ok(size) if size > 0 => items.chunks(size).map(|chunk| Value::list(chunk.to_vec())).collect(),
+        // Sprig's arithmetic finds no chunk, or one, where the size is negative and large enough.
+        Err(_) if items.len() > 1 && items.len() as u64 - 1 <= size.unsigned_abs() => Vec::new(),
+        Err(_) if items.len() == 1 && size < -1 => vec![Value::list(items.to_vec())],
+        _ => return Err("the size of a chunk must be positive".into()),
+    };
     Ok(Value::List(List::new(Elem::List, chunks)))
 }

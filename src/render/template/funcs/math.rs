@@ -10,9 +10,7 @@ use crate::render::template::value::{Elem, List, Value};
 
 pub(crate) const FUNCTIONS: &[Function] = &[
     fixed("add1", &[Any], |_, args| Ok(Value::int64(to_int(any(args, 0)).wrapping_add(1)))),
-    open("add", &[], Any, |_, args| {
-        Ok(Value::int64(args.iter().fold(0, |sum: i64, arg| sum.wrapping_add(to_int(arg)))))
-    }),
+    open("add", &[], Any, |_, args| Ok(Value::int64(args.iter().fold(0, |sum: i64, arg| sum.wrapping_add(to_int(arg)))))),
     fixed("sub", &[Any, Any], |_, args| Ok(Value::int64(to_int(any(args, 0)).wrapping_sub(to_int(any(args, 1)))))),
     fixed("div", &[Any, Any], |_, args| divide(args, i64::wrapping_div)),
     fixed("mod", &[Any, Any], |_, args| divide(args, i64::wrapping_rem)),
@@ -22,8 +20,12 @@ pub(crate) const FUNCTIONS: &[Function] = &[
     open("max", &[Any], Any, |_, args| Ok(Value::int64(args.iter().map(to_int).max().unwrap_or(0)))),
     open("biggest", &[Any], Any, |_, args| Ok(Value::int64(args.iter().map(to_int).max().unwrap_or(0)))),
     open("min", &[Any], Any, |_, args| Ok(Value::int64(args.iter().map(to_int).min().unwrap_or(0)))),
-    open("maxf", &[Any], Any, |_, args| Ok(extreme(args, |a, b| if a > b || (a == b && b.is_sign_negative()) { a } else { b }))),
-    open("minf", &[Any], Any, |_, args| Ok(extreme(args, |a, b| if a < b || (a == b && a.is_sign_negative()) { a } else { b }))),
+    open("maxf", &[Any], Any, |_, args| {
+        Ok(extreme(args, |a, b| if a > b || (a == b && b.is_sign_negative()) { a } else { b }))
+    }),
+    open("minf", &[Any], Any, |_, args| {
+        Ok(extreme(args, |a, b| if a < b || (a == b && a.is_sign_negative()) { a } else { b }))
+    }),
     fixed("ceil", &[Any], |_, args| Ok(Value::Float(to_float(any(args, 0)).ceil()))),
     fixed("floor", &[Any], |_, args| Ok(Value::Float(to_float(any(args, 0)).floor()))),
     open("round", &[Any, Int], Float, |_, args| Ok(Value::Float(round(args)))),
@@ -72,7 +74,13 @@ fn round(args: &[Value]) -> f64 {
 
 /// Numbers from one to before another.
 fn numbers(cx: &Context<'_>, start: i64, stop: i64, step: i64) -> Result<Vec<i64>, Fault> {
-    let distance = if stop < start { if step >= 0 { 0 } else { start.abs_diff(stop) } } else if step <= 0 { 0 } else { start.abs_diff(stop) };
+    let distance = if stop < start {
+        if step >= 0 { 0 } else { start.abs_diff(stop) }
+    } else if step <= 0 {
+        0
+    } else {
+        start.abs_diff(stop)
+    };
     let count = distance.div_ceil(step.unsigned_abs().max(1));
     let count = usize::try_from(count).unwrap_or(usize::MAX);
     cx.reserve(count.saturating_mul(16))?;
@@ -163,7 +171,13 @@ impl Decimal {
         let negative = (above < zero) != (below < zero);
         let twice: BigInt = rest * 2;
         let rounds = twice.magnitude() >= below.magnitude();
-        let digits = if !rounds { quotient } else if negative { quotient - 1 } else { quotient + 1 };
+        let digits = if !rounds {
+            quotient
+        } else if negative {
+            quotient - 1
+        } else {
+            quotient + 1
+        };
         Ok(Self { digits, exponent: -16 })
     }
 

@@ -4,6 +4,7 @@ pub(crate) mod builtin;
 pub(crate) mod cast;
 pub(crate) mod chance;
 pub(crate) mod compare;
+pub(crate) mod crypto;
 pub(crate) mod date;
 pub(crate) mod default;
 pub(crate) mod dict;
@@ -37,7 +38,6 @@ pub(crate) enum Type {
     Str,
     Bool,
     Int,
-    Int64,
     Uint32,
     Float,
     /// `map[string]interface {}`.
@@ -58,7 +58,6 @@ impl Type {
             Self::Str => "string",
             Self::Bool => "bool",
             Self::Int => "int",
-            Self::Int64 => "int64",
             Self::Uint32 => "uint32",
             Self::Float => "float64",
             Self::Dict => "map[string]interface {}",
@@ -87,10 +86,24 @@ pub(crate) struct Function {
     pub(crate) params: &'static [Type],
     /// Type of any number of further arguments.
     pub(crate) rest: Option<Type>,
-    pub(crate) run: fn(&Context<'_>, &[Value]) -> Answer,
+    run: Run,
+}
+
+/// What a function does.
+enum Run {
+    Here(fn(&Context<'_>, &[Value]) -> Answer),
+    Crypto(&'static super::crypto::Function),
 }
 
 impl Function {
+    /// Calls it.
+    pub(crate) fn run(&self, cx: &Context<'_>, args: &[Value]) -> Answer {
+        match self.run {
+            Run::Here(run) => run(cx, args),
+            Run::Crypto(function) => crypto::call(function, cx, args),
+        }
+    }
+
     /// The type of an argument.
     pub(crate) fn param(&self, index: usize) -> Type {
         self.params.get(index).copied().or(self.rest).unwrap_or(Type::Any)
@@ -103,7 +116,7 @@ pub(crate) const fn fixed(
     params: &'static [Type],
     run: fn(&Context<'_>, &[Value]) -> Answer,
 ) -> Function {
-    Function { name, params, rest: None, run }
+    Function { name, params, rest: None, run: Run::Here(run) }
 }
 
 /// A function with any number of further arguments.
@@ -113,7 +126,7 @@ pub(crate) const fn open(
     rest: Type,
     run: fn(&Context<'_>, &[Value]) -> Answer,
 ) -> Function {
-    Function { name, params, rest: Some(rest), run }
+    Function { name, params, rest: Some(rest), run: Run::Here(run) }
 }
 
 /// All tables.
@@ -140,18 +153,22 @@ const TABLES: &[&[Function]] = &[
     yaml::FUNCTIONS,
 ];
 
+/// Functions of all tables.
+fn all() -> impl Iterator<Item = &'static Function> {
+    TABLES.iter().copied().flatten().chain(crypto::functions())
+}
+
 /// Looks a function up.
 pub(crate) fn find(name: &[u8]) -> Option<&'static Function> {
     static BY_NAME: OnceLock<HashMap<&'static [u8], &'static Function>> = OnceLock::new();
-    let by_name =
-        BY_NAME.get_or_init(|| TABLES.iter().copied().flatten().map(|function| (function.name.as_bytes(), function)).collect());
+    let by_name = BY_NAME.get_or_init(|| all().map(|function| (function.name.as_bytes(), function)).collect());
     by_name.get(name).copied()
 }
 
 /// Names of all functions.
 #[cfg(test)]
 pub(crate) fn names() -> Vec<&'static str> {
-    TABLES.iter().copied().flatten().map(|function| function.name).collect()
+    all().map(|function| function.name).collect()
 }
 
 /// A text argument.

@@ -10,7 +10,9 @@ use crate::render::template::go::runes;
 use crate::render::template::value::{Elem, Value};
 
 pub(crate) const FUNCTIONS: &[Function] = &[
-    fixed("regexMatch", &[Str, Str], |cx, args| Ok(Value::Bool(cx.expression(text(args, 0)).is_ok_and(|r| r.is_match(text(args, 1)))))),
+    fixed("regexMatch", &[Str, Str], |cx, args| {
+        Ok(Value::Bool(cx.expression(text(args, 0)).is_ok_and(|r| r.is_match(text(args, 1)))))
+    }),
     fixed("mustRegexMatch", &[Str, Str], |cx, args| Ok(Value::Bool(cx.expression(text(args, 0))?.is_match(text(args, 1))))),
     fixed("regexFindAll", &[Str, Str, Int], find_all),
     fixed("mustRegexFindAll", &[Str, Str, Int], find_all),

@@ -15,11 +15,27 @@ pub(crate) const FUNCTIONS: &[Function] = &[
     fixed("semver", &[Str], |_, args| Ok(Value::Version(std::rc::Rc::new(Version::parse(text(args, 0))?)))),
     fixed("semverCompare", &[Str, Str], |_, args| {
         let constraint = utf8(text(args, 0))?;
-        let groups: Result<Vec<Vec<Constraint>>, Fault> = with_ranges(constraint).split("||").map(constraints).collect();
+        if constraint.len() > MAX_CONSTRAINT {
+            return Err(format!("a constraint is longer than {MAX_CONSTRAINT} bytes"));
+        }
+        let all = with_ranges(constraint);
+        if all.split("||").count() > MAX_GROUPS {
+            return Err(format!("a constraint has more than {MAX_GROUPS} alternatives"));
+        }
+        let groups: Result<Vec<Vec<Constraint>>, Fault> = all.split("||").map(constraints).collect();
         let (groups, version) = (groups?, Version::parse(text(args, 1))?);
-        Ok(Value::Bool(groups.iter().any(|group| group.iter().all(|constraint| constraint.holds(&version)))))
+        Ok(Value::Bool(groups.iter().any(|group| {
+            // Pre-releases only where the alternative names one.
+            let pre = group.iter().any(|constraint| !constraint.version.pre.is_empty());
+            (pre || version.pre.is_empty()) && group.iter().all(|constraint| constraint.holds(&version))
+        })))
     }),
 ];
+
+/// Longest constraint, most alternatives of one, and longest version: as in Go.
+const MAX_CONSTRAINT: usize = 512;
+const MAX_GROUPS: usize = 32;
+const MAX_VERSION: usize = 256;
 
 /// A version.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -57,7 +73,7 @@ fn part<'t>(captures: &Captures<'t>, index: usize) -> &'t str {
 impl Version {
     pub(crate) fn parse(text: &[u8]) -> Result<Self, Fault> {
         static VERSION: OnceLock<Option<Regex>> = OnceLock::new();
-        let text = utf8(text)?;
+        let text = utf8(text).map(|text| if text.len() > MAX_VERSION { "" } else { text })?;
         let regex = regex(&VERSION, &format!(r"^v?([0-9]+)(\.[0-9]+)?(\.[0-9]+)?{SUFFIX}$"));
         let found = regex.and_then(|regex| regex.captures(text)).ok_or("Invalid Semantic Version")?;
         let number = |index| match part(&found, index).trim_start_matches('.') {
@@ -120,7 +136,13 @@ fn compare_part(a: &str, b: &str) -> Ordering {
         (_, _, None, None) => a.cmp(b),
         (_, _, Some(_), None) => Ordering::Less,
         (_, _, None, Some(_)) => Ordering::Greater,
-        (_, _, Some(a), Some(b)) => if a > b { Ordering::Greater } else { Ordering::Less },
+        (_, _, Some(a), Some(b)) => {
+            if a > b {
+                Ordering::Greater
+            } else {
+                Ordering::Less
+            }
+        }
     }
 }
 
@@ -183,10 +205,6 @@ impl Constraint {
         if self.operator == "!=" {
             return self.differs(v, order);
         }
-        // Pre-releases only where one was asked for.
-        if !v.pre.is_empty() && c.pre.is_empty() {
-            return false;
-        }
         match self.operator.as_str() {
             ">" if !self.dirty || v.major != c.major => order.is_gt() && (v.major >= c.major),
             ">" if self.minor_dirty => false,
@@ -207,9 +225,6 @@ impl Constraint {
         let c = &self.version;
         if !self.dirty {
             return order.is_ne();
-        }
-        if !v.pre.is_empty() && c.pre.is_empty() {
-            return false;
         }
         if v.major != c.major || (v.minor != c.minor && !self.minor_dirty) {
             return true;

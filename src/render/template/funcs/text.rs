@@ -33,7 +33,9 @@ pub(crate) const FUNCTIONS: &[Function] = &[
             _ => text.into(),
         })
     }),
-    fixed("replace", &[Text, Text, Text], |cx, args| Ok(Value::bytes(replace(cx, text(args, 2), text(args, 0), text(args, 1))?))),
+    fixed("replace", &[Text, Text, Text], |cx, args| {
+        Ok(Value::bytes(replace(cx, text(args, 2), text(args, 0), text(args, 1))?))
+    }),
     fixed("plural", &[Text, Text, Int], |_, args| Ok(text(args, usize::from(int(args, 2) != 1)).into())),
     open("quote", &[], Any, |cx, args| joined(cx, args, |cx, arg| Ok(quote::quote(&to_text(cx, arg)?, false)))),
     open("squote", &[], Any, |cx, args| {
@@ -41,9 +43,7 @@ pub(crate) const FUNCTIONS: &[Function] = &[
     }),
     open("cat", &[], Any, |cx, args| joined(cx, args, print::value)),
     fixed("split", &[Text, Text], |cx, args| numbered(cx, split(cx, text(args, 1), text(args, 0), -1)?)),
-    fixed("splitn", &[Text, Int, Text], |cx, args| {
-        numbered(cx, split(cx, text(args, 2), text(args, 0), int(args, 1))?)
-    }),
+    fixed("splitn", &[Text, Int, Text], |cx, args| numbered(cx, split(cx, text(args, 2), text(args, 0), int(args, 1))?)),
     fixed("splitList", &[Text, Text], |cx, args| Ok(Value::strings(split(cx, text(args, 1), text(args, 0), -1)?))),
 ];
 
@@ -107,11 +107,7 @@ fn replace(cx: &Context<'_>, text: &[u8], old: &[u8], new: &[u8]) -> Result<Vec<
 }
 
 /// All but nils, with spaces between.
-fn joined(
-    cx: &Context<'_>,
-    args: &[Value],
-    each: impl Fn(&Context<'_>, &Value) -> Result<Vec<u8>, Fault>,
-) -> Answer {
+fn joined(cx: &Context<'_>, args: &[Value], each: impl Fn(&Context<'_>, &Value) -> Result<Vec<u8>, Fault>) -> Answer {
     let shown: Result<Vec<Vec<u8>>, Fault> =
         args.iter().filter(|arg| !matches!(arg, Value::Nil)).map(|arg| each(cx, arg)).collect();
     Ok(Value::bytes(shown?.join(&b' ')))

@@ -29,7 +29,8 @@ pub(crate) fn escape_query(text: &[u8]) -> Vec<u8> {
 fn must_escape(byte: u8, part: Part) -> bool {
     match byte {
         b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => false,
-        b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b',' | b';' | b'=' | b':' | b'[' | b']' | b'<' | b'>' | b'"'
+        b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b',' | b';' | b'=' | b':' | b'[' | b']' | b'<' | b'>'
+        | b'"'
             if matches!(part, Part::Host | Part::Zone) =>
         {
             false
@@ -183,7 +184,8 @@ impl Url {
 
     fn authority(&mut self, text: &[u8]) -> Result<(), Fault> {
         let at = text.iter().rposition(|b| *b == b'@');
-        self.host = host(&text[at.map_or(0, |at| at + 1)..])?;
+        let strict = matches!(self.scheme.as_slice(), b"http" | b"https");
+        self.host = host(&text[at.map_or(0, |at| at + 1)..], strict)?;
         let Some(at) = at else { return Ok(()) };
         let user = &text[..at];
         let valid = |byte: &u8| byte.is_ascii_alphanumeric() || br"-._:~!$&'()*+,;=%@".contains(byte);
@@ -272,7 +274,8 @@ impl Url {
     }
 }
 
-fn host(text: &[u8]) -> Result<Vec<u8>, Fault> {
+/// Host and port. Where it is strict, only one colon may stand outside of brackets.
+fn host(text: &[u8], strict: bool) -> Result<Vec<u8>, Fault> {
     let open = text.iter().position(|b| *b == b'[');
     let (address, port) = match open {
         Some(0) => {
@@ -280,7 +283,9 @@ fn host(text: &[u8]) -> Result<Vec<u8>, Fault> {
             (&text[..close], &text[close + 1..])
         }
         Some(_) => return Err("invalid IP-literal".into()),
-        None => match text.iter().rposition(|b| *b == b':') {
+        None => match text.iter().rposition(|b| *b == b':').and_then(|last| {
+            if strict { text.iter().position(|b| *b == b':') } else { Some(last) }
+        }) {
             Some(colon) => (&text[..colon], &text[colon..]),
             None => (text, &b""[..]),
         },

@@ -238,7 +238,16 @@ fn push_word(out: &mut Vec<u8>, kind: Word, word: &[u8], connector: char) {
         return;
     }
     for (_, c, _) in runes::runes(word) {
-        runes::push(out, if connects(c) { connector } else if runes::is_upper(c) { runes::lower(c) } else { c });
+        runes::push(
+            out,
+            if connects(c) {
+                connector
+            } else if runes::is_upper(c) {
+                runes::lower(c)
+            } else {
+                c
+            },
+        );
     }
 }
 

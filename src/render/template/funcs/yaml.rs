@@ -4,43 +4,41 @@ use std::collections::BTreeMap;
 
 use super::json::{self, Problem};
 use super::Type::{Any, Str as Text};
-use super::{Function, any, fixed, text};
+use super::{Function, any, fixed, layout, text};
 use crate::render::template::context::{Answer, Context, Fault};
 use crate::render::template::go::{float, runes};
-use crate::render::template::value::{List, Map, Str, Value};
-use crate::render::yaml::emit::{Emitter, Part};
+use crate::render::template::value::{List, Map, Str, Value, Whole};
+use crate::render::yaml::emit::Emitter;
 use crate::render::yaml::{self, Yaml};
 
 pub(crate) const FUNCTIONS: &[Function] = &[fixed("toYaml", &[Any], to_yaml), fixed("fromYaml", &[Text], from_yaml)];
 
-/// YAML by way of JSON, as ESO makes it; what JSON cannot hold is no text.
+/// YAML by way of JSON, as ESO makes it; what JSON cannot hold, or go-yaml does not read back, is no text.
 fn to_yaml(cx: &Context<'_>, args: &[Value]) -> Answer {
-    let read = json::compact(cx, any(args, 0)).and_then(|json| {
-        // What go-yaml does not read back from JSON is no YAML either.
-        let text = std::str::from_utf8(&json).map_err(|_| Problem::NotJson)?;
-        let readable = |c: char| !matches!(c, '\u{7f}'..='\u{84}' | '\u{86}'..='\u{9f}' | '\u{fffe}' | '\u{ffff}');
-        if text.chars().all(readable) { json::parse(cx, &json) } else { Err(Problem::NotJson) }
-    });
-    match read {
-        Ok(value) => {
+    let readable = |c: char| !matches!(c, '\u{7f}'..='\u{84}' | '\u{86}'..='\u{9f}' | '\u{fffe}' | '\u{ffff}');
+    match json::compact(cx, any(args, 0)) {
+        Ok(json) if std::str::from_utf8(&json).is_ok_and(|text| text.chars().all(readable)) => {
             let mut emitter = Emitter::new();
-            emit(cx, &mut emitter, &value, false)?;
+            emit(cx, &mut emitter, any(args, 0), false)?;
             let mut out = emitter.finish();
             if out.last() == Some(&b'\n') {
                 out.pop();
             }
             Ok(Value::bytes(out))
         }
-        Err(Problem::NotJson) => Ok(Value::text("")),
+        Ok(_) | Err(Problem::NotJson) => Ok(Value::text("")),
         Err(Problem::Fault(fault)) => Err(fault),
     }
 }
 
+/// Lists and maps go deeper; their depth was checked when JSON was made of them.
 fn emit(cx: &Context<'_>, emitter: &mut Emitter, value: &Value, in_map: bool) -> Result<(), Fault> {
+    cx.step(1)?;
     if emitter.out.len() > cx.limits.value {
         cx.reserve(emitter.out.len())?;
     }
     match value {
+        Value::Nil | Value::List(List { items: None, .. }) | Value::Map(Map { nil: true, .. }) => emitter.plain("null"),
         Value::List(list) if list.items().is_empty() => emitter.empty("[]"),
         Value::List(list) => {
             let outer = emitter.begin_list(in_map);
@@ -56,23 +54,36 @@ fn emit(cx: &Context<'_>, emitter: &mut Emitter, value: &Value, in_map: bool) ->
             let mut entries = map.snapshot();
             entries.sort_by(|(a, _), (b, _)| natural(a.bytes(), b.bytes()));
             for (key, item) in entries {
-                emitter.key(&String::from_utf8_lossy(key.bytes()));
+                emitter.key(&folded(key.bytes()));
                 emit(cx, emitter, &item, true)?;
             }
             emitter.end(outer);
         }
-        Value::Str(text) => emitter.scalar(&Part::Text(&folded(&String::from_utf8_lossy(text.bytes()))), false),
-        Value::Bool(truth) => emitter.scalar(&Part::Plain(truth.to_string()), false),
-        Value::Float(number) => emitter.scalar(&Part::Plain(number_text(*number)), false),
-        _ => emitter.scalar(&Part::Plain("null".to_owned()), false),
+        Value::Certificate(pair) => {
+            let outer = emitter.begin_map();
+            for (key, part) in [("Cert", &pair.cert), ("Key", &pair.key)] {
+                emitter.key(key);
+                emitter.text(&folded(part.bytes()));
+            }
+            emitter.end(outer);
+        }
+        Value::Str(text) => emitter.text(&folded(text.bytes())),
+        Value::Bool(truth) => emitter.plain(&truth.to_string()),
+        Value::Whole(Whole::Uint64, number) => emitter.plain(&number.cast_unsigned().to_string()),
+        Value::Whole(_, number) => emitter.plain(&number.to_string()),
+        Value::Float(number) => emitter.plain(&number_text(*number)),
+        Value::Version(version) => emitter.text(&version.to_string()),
+        Value::Time(time) => emitter.text(&folded(&layout::format(time, b"2006-01-02T15:04:05.999999999Z07:00"))),
+        Value::Complex(..) => {}
     }
     Ok(())
 }
 
 /// A line break of Unicode that JSON leaves raw, and that go-yaml folds when it reads that.
-fn folded(text: &str) -> String {
+fn folded(text: &[u8]) -> String {
+    let text = runes::runes(text).map(|(_, c, _)| c).collect::<String>();
     if !text.contains('\u{85}') {
-        return text.to_owned();
+        return text;
     }
     let lines: Vec<&str> = text.split('\u{85}').collect();
     let last = lines.len() - 1;
@@ -134,7 +145,7 @@ fn from_yaml(cx: &Context<'_>, args: &[Value]) -> Answer {
     cx.reserve(text(args, 0).len())?;
     let problem = match yaml::parse(text(args, 0)) {
         Ok(Yaml::Map(map)) => return Ok(Value::Map(dict(cx, map)?)),
-        Ok(Yaml::Null) => return super::Type::Dict.nil().ok_or_else(String::new),
+        Ok(Yaml::Null) => return Ok(cx.dict(BTreeMap::new())),
         Ok(_) => "the YAML is not a map".to_owned(),
         Err(error) => format!("the text is not YAML: {error}"),
     };

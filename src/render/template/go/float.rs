@@ -24,12 +24,13 @@ pub(crate) fn parse(text: &[u8]) -> Option<f64> {
 fn zero_is_written(lower: &[u8]) -> bool {
     if lower.starts_with(b"0x") {
         let mantissa = lower[2..].split(|b| *b == b'p').next().unwrap_or_default();
-        return lower.contains(&b'p') && mantissa.iter().all(|b| matches!(b, b'0' | b'.' | b'_')) && mantissa.contains(&b'0');
+        return lower.contains(&b'p')
+            && mantissa.iter().all(|b| matches!(b, b'0' | b'.' | b'_'))
+            && mantissa.contains(&b'0');
     }
     // Underscores are only taken together with a prefix.
-    std::str::from_utf8(lower).is_ok_and(|text| {
-        text.starts_with(|c: char| c.is_ascii_digit() || c == '.') && text.parse::<f64>().is_ok()
-    })
+    std::str::from_utf8(lower)
+        .is_ok_and(|text| text.starts_with(|c: char| c.is_ascii_digit() || c == '.') && text.parse::<f64>().is_ok())
 }
 
 /// As `fmt` prints it for `%v`: the fewest digits that read back, with exponent from 1e6 on, unless the digits need none.
@@ -52,6 +53,8 @@ pub(crate) fn format(value: f64, kind: char, precision: Option<usize>) -> String
         return if value > 0.0 { "+Inf" } else { "-Inf" }.to_owned();
     }
     let text = match kind.to_ascii_lowercase() {
+        'x' => hexadecimal(value, precision),
+        'b' => binary(value),
         'e' => exponent(value, precision),
         'f' => match precision {
             Some(precision) => format!("{value:.precision$}"),
@@ -60,6 +63,54 @@ pub(crate) fn format(value: f64, kind: char, precision: Option<usize>) -> String
         _ => general(value, precision),
     };
     if kind.is_ascii_uppercase() { text.to_uppercase() } else { text }
+}
+
+/// Sign, mantissa and exponent of two: `mantissa * 2^exponent`.
+fn parts(value: f64) -> (&'static str, u64, i32) {
+    let bits = value.to_bits();
+    let (mantissa, exponent) = (bits & ((1 << 52) - 1), i32::try_from(bits >> 52 & 0x7ff).unwrap_or(0));
+    let sign = if value.is_sign_negative() { "-" } else { "" };
+    if exponent == 0 { (sign, mantissa, -1074) } else { (sign, mantissa | 1 << 52, exponent - 1075) }
+}
+
+/// `4503599627370496p-52`.
+fn binary(value: f64) -> String {
+    let (sign, mantissa, exponent) = parts(value);
+    format!("{sign}{mantissa}p{exponent:+}")
+}
+
+/// `0x1.8p+00`.
+fn hexadecimal(value: f64, precision: Option<usize>) -> String {
+    let (sign, mut mantissa, mut exponent) = parts(value);
+    if mantissa == 0 {
+        exponent = 0;
+    } else {
+        // One digit before the point, fifteen behind it.
+        let shift = mantissa.leading_zeros() - 3;
+        mantissa <<= shift;
+        exponent = exponent + 60 - i32::try_from(shift).unwrap_or(0);
+    }
+    if let Some(digits) = precision.filter(|digits| *digits < 15) {
+        let cut = 4 * (15 - u32::try_from(digits).unwrap_or(0));
+        let rest = mantissa & ((1 << cut) - 1);
+        let half = 1 << (cut - 1);
+        mantissa >>= cut;
+        if rest > half || (rest == half && mantissa & 1 == 1) {
+            mantissa += 1;
+        }
+        mantissa <<= cut;
+        if mantissa & (1 << 61) != 0 {
+            mantissa >>= 1;
+            exponent += 1;
+        }
+    }
+    let digits = format!("{:015x}", mantissa & ((1 << 60) - 1));
+    let shown = match precision {
+        None => digits.trim_end_matches('0').to_owned(),
+        Some(precision) => format!("{:0<precision$}", &digits[..precision.min(15)]),
+    };
+    let point = if shown.is_empty() { "" } else { "." };
+    format!("{sign}0x{}{point}{shown}p{}{:02}", mantissa >> 60, if exponent < 0 { '-' } else { '+' }, exponent.abs())
 }
 
 /// Rust writes `1e6`, Go `1e+06`.
@@ -109,7 +160,19 @@ mod tests {
 
     #[test]
     fn shortest_is_go_s_v() {
-        for (value, want) in [(1e6, "1e+06"), (1.0, "1"), (100_000_000.0, "1e+08"), (1e20, "1e+20"), (0.1 + 0.2, "0.30000000000000004"), (1e-7, "1e-07"), (0.00001, "1e-05"), (0.0001, "0.0001"), (123_456_789.0, "1.23456789e+08"), (-0.0, "-0"), (1e21, "1e+21")] {
+        for (value, want) in [
+            (1e6, "1e+06"),
+            (1.0, "1"),
+            (100_000_000.0, "1e+08"),
+            (1e20, "1e+20"),
+            (0.1 + 0.2, "0.30000000000000004"),
+            (1e-7, "1e-07"),
+            (0.00001, "1e-05"),
+            (0.0001, "0.0001"),
+            (123_456_789.0, "1.23456789e+08"),
+            (-0.0, "-0"),
+            (1e21, "1e+21"),
+        ] {
             assert_eq!(shortest(value), want);
         }
     }
@@ -125,7 +188,16 @@ mod tests {
 
     #[test]
     fn reads_what_go_reads() {
-        for (text, want) in [("1.5", 1.5), ("1e3", 1000.0), ("0", 0.0), ("-0.0", 0.0), (".5", 0.5), ("5.", 5.0), ("0x1p4", 16.0), ("1e-999", 0.0)] {
+        for (text, want) in [
+            ("1.5", 1.5),
+            ("1e3", 1000.0),
+            ("0", 0.0),
+            ("-0.0", 0.0),
+            (".5", 0.5),
+            ("5.", 5.0),
+            ("0x1p4", 16.0),
+            ("1e-999", 0.0),
+        ] {
             assert_eq!(parse(text.as_bytes()), Some(want), "{text}");
         }
         for text in ["", "abc", "1e999", " 1", "1 ", "0x", "e5", ".", "0x0"] {

@@ -286,7 +286,8 @@ impl<'c> Printer<'c> {
 
     fn whole(&mut self, whole: Whole, number: i64, value: &Value, verb: char) -> Printed {
         #[allow(clippy::cast_sign_loss)]
-        let (negative, size) = if whole.is_unsigned() { (false, number as u64) } else { (number < 0, number.unsigned_abs()) };
+        let (negative, size) =
+            if whole.is_unsigned() { (false, number as u64) } else { (number < 0, number.unsigned_abs()) };
         let rune = if negative { None } else { u32::try_from(size).ok().and_then(char::from_u32) };
         match verb {
             'v' if self.flags.source && whole.is_unsigned() => {

@@ -56,7 +56,9 @@ fn escape(out: &mut Vec<u8>, c: char, quote: char, ascii: bool) {
 /// What a string literal stands for, with its quotes: `"…"` or `` `…` ``.
 pub(crate) fn unquote(literal: &[u8]) -> Option<Vec<u8>> {
     match literal {
-        [b'`', inner @ .., b'`'] => (!inner.contains(&b'`')).then(|| inner.iter().copied().filter(|b| *b != b'\r').collect()),
+        [b'`', inner @ .., b'`'] => {
+            (!inner.contains(&b'`')).then(|| inner.iter().copied().filter(|b| *b != b'\r').collect())
+        }
         [b'"', inner @ .., b'"'] => {
             let mut out = Vec::with_capacity(inner.len());
             let mut rest = inner;
@@ -147,6 +149,9 @@ mod tests {
         for bad in [&br#""\q""#[..], br#""\x4""#, br#""\ud800""#, b"\"", b"", br#""\'""#, br#""\400""#] {
             assert_eq!(unquote(bad), None, "{}", String::from_utf8_lossy(bad));
         }
-        assert_eq!([unquote_rune(b"'x'"), unquote_rune(br"'\n'"), unquote_rune(b"'ab'"), unquote_rune(b"''")], [Some(120), Some(10), None, None]);
+        assert_eq!(
+            [unquote_rune(b"'x'"), unquote_rune(br"'\n'"), unquote_rune(b"'ab'"), unquote_rune(b"''")],
+            [Some(120), Some(10), None, None]
+        );
     }
 }

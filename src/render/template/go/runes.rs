@@ -130,12 +130,11 @@ impl Set {
     }
 
     fn contains(&self, c: char) -> bool {
-        let ranges = self.ranges.get_or_init(|| {
-            match regex_syntax::parse(self.class).map(regex_syntax::hir::Hir::into_kind) {
+        let ranges =
+            self.ranges.get_or_init(|| match regex_syntax::parse(self.class).map(regex_syntax::hir::Hir::into_kind) {
                 Ok(HirKind::Class(Class::Unicode(class))) => class.iter().map(|r| (r.start(), r.end())).collect(),
                 _ => Vec::new(),
-            }
-        });
+            });
         let after = ranges.partition_point(|(start, _)| *start <= c);
         after > 0 && c <= ranges[after - 1].1
     }

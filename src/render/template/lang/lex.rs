@@ -311,11 +311,8 @@ impl<'t> Lexer<'t> {
 
     fn number(&mut self) -> Token<'t> {
         let complex = self.scan_number() && matches!(self.peek(), Some('+' | '-'));
-        let ok = if complex {
-            self.scan_number() && self.input[self.pos - 1] == b'i'
-        } else {
-            !self.peek().is_some_and(is_name)
-        };
+        let ok =
+            if complex { self.scan_number() && self.input[self.pos - 1] == b'i' } else { !self.peek().is_some_and(is_name) };
         if !ok {
             self.bump();
             let text = String::from_utf8_lossy(&self.input[self.start..self.pos]).into_owned();

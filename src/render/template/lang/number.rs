@@ -83,7 +83,10 @@ mod tests {
         assert_eq!((of("0x1F").int, of("1_000").int, of("-0").unsigned), (Some(31), Some(1000), Some(0)));
         assert_eq!((of("1.0").int, of("1.5").int, of("1e3").float), (Some(1), None, Some(1000.0)));
         assert!(of("1.0").is_decimal() && !of("0x1e").is_decimal() && !of("7").is_decimal());
-        assert_eq!((of("1i").complex, of("1+2i").complex, of("1e+2i").complex), (Some((0.0, 1.0)), Some((1.0, 2.0)), Some((0.0, 100.0))));
+        assert_eq!(
+            (of("1i").complex, of("1+2i").complex, of("1e+2i").complex),
+            (Some((0.0, 1.0)), Some((1.0, 2.0)), Some((0.0, 100.0)))
+        );
         assert_eq!((of("18446744073709551615").int, of("18446744073709551615").unsigned), (None, Some(u64::MAX)));
         assert!(Number::parse("99999999999999999999").is_err() && Number::parse("08").is_err());
     }

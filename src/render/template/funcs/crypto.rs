@@ -1,0 +1,145 @@
+//! Functions about keys, certificates and passwords: from the engine's values to those of [`crypto`] and back.
+
+use std::rc::Rc;
+use std::sync::LazyLock;
+
+use zeroize::Zeroizing;
+
+use super::{Function, Run, Type, int, text};
+use crate::render::template::context::{Answer, Context};
+use crate::render::template::crypto::{self, Arg, CertificateAndKey, Kind, Made, Outside};
+use crate::render::template::value::{Certificate, List, Str, Value};
+
+/// All of them.
+pub(crate) fn functions() -> &'static [Function] {
+    static ALL: LazyLock<Vec<Function>> = LazyLock::new(|| crypto::FUNCTIONS.iter().map(function).collect());
+    &ALL
+}
+
+fn function(function: &'static crypto::Function) -> Function {
+    let kind = |kind: &Kind| match kind {
+        Kind::Text => Type::Str,
+        Kind::Int => Type::Int,
+        Kind::Uint32 => Type::Uint32,
+        Kind::Texts => Type::List,
+        Kind::Certificate => Type::Certificate,
+    };
+    let params = function.takes.iter().map(kind).collect::<Vec<_>>().leak();
+    Function { name: function.name, params, rest: None, run: Run::Crypto(function) }
+}
+
+/// Calls a function with arguments of the types that it names.
+pub(super) fn call(function: &crypto::Function, cx: &Context<'_>, args: &[Value]) -> Answer {
+    cx.step(function.cost)?;
+    let pair = args.iter().find_map(|arg| match arg {
+        Value::Certificate(pair) => {
+            Some(CertificateAndKey { cert: pair.cert.bytes().to_vec(), key: Zeroizing::new(pair.key.bytes().to_vec()) })
+        }
+        _ => None,
+    });
+    let mut given = Vec::new();
+    for (i, kind) in function.takes.iter().enumerate() {
+        given.push(match (kind, &pair) {
+            (Kind::Text, _) => Arg::Text(text(args, i)),
+            (Kind::Int, _) => Arg::Int(int(args, i)),
+            (Kind::Uint32, _) => Arg::Uint32(u32::try_from(int(args, i)).map_err(|_| "the number is not one of 32 bits")?),
+            (Kind::Texts, _) => Arg::Texts(texts(args.get(i))?),
+            (Kind::Certificate, Some(pair)) => Arg::Certificate(pair),
+            (Kind::Certificate, None) => return Err("a certificate is missing".to_owned()),
+        });
+    }
+    match function.call(&Outside { now: cx.now, chance: cx.chance }, &given) {
+        Ok(Made::Text(text)) => Ok(Value::bytes(text.to_vec())),
+        Ok(Made::Texts(texts)) => Ok(Value::strings(texts.into_iter().map(String::into_bytes))),
+        Ok(Made::Certificate(pair)) => {
+            let (cert, key) = (Str::new(pair.cert), Str::new(pair.key.to_vec()));
+            Ok(Value::Certificate(Rc::new(Certificate { cert, key })))
+        }
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+fn texts(list: Option<&Value>) -> Result<Vec<&[u8]>, String> {
+    match list {
+        Some(Value::List(List { items: Some(items), .. })) => items.0.iter().map(element).collect(),
+        _ => Ok(Vec::new()),
+    }
+}
+
+fn element(item: &Value) -> Result<&[u8], String> {
+    match item {
+        Value::Str(text) => Ok(text.bytes()),
+        _ => Err("a list of names has an element that is not a string".to_owned()),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
+mod tests {
+    use crate::chance::SystemChance;
+    use crate::render::Entries;
+    use crate::render::template::Engine;
+    use crate::secret_bytes::SecretBytes;
+
+    fn render(template: &str) -> Result<String, String> {
+        const LEAF: &str = include_str!("../../../../e2e/oracles/testdata/leaf.crt.pem");
+        let scope = Entries::from([("leaf".to_owned(), SecretBytes::from(LEAF))]);
+        let now = "2026-11-26T10:11:12Z".parse().unwrap();
+        let made = Engine::new(now, &SystemChance).render("x", template, &scope);
+        made.map(|text| text.expose_str().unwrap().to_owned()).map_err(|error| error.to_string())
+    }
+
+    /// Golden case tmpl-11.
+    #[test]
+    fn passwords_are_as_in_the_conformance_case() {
+        for (template, want) in [
+            (r#"{{ htpasswd "ann" "pw" "sha" }}"#, "ann:{SHA}GpHWL3ymc5liWkNopqtdSjuqYHM="),
+            (r#"{{ htpasswd "a:b" "pw" "sha" }}"#, "invalid username: a:b"),
+            (r#"{{ derivePassword 1 "long" "correct horse" "ann@mail.test" "shop.test" }}"#, "YenhDujoDiyo2="),
+            (r#"{{ derivePassword 2 "pin" "correct horse" "ann@mail.test" "shop.test" }}"#, "7795"),
+            (r#"{{ derivePassword 1 "maximum" "m" "u" "s" }}"#, "f2$9QTTG%MOmCSBBQ64s"),
+            (r#"{{ derivePassword 1 "nosuch" "m" "u" "s" }}"#, "cannot find password template nosuch"),
+            (r#"{{ encryptAES "key" "plain text" | decryptAES "key" }}"#, "plain text"),
+            (r#"{{ encryptAES "k" "" | decryptAES "k" | len }}"#, "0"),
+            (r#"{{ encryptAES "a" "b" | b64dec | len }}"#, "32"),
+            (r#"{{ bcrypt "pw" | len }}"#, "60"),
+        ] {
+            assert_eq!(render(template).as_deref(), Ok(want), "{template}");
+        }
+    }
+
+    #[test]
+    fn lists_and_certificates_go_in_and_out() {
+        let chain =
+            r#"{{ $ca := genCA "ca.test" 365 }}{{ $c := genSignedCert "a.test" nil (list "a.test" "b.test") 30 $ca }}"#;
+        for (template, want) in [
+            ("{{ $c.Cert | certSANs | join \",\" }}", "a.test,b.test"),
+            ("{{ $c.Key | filterPEM \"RSA PRIVATE KEY\" | eq $c.Key }}", "true"),
+            ("{{ print $c.Cert $ca.Cert | filterCertChain \"leaf\" | eq $c.Cert }}", "true"),
+            ("{{ print $c.Cert $ca.Cert | filterCertChain \"root\" | eq $ca.Cert }}", "true"),
+            ("{{ pemToPkcs12 $c.Cert $c.Key | b64dec | pkcs12cert | eq $c.Cert }}", "true"),
+        ] {
+            assert_eq!(render(&format!("{chain}{template}")).as_deref(), Ok(want), "{template}");
+        }
+        assert_eq!(render("{{ range certSANs .leaf }}{{ . }} {{ end }}").unwrap().split(' ').next(), Some("leaf.test"));
+    }
+
+    #[test]
+    fn errors_say_where_and_never_what() {
+        for (template, want) in [
+            ("{{ .leaf | jwkPrivateKeyPem }}", "error calling jwkPrivateKeyPem: the JWK is not JSON"),
+            ("{{ htpasswd \"a\" \"b\" }}", "wrong number of args for htpasswd: want 3 got 2"),
+            ("{{ genSelfSignedCert \"a\" (list 1) (list) 1 }}", "a list of names has an element that is not a string"),
+            ("{{ genSignedCert \"a\" nil nil 1 (dict) }}", "sprig.certificate"),
+        ] {
+            let error = render(template).unwrap_err();
+            assert!(error.contains(want), "{template}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_template_cannot_make_keys_without_end() {
+        let error = render("{{ range until 1000 }}{{ genPrivateKey \"ed25519\" }}{{ end }}").unwrap_err();
+        assert!(error.contains("steps"), "{error}");
+    }
+}

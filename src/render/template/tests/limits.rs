@@ -1,0 +1,68 @@
+//! Nothing takes more than it may.
+
+use super::{Limits, Sequence, Stage, render, scope};
+use crate::render::template::Engine;
+
+fn fails(text: &str, why: &str) {
+    let error = render(text, &[("v", b"value")]).unwrap_err().to_string();
+    assert!(error.contains(why), "{text}: {error}");
+}
+
+#[test]
+fn of_size() {
+    fails(r#"{{ repeat 100000000 "x" }}"#, "a value would be longer than");
+    fails(r#"{{ repeat 9223372036854775807 "xy" }}"#, "a value would be longer than");
+    fails(r#"{{ indent 9000000000 "a\nb" }}"#, "a value would be longer than");
+    fails(r#"{{ nindent 9223372036854775807 "a" }}"#, "a value would be longer than");
+    fails("{{ until 1000000000 }}", "a value would be longer than");
+    fails("{{ untilStep 0 9223372036854775807 1 }}", "a value would be longer than");
+    fails("{{ seq 1 9223372036854775807 }}", "a value would be longer than");
+    fails(r#"{{ replace "" (repeat 100000 "x") (repeat 100000 "y") }}"#, "a value would be longer than");
+    fails(r#"{{ regexReplaceAll "" (repeat 100000 "x") (repeat 100000 "y") }}"#, "longer than");
+    fails("{{ randAlphaNum 1000000000 }}", "a value would be longer than");
+    fails("{{ randBytes 1000000000 }}", "a value would be longer than");
+    fails(r#"{{ $x := "ab" }}{{ range until 60 }}{{ $x = print $x $x }}{{ end }}"#, "a value would be longer than");
+    fails(r#"{{ $x := repeat 1000000 "x" }}{{ range until 100 }}{{ $y := upper $x }}{{ end }}"#, "values of the template take more");
+    fails(r#"{{ $x := repeat 1000000 "x" }}{{ range until 4 }}{{ $x }}{{ end }}"#, "the result is longer than");
+    fails(r#"{{ $l := list 1 }}{{ range until 60 }}{{ $l = concat $l $l }}{{ end }}"#, "longer than");
+    assert_eq!(render(r#"{{ printf "%1000000d" 1 | len }}"#, &[]).unwrap(), b"1000000");
+    assert_eq!(render(r#"{{ printf "%10000001d" 1 }}"#, &[]).unwrap(), b"%!1(int=1)d");
+}
+
+#[test]
+fn of_steps() {
+    fails("{{ range 9223372036854775807 }}{{ end }}", "takes more than 2000000 steps");
+    fails("{{ range until 9999 }}{{ range until 9999 }}{{ end }}{{ end }}", "takes more than");
+    fails("{{ $l := list 1 2 }}{{ range until 40 }}{{ $l = list $l $l }}{{ end }}{{ deepEqual $l $l }}", "takes more than");
+    fails("{{ $l := list 1 2 }}{{ range until 40 }}{{ $l = list $l $l }}{{ end }}{{ toJson $l }}", "more than");
+    fails("{{ $l := list 1 2 }}{{ range until 40 }}{{ $l = list $l $l }}{{ end }}{{ $l }}", "more than");
+    fails("{{ $l := list 1 2 }}{{ range until 40 }}{{ $l = list $l $l }}{{ end }}{{ deepCopy $l }}", "more than");
+}
+
+#[test]
+fn of_depth() {
+    fails(r#"{{ define "r" }}{{ template "r" . }}{{ end }}{{ template "r" . }}"#, "nested more than 150 deep");
+    fails(&format!("{}1{}", "{{ print (".repeat(1), "(".repeat(5000)), "nested more than 60 deep");
+    fails(&"{{ if true }}".repeat(5000), "nested more than 60 deep");
+    fails("{{ $l := list }}{{ range until 5000 }}{{ $l = list $l }}{{ end }}{{ $l }}", "nested more than 100 deep");
+    fails("{{ $l := list }}{{ range until 5000 }}{{ $l = list $l }}{{ end }}{{ toYaml $l }}", "nested more than 100 deep");
+    fails(r#"{{ fromJson (print (repeat 5000 "[") (repeat 5000 "]")) }}"#, "nested more than 100 deep");
+    fails(r#"{{ $d := dict }}{{ $_ := set $d "d" $d }}{{ $d }}"#, "or holds itself");
+    fails(r#"{{ $d := dict }}{{ $_ := set $d "d" $d }}{{ toPrettyJson $d }}"#, "or holds itself");
+    fails(r#"{{ $d := dict }}{{ $_ := set $d "d" $d }}{{ mustDeepCopy $d }}"#, "or holds itself");
+    fails(r#"{{ $d := dict }}{{ $_ := set $d "d" $d }}{{ deepEqual $d (deepCopy $d) }}"#, "or holds itself");
+    fails(r#"{{ $d := dict }}{{ $_ := set $d "d" $d }}{{ $e := dict }}{{ $_ := set $e "d" $e }}{{ merge $d $e }}"#, "holds itself");
+    let chain = format!("{{{{ if false }}}}{}{{{{ else }}}}last{{{{ end }}}}", "{{ else if false }}".repeat(2000));
+    assert_eq!(render(&chain, &[]).unwrap(), b"last", "else-if is no nesting");
+    let recursive = r#"{{ define "r" }}{{ if gt . 0 }}{{ . }}{{ template "r" (sub . 1) }}{{ end }}{{ end }}{{ template "r" 20 }}"#;
+    assert!(render(recursive, &[]).is_ok());
+}
+
+#[test]
+fn of_the_template() {
+    let chance = Sequence::default();
+    let limits = Limits { source: 10, ..Limits::default() };
+    let engine = Engine { limits, ..Engine::new(jiff::Timestamp::UNIX_EPOCH, &chance) };
+    assert_eq!(engine.render("x", "0123456789a", &scope(&[])).unwrap_err().stage, Stage::Parse);
+    assert!(engine.render("x", "0123456789", &scope(&[])).is_ok());
+}
