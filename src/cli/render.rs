@@ -118,11 +118,11 @@ impl Render {
         let done = runtime.block_on(self.all(manifests, values))?;
         if !self.quiet {
             for note in &done.notes {
-                writeln!(log, "note: {note}")?;
+                writeln!(log, "note: {}", one_line(note))?;
             }
         }
         for problem in &done.problems {
-            writeln!(log, "error: {problem}")?;
+            writeln!(log, "error: {}", one_line(problem))?;
         }
         out.write_all(print::text(&done.printed, self.output).map_err(io::Error::other)?.as_bytes())?;
         out.flush()?;
@@ -145,18 +145,25 @@ impl Render {
         let mut maker = Maker::new(manifests, self.rules(), from).await;
         let keys = maker.keys();
         if keys.is_empty() && done.problems.is_empty() {
-            done.problems.push("there is no ExternalSecret in what was given".into());
+            let nothing = "there is no ExternalSecret in what was given".to_owned();
+            if maker.manifests().is_empty() { done.problems.push(nothing) } else { done.notes.push(nothing) }
         }
         for key in keys {
             let outcome = maker.make(&key).await;
             let Some(es) = maker.manifests().external_secrets.get(&key) else { continue };
             match outcome {
                 Outcomes::Made(made) => {
-                    let comment = format!("ExternalSecret {key} ({})", es.at);
+                    let comment = one_line(&format!("ExternalSecret {key} ({})", es.at));
                     done.printed.push(Printed::new(&made, &es.object, self.show_values, comment));
                 }
                 Outcomes::Nothing(why) => done.notes.push(format!("ExternalSecret {key} ({}): {why}", es.at)),
-                Outcomes::Failed(why) => done.problems.push(format!("ExternalSecret {key} ({}): {why}", es.at)),
+                Outcomes::Failed(why) => {
+                    done.problems.push(format!("ExternalSecret {key} ({}): {why}", es.at));
+                    if maker.guesses_labels(&key) {
+                        let what = "its labels are taken to be none where stores choose namespaces by label";
+                        done.notes.push(format!("Namespace {} is not among the manifests: {what}", key.namespace));
+                    }
+                }
             }
         }
         done.printed.sort_by_key(Printed::order);
@@ -174,6 +181,11 @@ impl Render {
             ..Rules::default()
         }
     }
+}
+
+/// A text without line breaks, or what else could change a terminal: names of files and what manifests say may have them.
+fn one_line(text: &str) -> String {
+    text.replace(char::is_control, " ")
 }
 
 /// What came of everything.

@@ -117,18 +117,31 @@ impl Maker {
         &self.manifests
     }
 
+    /// Whether an ExternalSecret uses a store that chooses namespaces by labels, and those of its namespace are not known.
+    #[must_use]
+    pub fn guesses_labels(&self, key: &Key) -> bool {
+        let Some(es) = self.manifests.external_secrets.get(key) else { return false };
+        let ids = crate::index::store_ids(&es.object);
+        let mut conditions = ids.iter().filter_map(|id| self.manifests.stores.get(id)).flat_map(|s| &s.spec.conditions);
+        !self.manifests.namespaces.contains_key(&*key.namespace) && conditions.any(|c| c.namespace_selector.is_some())
+    }
+
     /// Renders one ExternalSecret.
     pub async fn make(&mut self, key: &Key) -> Outcomes {
         let Some(mut facts) = facts_of(&self.index, &self.rules, key, Memory::default(), self.now) else {
             return Outcomes::Nothing("it is gone".into());
         };
-        if facts.es.target().creation_policy == Some(CreationPolicy::Merge) {
+        let policy = facts.es.target().creation_policy.unwrap_or_default();
+        if policy == CreationPolicy::Merge {
             // what is added to a Secret does not depend on what else is in it
             facts.target = Some(TargetView::default());
         }
         match plan::before_fetch(&facts, &self.rules) {
             Next::Fetch(fetch) => match self.rendered(&facts, &fetch).await {
                 Ok(made) => self.check_target(key, &facts, made),
+                Err(Outcomes::Nothing(_)) if policy == CreationPolicy::None => {
+                    Outcomes::Nothing("creationPolicy None: nothing is written".into())
+                }
                 Err(outcome) => outcome,
             },
             Next::Settle(report) => outcome(&report),

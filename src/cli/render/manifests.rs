@@ -132,6 +132,12 @@ impl Manifests {
         Ok(all)
     }
 
+    /// Whether nothing was found that a rendering needs.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.seen.is_empty()
+    }
+
     fn file(&mut self, path: &Path, of_folder: bool) -> Result<(), Unreadable> {
         let name = path.display().to_string();
         let text = std::fs::read_to_string(path).map_err(|e| Unreadable { path: name.clone(), cause: e.to_string() })?;

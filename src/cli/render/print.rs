@@ -39,7 +39,7 @@ impl Printed {
         if !show {
             mask(&mut object, es);
         }
-        Self { object, comment }
+        Self { object: sorted(object), comment }
     }
 
     /// By what objects are sorted.
@@ -64,10 +64,25 @@ pub fn text(all: &[Printed], format: Format) -> Result<String, String> {
         Format::Yaml => all
             .iter()
             .map(|Printed { object, comment }| {
-                let yaml = serde_saphyr::to_string(object).map_err(|_| "an object cannot be written as YAML".to_owned())?;
+                // long values on one line, as kubectl prints them
+                let options = serde_saphyr::ser_options! { prefer_block_scalars: false };
+                let yaml = serde_saphyr::to_string_with_options(object, options).map_err(|_| "an object cannot be written as YAML".to_owned())?;
                 Ok(format!("---\n# {comment}\n{yaml}"))
             })
             .collect(),
+    }
+}
+
+/// Fields by name, as kubectl prints them.
+fn sorted(value: Value) -> Value {
+    match value {
+        Value::Object(fields) => {
+            let mut fields: Vec<_> = fields.into_iter().map(|(name, field)| (name, sorted(field))).collect();
+            fields.sort_by(|(a, _), (b, _)| a.cmp(b));
+            Value::Object(fields.into_iter().collect())
+        }
+        Value::Array(items) => items.into_iter().map(sorted).collect(),
+        other => other,
     }
 }
 
