@@ -14,6 +14,7 @@ mod main_job;
 mod manifests;
 mod neighbours;
 mod outage;
+mod render;
 mod scope;
 mod takeover;
 mod templates;
