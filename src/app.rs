@@ -1,6 +1,6 @@
 //! Wires everything together, and is the only place that decides when the process ends.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
 
@@ -14,14 +14,16 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::api::fan_out::{Parent, ParentKind};
 use crate::api::{AnyStore, ClusterSecretStore, ExternalSecret, SecretStore, StoreKind};
+use crate::api::{ClusterExternalSecret, ClusterPushSecret, PushSecret};
 use crate::apply::{Writer, digest_key};
 use crate::cli::{Scope, Settings};
 use crate::controllers::manifest::Manifests;
 use crate::controllers::watch::{self, Change, Watched};
-use crate::controllers::{self, Ctx, Forced, external_secret, store};
+use crate::controllers::{self, Ctx, Forced, external_secret, fan_out, push_secret, store};
 use crate::fetch::{Fetcher, Limits};
-use crate::index::{Index, Key, StoreId};
+use crate::index::{Index, Key, ParentId, StoreId};
 use crate::lease::{self, Election, Leadership};
 use crate::plan::Rules;
 use crate::plan::digest::Digester;
@@ -40,6 +42,10 @@ const USER_AGENT: &str = concat!("keyferry/", env!("CARGO_PKG_VERSION"));
 /// Reconciles of urgent work, and of periodic work, that may be under way at a time. Most of them wait for a provider; what
 /// they ask of the API server is bounded by `--concurrent`.
 const UNDER_WAY: usize = 1024;
+/// PushSecrets that may be under way at a time. Each holds its source Secrets, whole, while it is.
+const PUSHES: usize = 64;
+/// Cluster-wide parents that may be under way at a time; each works on several namespaces at once.
+const PARENTS: usize = 8;
 /// Longest time that one request to the API server may take in a process that has no rival.
 const WRITE_LIMIT: Duration = Duration::from_secs(30);
 /// How often a process that waits for its turn tells that it lives.
@@ -189,14 +195,25 @@ impl Operator {
             move |job| store::reconcile(ctx.clone(), failures.clone(), job)
         };
         let of_secret = |ctx: Arc<Ctx>| move |job| external_secret::reconcile(ctx.clone(), job);
+        let memories = Arc::new(push_secret::Memories::default());
+        let of_push = |ctx: Arc<Ctx>| {
+            let memories = memories.clone();
+            move |job| push_secret::reconcile(ctx.clone(), memories.clone(), job)
+        };
+        let of_parent = |ctx: Arc<Ctx>| move |job| fan_out::reconcile(ctx.clone(), job);
         let (es, stores, stop) = (&ctx.external_secrets, &ctx.stores, &self.stop);
+        let (pushes, parents) = (&ctx.push_secrets, &ctx.parents);
         let turned = || {
             self.health.beat();
             self.metrics.queue_depth("externalsecrets", es.depth());
             self.metrics.queue_depth("stores", stores.depth());
+            self.metrics.queue_depth("pushsecrets", pushes.depth());
+            self.metrics.queue_depth("parents", parents.depth());
         };
         tokio::join!(
             controllers::dispatch(stores.clone(), Priority::Periodic, UNDER_WAY, stop.clone(), || (), of_store(ctx.clone())),
+            controllers::dispatch(pushes.clone(), Priority::Periodic, PUSHES, stop.clone(), || (), of_push(ctx.clone())),
+            controllers::dispatch(parents.clone(), Priority::Periodic, PARENTS, stop.clone(), || (), of_parent(ctx.clone())),
             controllers::dispatch(es.clone(), Priority::Forced, UNDER_WAY, stop.clone(), || (), of_secret(ctx.clone())),
             controllers::dispatch(es.clone(), Priority::Periodic, UNDER_WAY, stop.clone(), turned, of_secret(ctx.clone())),
         );
@@ -236,6 +253,8 @@ impl Operator {
             memory: Mutex::new(HashMap::new()),
             forced: Forced::default(),
             external_secrets: Arc::new(Queue::default()),
+            push_secrets: Arc::new(Queue::default()),
+            parents: Arc::new(Queue::default()),
             stores: Arc::new(Queue::default()),
             fetcher: Fetcher::new(client, self.cluster.clone(), Arc::new(env), limits, observer),
             writer,
@@ -247,6 +266,7 @@ impl Operator {
                 adopt: settings.adopt_secrets,
                 cluster_stores: settings.cluster_stores,
                 secret_stores: settings.secret_stores,
+                push_secrets: settings.push_secrets,
                 flood_gate: settings.flood_gate,
                 store_interval: settings.store_requeue_interval,
                 heartbeat: settings.status_heartbeat,
@@ -278,8 +298,23 @@ impl Operator {
         self.watch(ctx, scope.apis::<DeserializeGuard<SecretStore>>(client), "SecretStore", |ctx, change| {
             on_store(ctx, StoreKind::SecretStore, change);
         });
-        if matches!(scope, watch::Scope::Cluster) {
+        if self.settings.push_secrets || self.settings.cluster_push_secrets {
+            self.watch(ctx, scope.apis::<DeserializeGuard<PushSecret>>(client), "PushSecret", on_push_secret);
+        }
+        if self.settings.asks_for_namespaces() {
             self.watch(ctx, vec![Api::<PartialObjectMeta<Namespace>>::all(client.clone())], "Namespace", on_namespace);
+        }
+        if self.settings.cluster_external_secrets {
+            let api = Api::<DeserializeGuard<ClusterExternalSecret>>::all(client.clone());
+            self.watch(ctx, vec![api], "ClusterExternalSecret", |ctx, change| {
+                on_parent(ctx, ParentKind::ClusterExternalSecret, change);
+            });
+        }
+        if self.settings.cluster_push_secrets {
+            let api = Api::<DeserializeGuard<ClusterPushSecret>>::all(client.clone());
+            self.watch(ctx, vec![api], "ClusterPushSecret", |ctx, change| {
+                on_parent(ctx, ParentKind::ClusterPushSecret, change);
+            });
         }
         if self.settings.cluster_stores {
             let api = Api::<DeserializeGuard<ClusterSecretStore>>::all(client.clone());
@@ -317,7 +352,13 @@ fn on_external_secret(ctx: &Ctx, change: Change<ExternalSecret>) {
     match change {
         Change::Upsert(es) => {
             let key = Key::of(&es.metadata);
-            let wake = ctx.index_mut().upsert_external_secret(Arc::new(es));
+            let es = Arc::new(es);
+            let before = ctx.index().external_secret(&key);
+            let wake = ctx.index_mut().upsert_external_secret(es.clone());
+            if wake.is_some() || before.as_ref().is_some_and(|b| b.metadata.owner_references != es.metadata.owner_references)
+            {
+                wake_parents(ctx, before.iter().chain([&es]).flat_map(|es| parents_of(ctx, &es.metadata)));
+            }
             if wake == Some(Priority::Forced) {
                 ctx.forced.ask(&key);
             }
@@ -327,11 +368,79 @@ fn on_external_secret(ctx: &Ctx, change: Change<ExternalSecret>) {
         }
         Change::Invalid(meta, why) => controllers::tell_invalid(ctx, "ExternalSecret", &meta, &why),
         Change::Gone(key) => {
-            ctx.index_mut().remove_external_secret(&key);
+            let gone = ctx.index_mut().remove_external_secret(&key);
+            wake_parents(ctx, gone.iter().flat_map(|es| parents_of(ctx, &es.metadata)));
             ctx.manifests.drop_unused(ctx);
             ctx.metrics.deleted(ObjectKind::ExternalSecret, &key.namespace, &key.name);
             ctx.external_secrets.wake(key, Priority::Periodic);
         }
+    }
+}
+
+fn on_push_secret(ctx: &Ctx, change: Change<PushSecret>) {
+    match change {
+        Change::Upsert(ps) => {
+            let (key, ps) = (Key::of(&ps.metadata), Arc::new(ps));
+            let parents = ctx.index_mut().see_push_secret(ps.clone());
+            wake_parents(ctx, parents);
+            let wake = ctx.index_mut().upsert_push_secret(ps.clone());
+            push_secret::hold_stores(ctx, &ps);
+            if let Some(priority) = wake {
+                ctx.push_secrets.wake(key, priority);
+            }
+        }
+        Change::Invalid(meta, why) => controllers::tell_invalid(ctx, "PushSecret", &meta, &why),
+        Change::Gone(key) => {
+            let parents = ctx.index_mut().lose_push_secret(&key);
+            wake_parents(ctx, parents);
+            let gone = ctx.index_mut().remove_push_secret(&key);
+            if let Some(gone) = gone {
+                push_secret::hold_stores(ctx, &gone);
+            }
+            ctx.metrics.deleted(ObjectKind::PushSecret, &key.namespace, &key.name);
+            ctx.push_secrets.wake(key, Priority::Periodic);
+        }
+    }
+}
+
+fn parents_of(ctx: &Ctx, meta: &ObjectMeta) -> BTreeSet<ParentId> {
+    ctx.index().parents_of(ParentKind::ClusterExternalSecret, meta)
+}
+
+fn wake_parents(ctx: &Ctx, parents: impl IntoIterator<Item = ParentId>) {
+    for id in parents {
+        ctx.parents.wake(id, Priority::Changed);
+    }
+}
+
+fn on_parent<K>(ctx: &Ctx, kind: ParentKind, change: Change<K>)
+where
+    Parent: From<K>,
+{
+    match change {
+        Change::Upsert(parent) => {
+            let parent = Arc::new(Parent::from(parent));
+            let id = ParentId::of(&parent);
+            let wake = ctx.index_mut().upsert_parent(parent);
+            if let Some(priority) = wake {
+                ctx.parents.wake(id, priority);
+            }
+        }
+        Change::Invalid(meta, why) => controllers::tell_invalid(ctx, kind.as_str(), &meta, &why),
+        Change::Gone(key) => {
+            let id = ParentId::new(kind, &key.name);
+            ctx.index_mut().remove_parent(&id);
+            ctx.metrics.deleted(ObjectKind::of_parent(kind), "", &key.name);
+            ctx.parents.wake(id, Priority::Changed);
+        }
+    }
+}
+
+/// Wakes the PushSecrets that a store concerns, as it was or as it is.
+fn wake_pushers(ctx: &Ctx, store: &AnyStore) {
+    let wakes = ctx.index().push_wakes(store);
+    for (key, priority) in wakes {
+        ctx.push_secrets.wake(key, priority);
     }
 }
 
@@ -342,15 +451,19 @@ where
     match change {
         Change::Upsert(store) => {
             let store = AnyStore::from(store);
-            let id = StoreId::of(&store);
-            if ctx.index_mut().upsert_store(Arc::new(store)) {
+            let (id, store) = (StoreId::of(&store), Arc::new(store));
+            let before = ctx.index().store(&id);
+            if ctx.index_mut().upsert_store(store.clone()) {
+                before.iter().chain([&store]).for_each(|store| wake_pushers(ctx, store));
                 ctx.stores.wake(id, Priority::Changed);
             }
         }
         Change::Invalid(meta, why) => controllers::tell_invalid(ctx, kind.as_str(), &meta, &why),
         Change::Gone(key) => {
             let id = StoreId { kind, key };
+            let before = ctx.index().store(&id);
             ctx.index_mut().remove_store(&id);
+            before.iter().for_each(|store| wake_pushers(ctx, store));
             ctx.metrics.deleted(ObjectKind::of_store(kind), &id.key.namespace, &id.key.name);
             ctx.stores.wake(id, Priority::Changed);
         }
@@ -365,6 +478,14 @@ fn on_secret(ctx: &Ctx, change: Change<ObjectMeta>) {
     };
     for key in users {
         ctx.external_secrets.wake(key, Priority::Changed);
+    }
+    let takers = match &change {
+        Change::Upsert(meta) => ctx.index().push_takers(&Key::of(meta), Some(meta)),
+        Change::Gone(key) => ctx.index().push_takers(key, None),
+        Change::Invalid(..) => return,
+    };
+    for key in takers {
+        ctx.push_secrets.wake(key, Priority::Changed);
     }
     on_reference(ctx, ReferenceKind::Secret, change);
 }
@@ -401,13 +522,23 @@ fn on_reference(ctx: &Ctx, kind: ReferenceKind, change: Change<ObjectMeta>) {
 fn on_namespace(ctx: &Ctx, change: Change<ObjectMeta>) {
     match change {
         Change::Upsert(meta) => {
+            let parents = ctx.index_mut().see_namespace(&meta);
+            wake_parents(ctx, parents);
             let name = meta.name.unwrap_or_default();
             let wakes = ctx.index_mut().upsert_namespace(&name, meta.labels.unwrap_or_default());
             for (key, priority) in wakes {
                 ctx.external_secrets.wake(key, priority);
             }
+            let waiting = ctx.index().push_secrets_of(&name);
+            for (key, priority) in waiting {
+                ctx.push_secrets.wake(key, priority);
+            }
         }
-        Change::Gone(key) => ctx.index_mut().remove_namespace(&key.name),
+        Change::Gone(key) => {
+            let parents = ctx.index_mut().lose_namespace(&key.name);
+            wake_parents(ctx, parents);
+            ctx.index_mut().remove_namespace(&key.name);
+        }
         Change::Invalid(..) => {}
     }
 }

@@ -2,8 +2,12 @@
 //!
 //! Secrets are held as the few metadata fields that decide something, never as data.
 
+mod fan_out;
+mod push_secret;
 #[cfg(test)]
 mod tests;
+
+pub use fan_out::{NamespaceView, ParentId};
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -21,7 +25,7 @@ use crate::queue::Priority;
 use crate::render::target::{Source, sources};
 
 /// Namespace and name of an object.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Key {
     /// Namespace; empty for cluster-scoped objects.
     pub namespace: Arc<str>,
@@ -169,10 +173,12 @@ pub struct Index {
     reference_users: HashMap<(ReferenceKind, String), BTreeSet<StoreId>>,
     credentials: HashMap<StoreId, u64>,
     reference_versions: HashMap<(ReferenceKind, Key), String>,
+    push_secrets: push_secret::PushSecrets,
     source_users: HashMap<(ReferenceKind, Key), BTreeSet<Key>>,
     manifest_users: HashMap<ManifestRef, HashMap<Key, BTreeSet<Key>>>,
     manifests: HashMap<ManifestRef, HashMap<Key, TargetView>>,
     config_maps: HashMap<Key, String>,
+    fan_out: fan_out::FanOut,
 }
 
 impl Index {
@@ -457,12 +463,14 @@ impl Index {
             None => &mut self.target_users,
         };
         users.entry(target_key(key, es)).or_default().insert(key.clone());
+        self.fan_out.link(key, &es.metadata);
     }
 
     fn unlink(&mut self, key: &Key, es: &ExternalSecret) {
         for id in store_ids(es) {
             remove_user(&mut self.store_users, &id, key);
         }
+        self.fan_out.unlink(key, &es.metadata);
         for source in sources_of(es) {
             remove_user(&mut self.source_users, &source_slot(key, &source), key);
         }

@@ -2,6 +2,7 @@
 //!
 //! ARCHITECTURE.md is the map.
 
+pub mod adopt;
 pub mod api;
 pub mod app;
 pub mod apply;

@@ -58,7 +58,11 @@ fn difference(engine: &Engine<'_>, scope: &Entries, case: &Case) -> Option<Strin
         (Ok(got), Some(want)) if want.starts_with(NOT_YAML) => got.expose().starts_with(NOT_YAML),
         (Ok(got), Some(want)) => got.expose() == want,
         (Err(error), None) => {
-            case.fails.as_deref() == Some(match error.stage { Stage::Parse => "parse", Stage::Execute => "execute" })
+            case.fails.as_deref()
+                == Some(match error.stage {
+                    Stage::Parse => "parse",
+                    Stage::Execute => "execute",
+                })
         }
         _ => false,
     };

@@ -10,7 +10,10 @@ use schemars::transform::{RestrictFormats, Transform, transform_subschemas};
 use schemars::{JsonSchema, Schema};
 use serde_json::{Value, json};
 
+use super::{ClusterExternalSecret, ClusterExternalSecretSpec, ClusterExternalSecretStatus};
+use super::{ClusterPushSecret, ClusterPushSecretSpec, ClusterPushSecretStatus};
 use super::{ClusterSecretStore, ExternalSecret, ExternalSecretSpec, ExternalSecretStatus};
+use super::{PushSecret, PushSecretSpec, PushSecretStatus};
 use super::{SecretStore, StoreSpec, StoreStatus};
 
 /// Why the definitions could not be made: a mistake in the types, which the tests find.
@@ -65,6 +68,49 @@ pub fn all() -> Result<Vec<CustomResourceDefinition>, CrdError> {
             "Cluster",
             "A secret manager for the ExternalSecrets of many namespaces.",
         ))?,
+        definition::<ClusterExternalSecret>(&Kind {
+            versions: VERSIONS,
+            short: Some("ces"),
+            categories: &["external-secrets"],
+            scope: "Cluster",
+            description: "Has the same ExternalSecret in many namespaces.",
+            spec: schema::<ClusterExternalSecretSpec>(),
+            status: Some(schema::<ClusterExternalSecretStatus>()),
+            columns: json!([
+                column("Store", ".spec.externalSecretSpec.secretStoreRef.name", "string"),
+                column("Refresh Interval", ".spec.refreshTime", "string"),
+                column("Ready", READY_STATUS, "string"),
+            ]),
+            selectable: &[],
+        })?,
+        definition::<ClusterPushSecret>(&Kind {
+            versions: &["v1alpha1"],
+            short: None,
+            categories: &["external-secrets"],
+            scope: "Cluster",
+            description: "Has the same PushSecret in many namespaces.",
+            spec: schema::<ClusterPushSecretSpec>(),
+            status: Some(schema::<ClusterPushSecretStatus>()),
+            columns: json!(
+                [column("AGE", ".metadata.creationTimestamp", "date"), column("Status", READY_REASON, "string"),]
+            ),
+            selectable: &[],
+        })?,
+        definition::<PushSecret>(&Kind {
+            versions: &["v1alpha1"],
+            short: Some("ps"),
+            categories: &["external-secrets"],
+            scope: "Namespaced",
+            description: "Writes values of a Secret of its own namespace to stores.",
+            spec: schema::<PushSecretSpec>(),
+            status: Some(schema::<PushSecretStatus>()),
+            columns: json!([
+                column("AGE", ".metadata.creationTimestamp", "date"),
+                column("Status", READY_REASON, "string"),
+                column("Last Sync", ".status.refreshTime", "date"),
+            ]),
+            selectable: &[],
+        })?,
     ])
 }
 

@@ -3,14 +3,21 @@
 //! The types are written out, not derived with `kube::CustomResource`, because `spec` is optional in ESO's schema (an object
 //! without one is stored and then told what it lacks) and because one schema is served under two versions.
 
+pub mod cluster_external_secret;
+pub mod cluster_push_secret;
 pub mod crds;
 pub mod external_secret;
+pub mod fan_out;
+pub mod push_secret;
 pub mod refs;
 pub mod rules;
 pub mod secret_store;
 pub mod structural;
 
+pub use cluster_external_secret::{ClusterExternalSecret, ClusterExternalSecretSpec, ClusterExternalSecretStatus};
+pub use cluster_push_secret::{ClusterPushSecret, ClusterPushSecretSpec, ClusterPushSecretStatus};
 pub use external_secret::{ExternalSecret, ExternalSecretSpec, ExternalSecretStatus};
+pub use push_secret::{PushSecret, PushSecretSpec, PushSecretStatus};
 pub use secret_store::{AnyStore, ClusterSecretStore, SecretStore, StoreKind, StoreSpec, StoreStatus};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -38,10 +45,22 @@ pub const ANNOTATION_ALLOW_EMPTY: &str = "keyferry.io/allow-empty";
 pub const ANNOTATION_FOLLOW_TEMPLATES: &str = "keyferry.io/follow-templates";
 /// Finalizer that ESO puts on every ExternalSecret. keyferry needs none: owned Secrets go by their owner reference.
 pub const FINALIZER_ESO: &str = "externalsecrets.external-secrets.io/externalsecret-cleanup";
+/// Finalizer that ESO puts on every ClusterExternalSecret. keyferry needs none: its ExternalSecrets go by their owner reference.
+pub const FINALIZER_ESO_CLUSTER: &str = "externalsecrets.external-secrets.io/clusterexternalsecret-cleanup";
+/// What the finalizers begin with that ESO puts on every namespace with an ExternalSecret of a ClusterExternalSecret; its name
+/// follows. keyferry needs none: what is in a namespace goes with it.
+pub const FINALIZER_ESO_NAMESPACE: &str = "externalsecrets.external-secrets.io/ces-";
+/// Finalizer on a PushSecret of deletion policy `Delete`: what it pushed goes before it does.
+pub const FINALIZER_PUSH: &str = "pushsecret.externalsecrets.io/finalizer";
+/// Finalizer on a store to which such a PushSecret pushes: without the store, nothing could be deleted there.
+pub const FINALIZER_STORE: &str = "secretstore.externalsecrets.io/finalizer";
 
 /// Wires a hand-written object type into kube: group, version, kind and plural are compile-time facts.
 macro_rules! resource {
     ($type:ty, $kind:literal, $plural:literal, $scope:ty) => {
+        $crate::api::resource!($type, $kind, $plural, $scope, "v1");
+    };
+    ($type:ty, $kind:literal, $plural:literal, $scope:ty, $version:literal) => {
         impl kube::Resource for $type {
             type DynamicType = ();
             type Scope = $scope;
@@ -52,7 +71,7 @@ macro_rules! resource {
                 $crate::api::GROUP.into()
             }
             fn version((): &()) -> std::borrow::Cow<'_, str> {
-                "v1".into()
+                $version.into()
             }
             fn plural((): &()) -> std::borrow::Cow<'_, str> {
                 $plural.into()

@@ -22,6 +22,16 @@ pub const ONE_REWRITE: &str = "a rewrite must have exactly one of merge, regexp 
 /// A store without a provider, or with more than one.
 pub const ONE_PROVIDER: &str = "secret stores must only have exactly one backend specified";
 
+/// A PushSecret that takes its values from nowhere, or from two places.
+pub const ONE_PUSH_SOURCE: &str = "selector must have exactly one of secret and generatorRef";
+/// An entry of `dataTo` that goes nowhere.
+pub const NO_STORE_REF: &str = "storeRef must specify either name or labelSelector";
+/// An entry of `dataTo` whose values go to one place, and that changes their keys.
+pub const BUNDLE_REWRITE: &str =
+    "remoteKey and rewrite are mutually exclusive: rewrite is only supported in per-key mode (without remoteKey)";
+/// A `rewrite` of `dataTo` that does nothing, or two things at once.
+pub const ONE_PUSH_REWRITE: &str = "exactly one of regexp or transform must be set";
+
 /// Rules of `spec`.
 pub(super) fn spec() -> Vec<Rule> {
     vec![
@@ -72,6 +82,25 @@ pub(super) fn source_ref() -> Vec<Rule> {
 pub(super) fn rewrite() -> Vec<Rule> {
     let rule = "has(self.merge) ? !has(self.regexp) && !has(self.transform) : has(self.regexp) != has(self.transform)";
     vec![Rule::new(rule).message(ONE_REWRITE)]
+}
+
+/// Rules of a PushSecret's `selector`.
+pub(super) fn push_selector() -> Vec<Rule> {
+    vec![Rule::new("has(self.secret) != has(self.generatorRef)").message(ONE_PUSH_SOURCE)]
+}
+
+/// Rules of an entry of a PushSecret's `dataTo`.
+pub(super) fn data_to() -> Vec<Rule> {
+    vec![
+        Rule::new("has(self.storeRef) && (has(self.storeRef.name) || has(self.storeRef.labelSelector))")
+            .message(NO_STORE_REF),
+        Rule::new("!has(self.remoteKey) || !has(self.rewrite) || size(self.rewrite) == 0").message(BUNDLE_REWRITE),
+    ]
+}
+
+/// Rules of an entry of `rewrite` in a PushSecret's `dataTo`.
+pub(super) fn push_rewrite() -> Vec<Rule> {
+    vec![Rule::new("has(self.regexp) != has(self.transform)").message(ONE_PUSH_REWRITE)]
 }
 
 /// Of some fields, exactly one must be set. Says what `minProperties` and `maxProperties` would, in words that help.

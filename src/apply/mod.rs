@@ -4,7 +4,9 @@
 
 pub mod digest_key;
 pub mod error;
+mod fan_out;
 pub mod manifest;
+mod push_secret;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -30,7 +30,8 @@ pub struct Controller {
     /// Watch this namespace only; empty: all
     #[arg(long, env = "KEYFERRY_NAMESPACE", value_name = "NAMESPACE", default_value = "")]
     namespace: Namespace,
-    /// Watch these namespaces only, by commas, without any cluster-wide right; ClusterSecretStores are off then
+    /// Watch these namespaces only, by commas, without any cluster-wide right; ClusterSecretStores, ClusterExternalSecrets and
+    /// ClusterPushSecrets are off then
     #[arg(long, env = "KEYFERRY_NAMESPACES", value_name = "NAMESPACES", default_value = "")]
     namespaces: Namespaces,
     /// How many requests may write to the API server at the same time
@@ -58,6 +59,39 @@ pub struct Controller {
         default_missing_value = "true"
     )]
     enable_secret_store_reconciler: GoBool,
+    /// Serve ClusterExternalSecrets
+    #[arg(
+        long,
+        env = "KEYFERRY_ENABLE_CLUSTER_EXTERNAL_SECRET_RECONCILER",
+        value_name = "BOOL",
+        default_value = "true",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true"
+    )]
+    enable_cluster_external_secret_reconciler: GoBool,
+    /// Serve ClusterPushSecrets
+    #[arg(
+        long,
+        env = "KEYFERRY_ENABLE_CLUSTER_PUSH_SECRET_RECONCILER",
+        value_name = "BOOL",
+        default_value = "true",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true"
+    )]
+    enable_cluster_push_secret_reconciler: GoBool,
+    /// Serve PushSecrets
+    #[arg(
+        long,
+        env = "KEYFERRY_ENABLE_PUSH_SECRET_RECONCILER",
+        value_name = "BOOL",
+        default_value = "true",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true"
+    )]
+    enable_push_secret_reconciler: GoBool,
     /// Use a store only while it is Ready
     #[arg(
         long,
@@ -164,6 +198,12 @@ pub struct Settings {
     pub cluster_stores: bool,
     /// Whether SecretStores are served.
     pub secret_stores: bool,
+    /// Whether ClusterExternalSecrets are served.
+    pub cluster_external_secrets: bool,
+    /// Whether ClusterPushSecrets are served.
+    pub cluster_push_secrets: bool,
+    /// Whether PushSecrets are served.
+    pub push_secrets: bool,
     /// Whether a store is used only while it is Ready.
     pub flood_gate: bool,
     /// How often a store is checked that names no interval.
@@ -192,6 +232,20 @@ pub struct Settings {
     pub log: LogSettings,
     /// What to tell the user once at the start.
     pub warnings: Vec<String>,
+}
+
+/// What is told once where only some namespaces are served.
+const NOT_CLUSTER_WIDE: &str = "ClusterExternalSecrets and ClusterPushSecrets are not served: they are about all namespaces, and \
+                                --namespace or --namespaces names some; to have no such line, give \
+                                --enable-cluster-external-secret-reconciler=false and --enable-cluster-push-secret-reconciler=false";
+
+impl Settings {
+    /// Whether anything that is served depends on the labels of namespaces.
+    #[must_use]
+    pub fn asks_for_namespaces(&self) -> bool {
+        let served = self.cluster_stores || self.cluster_external_secrets || self.cluster_push_secrets;
+        self.scope == Scope::Cluster && served
+    }
 }
 
 /// Which namespaces are watched.
@@ -261,6 +315,9 @@ impl Controller {
             concurrent,
             enable_cluster_store_reconciler,
             enable_secret_store_reconciler,
+            enable_cluster_external_secret_reconciler,
+            enable_cluster_push_secret_reconciler,
+            enable_push_secret_reconciler,
             enable_flood_gate,
             store_requeue_interval,
             adopt_secrets,
@@ -291,6 +348,14 @@ impl Controller {
             None if namespaces.is_empty() => Scope::Cluster,
             None => Scope::Namespaces(namespaces),
         };
+        let cluster_wide = matches!(scope, Scope::Cluster);
+        let cluster_external_secrets = enable_cluster_external_secret_reconciler.0 && cluster_wide;
+        let cluster_push_secrets = enable_cluster_push_secret_reconciler.0 && cluster_wide;
+        let mut warnings: Vec<String> =
+            ignored.iter().map(|flag| format!("--{} has no effect: {}", flag.name, flag.reason)).collect();
+        if !cluster_wide && (enable_cluster_external_secret_reconciler.0 || enable_cluster_push_secret_reconciler.0) {
+            warnings.push(NOT_CLUSTER_WIDE.into());
+        }
         let timing =
             Timing::new(leader_election_lease_duration.0, leader_election_renew_deadline.0, leader_election_retry_period.0)?;
         let election = enable_leader_election.0.then_some(ElectionSettings {
@@ -303,6 +368,9 @@ impl Controller {
             controller_class,
             cluster_stores,
             secret_stores: enable_secret_store_reconciler.0,
+            cluster_external_secrets,
+            cluster_push_secrets,
+            push_secrets: enable_push_secret_reconciler.0,
             flood_gate: enable_flood_gate.0,
             store_requeue_interval: store_requeue_interval.0,
             adopt_secrets: adopt_secrets.0,
@@ -316,7 +384,7 @@ impl Controller {
             live_addr,
             election,
             log: LogSettings { format: log_format, level: loglevel, time: zap_time_encoding },
-            warnings: ignored.iter().map(|flag| format!("--{} has no effect: {}", flag.name, flag.reason)).collect(),
+            warnings,
         })
     }
 }

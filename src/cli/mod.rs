@@ -1,5 +1,6 @@
 //! The command line.
 
+mod adopt;
 mod controller;
 mod docs;
 mod ignored;
@@ -13,6 +14,7 @@ use std::io::{self, Write};
 
 use clap::{CommandFactory, Parser, Subcommand};
 
+pub use adopt::Adopt;
 pub use controller::{CacheBounds, Controller, ElectionSettings, LogSettings, Scope, Settings, SettingsError};
 pub use ignored::{IGNORED, IgnoredFlag};
 pub use render::{Render, RenderCliError};
@@ -30,6 +32,8 @@ pub struct Cli {
 enum Command {
     /// Run the operator. Finds the cluster by KUBECONFIG, or by the account of its pod
     Controller(Box<Controller>),
+    /// Take over a cluster in which External Secrets Operator ran, or hand it back
+    Adopt(Adopt),
     /// Print the Secrets that manifests would make, with no cluster and without writing anything
     Render(Box<Render>),
     /// Print the CustomResourceDefinitions, for `kubectl apply -f -`
@@ -48,6 +52,8 @@ pub enum Task {
     Done,
     /// Run the operator.
     Controller(Box<Settings>),
+    /// Move a cluster from ESO, or back.
+    Adopt(Adopt),
     /// Render manifests.
     Render(Box<Render>),
 }
@@ -85,6 +91,7 @@ impl Cli {
     pub fn run(self, out: &mut impl Write) -> Result<Task, CliError> {
         match self.command {
             Command::Controller(controller) => return Ok(Task::Controller(Box::new(controller.into_settings()?))),
+            Command::Adopt(adopt) => return Ok(Task::Adopt(adopt)),
             Command::Render(render) => return Ok(Task::Render(render)),
             Command::Crds => out.write_all(crate::api::crds::yaml()?.as_bytes())?,
             Command::Flags => out.write_all(docs::markdown(&Self::command()).as_bytes())?,

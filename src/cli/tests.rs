@@ -29,8 +29,8 @@ const ESO: &[(&str, &str, bool)] = &[
     ("namespace", "", true),
     ("enable-cluster-store-reconciler", "true", true),
     ("enable-secret-store-reconciler", "true", true),
-    ("enable-cluster-external-secret-reconciler", "true", false),
-    ("enable-cluster-push-secret-reconciler", "true", false),
+    ("enable-cluster-external-secret-reconciler", "true", true),
+    ("enable-cluster-push-secret-reconciler", "true", true),
     ("enable-push-secret-reconciler", "true", false),
     ("enable-secrets-caching", "false", false),
     ("enable-configmaps-caching", "false", false),
@@ -61,7 +61,7 @@ fn parse(args: &[&str]) -> Result<Settings, String> {
     let args = ["keyferry", "controller"].iter().chain(args);
     match Cli::try_parse_from(args).map_err(|e| e.to_string())?.run(&mut io::sink()).map_err(|e| e.to_string())? {
         Task::Controller(settings) => Ok(*settings),
-        Task::Done | Task::Render(_) => Err("nothing to run".into()),
+        Task::Done | Task::Adopt(_) | Task::Render(_) => Err("nothing to run".into()),
     }
 }
 
@@ -183,4 +183,42 @@ fn commands_that_print() {
 fn the_page_about_flags_is_up_to_date() {
     let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/flags.md")).unwrap_or_default();
     assert_eq!(page, docs::markdown(&Cli::command()), "run: cargo run -- flags > docs/flags.md");
+}
+
+#[test]
+fn what_is_cluster_wide_needs_all_namespaces() {
+    for (args, external, push, warnings) in [
+        (vec![], true, true, 0),
+        (vec!["--enable-cluster-external-secret-reconciler=false"], false, true, 0),
+        (vec!["--enable-cluster-push-secret-reconciler=false"], true, false, 0),
+        (vec!["--namespaces=a"], false, false, 1),
+        (vec!["--namespace=a"], false, false, 1),
+        (
+            vec![
+                "--namespaces=a",
+                "--enable-cluster-external-secret-reconciler=false",
+                "--enable-cluster-push-secret-reconciler=false",
+            ],
+            false,
+            false,
+            0,
+        ),
+    ] {
+        let settings = parse(&args).unwrap();
+        assert_eq!((settings.cluster_external_secrets, settings.cluster_push_secrets), (external, push), "{args:?}");
+        assert_eq!(settings.warnings.len(), warnings, "{args:?}");
+    }
+}
+
+/// What the page about moving says is typed, is understood.
+#[test]
+fn the_commands_of_the_page_about_moving_are_commands() {
+    let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/moving-from-eso.md")).unwrap();
+    let commands: Vec<&str> =
+        page.lines().filter_map(|line| line.strip_prefix("    ")).filter(|line| line.starts_with("keyferry ")).collect();
+    assert!(commands.len() >= 4, "{commands:?}");
+    for command in commands {
+        let words = command.split('#').next().unwrap_or_default().split_whitespace();
+        assert!(matches!(Cli::try_parse_from(words).unwrap().run(&mut io::sink()), Ok(Task::Adopt(_))), "{command}");
+    }
 }

@@ -296,7 +296,7 @@ async fn tell(ctx: &Ctx, facts: &Facts, report: Report, priority: Priority, begu
     }
     match ctx.writer.external_secret_status(&key, &status, priority).await {
         Ok(updated) => {
-            remember(ctx, updated);
+            remember(ctx, Arc::new(updated));
             report.wake
         }
         Err(WriteError::Gone | WriteError::NotLeader | WriteError::Terminating) => Wake::OnChange,
@@ -308,9 +308,9 @@ async fn tell(ctx: &Ctx, facts: &Facts, report: Report, priority: Priority, begu
 }
 
 /// Takes the object as our own write left it, so that the next look does not depend on how fast the watch is.
-fn remember(ctx: &Ctx, es: ExternalSecret) {
+pub(super) fn remember(ctx: &Ctx, es: Arc<ExternalSecret>) {
     let key = Key::of(&es.metadata);
-    let priority = ctx.index_mut().upsert_external_secret(Arc::new(es));
+    let priority = ctx.index_mut().upsert_external_secret(es);
     if let Some(priority) = priority {
         ctx.external_secrets.wake(key, priority);
     }

@@ -88,7 +88,8 @@ impl Manifests {
         };
         for mut list in known.lists {
             let begun = tokio::time::timeout(FIRST_LIST, list.wait_for(Option::is_some)).await;
-            if !matches!(begun.as_ref().map(|r| r.as_ref().map(|fares| **fares)), Ok(Ok(Some(Fares::Synced | Fares::Works)))) {
+            if !matches!(begun.as_ref().map(|r| r.as_ref().map(|fares| **fares)), Ok(Ok(Some(Fares::Synced | Fares::Works))))
+            {
                 return Err(format!(
                     "{} cannot be listed and watched: grant the operator get, list, watch, create, patch and delete on {} of {:?} \
                      (chart value genericTargets.resources)",
@@ -104,8 +105,14 @@ impl Manifests {
         let found = pinned_kind(&self.client, &GroupVersionKind::gvk(group, version, &kind.kind)).await;
         match found {
             Ok((resource, capabilities)) if capabilities.scope == KindScope::Namespaced => Ok(resource),
-            Ok(_) => Err(format!("{} {} is cluster-scoped: a target lives in the ExternalSecret's namespace", kind.api_version, kind.kind)),
-            Err(_) => Err(format!("the API server knows no {} {}: check target.manifest, and that the CRD is installed", kind.api_version, kind.kind)),
+            Ok(_) => Err(format!(
+                "{} {} is cluster-scoped: a target lives in the ExternalSecret's namespace",
+                kind.api_version, kind.kind
+            )),
+            Err(_) => Err(format!(
+                "the API server knows no {} {}: check target.manifest, and that the CRD is installed",
+                kind.api_version, kind.kind
+            )),
         }
     }
 

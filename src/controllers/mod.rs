@@ -2,8 +2,10 @@
 
 pub mod chance;
 pub mod external_secret;
+pub mod fan_out;
 pub mod gather;
 pub mod manifest;
+pub mod push_secret;
 pub mod store;
 pub mod template;
 pub mod watch;
@@ -21,7 +23,7 @@ use tokio_util::task::TaskTracker;
 use self::manifest::Manifests;
 use crate::apply::Writer;
 use crate::fetch::Fetcher;
-use crate::index::{Index, Key, StoreId};
+use crate::index::{Index, Key, ParentId, StoreId};
 use crate::plan::digest::Digester;
 use crate::plan::external_secret::Memory;
 use crate::plan::{Note, Rules, Wake};
@@ -39,6 +41,10 @@ pub struct Ctx {
     pub forced: Forced,
     /// ExternalSecrets to look at.
     pub external_secrets: Arc<Queue<Key>>,
+    /// PushSecrets to look at.
+    pub push_secrets: Arc<Queue<Key>>,
+    /// ClusterExternalSecrets and ClusterPushSecrets to look at.
+    pub parents: Arc<Queue<ParentId>>,
     /// Stores to check.
     pub stores: Arc<Queue<StoreId>>,
     /// The way to the providers.

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use jiff::Timestamp;
 
 use super::{Ctx, object_reference};
+use crate::api::AnyStore;
 use crate::apply::error::WriteError;
 use crate::fetch::is_referent;
 use crate::index::StoreId;
@@ -46,7 +47,15 @@ pub async fn reconcile(ctx: Arc<Ctx>, failures: Arc<Failures>, job: Job<StoreId>
         ctx.fetcher.forget(&id);
         return Wake::OnChange;
     };
-    let outcome = match plan::before_check(&store, is_referent(&store), &ctx.rules) {
+    let next = plan::before_check(&store, is_referent(&store), &ctx.rules);
+    let store = match next {
+        Next::Ignore => return Wake::OnChange,
+        _ => match hold(&ctx, store).await {
+            Ok(store) => store,
+            Err(wake) => return wake,
+        },
+    };
+    let outcome = match next {
         Next::Ignore => return Wake::OnChange,
         Next::Known(outcome) => outcome,
         Next::Check => Outcome::from(ctx.fetcher.validate(&store, credentials).await),
@@ -57,6 +66,10 @@ pub async fn reconcile(ctx: Arc<Ctx>, failures: Arc<Failures>, job: Job<StoreId>
     let waiting = ctx.index_mut().set_health(&id, report.health);
     for (key, priority) in waiting {
         ctx.external_secrets.wake(key, priority);
+    }
+    let waiting = ctx.index().push_waiting(&id);
+    for (key, priority) in waiting {
+        ctx.push_secrets.wake(key, priority);
     }
     let reference = object_reference(id.kind.as_str(), &store.metadata);
     for note in report.notes {
@@ -74,6 +87,24 @@ pub async fn reconcile(ctx: Arc<Ctx>, failures: Arc<Failures>, job: Job<StoreId>
         Err(error) => {
             tracing::warn!(store = %id, %error, "the status could not be written; trying again");
             Wake::After(std::time::Duration::from_secs(1), Priority::Changed)
+        }
+    }
+}
+
+/// Puts the finalizer on the store that PushSecrets need, or takes it off; gives the store as it is then.
+async fn hold(ctx: &Ctx, store: Arc<AnyStore>) -> Result<Arc<AnyStore>, Wake> {
+    let wanted = if ctx.rules.push_secrets { ctx.index().store_finalizer(&store) } else { None };
+    let Some(wanted) = wanted else { return Ok(store) };
+    match ctx.writer.store_finalizer(&store, wanted).await {
+        Ok(Some(updated)) => {
+            let updated = Arc::new(updated);
+            ctx.index_mut().upsert_store(updated.clone());
+            Ok(updated)
+        }
+        Ok(None) | Err(WriteError::Gone | WriteError::NotLeader | WriteError::Terminating) => Err(Wake::OnChange),
+        Err(error) => {
+            tracing::warn!(store = %StoreId::of(&store), %error, "the finalizer could not be written; trying again");
+            Err(Wake::After(std::time::Duration::from_secs(1), Priority::Changed))
         }
     }
 }

@@ -4,6 +4,7 @@ use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 
 use super::Ctx;
 use super::chance::SystemChance;
+use crate::api::external_secret::Template;
 use crate::apply::error::WriteError;
 use crate::index::Key;
 use crate::plan::Rules;
@@ -49,18 +50,32 @@ pub fn render_from(
 pub async fn read(ctx: &Ctx, facts: &Facts, message: &'static str, priority: Priority) -> Result<Sources, Failure> {
     let namespace = facts.es.metadata.namespace.as_deref().unwrap_or_default();
     let target = facts.es.target();
+    let Some(template) = &target.template else { return Ok(Sources::new()) };
+    read_all(ctx, namespace, template, priority).await.map_err(|e| {
+        let failure = e.into_failure(message);
+        Failure { bound: false, cause: format!("could not apply template: {}", failure.cause), ..failure }
+    })
+}
+
+/// Reads the sources of a template, each by its name in that one namespace.
+///
+/// # Errors
+/// The first that cannot be read.
+pub async fn read_all(ctx: &Ctx, namespace: &str, template: &Template, priority: Priority) -> Result<Sources, WriteError> {
     let mut read = Sources::new();
-    for source in target.template.as_ref().map(sources).unwrap_or_default() {
-        let text = read_one(ctx, namespace, &source, priority).await.map_err(|e| {
-            let failure = e.into_failure(message);
-            Failure { bound: false, cause: format!("could not apply template: {}", failure.cause), ..failure }
-        })?;
+    for source in sources(template) {
+        let text = read_one(ctx, namespace, &source, priority).await?;
         read.insert(source, text);
     }
     Ok(read)
 }
 
-async fn read_one(ctx: &Ctx, namespace: &str, source: &Source, priority: Priority) -> Result<Option<SourceText>, WriteError> {
+async fn read_one(
+    ctx: &Ctx,
+    namespace: &str,
+    source: &Source,
+    priority: Priority,
+) -> Result<Option<SourceText>, WriteError> {
     let key = Key::new(namespace, &source.name);
     Ok(match source.kind {
         ReferenceKind::Secret => ctx.writer.read(&key, priority).await?.map(text_of_secret),

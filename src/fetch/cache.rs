@@ -111,6 +111,21 @@ impl Cache {
         }
     }
 
+    /// A value was written to: forgets it, and all searches, as they may have found it.
+    pub fn forget(&mut self, key: &str) {
+        let is_stale = |request: &Request| match request {
+            Request::Get(want) => want.key == key,
+            Request::Find(_) => true,
+        };
+        let stale: Vec<Request> = self.kept.iter().map(|(request, _)| request).filter(|r| is_stale(r)).cloned().collect();
+        for request in stale {
+            if let Some(old) = self.kept.pop(&request) {
+                self.bytes -= old.weight();
+            }
+        }
+        self.flying.retain(|request, _| !is_stale(request));
+    }
+
     /// When the oldest kept value was read.
     pub fn oldest(&self) -> Option<Instant> {
         self.kept.iter().map(|(_, kept)| kept.read.sent).min()

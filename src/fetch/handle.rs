@@ -57,7 +57,12 @@ pub struct Handle {
     gate: Mutex<Gate>,
     line: Mutex<Line>,
     calls: Arc<Semaphore>,
+    /// One lock for some of the keys: a write that sets a part of a value reads it first, and nobody else may write between.
+    writes: [tokio::sync::Mutex<()>; WRITES],
 }
+
+/// How many keys of a store can be written to at a time.
+const WRITES: usize = 16;
 
 impl Handle {
     /// The resourceVersion of an object that the login read, if it did.
@@ -85,7 +90,50 @@ impl Handle {
             calls: Arc::new(Semaphore::new(limits.calls_in_flight)),
             limits,
             observer,
+            writes: std::array::from_fn(|_| tokio::sync::Mutex::new(())),
         }
+    }
+
+    /// Logs in.
+    pub(super) async fn log_in(&self, cause: &str) -> Result<Arc<dyn Session>, ProviderError> {
+        self.session(&call(cause.to_owned())).await
+    }
+
+    /// Waits for the turn of a key, and gives what a call needs.
+    pub(super) async fn turn(
+        &self,
+        key: &str,
+        cause: &str,
+    ) -> Result<(tokio::sync::MutexGuard<'_, ()>, CallCx), ProviderError> {
+        use std::hash::{Hash as _, Hasher as _};
+        let mut hasher = std::hash::DefaultHasher::new();
+        key.hash(&mut hasher);
+        let slot = usize::try_from(hasher.finish() % WRITES as u64).unwrap_or_default();
+        let turn = match self.writes.get(slot) {
+            Some(lock) => lock.lock().await,
+            None => return Err(ProviderError::new(ErrorKind::Unavailable, "no turn for a write")),
+        };
+        lock(&self.gate).check(Instant::now())?;
+        Ok((turn, call(cause.to_owned())))
+    }
+
+    /// One call that is not a read: in time, told, and heeded by the gate.
+    pub(super) async fn one<T>(
+        &self,
+        call: &'static str,
+        cx: &CallCx,
+        future: impl Future<Output = Result<T, ProviderError>>,
+    ) -> Result<T, ProviderError> {
+        let Ok(_permit) = self.calls.acquire().await else { return Err(closed()) };
+        let sent = Instant::now();
+        let result = self.reported(call, 1, cx, within(self.limits.call_timeout, "write", future)).await;
+        lock(&self.gate).record(result.as_ref().err().filter(|e| e.kind.is_store_wide()), sent, Instant::now());
+        result
+    }
+
+    /// A key was written to: what is kept of it is old.
+    pub(super) fn forget(&self, key: &str) {
+        lock(&self.cache).forget(key);
     }
 
     /// Reads, from the cache or by a call: one read for each request, in order.
@@ -314,6 +362,10 @@ impl Handle {
         let (took, requests) = (begun.elapsed(), cx.requests.take());
         self.observer.call(&CallReport { store: &self.id, provider, call, keys, outcome, took, requests: &requests, cx });
     }
+}
+
+fn closed() -> ProviderError {
+    ProviderError::new(ErrorKind::Unavailable, "the store was logged out of")
 }
 
 /// The call went away without an answer, as it does while the process ends, or by a bug in a provider.

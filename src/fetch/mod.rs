@@ -7,6 +7,7 @@
 mod cache;
 mod gate;
 mod handle;
+mod outlet;
 #[cfg(test)]
 mod tests;
 
@@ -26,6 +27,8 @@ use crate::providers::{
     Session, Validation, Want,
 };
 use handle::Handle;
+
+pub use outlet::Outlet;
 
 /// What can be asked of a store.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -239,6 +242,33 @@ impl Fetcher {
         let handle = self.handle(store, credentials, consumer);
         let reads = handle.clone().read(requests, freshness, cause).await;
         Answers { reads, session: handle.session_if_connected() }
+    }
+
+    /// Logs in to a store, to write to it.
+    ///
+    /// The caller has checked that the consumer may use the store, and asks for each write whether this process leads.
+    ///
+    /// # Errors
+    /// What kept the provider from it.
+    pub async fn outlet(
+        &self,
+        store: &AnyStore,
+        credentials: u64,
+        consumer: &str,
+        cause: &str,
+    ) -> Result<Outlet<'_>, ProviderError> {
+        let handle = self.handle(store, credentials, consumer);
+        let session = handle.log_in(cause).await?;
+        Ok(Outlet::new(self, StoreId::of(store), handle, session, cause))
+    }
+
+    /// A key was written to: what any consumer's cache holds of it is old.
+    fn forget_key(&self, store: &StoreId, key: &str) {
+        let handles: Vec<_> =
+            self.lock().iter().filter(|(id, _)| id.store == *store).map(|(_, (_, handle))| handle.clone()).collect();
+        for handle in handles {
+            handle.forget(key);
+        }
     }
 
     /// Logs in to a store and checks that the login works. A new session is made where there is none for this revision.

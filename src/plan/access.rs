@@ -40,6 +40,36 @@ fn requirement(requirement: &LabelSelectorRequirement, labels: &BTreeMap<String,
     }
 }
 
+/// A label selector as the API server takes it in a list.
+///
+/// # Errors
+/// Says what cannot be part of one: a list must never ask for more than the selector means.
+pub fn to_text(selector: &LabelSelector) -> Result<String, String> {
+    let part = |text: &str| -> Result<String, String> {
+        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '/');
+        if text.chars().all(plain) { Ok(text.to_owned()) } else { Err(format!("{text:?} cannot be part of a label")) }
+    };
+    let mut terms = Vec::new();
+    for (key, value) in selector.match_labels.iter().flatten() {
+        terms.push(format!("{}={}", part(key)?, part(value)?));
+    }
+    for LabelSelectorRequirement { key, operator, values } in selector.match_expressions.iter().flatten() {
+        let (key, values) = (part(key)?, values.iter().flatten().map(|v| part(v)).collect::<Result<Vec<_>, _>>()?);
+        let list = values.join(",");
+        terms.push(match operator.as_str() {
+            "In" if !values.is_empty() => format!("{key} in ({list})"),
+            "NotIn" if !values.is_empty() => format!("{key} notin ({list})"),
+            "Exists" => key,
+            "DoesNotExist" => format!("!{key}"),
+            other => return Err(format!("operator {other:?} with {} values is not one of a label selector", values.len())),
+        });
+    }
+    if terms.iter().any(|term| term.starts_with('=') || term.is_empty()) {
+        return Err("a label needs a name".to_owned());
+    }
+    Ok(terms.join(","))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -70,6 +100,28 @@ mod tests {
             (expression("team", "Bogus", &[]), false),
         ] {
             assert_eq!(selects(&selector, &red), expected, "{selector:?}");
+        }
+    }
+
+    #[test]
+    fn a_selector_is_written_as_the_api_server_takes_it() {
+        let both = LabelSelector {
+            match_labels: Some(labels(&[("a.io/b", "c"), ("d", "")])),
+            match_expressions: expression("team", "In", &["red", "green"]).match_expressions,
+        };
+        assert_eq!(to_text(&both), Ok("a.io/b=c,d=,team in (red,green)".to_owned()));
+        assert_eq!(to_text(&LabelSelector::default()), Ok(String::new()));
+        assert_eq!(to_text(&expression("t", "NotIn", &["x"])), Ok("t notin (x)".to_owned()));
+        assert_eq!(to_text(&expression("t", "Exists", &[])), Ok("t".to_owned()));
+        assert_eq!(to_text(&expression("t", "DoesNotExist", &[])), Ok("!t".to_owned()));
+        for wrong in [
+            expression("t", "In", &[]),
+            expression("t", "Bogus", &["x"]),
+            expression("t", "In", &["x),other in (y"]),
+            LabelSelector { match_labels: Some(labels(&[("a", "b,c!=d")])), ..Default::default() },
+            LabelSelector { match_labels: Some(labels(&[("", "b")])), ..Default::default() },
+        ] {
+            assert!(to_text(&wrong).is_err(), "{wrong:?}");
         }
     }
 

@@ -132,12 +132,7 @@ pub fn data_digest(live: &Secret, digester: &Digester) -> String {
 
 /// Says what to do with the Secret, now that the values are here.
 #[must_use]
-pub fn after_fetch(
-    facts: &Facts,
-    rules: &Rules,
-    gathered: Result<&Gathered, &Failure>,
-    digester: &Digester,
-) -> Decision {
+pub fn after_fetch(facts: &Facts, rules: &Rules, gathered: Result<&Gathered, &Failure>, digester: &Digester) -> Decision {
     let es = &facts.es;
     let gathered = match gathered {
         Ok(gathered) => gathered,
@@ -380,8 +375,7 @@ fn synced(
 /// Zero keys under `Retain`: the Secret stays as it is, and that is a success.
 fn retained(facts: &Facts, gathered: &Gathered) -> Report {
     let target = facts.es.status.as_ref().and_then(|s| s.target.clone());
-    let mut report =
-        synced(facts, gathered, "Synced", "secret retained due to DeletionPolicy=Retain", target, Vec::new());
+    let mut report = synced(facts, gathered, "Synced", "secret retained due to DeletionPolicy=Retain", target, Vec::new());
     if let Some(status) = &mut report.status {
         status.binding = facts.es.status.as_ref().and_then(|s| s.binding.clone());
     }

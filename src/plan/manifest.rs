@@ -70,9 +70,9 @@ pub fn render(
     let (target, values) = (es.target(), &gathered.data);
     let Some(kind) = &target.manifest else { return Err(failure("target.manifest is gone".into())) };
     let (made, stable) = match &target.template {
-        Some(template) => template::with_engine(values, rules, outside, |engine| {
-            manifest::manifest(kind, template, sources, engine)
-        }),
+        Some(template) => {
+            template::with_engine(values, rules, outside, |engine| manifest::manifest(kind, template, sources, engine))
+        }
         None => {
             let (labels, annotations) = target::copied_metadata(es);
             (Ok(Manifest { fields: manifest::plain(kind, values), labels, annotations }), true)
@@ -130,10 +130,18 @@ pub fn digest(live: &Value, digester: &Digester) -> String {
 ///
 /// # Errors
 /// Somebody else owns it.
-pub fn change(es: &ExternalSecret, rules: &Rules, desired: &Desired, live: Option<(&ObjectMeta, &Value)>) -> Result<Change, Failure> {
+pub fn change(
+    es: &ExternalSecret,
+    rules: &Rules,
+    desired: &Desired,
+    live: Option<(&ObjectMeta, &Value)>,
+) -> Result<Change, Failure> {
     let Some((meta, live)) = live else {
         if es.target().creation_policy == Some(CreationPolicy::Merge) {
-            return Err(Failure::retry("could not get target resource", "it is gone, and creationPolicy Merge makes none".into()));
+            return Err(Failure::retry(
+                "could not get target resource",
+                "it is gone, and creationPolicy Merge makes none".into(),
+            ));
         }
         return Ok(Change::Create);
     };
@@ -167,13 +175,11 @@ fn check_controller(es: &ExternalSecret, meta: &ObjectMeta) -> Result<(), Failur
 /// Whether a live value holds all of what is wanted; what others and the API server added does not matter.
 fn holds(live: &Value, wanted: &Value) -> bool {
     match (live, wanted) {
-        (Value::Object(live), Value::Object(wanted)) => {
-            wanted.iter().all(|(name, wanted)| match live.get(name) {
-                Some(live) if name == "ownerReferences" => owners_hold(live, wanted),
-                Some(live) => holds(live, wanted),
-                None => empty(wanted),
-            })
-        }
+        (Value::Object(live), Value::Object(wanted)) => wanted.iter().all(|(name, wanted)| match live.get(name) {
+            Some(live) if name == "ownerReferences" => owners_hold(live, wanted),
+            Some(live) => holds(live, wanted),
+            None => empty(wanted),
+        }),
         (Value::Array(live), Value::Array(wanted)) => {
             live.len() == wanted.len() && live.iter().zip(wanted).all(|(live, wanted)| holds(live, wanted))
         }
@@ -257,7 +263,9 @@ mod tests {
         let entry = ManagedFieldsEntry {
             manager: Some(FIELD_MANAGER.into()),
             operation: Some("Apply".into()),
-            fields_v1: Some(FieldsV1(json!({ "f:data": { "f:a": {}, "f:b": {} }, "f:metadata": { "f:labels": { "f:team": {} } } }))),
+            fields_v1: Some(FieldsV1(
+                json!({ "f:data": { "f:a": {}, "f:b": {} }, "f:metadata": { "f:labels": { "f:team": {} } } }),
+            )),
             ..ManagedFieldsEntry::default()
         };
         meta.managed_fields = Some(vec![entry]);
@@ -307,9 +315,7 @@ mod tests {
     /// ESO replaces whatever is there.
     #[test]
     fn what_others_own_is_not_taken() {
-        let owned_by = |kind: &str, uid: &str| {
-            json!([{ "apiVersion": "external-secrets.io/v1", "kind": kind, "name": "other", "uid": uid, "controller": true }])
-        };
+        let owned_by = |kind: &str, uid: &str| json!([{ "apiVersion": "external-secrets.io/v1", "kind": kind, "name": "other", "uid": uid, "controller": true }]);
         for (policy, kind, wrong) in [
             ("Owner", "ExternalSecret", Some("target is owned by another ExternalSecret")),
             ("Orphan", "ExternalSecret", Some("target is owned by another ExternalSecret")),

@@ -3,14 +3,17 @@
 //! A plan leaves its executor no choice: it holds what to write, the status, the events and the next wake-up.
 
 pub mod access;
+pub mod adopt;
 pub mod backoff;
 pub mod cron;
 pub mod digest;
 pub mod duration;
 pub mod entries;
 pub mod external_secret;
+pub mod fan_out;
 pub mod manifest;
 pub mod object_hash;
+pub mod push_secret;
 pub mod refresh;
 pub mod status;
 pub mod store;
@@ -34,6 +37,8 @@ pub struct Rules {
     pub cluster_stores: bool,
     /// Whether SecretStores are checked by this process; else the word of their status counts.
     pub secret_stores: bool,
+    /// Whether PushSecrets are served by this process.
+    pub push_secrets: bool,
     /// Whether a store must have passed its check before it is used.
     pub flood_gate: bool,
     /// How often a store is checked that says nothing about it.
@@ -53,6 +58,7 @@ impl Default for Rules {
             adopt: true,
             cluster_stores: true,
             secret_stores: true,
+            push_secrets: true,
             flood_gate: true,
             store_interval: Duration::from_secs(300),
             heartbeat: Duration::from_secs(300),

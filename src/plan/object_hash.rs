@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
+use k8s_openapi::ByteString;
 use sha3::{Digest, Sha3_224};
+
+use super::target::ESO_FIELD_MANAGER;
 
 /// Value of the label `reconcile.external-secrets.io/created-by` on what an ExternalSecret owns.
 #[must_use]
@@ -22,6 +25,28 @@ pub fn synced_resource_version(
     format!("{generation}-{}", hash(&metadata))
 }
 
+/// The hash of lines of text. Not for secrets: it has no key.
+#[must_use]
+pub fn of_lines(lines: &[String]) -> String {
+    hash(&lines.join("\n"))
+}
+
+/// ESO's annotation `reconcile.external-secrets.io/data-hash`. It is no keyed hash, so whoever reads it may guess at the data:
+/// keyferry writes it only where Secrets are handed back to ESO, which takes one without it for changed.
+#[must_use]
+pub fn data_hash(data: &BTreeMap<String, ByteString>) -> String {
+    let bytes = |value: &ByteString| value.0.iter().map(u8::to_string).collect::<Vec<_>>().join(" ");
+    let entries: Vec<String> = data.iter().map(|(key, value)| format!("{key}:[{}]", bytes(value))).collect();
+    hash(&format!("map[{}]", entries.join(" ")))
+}
+
+/// The field manager with which ESO writes the Secret of an ExternalSecret of that name.
+#[must_use]
+pub fn field_manager(name: &str) -> String {
+    let plain = format!("{ESO_FIELD_MANAGER}{name}");
+    if plain.len() <= 63 { plain } else { format!("{ESO_FIELD_MANAGER}sha3/{}", hash(name)) }
+}
+
 fn go_map(map: &BTreeMap<String, String>) -> String {
     let entries: Vec<String> = map.iter().map(|(key, value)| format!("{key}:{value}")).collect();
     format!("map[{}]", entries.join(" "))
@@ -38,6 +63,25 @@ fn hash(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn data_hashes_are_those_of_eso() {
+        for (data, expected) in [
+            (vec![("foo", "value1"), ("bar", "value2")], "1bed8bcbcb4547ffe19a19cd47d9078e84aa6598266d86b99f992d64"),
+            (vec![("foo", "bar")], "f2a604b87eb0cf673761e8cfea850f901fe73a3d1b2f338802107f36"),
+            (vec![], "74a974446e359fb3e6baff9bd0058950e6edd0f040888d9989b0a11b"),
+        ] {
+            let data = data.into_iter().map(|(k, v)| (k.to_owned(), ByteString(v.into()))).collect();
+            assert_eq!(data_hash(&data), expected);
+        }
+    }
+
+    #[test]
+    fn long_names_have_a_hashed_field_manager() {
+        let (short, long) = ("a".repeat(27), "a".repeat(28));
+        assert_eq!(field_manager(&short), format!("externalsecrets.external-secrets.io/{short}"));
+        assert_eq!(field_manager(&long), format!("externalsecrets.external-secrets.io/sha3/{}", hash(&long)));
+    }
 
     fn map(entries: &[(&str, &str)]) -> BTreeMap<String, String> {
         entries.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()

@@ -44,7 +44,13 @@ pub fn must_write(old: Option<&ExternalSecretStatus>, new: &ExternalSecretStatus
     if timeless(old) != timeless(new) {
         return true;
     }
-    match (&old.refresh_time, &new.refresh_time) {
+    is_stale(old.refresh_time.as_ref(), new.refresh_time.as_ref(), heartbeat, uid)
+}
+
+/// Whether a refresh time that is all that differs is old enough to be rewritten.
+#[must_use]
+pub fn is_stale(old: Option<&Time>, new: Option<&Time>, heartbeat: Duration, uid: &str) -> bool {
+    match (old, new) {
         (Some(old), Some(new)) => {
             let patience = heartbeat.mul_f64(1.0 + phase(uid));
             new.0.duration_since(old.0).unsigned_abs() >= patience && new.0 > old.0

@@ -16,7 +16,7 @@ use crate::secret_bytes::SecretBytes;
 /// keyferry's field manager for Secrets.
 pub const FIELD_MANAGER: &str = "keyferry";
 /// What ESO's field managers begin with.
-const ESO_FIELD_MANAGER: &str = "externalsecrets.external-secrets.io/";
+pub const ESO_FIELD_MANAGER: &str = "externalsecrets.external-secrets.io/";
 /// Annotations that say something about the ExternalSecret itself and are not copied onto its Secret.
 const NOT_COPIED: [&str; 1] = ["kubectl.kubernetes.io/last-applied-configuration"];
 /// Annotations of keyferry's own: they steer it and say nothing about a Secret.
@@ -251,7 +251,7 @@ pub fn compare(es: &ExternalSecret, desired: &Desired, live: &Secret) -> Result<
         desired.immutable |= owned.immutable;
         desired.data = data.iter().filter(|(key, _)| owned.data.contains(*key)).map(keep).collect();
     }
-    let managed_fields = owned.foreign_entries.then(|| retire(live.metadata.managed_fields.as_deref().unwrap_or_default()));
+    let managed_fields = retired(&live.metadata);
     Ok(Change::Update(Box::new(Update {
         resource_version: live.metadata.resource_version.clone().unwrap_or_default(),
         remove: if frozen { Vec::new() } else { remove },
@@ -319,15 +319,12 @@ struct Owned {
     annotations: BTreeSet<String>,
     owners: BTreeSet<String>,
     immutable: bool,
-    /// Whether there are entries of ESO's, or of ours that were not made by apply.
-    foreign_entries: bool,
 }
 
 impl Owned {
     fn of(meta: &ObjectMeta) -> Self {
         let mut owned = Self::default();
         for entry in meta.managed_fields.iter().flatten().filter(|e| is_our_entry(e)) {
-            owned.foreign_entries |= !is_apply_entry(entry);
             let Some(fields) = &entry.fields_v1 else { continue };
             let fields = &fields.0;
             let metadata = &fields["f:metadata"];
@@ -361,9 +358,18 @@ fn is_apply_entry(entry: &ManagedFieldsEntry) -> bool {
     entry.manager.as_deref() == Some(FIELD_MANAGER) && entry.operation.as_deref() == Some("Apply")
 }
 
-/// Makes one entry of ours out of all entries that are ours or ESO's, so that apply takes away what they own and we no
-/// longer want.
-fn retire(entries: &[ManagedFieldsEntry]) -> Vec<ManagedFieldsEntry> {
+/// `managedFields` in which all entries that are ours or ESO's are one of ours, so that apply takes away what they own and we no
+/// longer want. `None`: they are so already.
+#[must_use]
+pub fn retired(meta: &ObjectMeta) -> Option<Vec<ManagedFieldsEntry>> {
+    let entries = meta.managed_fields.as_deref().unwrap_or_default();
+    let foreign = entries.iter().any(|e| is_our_entry(e) && !is_apply_entry(e));
+    foreign.then(|| handed_to(entries, FIELD_MANAGER, "Apply"))
+}
+
+/// `managedFields` in which all entries that are ours or ESO's are one of that manager and operation.
+#[must_use]
+pub fn handed_to(entries: &[ManagedFieldsEntry], manager: &str, operation: &str) -> Vec<ManagedFieldsEntry> {
     let (ours, mut rest): (Vec<_>, Vec<_>) = entries.iter().cloned().partition(is_our_entry);
     let mut fields = serde_json::Value::Object(serde_json::Map::new());
     for entry in &ours {
@@ -372,8 +378,8 @@ fn retire(entries: &[ManagedFieldsEntry]) -> Vec<ManagedFieldsEntry> {
         }
     }
     if let Some(mut one) = ours.into_iter().next() {
-        one.manager = Some(FIELD_MANAGER.into());
-        one.operation = Some("Apply".into());
+        one.manager = Some(manager.into());
+        one.operation = Some(operation.into());
         one.fields_v1 = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::FieldsV1(fields));
         rest.push(one);
     }

@@ -3,15 +3,15 @@
 use std::cell::Cell;
 use std::collections::BTreeMap;
 
+use super::Rules;
 use super::digest::Digester;
 use super::external_secret::{Facts, Failure, Gathered};
 use super::target::{self, Content, Desired};
-use super::Rules;
 use crate::api::ANNOTATION_FOLLOW_TEMPLATES;
 use crate::api::external_secret::{RefreshPolicy, Template};
-use crate::render::{Entries, Outside};
 use crate::render::target::{Render, Source, Sources};
 use crate::render::template::{Chance, Engine};
+use crate::render::{Entries, Outside};
 use crate::validate;
 
 /// Words of templates that make their result depend on the time. One that stands there for another reason costs a comparison.
@@ -55,7 +55,8 @@ pub fn with_engine<T>(
     let Delimiters { left, right } = &rules.delimiters;
     let engine = Engine { left, right, ..Engine::new(outside.now, &chance) };
     let made = make(&|key: &str, text: &[u8]| {
-        of_time.set(of_time.get() || OF_TIME.iter().any(|word| text.windows(word.len()).any(|part| part == word.as_bytes())));
+        of_time
+            .set(of_time.get() || OF_TIME.iter().any(|word| text.windows(word.len()).any(|part| part == word.as_bytes())));
         engine.render(key, text, values).map_err(|e| e.to_string())
     });
     (made, !chance.asked.get() && !of_time.get())
@@ -73,7 +74,8 @@ pub fn inputs(facts: &Facts, rules: &Rules, values: &Entries, versions: &Version
     let meta = &es.metadata;
     let own = [&meta.namespace, &meta.name, &meta.uid].map(|part| part.as_deref().unwrap_or_default());
     // another version of this program may render otherwise
-    let fixed = ["rendered by keyferry", env!("CARGO_PKG_VERSION"), &rules.delimiters.left, &rules.delimiters.right, &spec, &copied];
+    let fixed =
+        ["rendered by keyferry", env!("CARGO_PKG_VERSION"), &rules.delimiters.left, &rules.delimiters.right, &spec, &copied];
     let sources: Vec<String> = versions.iter().map(|(source, version)| format!("{source} {version:?}")).collect();
     digester.rendered_from(fixed.into_iter().chain(own).chain(sources.iter().map(String::as_str)), values)
 }
@@ -101,9 +103,8 @@ pub fn render(
     digester: &Digester,
 ) -> Result<Desired, Failure> {
     let values = &gathered.data;
-    let (rendered, stable) = with_engine(values, rules, outside, |engine| {
-        crate::render::target::secret(template, values, sources, engine)
-    });
+    let (rendered, stable) =
+        with_engine(values, rules, outside, |engine| crate::render::target::secret(template, values, sources, engine));
     let rendered = rendered.map_err(|e| failure(e.to_string()))?;
     validate::validate_secret_type(template.type_.as_deref(), &rendered.annotations).map_err(|e| failure(e.message))?;
     let content = Content {

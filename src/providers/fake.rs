@@ -1,7 +1,10 @@
 //! Fake: values written into the store itself. For tests and for trying things out.
+//!
+//! What is pushed is kept in memory, by the store's kind, namespace and name, until the process ends. ESO keeps it by name
+//! alone, so that a store of one namespace could read what another one's holds.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use regex::Regex;
@@ -9,7 +12,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    CallCx, ConnectCx, ErrorKind, Fetched, FindQuery, Found, Provider, ProviderError, Reference, Session, Validation, Want,
+    CallCx, ConnectCx, ErrorKind, Fetched, FindQuery, Found, Place, Provider, ProviderError, Push, Pushed, Reference,
+    Session, Validation, Want,
 };
 use crate::api::secret_store::{Capabilities, StoreKind};
 use crate::render::path;
@@ -72,25 +76,46 @@ impl Provider for Fake {
     }
 
     fn local(&self) -> Option<Arc<dyn Session>> {
-        Some(Arc::new(FakeSession { config: self.clone() }))
+        Some(Arc::new(FakeSession { config: self.clone(), pushes: Pushes::default() }))
     }
 
-    async fn connect(&self, _: &ConnectCx) -> Result<Arc<dyn Session>, ProviderError> {
-        Ok(Arc::new(FakeSession { config: self.clone() }))
+    async fn connect(&self, cx: &ConnectCx) -> Result<Arc<dyn Session>, ProviderError> {
+        static ALL: LazyLock<Mutex<HashMap<(StoreKind, String, String), Pushes>>> = LazyLock::new(Mutex::default);
+        let namespace = if cx.store_kind == StoreKind::ClusterSecretStore { "" } else { &cx.namespace };
+        let store = (cx.store_kind, namespace.to_owned(), cx.store_name.clone());
+        let pushes = ALL.lock().unwrap_or_else(PoisonError::into_inner).entry(store).or_default().clone();
+        Ok(Arc::new(FakeSession { config: self.clone(), pushes }))
     }
 }
+
+/// What was pushed to a store, by key.
+type Pushes = Arc<Mutex<BTreeMap<String, SecretBytes>>>;
 
 struct FakeSession {
     config: Fake,
+    pushes: Pushes,
 }
 
 impl FakeSession {
+    fn pushes(&self) -> MutexGuard<'_, BTreeMap<String, SecretBytes>> {
+        self.pushes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether the store itself has the key, in any version that a key could mean.
+    fn defines(&self, key: &str) -> bool {
+        self.config.data.iter().any(|data| key.strip_prefix(&data.key) == Some(data.version()))
+    }
+
     /// Where a key and version stand twice, the last one counts.
     fn read(&self, want: &Want) -> Result<Fetched, ProviderError> {
         let mut newest_first = self.config.data.iter().rev();
         newest_first
             .find(|data| data.key == want.key && data.version() == want.version)
             .map(|data| Fetched { bytes: data.value.as_str().into(), version: data.version.clone(), request_id: None })
+            .or_else(|| {
+                let bytes = self.pushes().get(&want.key).filter(|_| want.version.is_empty())?.clone();
+                Some(Fetched { bytes, ..Fetched::default() })
+            })
             .ok_or_else(|| ProviderError::not_found(&want.key))
     }
 }
@@ -121,8 +146,35 @@ impl Session for FakeSession {
                 *best = data;
             }
         }
-        let found = newest.into_values().map(|data| Found { name: data.key.clone(), bytes: data.value.as_str().into() });
-        Ok(found.collect())
+        let found = newest.into_values().map(|data| (data.key.clone(), SecretBytes::from(data.value.as_str())));
+        let mut all: BTreeMap<String, SecretBytes> = found.collect();
+        for (key, value) in self.pushes().iter().filter(|(key, _)| regex.is_match(key)) {
+            all.entry(key.clone()).or_insert_with(|| value.clone());
+        }
+        Ok(all.into_iter().map(|(name, bytes)| Found { name, bytes }).collect())
+    }
+
+    /// A key that the store itself has stays as it is. A property means nothing here, as in ESO.
+    async fn push(&self, push: &Push, _: &CallCx) -> Result<Pushed, ProviderError> {
+        let (key, value) = (&push.place.key, push.value()?);
+        if self.defines(key) {
+            return Err(ProviderError::new(ErrorKind::Denied, "key already exists"));
+        }
+        let mut pushes = self.pushes();
+        if pushes.get(key) == Some(&value) {
+            return Ok(Pushed::Unchanged);
+        }
+        pushes.insert(key.clone(), value);
+        Ok(Pushed::Written)
+    }
+
+    /// Does nothing, as in ESO.
+    async fn delete(&self, _: &Place, _: &CallCx) -> Result<(), ProviderError> {
+        Ok(())
+    }
+
+    async fn exists(&self, place: &Place, _: &CallCx) -> Result<bool, ProviderError> {
+        Ok(self.defines(&place.key) || self.pushes().contains_key(&place.key))
     }
 
     async fn validate(&self, _: &CallCx) -> Result<Validation, ProviderError> {
@@ -160,6 +212,10 @@ mod tests {
             let faults =
                 [Check::Denied, Check::Throttled, Check::RetryAfter, Check::Broken, Check::Hang, Check::Garbled].into_iter();
             let mut list: Vec<_> = faults.map(|check| (check, IN_THE_STORE)).collect();
+            list.push((Check::PushProperty, "a property means nothing here, as in ESO"));
+            list.push((Check::Delete, "deletes nothing, as in ESO"));
+            list.push((Check::DeleteProperty, "deletes nothing, as in ESO"));
+            list.push((Check::PushDenied, IN_THE_STORE));
             list.push((Check::Binary, "values are text in a manifest"));
             list.push((Check::FindByTags, "fake values have no tags"));
             list
@@ -174,7 +230,10 @@ mod tests {
                 },
                 version: version.map(Into::into),
             });
-            Arc::new(FakeSession { config: Fake { data: data.collect(), validation_result: None } })
+            Arc::new(FakeSession {
+                config: Fake { data: data.collect(), validation_result: None },
+                pushes: Pushes::default(),
+            })
         }
     }
 
@@ -193,7 +252,7 @@ mod tests {
     }
 
     async fn find(config: Fake, query: FindQuery) -> Result<Vec<(String, String)>, ProviderError> {
-        let found = FakeSession { config }.find(&query, &CallCx::default()).await?;
+        let found = FakeSession { config, pushes: Pushes::default() }.find(&query, &CallCx::default()).await?;
         Ok(found.into_iter().map(|f| (f.name, f.bytes.expose_str().unwrap().to_owned())).collect())
     }
 
@@ -223,7 +282,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_missing_property_counts_as_a_missing_value() {
-        let session = FakeSession { config: fake(&[]) };
+        let session = FakeSession { config: fake(&[]), pushes: Pushes::default() };
         let value = SecretBytes::from(r#"{"a.b":"dot","a":{"b":"nested"}}"#);
         let cut = |property| session.property(&Want::default(), &value, property);
         assert_eq!(cut("a.b").unwrap().expose_str(), Some("nested"), "a path before a key");
@@ -240,7 +299,8 @@ mod tests {
             (Some(2), Err("unable to validate")),
             (Some(7), Err("unable to validate")),
         ] {
-            let session = FakeSession { config: Fake { data: Vec::new(), validation_result: result } };
+            let session =
+                FakeSession { config: Fake { data: Vec::new(), validation_result: result }, pushes: Pushes::default() };
             let found = session.validate(&CallCx::default()).await;
             assert_eq!(found.as_ref().map_err(|e| e.detail.as_str()), expected.as_ref().map_err(|t| *t), "{result:?}");
         }

@@ -9,6 +9,7 @@ pub mod conformance;
 pub mod connect;
 pub mod fake;
 pub mod kubernetes;
+pub mod push;
 mod spec;
 
 use std::borrow::Cow;
@@ -24,6 +25,7 @@ use crate::render::{Entries, path};
 use crate::secret_bytes::SecretBytes;
 
 pub use connect::{ConnectCx, OwnCluster};
+pub use push::{Place, Push, Pushed, Source};
 pub use spec::ProviderSpec;
 
 /// Registers the providers: adding one is a file in this folder and a line here.
@@ -102,6 +104,33 @@ pub trait Session: Send + Sync {
     async fn find(&self, query: &FindQuery, cx: &CallCx) -> Result<Vec<Found>, ProviderError> {
         let _ = (query, cx);
         Err(ProviderError::new(ErrorKind::Unsupported, "this provider cannot find secrets by name, path or tags"))
+    }
+
+    /// Writes a value to its place. What is there already is not written again.
+    ///
+    /// # Errors
+    /// `Unsupported` where the provider cannot be written to, `Denied` where the place is not ours, else what the provider said.
+    async fn push(&self, push: &Push, cx: &CallCx) -> Result<Pushed, ProviderError> {
+        let _ = (push, cx);
+        Err(unpushable())
+    }
+
+    /// Deletes what was pushed to a place. What is gone, or never was ours, is fine.
+    ///
+    /// # Errors
+    /// As for [`Session::push`].
+    async fn delete(&self, place: &Place, cx: &CallCx) -> Result<(), ProviderError> {
+        let _ = (place, cx);
+        Err(unpushable())
+    }
+
+    /// Whether there is a value at a place, whoever put it there.
+    ///
+    /// # Errors
+    /// As for [`Session::push`].
+    async fn exists(&self, place: &Place, cx: &CallCx) -> Result<bool, ProviderError> {
+        let _ = (place, cx);
+        Err(unpushable())
     }
 
     /// Checks that the login works, as cheaply as the provider allows.
@@ -195,6 +224,10 @@ fn extract_by(
         path::object_entries(value).ok_or_else(|| {
             ProviderError::new(ErrorKind::Malformed, format!("the value of {:?} is not a JSON object", want.key))
         })
+}
+
+fn unpushable() -> ProviderError {
+    ProviderError::new(ErrorKind::Unsupported, "this provider cannot be pushed to")
 }
 
 /// For which reads a value that does not exist counts as missing, so that the deletion policy decides about it.

@@ -117,7 +117,9 @@ pub enum PathError {
         wanted: &'static str,
     },
     /// The object's identity and its owner are not a template's to change.
-    #[error("target {0:?} is not a template's to set: use target Labels or Annotations for metadata, and target.manifest for the kind")]
+    #[error(
+        "target {0:?} is not a template's to set: use target Labels or Annotations for metadata, and target.manifest for the kind"
+    )]
     Reserved(String),
 }
 
@@ -183,13 +185,7 @@ impl Object {
     }
 
     /// Puts each template's result at a path: text of `Values` as the YAML that it is, maps of `KeysAndValues` merged in.
-    fn take_at(
-        &mut self,
-        path: &str,
-        from: &TemplateFrom,
-        sources: &Sources,
-        render: &Render<'_>,
-    ) -> Result<(), PathError> {
+    fn take_at(&mut self, path: &str, from: &TemplateFrom, sources: &Sources, render: &Render<'_>) -> Result<(), PathError> {
         let steps = steps(path)?;
         for part in target::parts(from, sources)? {
             let value = part.render(render)?;
@@ -273,7 +269,8 @@ fn steps(path: &str) -> Result<Vec<Step<'_>>, PathError> {
         }
         steps.push(Step::Key(key));
         while !rest.is_empty() {
-            let (index, after) = rest.strip_prefix('[').and_then(|r| r.split_once(']')).ok_or_else(|| wrong("a bracket is missing"))?;
+            let (index, after) =
+                rest.strip_prefix('[').and_then(|r| r.split_once(']')).ok_or_else(|| wrong("a bracket is missing"))?;
             let index = index.parse().ok().filter(|index| *index <= HIGHEST_INDEX);
             steps.push(Step::Index(index.ok_or_else(|| wrong("an index must be a number from 0 to 10000"))?));
             rest = after;
@@ -333,15 +330,15 @@ mod tests {
             (json!({ "templateFrom": [from("", "port", "Values")] }), json!({ "spec": {}, "data": { "port": "80" } })),
             (json!({ "templateFrom": [from("SPEC", "port", "Values")] }), json!({ "spec": { "port": "80" } })),
             (json!({ "templateFrom": [from("Spec", "map", "KeysAndValues")] }), json!({ "spec": { "x": 1, "l": [2] } })),
-            (json!({ "templateFrom": [from("spec.web.port", "port", "Values")] }), json!({ "spec": { "web": { "port": 80 } } })),
+            (
+                json!({ "templateFrom": [from("spec.web.port", "port", "Values")] }),
+                json!({ "spec": { "web": { "port": 80 } } }),
+            ),
             (
                 json!({ "templateFrom": [from("spec.Rules", "rules", "Values"), from("spec.Rules[1].port", "port", "Values")] }),
                 json!({ "spec": { "Rules": [{ "host": "a" }, { "host": "b", "port": 80 }] } }),
             ),
-            (
-                json!({ "templateFrom": [from("spec.l[1][0]", "port", "Values")] }),
-                json!({ "spec": { "l": [null, [80]] } }),
-            ),
+            (json!({ "templateFrom": [from("spec.l[1][0]", "port", "Values")] }), json!({ "spec": { "l": [null, [80]] } })),
             (
                 json!({ "templateFrom": [{ "target": "spec.m", "literal": "x: 0\nz: 3" }, from("spec.m", "map", "KeysAndValues")] }),
                 json!({ "spec": { "m": { "x": 1, "z": 3, "l": [2] } } }),
@@ -387,7 +384,10 @@ mod tests {
             let error = made("Thing", &json!({ "templateFrom": [{ "target": path, "literal": "a: 1" }] })).unwrap_err();
             assert!(error.starts_with("templateFrom[0]: target ") && error.contains(why), "{path}: {error}");
         }
-        let error = made("Thing", &json!({ "templateFrom": [from("spec.p", "port", "Values"), from("spec.p.q", "port", "Values")] }));
+        let error = made(
+            "Thing",
+            &json!({ "templateFrom": [from("spec.p", "port", "Values"), from("spec.p.q", "port", "Values")] }),
+        );
         assert_eq!(error.unwrap_err(), "templateFrom[1]: target \"spec.p.q\": part 2 is no map");
         let error = made("Thing", &json!({ "templateFrom": [{ "target": "data", "literal": "- a" }] })).unwrap_err();
         assert!(error.contains("cannot unmarshal array"), "{error}");

@@ -5,6 +5,7 @@
 
 pub mod decode;
 pub mod json;
+pub mod json_edit;
 pub mod keys;
 pub mod manifest;
 pub mod number;
@@ -214,8 +215,8 @@ fn finish(
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 mod tests {
-    use super::*;
     use super::rewrite::testing::outside;
+    use super::*;
     use crate::api::external_secret::RewriteRegexp;
 
     fn set(entries: &[(&str, &str)]) -> Entries {
@@ -258,7 +259,10 @@ mod tests {
         let odd = || set(&[("a/b", "1"), ("plain", "2")]);
         let remote = RemoteRef::default();
         assert_eq!(view(&extract(0, &remote, &[], odd(), outside()).unwrap()), [("a_b", "1"), ("plain", "2")]);
-        assert_eq!(view(&extract(0, &remote, &by_regexp("/", "_"), odd(), outside()).unwrap()), [("a_b", "1"), ("plain", "2")]);
+        assert_eq!(
+            view(&extract(0, &remote, &by_regexp("/", "_"), odd(), outside()).unwrap()),
+            [("a_b", "1"), ("plain", "2")]
+        );
         let error = extract(2, &remote, &by_regexp("zzz", "y"), odd(), outside()).unwrap_err().to_string();
         assert_eq!(
             error,
@@ -272,7 +276,8 @@ mod tests {
     /// Golden case from-06.
     #[test]
     fn collisions_name_the_strategy() {
-        let error = extract(0, &RemoteRef::default(), &[], set(&[("a/b", "1"), ("a:b", "2")]), outside()).unwrap_err().to_string();
+        let error =
+            extract(0, &RemoteRef::default(), &[], set(&[("a/b", "1"), ("a:b", "2")]), outside()).unwrap_err().to_string();
         assert_eq!(
             error,
             "error processing spec.dataFrom[0].extract, err: error applying conversion strategy Default to keys: secret name \
@@ -284,9 +289,11 @@ mod tests {
     #[test]
     fn sets_are_decoded_and_checked() {
         let base64 = RemoteRef { decoding_strategy: Some(DecodingStrategy::Base64), ..RemoteRef::default() };
-        let rewritten = extract(0, &base64, &by_regexp("(.+)", "k-$1"), set(&[("a", "YQ=="), ("b", "Yg==")]), outside()).unwrap();
+        let rewritten =
+            extract(0, &base64, &by_regexp("(.+)", "k-$1"), set(&[("a", "YQ=="), ("b", "Yg==")]), outside()).unwrap();
         assert_eq!(view(&rewritten), [("k-a", "a"), ("k-b", "b")]);
-        let error = extract(0, &base64, &[], set(&[("a", "YQ=="), ("b", "plain words")]), outside()).unwrap_err().to_string();
+        let error =
+            extract(0, &base64, &[], set(&[("a", "YQ=="), ("b", "plain words")]), outside()).unwrap_err().to_string();
         assert_eq!(
             error,
             "error processing spec.dataFrom[0].extract, err: error applying decoding strategy Base64 to data: failure decoding \

@@ -72,13 +72,18 @@ fn regexp(operation: &RewriteRegexp, entries: Entries) -> Result<Entries, Rewrit
 /// Each key is what the template makes of it, with Go's delimiters whatever those of other templates are. Of two keys that become
 /// one, see [`regexp`].
 fn transform(operation: &RewriteTransform, entries: Entries, outside: Outside<'_>) -> Result<Entries, RewriteCause> {
+    entries.into_iter().map(|(key, value)| Ok((transformed(operation, &key, outside)?, value))).collect()
+}
+
+/// What the template of a rewrite makes of one key.
+///
+/// # Errors
+/// The template cannot be rendered.
+pub fn transformed(operation: &RewriteTransform, key: &str, outside: Outside<'_>) -> Result<String, TemplateError> {
     let engine = Engine { missing: Missing::NoValue, ..Engine::new(outside.now, outside.chance) };
-    let one = |(key, value): (String, SecretBytes)| {
-        let scope = [("value".to_owned(), SecretBytes::from(key))].into();
-        let key = engine.render("transform", &operation.template, &scope)?;
-        Ok((String::from_utf8_lossy(key.expose()).into_owned(), value))
-    };
-    entries.into_iter().map(one).collect()
+    let scope = [("value".to_owned(), SecretBytes::from(key))].into();
+    let key = engine.render("transform", &operation.template, &scope)?;
+    Ok(String::from_utf8_lossy(key.expose()).into_owned())
 }
 
 fn merge(operation: &RewriteMerge, mut entries: Entries) -> Result<Entries, RewriteCause> {
@@ -270,7 +275,10 @@ mod tests {
             assert_eq!(got.into_keys().collect::<BTreeSet<_>>(), wanted.map(String::from).into(), "{template}");
         }
         let error = apply(&[by_transform("{{ fail .value }}")], keys()).unwrap_err().to_string();
-        assert!(error.starts_with("failed rewrite operation[0]: transform failed with unable to execute template"), "{error}");
+        assert!(
+            error.starts_with("failed rewrite operation[0]: transform failed with unable to execute template"),
+            "{error}"
+        );
     }
 
     #[test]

@@ -8,7 +8,9 @@ use std::fmt;
 
 use super::decode::{self, NotBase64};
 use super::{Entries, yaml};
-use crate::api::external_secret::{DecodingStrategy, Template, TemplateFrom, TemplateMergePolicy, TemplateRef, TemplateScope};
+use crate::api::external_secret::{
+    DecodingStrategy, Template, TemplateFrom, TemplateMergePolicy, TemplateRef, TemplateScope,
+};
 use crate::providers::ReferenceKind;
 use crate::secret_bytes::SecretBytes;
 
@@ -130,7 +132,12 @@ pub enum FromError {
 ///
 /// # Errors
 /// The first template that fails; nothing is made then.
-pub fn secret(template: &Template, values: &Entries, sources: &Sources, render: &Render<'_>) -> Result<Rendered, TargetError> {
+pub fn secret(
+    template: &Template,
+    values: &Entries,
+    sources: &Sources,
+    render: &Render<'_>,
+) -> Result<Rendered, TargetError> {
     let mut rendered = Rendered::default();
     if keeps_values(template) {
         rendered.data.clone_from(values);
@@ -212,7 +219,11 @@ pub(super) fn parts<'a>(from: &'a TemplateFrom, sources: &'a Sources) -> Result<
     if let Some(reference) = &from.secret {
         parts.extend(parts_of(reference, Source::secret(reference), sources)?);
     }
-    let literal = from.literal.as_deref().map(|text| Part { key: LITERAL, text: text.as_bytes(), scope: TemplateScope::KeysAndValues });
+    let literal = from.literal.as_deref().map(|text| Part {
+        key: LITERAL,
+        text: text.as_bytes(),
+        scope: TemplateScope::KeysAndValues,
+    });
     parts.extend(literal);
     Ok(parts)
 }
@@ -262,7 +273,10 @@ mod tests {
             (Source { kind, name: name.into() }, Some(text))
         };
         let sources = [
-            text("cm", &[("k", "cm"), ("a", "cm <user>"), ("map", "<user>_x: <pw>\nnum: 1.50\n"), ("list", "- a"), ("b64", "aGk=")]),
+            text(
+                "cm",
+                &[("k", "cm"), ("a", "cm <user>"), ("map", "<user>_x: <pw>\nnum: 1.50\n"), ("list", "- a"), ("b64", "aGk=")],
+            ),
             text("sec", &[("k", "secret"), ("b", "sec <pw>")]),
         ];
         let render = |key: &str, text: &[u8]| {
@@ -292,7 +306,10 @@ mod tests {
             (json!({}), both),
             (json!({ "data": {}, "templateFrom": [] }), both),
             (json!({ "mergePolicy": "Merge" }), both),
-            (json!({ "mergePolicy": "Merge", "data": { "pw": "<pw>!", "c": "new" } }), &[("c", "new"), ("pw", "s3!"), ("user", "ann")]),
+            (
+                json!({ "mergePolicy": "Merge", "data": { "pw": "<pw>!", "c": "new" } }),
+                &[("c", "new"), ("pw", "s3!"), ("user", "ann")],
+            ),
             (json!({ "mergePolicy": "Replace", "data": { "c": "<user>" } }), &[("c", "ann")]),
             (json!({ "templateFrom": [{}] }), &[]),
         ];
@@ -343,7 +360,10 @@ mod tests {
             ],
             "data": { "data": "aGk=" },
         });
-        assert_eq!(data(&template), [("b64", "hi"), ("data", "aGk="), ("lit", "hi")].map(|(k, v)| (k.to_owned(), v.to_owned())));
+        assert_eq!(
+            data(&template),
+            [("b64", "hi"), ("data", "aGk="), ("lit", "hi")].map(|(k, v)| (k.to_owned(), v.to_owned()))
+        );
     }
 
     #[test]
@@ -365,12 +385,20 @@ mod tests {
                 json!({ "templateFrom": [{ "literal": "plain: words", "valuesDecodingStrategy": "Base64" }] }),
                 "failed to decode rendered template value for key plain: illegal base64 data",
             ),
-            (json!({ "templateFrom": [{ "literal": "a: <gone>" }] }), "unable to execute template at key literal: no entry at literal"),
+            (
+                json!({ "templateFrom": [{ "literal": "a: <gone>" }] }),
+                "unable to execute template at key literal: no entry at literal",
+            ),
         ];
         for (template, text) in table {
-            assert_eq!(rendered(&template, &[("user", "ann"), ("pw", "s3")]).unwrap_err(), format!("{from}{text}"), "{template}");
+            assert_eq!(
+                rendered(&template, &[("user", "ann"), ("pw", "s3")]).unwrap_err(),
+                format!("{from}{text}"),
+                "{template}"
+            );
         }
-        let twice = "could not execute template: could not execute template: unable to execute template at key x: no entry at x";
+        let twice =
+            "could not execute template: could not execute template: unable to execute template at key x: no entry at x";
         for template in [json!({ "data": { "x": "<gone>" } }), json!({ "metadata": { "labels": { "x": "<gone>" } } })] {
             assert_eq!(rendered(&template, &[]).unwrap_err(), twice, "{template}");
         }
@@ -379,7 +407,8 @@ mod tests {
     #[test]
     fn sources_are_told_once_each() {
         let both = json!({ "configMap": { "name": "a", "items": [] }, "secret": { "name": "a", "items": [] } });
-        let template: Template = serde_json::from_value(json!({ "templateFrom": [both, both, { "literal": "x" }] })).unwrap();
+        let template: Template =
+            serde_json::from_value(json!({ "templateFrom": [both, both, { "literal": "x" }] })).unwrap();
         let named: Vec<String> = sources(&template).iter().map(ToString::to_string).collect();
         assert_eq!(named, ["secret a", "configmap a"]);
     }

@@ -10,7 +10,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
+    CustomResourceDefinition, CustomResourceDefinitionVersion,
+};
 use keyferry::api::crds;
 use kube::core::cel::{CompiledSchema, Validator, compile_schema};
 use serde_json::{Value, json};
@@ -19,18 +21,26 @@ use serde_json::{Value, json};
 const ANNOTATIONS_MAX: usize = 262_144;
 
 /// The kinds that we define.
-const KINDS: [&str; 3] = ["ExternalSecret", "SecretStore", "ClusterSecretStore"];
+const KINDS: &[&str] =
+    &["ExternalSecret", "SecretStore", "ClusterSecretStore", "ClusterExternalSecret", "ClusterPushSecret", "PushSecret"];
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).to_path_buf()
 }
 
-/// The schema of a kind in one version.
-fn schema(kind: &str, version: &str) -> Value {
+/// The schemas of a kind, one for each version, the stored one first.
+fn schemas(kind: &str) -> Vec<Value> {
     let all = crds::all().unwrap();
     let crd = all.iter().find(|c| c.spec.names.kind == kind).expect("a kind that we define");
-    let version = crd.spec.versions.iter().find(|v| v.name == version).expect("a version that we serve");
-    serde_json::to_value(version.schema.as_ref().unwrap().open_api_v3_schema.as_ref().unwrap()).unwrap()
+    let of = |version: &CustomResourceDefinitionVersion| {
+        serde_json::to_value(version.schema.as_ref().unwrap().open_api_v3_schema.as_ref().unwrap()).unwrap()
+    };
+    crd.spec.versions.iter().map(of).collect()
+}
+
+/// The schema of a kind in its stored version.
+fn schema(kind: &str) -> Value {
+    schemas(kind).swap_remove(0)
 }
 
 /// What the API server checks objects of a kind with.
@@ -40,14 +50,14 @@ struct Admission {
 }
 
 impl Admission {
-    /// That of a kind; both versions have the same.
+    /// That of a kind; all versions have the same.
     fn of(kind: &str) -> &'static Self {
         static ALL: LazyLock<BTreeMap<&str, Admission>> = LazyLock::new(|| {
             let one = |kind| {
-                let schema = schema(kind, "v1");
+                let schema = schema(kind);
                 (kind, Admission { rules: compile_schema(&schema), schema })
             };
-            KINDS.into_iter().map(one).collect()
+            KINDS.iter().copied().map(one).collect()
         });
         ALL.get(kind).expect("a kind that we define")
     }
@@ -79,7 +89,7 @@ fn visit(schema: &Value, path: &str, f: &mut impl FnMut(&str, &Value)) {
 
 fn each_schema(mut f: impl FnMut(&str, &Value)) {
     for kind in KINDS {
-        visit(&schema(kind, "v1"), kind, &mut f);
+        visit(&schema(kind), kind, &mut f);
     }
 }
 
@@ -139,6 +149,9 @@ fn names_scopes_and_versions_are_those_of_eso() {
             json!(["externalsecrets.external-secrets.io", "ExternalSecret", ["es"], "Namespaced"]),
             json!(["secretstores.external-secrets.io", "SecretStore", ["ss"], "Namespaced"]),
             json!(["clustersecretstores.external-secrets.io", "ClusterSecretStore", ["css"], "Cluster"]),
+            json!(["clusterexternalsecrets.external-secrets.io", "ClusterExternalSecret", ["ces"], "Cluster"]),
+            json!(["clusterpushsecrets.external-secrets.io", "ClusterPushSecret", null, "Cluster"]),
+            json!(["pushsecrets.external-secrets.io", "PushSecret", ["ps"], "Namespaced"]),
         ]
     );
     for crd in all.as_array().unwrap() {
@@ -152,7 +165,13 @@ fn names_scopes_and_versions_are_those_of_eso() {
             .map(|v| json!([v["name"], v["served"], v["storage"], v["subresources"], v["deprecated"]]))
             .collect();
         let status = json!({ "status": {} });
-        assert_eq!(versions, [json!(["v1", true, true, status, null]), json!(["v1beta1", true, false, status, null])]);
+        let wanted = match crd["spec"]["names"]["kind"].as_str().unwrap() {
+            "ExternalSecret" | "SecretStore" | "ClusterSecretStore" | "ClusterExternalSecret" => {
+                vec![json!(["v1", true, true, status, null]), json!(["v1beta1", true, false, status, null])]
+            }
+            _ => vec![json!(["v1alpha1", true, true, status, null])],
+        };
+        assert_eq!(versions, wanted);
     }
 }
 
@@ -173,7 +192,18 @@ fn columns_and_selectable_fields_are_those_of_eso() {
         ("Ready", r#".status.conditions[?(@.type=="Ready")].status"#),
         ("Last Sync", ".status.refreshTime"),
     ];
-    for (crd, columns) in all.as_array().unwrap().iter().zip([external_secret, store, store]) {
+    let push_secret: &[(&str, &str)] = &[
+        ("AGE", ".metadata.creationTimestamp"),
+        ("Status", r#".status.conditions[?(@.type=="Ready")].reason"#),
+        ("Last Sync", ".status.refreshTime"),
+    ];
+    let cluster_external_secret: &[(&str, &str)] = &[
+        ("Store", ".spec.externalSecretSpec.secretStoreRef.name"),
+        ("Refresh Interval", ".spec.refreshTime"),
+        ("Ready", r#".status.conditions[?(@.type=="Ready")].status"#),
+    ];
+    let all_columns = [external_secret, store, store, cluster_external_secret, &push_secret[..2], push_secret];
+    for (crd, columns) in all.as_array().unwrap().iter().zip(all_columns) {
         for version in crd["spec"]["versions"].as_array().unwrap() {
             let wanted: Vec<Value> = columns
                 .iter()
@@ -230,14 +260,15 @@ fn schemas_are_structural_and_have_no_default() {
             assert!(KNOWN.contains(&keyword.as_str()), "{path} has the keyword {keyword}");
         }
         assert!(
-            schema["type"].is_string() != (schema["x-kubernetes-int-or-string"] == true),
+            schema["type"].is_string() != (schema["x-kubernetes-int-or-string"] == true)
+                || schema == &json!({ "description": schema["description"], "x-kubernetes-preserve-unknown-fields": true }),
             "{path} has no type, or one too many"
         );
         if let Some(format) = schema["format"].as_str() {
             assert!(["byte", "date-time", "double", "int32", "int64"].contains(&format), "{path} has the format {format}");
         }
         if schema["nullable"] == true {
-            assert_eq!(path, "ExternalSecret.status.refreshTime", "{path} may be null");
+            assert!(path.ends_with(".status.refreshTime"), "{path} may be null");
         }
     });
 }
@@ -246,7 +277,8 @@ fn schemas_are_structural_and_have_no_default() {
 fn every_field_is_described_in_few_words() {
     each_schema(|path, schema| {
         let Some(name) = path.rsplit('.').next() else { return };
-        let foreign = path.contains("namespaceSelector") || path.contains(".spec.provider.");
+        let selector = ["namespaceSelector", "labelSelector", "secret.selector"].iter().any(|s| path.contains(s));
+        let foreign = selector || path.contains(".spec.provider.");
         if foreign || path.ends_with("[]") || path.ends_with("{}") || name == "metadata" {
             return;
         }
@@ -257,8 +289,9 @@ fn every_field_is_described_in_few_words() {
 }
 
 #[test]
-fn both_versions_have_one_schema() {
+fn all_versions_have_one_schema() {
     for kind in KINDS {
-        assert_eq!(schema(kind, "v1"), schema(kind, "v1beta1"));
+        let schemas = schemas(kind);
+        assert!(schemas.iter().all(|other| *other == schemas[0]), "{kind}");
     }
 }

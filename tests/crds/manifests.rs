@@ -6,7 +6,8 @@
 use std::fs;
 use std::path::Path;
 
-use keyferry::api::{ClusterSecretStore, ExternalSecret, SecretStore, structural};
+use keyferry::api::{ClusterExternalSecret, ClusterPushSecret, ClusterSecretStore};
+use keyferry::api::{ExternalSecret, PushSecret, SecretStore, structural};
 use serde_json::Value;
 
 use super::{Admission, KINDS, root};
@@ -56,6 +57,9 @@ fn refusals(object: &Value) -> Vec<String> {
         let read = match kind {
             "ExternalSecret" => serde_json::from_value::<ExternalSecret>(object.clone()).map(|_| ()),
             "SecretStore" => serde_json::from_value::<SecretStore>(object.clone()).map(|_| ()),
+            "ClusterExternalSecret" => serde_json::from_value::<ClusterExternalSecret>(object.clone()).map(|_| ()),
+            "ClusterPushSecret" => serde_json::from_value::<ClusterPushSecret>(object.clone()).map(|_| ()),
+            "PushSecret" => serde_json::from_value::<PushSecret>(object.clone()).map(|_| ()),
             _ => serde_json::from_value::<ClusterSecretStore>(object.clone()).map(|_| ()),
         };
         assert!(read.is_ok(), "the schema takes {object}, the type does not: {read:?}");

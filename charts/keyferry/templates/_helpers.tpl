@@ -67,6 +67,16 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{- if and .Values.processClusterStore (not (include "keyferry.namespaces" .)) }}true{{ end }}
 {{- end }}
 
+{{/* Not empty where ClusterExternalSecrets are served. */}}
+{{- define "keyferry.clusterExternalSecrets" -}}
+{{- if and .Values.processClusterExternalSecret (not (include "keyferry.namespaces" .)) }}true{{ end }}
+{{- end }}
+
+{{/* Not empty where ClusterPushSecrets are served. */}}
+{{- define "keyferry.clusterPushSecrets" -}}
+{{- if and .Values.processClusterPushSecret (not (include "keyferry.namespaces" .)) }}true{{ end }}
+{{- end }}
+
 {{/* Not empty where a leader is elected: always with more than one Pod, or two would write. */}}
 {{- define "keyferry.leaderElect" -}}
 {{- if or .Values.leaderElect (gt (int .Values.replicaCount) 1) }}true{{ end }}
@@ -101,6 +111,15 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end }}
 {{- if not .Values.processSecretStore }}
 {{- $_ := set $args "enable-secret-store-reconciler" "false" }}
+{{- end }}
+{{- if not .Values.processClusterExternalSecret }}
+{{- $_ := set $args "enable-cluster-external-secret-reconciler" "false" }}
+{{- end }}
+{{- if not .Values.processPushSecret }}
+{{- $_ := set $args "enable-push-secret-reconciler" "false" }}
+{{- end }}
+{{- if not .Values.processClusterPushSecret }}
+{{- $_ := set $args "enable-cluster-push-secret-reconciler" "false" }}
 {{- end }}
 {{- if .Values.genericTargets.enabled }}
 {{- $_ := set $args "unsafe-allow-generic-targets" "true" }}

@@ -13,7 +13,7 @@
   resources: [serviceaccounts/token]
   verbs: [create]
 {{- end }}
-# `patch` of the object itself only to take off the finalizers that ESO left.
+# `patch` of the object itself only for finalizers: those that ESO left, and those that PushSecrets need on stores.
 - apiGroups: [external-secrets.io]
   resources: [externalsecrets, secretstores]
   verbs: [get, list, watch, patch]
@@ -24,6 +24,15 @@
     - secretstores/status
     {{- end }}
   verbs: [get, patch]
+{{- if .Values.processPushSecret }}
+# `patch` of the object itself, and of the stores above, for the finalizers that hold them while something pushed must be deleted.
+- apiGroups: [external-secrets.io]
+  resources: [pushsecrets]
+  verbs: [get, list, watch, patch]
+- apiGroups: [external-secrets.io]
+  resources: [pushsecrets/status]
+  verbs: [get, patch]
+{{- end }}
 {{- if .Values.openshiftFinalizers }}
 # Asked for by OwnerReferencesPermissionEnforcement where an owner reference blocks the owner's deletion.
 - apiGroups: [external-secrets.io]
@@ -43,7 +52,58 @@
   verbs: [create, patch]
 {{- end }}
 
-{{/* What ClusterSecretStores need besides: their own kind, and the namespaces that their conditions look at. */}}
+{{/* What kinds need that are not of one namespace: ClusterSecretStores, and what has children in many namespaces. */}}
+{{- define "keyferry.clusterRules" -}}
+{{- $es := include "keyferry.clusterExternalSecrets" . }}
+{{- $ps := include "keyferry.clusterPushSecrets" . }}
+{{- if include "keyferry.clusterStores" . }}
+{{ include "keyferry.clusterStoreRules" . }}
+{{- end }}
+{{- if $es }}
+# `patch` of the object itself, and of namespaces, only to take off the finalizers that ESO left.
+- apiGroups: [external-secrets.io]
+  resources: [clusterexternalsecrets]
+  verbs: [get, list, watch, patch]
+- apiGroups: [external-secrets.io]
+  resources: [clusterexternalsecrets/status]
+  verbs: [get, patch]
+- apiGroups: [external-secrets.io]
+  resources: [externalsecrets]
+  verbs: [create, delete]
+- apiGroups: [""]
+  resources: [namespaces]
+  verbs: [patch]
+{{- if .Values.openshiftFinalizers }}
+- apiGroups: [external-secrets.io]
+  resources: [clusterexternalsecrets/finalizers]
+  verbs: [update]
+{{- end }}
+{{- end }}
+{{- if $ps }}
+- apiGroups: [external-secrets.io]
+  resources: [clusterpushsecrets]
+  verbs: [get, list, watch]
+- apiGroups: [external-secrets.io]
+  resources: [clusterpushsecrets/status]
+  verbs: [get, patch]
+- apiGroups: [external-secrets.io]
+  resources: [pushsecrets]
+  verbs: [get, list, watch, create, patch, delete]
+{{- if .Values.openshiftFinalizers }}
+- apiGroups: [external-secrets.io]
+  resources: [clusterpushsecrets/finalizers]
+  verbs: [update]
+{{- end }}
+{{- end }}
+{{- if or (include "keyferry.clusterStores" .) $es $ps }}
+# Conditions of ClusterSecretStores, and those who select namespaces, look at their labels.
+- apiGroups: [""]
+  resources: [namespaces]
+  verbs: [get, list, watch]
+{{- end }}
+{{- end }}
+
+{{/* What ClusterSecretStores need besides. */}}
 {{- define "keyferry.clusterStoreRules" -}}
 - apiGroups: [external-secrets.io]
   resources: [clustersecretstores]
@@ -51,9 +111,6 @@
 - apiGroups: [external-secrets.io]
   resources: [clustersecretstores/status]
   verbs: [get, patch]
-- apiGroups: [""]
-  resources: [namespaces]
-  verbs: [get, list, watch]
 {{- end }}
 
 {{/* roleRef and subjects of a binding. Takes (list $ kind name). */}}

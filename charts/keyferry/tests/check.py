@@ -69,9 +69,10 @@ def golden():
 def crds():
     keep = "helm.sh/resource-policy: keep"
     for values, kinds, kept in [
-        ((), 3, 3),
-        (("crds.keep=false",), 3, 0),
-        (("crds.createClusterSecretStore=false", "processClusterStore=false"), 2, 2),
+        ((), 6, 6),
+        (("crds.keep=false",), 6, 0),
+        (("crds.createPushSecret=false", "processPushSecret=false"), 5, 5),
+        (("crds.createClusterSecretStore=false", "processClusterStore=false"), 5, 5),
         (("installCRDs=false",), 0, 0),
     ]:
         out = render(*sets(*values))
@@ -88,20 +89,30 @@ def rights():
             expect("update" not in rule and "deletecollection" not in rule, f"{values.name}: secrets may be used with {rule}")
     scoped = render(*sets("installCRDs=false", 'scopedNamespaces=["a","b"]', 'scopedNamespace="c"'))
     expect("kind: ClusterRole" not in scoped, "a list of namespaces has cluster-wide rights")
-    expect("clustersecretstores" not in scoped, "a list of namespaces has rights on ClusterSecretStores")
+    for kind in ("clustersecretstores", "clusterexternalsecrets", "clusterpushsecrets"):
+        expect(kind not in scoped, f"a list of namespaces has rights on {kind}")
+    # Namespaces are changed, and ExternalSecrets made and deleted, only for ClusterExternalSecrets.
+    no_fan_out = render(*sets("installCRDs=false", "processClusterExternalSecret=false", "processClusterPushSecret=false"))
+    for out, wanted in [(render(*sets("installCRDs=false")), True), (no_fan_out, False)]:
+        for rule in ("resources: [namespaces]\n    verbs: [patch]", "resources: [externalsecrets]\n    verbs: [create, delete]"):
+            expect((rule in out) == wanted, f"{rule!r} is {'missing' if wanted else 'there without need'}")
     expect("--namespaces=a,b,c" in scoped, "the list of namespaces does not get to the operator")
+    cluster_wide = ("processClusterStore=false", "processClusterExternalSecret=false", "processClusterPushSecret=false")
     for right, off in [
         ("serviceaccounts/token", "rbac.serviceAccountTokenCreate=false"),
         ("clustersecretstores", "processClusterStore=false"),
         ("namespaces]", "processClusterStore=false"),
+        ("clusterexternalsecrets", "processClusterExternalSecret=false"),
+        ("clusterpushsecrets", "processClusterPushSecret=false"),
         ("secretstores/status", "processSecretStore=false"),
+        ("pushsecrets", "processPushSecret=false"),
         ("externalsecrets/finalizers", "openshiftFinalizers=false"),
         ("leases", "leaderElect=false"),
         ("kind: Role\n", "rbac.create=false"),
         ("kind: ClusterRole\n", "rbac.create=false"),
     ]:
-        # processClusterStore goes off too: `secretstores/status` is part of `clustersecretstores/status`.
-        with_it, without = render(*sets("installCRDs=false")), render(*sets("installCRDs=false", off, "processClusterStore=false"))
+        # All that is cluster-wide goes off too: `secretstores/status` is part of `clustersecretstores/status`, and so on.
+        with_it, without = render(*sets("installCRDs=false")), render(*sets("installCRDs=false", off, *cluster_wide))
         expect(right in with_it, f"{right} is missing by default")
         expect(right not in without, f"{right} is there with {off}")
 

@@ -2,17 +2,20 @@
 //! binary, so that it links once and its tests share their servers.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panicking")]
 
+mod adopt;
 mod aws;
 mod aws_emulator;
 mod canary;
 mod conformance;
 mod control_plane;
 mod crash;
+mod fan_out;
 mod lab;
 mod leader;
 mod main_job;
 mod manifests;
 mod neighbours;
+mod object_hash;
 mod outage;
 mod render;
 mod scope;

@@ -10,15 +10,15 @@ use keyferry_e2e::operator::Operator;
 use keyferry_e2e::progress;
 use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
-use sha3::{Digest, Sha3_224};
 
 use crate::lab::{
     EXTERNAL_SECRET, apply, eventually, external_secret, external_secrets, fake_store, fingerprints, is_write, operator,
     patch, ready, requests, secrets, with_lab,
 };
+use crate::object_hash;
 
-const FINALIZER: &str = "externalsecrets.external-secrets.io/externalsecret-cleanup";
-const VALUES: [(&str, &str); 2] = [("user", "admin"), ("password", "first")];
+pub const FINALIZER: &str = "externalsecrets.external-secrets.io/externalsecret-cleanup";
+pub const VALUES: [(&str, &str); 2] = [("user", "admin"), ("password", "first")];
 
 /// Two keys of a remote secret each.
 fn both() -> Value {
@@ -28,13 +28,9 @@ fn both() -> Value {
     ])
 }
 
-fn hash(text: &str) -> String {
-    Sha3_224::digest(text).iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 /// What ESO leaves of an ExternalSecret: the object with its finalizer and status, and its Secret, written by an update with a
 /// field manager of its own.
-async fn left_by_eso(ns: &Sandbox<'_>, name: &str, policy: &str) -> Result<()> {
+pub async fn left_by_eso(ns: &Sandbox<'_>, name: &str, policy: &str) -> Result<()> {
     let mut object = external_secret(name, json!({"data": both(), "target": {"name": name, "creationPolicy": policy}}));
     object["metadata"]["finalizers"] = json!([FINALIZER]);
     apply(ns, object).await?;
@@ -44,20 +40,19 @@ async fn left_by_eso(ns: &Sandbox<'_>, name: &str, policy: &str) -> Result<()> {
     let mut labels = json!({"reconcile.external-secrets.io/managed": "true"});
     let mut owners = json!([]);
     if policy == "Owner" {
-        labels["reconcile.external-secrets.io/created-by"] = json!(hash(&format!("{}/{name}", ns.name)));
+        labels["reconcile.external-secrets.io/created-by"] = json!(object_hash::created_by_label(&ns.name, name));
         owners = json!([{"apiVersion": "external-secrets.io/v1", "kind": "ExternalSecret", "name": name,
             "uid": live.metadata.uid, "controller": true, "blockOwnerDeletion": true}]);
     }
     let secret: Secret = serde_json::from_value(json!({
         "metadata": {
             "name": name, "labels": labels, "ownerReferences": owners,
-            "annotations": {"reconcile.external-secrets.io/data-hash": hash(&serde_json::to_string(&encoded)?)},
+            "annotations": {"reconcile.external-secrets.io/data-hash": object_hash::data_hash(&encoded.iter().map(|(k, v)| ((*k).to_owned(), v.clone())).collect())},
         },
         "data": encoded,
     }))?;
     let secrets: Api<Secret> = Api::namespaced(ns.cluster().client.clone(), &ns.name);
-    let manager =
-        PostParams { field_manager: Some(format!("externalsecrets.external-secrets.io/{name}")), ..PostParams::default() };
+    let manager = PostParams { field_manager: Some(object_hash::field_manager(name)), ..PostParams::default() };
     secrets.create(&manager, &secret).await?;
     let status = json!({"status": {
         "binding": {"name": name},
@@ -79,7 +74,7 @@ async fn take_over(ns: &Sandbox<'_>) -> Result<Operator> {
 }
 
 /// Waits until the operator has recorded all Secrets in its own way.
-async fn recorded(ns: &Sandbox<'_>) -> Result<()> {
+pub async fn recorded(ns: &Sandbox<'_>) -> Result<()> {
     eventually("every status records its Secret", async || {
         let all = external_secrets(ns).await?;
         Ok(all.iter().all(|es| es["status"]["target"]["digest"].is_string() && ready(es).0 == "True"))

@@ -43,7 +43,8 @@ async fn cost_of_peace(ns: &Sandbox<'_>) -> Result<Vec<String>> {
 #[test]
 fn a_templated_secret_costs_nothing_in_peace_and_follows_its_sources() -> Result<()> {
     with_lab("templates", async |ns| {
-        let mut operator = operator(ns, &["--log-format=text", "--template-left-delimiter=[[", "--template-right-delimiter=]]"]).await?;
+        let mut operator =
+            operator(ns, &["--log-format=text", "--template-left-delimiter=[[", "--template-right-delimiter=]]"]).await?;
         apply(ns, fake_store("store", &[("remote", "value")])).await?;
         let item = |key: &str| json!({"name": "shape", "items": [{"key": key}]});
         let target = json!({"template": {
@@ -106,7 +107,8 @@ fn targets_of_other_kinds() -> Result<()> {
         let _operator = ns.env.another_operator(&options).await?;
         apply(ns, fake_store("store", &[("remote", "value")])).await?;
         let manifest = json!({"apiVersion": "v1", "kind": "ConfigMap"});
-        let target = json!({"manifest": manifest, "template": {"data": {"key": "is {{ .key }}"}}, "deletionPolicy": "Delete"});
+        let target =
+            json!({"manifest": manifest, "template": {"data": {"key": "is {{ .key }}"}}, "deletionPolicy": "Delete"});
         apply(ns, busy("app", target)).await?;
         ns.wait_ready(EXTERNAL_SECRET, "app", "True", "ResourceSynced").await?;
         let data = async |name: &str| -> Result<Option<Value>> {
@@ -152,7 +154,10 @@ fn targets_of_other_kinds() -> Result<()> {
         ns.kubectl(&["delete", "externalsecret", "app", "--wait=true"]).await?;
         eventually("the ConfigMap stayed", async || Ok(data("app").await?.is_none())).await?;
         let all = objects(ns, EXTERNAL_SECRET).await?;
-        progress::note(format!("{} targets that must not be written were not", all.iter().filter(|es| ready(es).0 == "False").count()));
+        progress::note(format!(
+            "{} targets that must not be written were not",
+            all.iter().filter(|es| ready(es).0 == "False").count()
+        ));
         Ok(())
     })
 }

@@ -2,7 +2,9 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -14,7 +16,10 @@ use super::testing::{Answer, Request, Server};
 use crate::providers::Session;
 use crate::providers::conformance::{self, CANARY, Check, Fault, Fixture, Stored, Value, World};
 
-struct SecretsManagerFixture;
+#[derive(Default)]
+struct SecretsManagerFixture {
+    writes: Arc<AtomicUsize>,
+}
 
 #[async_trait]
 impl Fixture for SecretsManagerFixture {
@@ -26,8 +31,13 @@ impl Fixture for SecretsManagerFixture {
         Vec::new()
     }
 
+    fn writes(&self) -> usize {
+        self.writes.load(Ordering::SeqCst)
+    }
+
     async fn connect(&self, world: World) -> Arc<dyn Session> {
-        let server = Server::start(move |request: &Request| answer(&world, request)).await;
+        let (world, writes) = (Arc::new(Mutex::new(world)), self.writes.clone());
+        let server = Server::start(move |request: &Request| answer(&mut world.lock().unwrap(), &writes, request)).await;
         let session = server.session().await;
         // Each check has a runtime of its own no longer than itself: the server ends with it.
         std::mem::forget(server);
@@ -35,7 +45,7 @@ impl Fixture for SecretsManagerFixture {
     }
 }
 
-fn answer(world: &World, request: &Request) -> Answer {
+fn answer(world: &mut World, writes: &AtomicUsize, request: &Request) -> Answer {
     match &world.fault {
         Some(Fault::Denied) => return Answer::error(400, "AccessDeniedException"),
         Some(Fault::Throttled) => {
@@ -61,8 +71,37 @@ fn answer(world: &World, request: &Request) -> Answer {
                 None => Answer::error(400, "ResourceNotFoundException"),
             }
         }
+        "DescribeSecret" => match find(&world.secrets, asked["SecretId"].as_str().unwrap(), None) {
+            Some(stored) => {
+                Answer::json(&json!({"Name": stored.key, "Tags": tags(stored), "VersionIdsToStages": {"1": ["AWSCURRENT"]}}))
+            }
+            None => Answer::error(400, "ResourceNotFoundException"),
+        },
+        action @ ("CreateSecret" | "PutSecretValue" | "DeleteSecret") => {
+            writes.fetch_add(1, Ordering::SeqCst);
+            let key = asked["SecretId"].as_str().or(asked["Name"].as_str()).unwrap().to_owned();
+            let mut tags: BTreeMap<String, String> =
+                find(&world.secrets, &key, None).map(|s| s.tags.clone()).unwrap_or_default();
+            world.secrets.retain(|s| s.key != key);
+            if action == "DeleteSecret" {
+                return Answer::json(&json!({"Name": key}));
+            }
+            for tag in asked["Tags"].as_array().into_iter().flatten() {
+                tags.insert(tag["Key"].as_str().unwrap().to_owned(), tag["Value"].as_str().unwrap().to_owned());
+            }
+            let bytes = match asked["SecretBinary"].as_str() {
+                Some(base64) => STANDARD.decode(base64).unwrap(),
+                None => asked["SecretString"].as_str().unwrap().as_bytes().to_vec(),
+            };
+            world.secrets.push(Stored { key: key.clone(), value: Value::Plain(bytes), version: None, tags });
+            Answer::json(&json!({"Name": key}))
+        }
         other => panic!("{other} was not expected"),
     }
+}
+
+fn tags(stored: &Stored) -> Vec<Json> {
+    stored.tags.iter().map(|(k, v)| json!({"Key": k, "Value": v})).collect()
 }
 
 fn find<'a>(secrets: &'a [Stored], key: &str, version: Option<&str>) -> Option<&'a Stored> {
@@ -86,7 +125,6 @@ fn list(secrets: &[Stored], asked: &Json) -> Answer {
     let start = asked["NextToken"].as_str().map_or(0, |t| t.parse::<usize>().unwrap());
     let length = usize::try_from(asked["MaxResults"].as_u64().unwrap()).unwrap();
     let current: Vec<&Stored> = secrets.iter().filter(|s| s.version.is_none()).collect();
-    let tags = |s: &Stored| s.tags.iter().map(|(k, v)| json!({"Key": k, "Value": v})).collect::<Vec<_>>();
     let page: Vec<Json> = current.iter().skip(start).take(length).map(|s| json!({"Name": s.key, "Tags": tags(s)})).collect();
     let mut body = json!({"SecretList": page});
     if start + length < current.len() {
@@ -108,5 +146,5 @@ fn batch(secrets: &[Stored], asked: &Json) -> Answer {
 
 #[tokio::test]
 async fn does_what_every_provider_does() {
-    conformance::run(&SecretsManagerFixture).await;
+    conformance::run(&SecretsManagerFixture::default()).await;
 }

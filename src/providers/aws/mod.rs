@@ -5,6 +5,9 @@ mod client;
 #[cfg(test)]
 mod conformance;
 mod errors;
+mod push;
+#[cfg(test)]
+mod push_tests;
 mod secrets_manager;
 #[cfg(test)]
 mod testing;

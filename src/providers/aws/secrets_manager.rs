@@ -20,9 +20,11 @@ use regex::Regex;
 use super::auth::Login;
 use super::client::{Mark, Sdk};
 use super::errors::{Call, is_access_denied, is_expired, secret_parts};
-use super::{Aws, misconfigured};
+use super::{Aws, SecretsManagerOptions, misconfigured};
 use crate::api::external_secret::MetadataPolicy;
-use crate::providers::{CallCx, ConnectCx, ErrorKind, Fetched, FindQuery, Found, ProviderError, Session, Validation, Want};
+use crate::providers::{
+    CallCx, ConnectCx, ErrorKind, Fetched, FindQuery, Found, Place, ProviderError, Push, Pushed, Session, Validation, Want,
+};
 use crate::render::re2;
 use crate::secret_bytes::SecretBytes;
 
@@ -41,9 +43,13 @@ const CURRENT: &str = "AWSCURRENT";
 
 /// A logged-in client of Secrets Manager.
 pub(super) struct SecretsManager {
-    client: Client,
+    pub(super) client: Client,
     login: Arc<Login>,
     prefix: String,
+    /// How it deletes.
+    pub(super) options: SecretsManagerOptions,
+    /// Where the objects that a push names are looked for.
+    pub(super) cx: ConnectCx,
     /// The store, for the log.
     store: String,
     /// The role may not call `BatchGetSecretValue`.
@@ -51,7 +57,7 @@ pub(super) struct SecretsManager {
 }
 
 /// One call's surroundings: who causes it, and the credentials that its error must not quote.
-struct Caller<'a> {
+pub(super) struct Caller<'a> {
     cx: &'a CallCx,
     credentials: Credentials,
     /// AWS says that the credentials have expired, and there may be others.
@@ -59,7 +65,7 @@ struct Caller<'a> {
 }
 
 impl Caller<'_> {
-    fn mark(&self) -> Mark {
+    pub(super) fn mark(&self) -> Mark {
         Mark::new(self.cx)
     }
 
@@ -85,6 +91,8 @@ impl SecretsManager {
             client: sdk.secrets_manager(provider)?,
             login,
             prefix: aws.prefix.clone().unwrap_or_default(),
+            options: aws.secrets_manager.clone().unwrap_or_default(),
+            cx: cx.clone(),
             store: format!("{} {}/{}", cx.store_kind, cx.namespace, cx.store_name),
             batch_denied: AtomicBool::new(false),
         })
@@ -95,7 +103,7 @@ impl SecretsManager {
     }
 
     /// The error of a call. Expired credentials are dropped on the way.
-    async fn failed<E: ProvideErrorMetadata>(
+    pub(super) async fn failed<E: ProvideErrorMetadata>(
         &self,
         action: &str,
         target: &str,
@@ -187,7 +195,7 @@ impl SecretsManager {
     }
 
     /// One value. `version`: empty for the current one, `uuid/…` for a version's id, else a stage.
-    async fn read_one(&self, id: &str, version: &str, caller: &Caller<'_>) -> Result<Fetched, ProviderError> {
+    pub(super) async fn read_one(&self, id: &str, version: &str, caller: &Caller<'_>) -> Result<Fetched, ProviderError> {
         let request = self.client.get_secret_value().secret_id(id);
         let request = match version.strip_prefix("uuid/") {
             Some(version) => request.version_id(version),
@@ -283,7 +291,12 @@ impl SecretsManager {
     }
 
     fn id(&self, want: &Want) -> String {
-        format!("{}{}", self.prefix, want.key)
+        self.name(&want.key)
+    }
+
+    /// A key with the store's prefix.
+    pub(super) fn name(&self, key: &str) -> String {
+        format!("{}{key}", self.prefix)
     }
 }
 
@@ -316,6 +329,24 @@ impl Session for SecretsManager {
         let caller = self.caller(cx).await?;
         let found = self.find_as(query, &caller).await;
         if caller.has_expired() { self.find_as(query, &self.caller(cx).await?).await } else { found }
+    }
+
+    async fn push(&self, push: &Push, cx: &CallCx) -> Result<Pushed, ProviderError> {
+        let caller = self.caller(cx).await?;
+        let pushed = self.push_as(push, &caller).await;
+        if caller.has_expired() { self.push_as(push, &self.caller(cx).await?).await } else { pushed }
+    }
+
+    async fn delete(&self, place: &Place, cx: &CallCx) -> Result<(), ProviderError> {
+        let caller = self.caller(cx).await?;
+        let deleted = self.delete_as(place, &caller).await;
+        if caller.has_expired() { self.delete_as(place, &self.caller(cx).await?).await } else { deleted }
+    }
+
+    async fn exists(&self, place: &Place, cx: &CallCx) -> Result<bool, ProviderError> {
+        let caller = self.caller(cx).await?;
+        let found = self.exists_as(place, &caller).await;
+        if caller.has_expired() { self.exists_as(place, &self.caller(cx).await?).await } else { found }
     }
 
     /// As ESO: the login is enough; which secrets the role may read shows when one is read.

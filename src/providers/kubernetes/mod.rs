@@ -2,6 +2,7 @@
 
 mod data;
 mod login;
+mod push;
 mod remote;
 mod session;
 #[cfg(test)]
@@ -33,7 +34,7 @@ pub struct Kubernetes {
     /// A kubeconfig in a Secret. It replaces `server` and `auth`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub auth_ref: Option<SecretKeySelector>,
-    /// Namespace whose Secrets are read. Left out: `default`.
+    /// Namespace whose Secrets are read and written. Left out: `default`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 63), regex(pattern = NAMESPACE))]
     pub remote_namespace: Option<String>,
@@ -191,6 +192,6 @@ impl Provider for Kubernetes {
     async fn connect(&self, cx: &ConnectCx) -> Result<Arc<dyn Session>, ProviderError> {
         let login = remote::in_time("the login", login::prepare(self, cx)).await?;
         let remote = Remote::open(login, cx).await?;
-        Ok(Arc::new(KubernetesSession::new(remote, self.remote_namespace())))
+        Ok(Arc::new(KubernetesSession::new(remote, cx.store_kind, self.remote_namespace())))
     }
 }

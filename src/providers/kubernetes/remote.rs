@@ -1,12 +1,14 @@
 //! Calls to the API server of a store: credentials kept fresh, a deadline, and every failure in words of our own.
 
 use std::future::Future;
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use http::header::{HeaderValue, RETRY_AFTER, USER_AGENT};
 use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Limited};
 use kube::client::{Body, Client};
+use regex::Regex;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::Mutex;
@@ -156,7 +158,29 @@ struct RefusalDetails {
     kind: String,
 }
 
+/// The part of a refusal for lack of rights that is used.
+#[derive(Deserialize)]
+struct Forbidden {
+    message: String,
+}
+
+/// The API server's word on which right is missing, if it is nothing but that: account, verb and namespace.
+fn missing_right(body: &[u8]) -> Option<String> {
+    static RIGHT: LazyLock<Option<Regex>> = LazyLock::new(|| {
+        let who = r#"^secrets(?: "[a-z0-9.-]{1,253}")? is forbidden: User "[A-Za-z0-9:._@/-]{1,300}" cannot [a-z]{1,20} "#;
+        let what = r#"resource "secrets" in API group "" in the namespace "[a-z0-9-]{1,63}""#;
+        Regex::new(&format!("{who}{what}")).ok()
+    });
+    let Forbidden { message } = serde_json::from_slice(body).ok()?;
+    Some(RIGHT.as_ref()?.find(&message)?.as_str().to_owned())
+}
+
 fn refusal(status: StatusCode, body: &[u8], what: &str) -> ProviderError {
+    if status == StatusCode::FORBIDDEN
+        && let Some(right) = missing_right(body)
+    {
+        return ProviderError::new(ErrorKind::Denied, format!("{right}: give the store's account that right"));
+    }
     let (kind, text) = match status.as_u16() {
         401 => (ErrorKind::Denied, "the API server does not accept the store's credentials (401)".to_owned()),
         403 => {
@@ -164,6 +188,12 @@ fn refusal(status: StatusCode, body: &[u8], what: &str) -> ProviderError {
         }
         // Only an API server's own "this Secret is not found" may lead to a deletion: not the 404 of a wrong address.
         404 if is_missing_secret(body) => (ErrorKind::NotFound, "it does not exist".to_owned()),
+        409 => (ErrorKind::Conflict, "somebody else changed it at the same time (409)".to_owned()),
+        422 => {
+            let text =
+                "the API server finds it invalid (422): check keys, labels and annotations, and whether it is immutable";
+            (ErrorKind::Misconfigured, text.to_owned())
+        }
         410 => (ErrorKind::Unavailable, "the list expired while it was read (410)".to_owned()),
         429 => (ErrorKind::Throttled, "the API server asks to wait (429)".to_owned()),
         500..=599 => (ErrorKind::Unavailable, format!("the API server failed ({})", status.as_u16())),
@@ -192,6 +222,22 @@ mod tests {
             br#"{"reason":"NotFound"}"#,
         ] {
             assert_eq!(refusal(StatusCode::NOT_FOUND, other, "x").kind, ErrorKind::Misconfigured);
+        }
+    }
+
+    #[test]
+    fn a_missing_right_is_named_and_nothing_else_of_the_answer_is() {
+        let said = |message: &str| {
+            let body = serde_json::json!({ "kind": "Status", "reason": "Forbidden", "message": message }).to_string();
+            refusal(StatusCode::FORBIDDEN, body.as_bytes(), "x")
+        };
+        let right = "secrets is forbidden: User \"system:serviceaccount:a:writer\" cannot create resource \"secrets\" in API \
+                     group \"\" in the namespace \"b\"";
+        let error = said(&format!("{right}: c4n4ry"));
+        assert_eq!((error.kind, error.detail), (ErrorKind::Denied, format!("{right}: give the store's account that right")));
+        for other in ["c4n4ry", "exceeded quota: c4n4ry", "secrets \"x\" is forbidden: c4n4ry"] {
+            let error = said(other);
+            assert!(error.kind == ErrorKind::Denied && !error.detail.contains("c4n4ry"), "{error}");
         }
     }
 

@@ -1,4 +1,4 @@
-//! Reads Secrets, and checks that they may be read.
+//! Reads and writes Secrets, and checks that they may be read.
 
 use std::collections::BTreeMap;
 
@@ -10,33 +10,109 @@ use k8s_openapi::api::authorization::v1::{
 };
 use k8s_openapi::api::core::v1::Secret;
 use kube::Resource as _;
-use kube::api::{GetParams, ListParams, PostParams};
+use kube::api::{DeleteParams, GetParams, ListParams, PostParams, Preconditions};
 use kube::core::{ObjectList, request};
 use regex::Regex;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::data::{self, Parts};
+use super::push::{self, Left, PushMetadata};
 use super::remote::Remote;
 use super::{ErrorKind, ProviderError, Session, Taker};
 use crate::api::external_secret::MetadataPolicy;
-use crate::providers::{CallCx, Fetched, FindQuery, Found, Validation, Want};
+use crate::api::secret_store::StoreKind;
+use crate::providers::{CallCx, Fetched, FindQuery, Found, Place, Push, Pushed, Validation, Want};
 use crate::secret_bytes::SecretBytes;
 
 /// Secrets in one page of a list.
 const PAGE: u32 = 50;
 
-/// A login to one namespace of an API server. Every call names that namespace, a list too: a store never sees another one.
+/// How often a write is begun anew because the Secret changed under it.
+const MOST_CONFLICTS: usize = 3;
+
+/// A login to one namespace of an API server. Every call names that namespace, a list too: a store never sees another one. Only
+/// a push by a ClusterSecretStore may name another, in its metadata.
 pub(super) struct KubernetesSession {
     remote: Remote,
+    kind: StoreKind,
     namespace: String,
     names: request::Request,
 }
 
 impl KubernetesSession {
-    pub fn new(remote: Remote, namespace: &str) -> Self {
-        let names = request::Request::new(Secret::url_path(&(), Some(namespace)));
-        Self { remote, namespace: namespace.to_owned(), names }
+    pub fn new(remote: Remote, kind: StoreKind, namespace: &str) -> Self {
+        Self { remote, kind, namespace: namespace.to_owned(), names: names(namespace) }
+    }
+
+    /// Where a place is: the address of its namespace's Secrets, and what to call it in errors.
+    fn spot(&self, place: &Place, metadata: &PushMetadata) -> Result<Spot, ProviderError> {
+        let namespace = metadata.namespace(self.kind)?.unwrap_or(&self.namespace);
+        if !is_name(&place.key) {
+            let text = format!(
+                "remoteRef.remoteKey {:?} is not the name of a Secret: lower-case letters, digits, '-' and '.'",
+                place.key
+            );
+            return Err(ProviderError::new(ErrorKind::Misconfigured, text));
+        }
+        Ok(Spot { names: names(namespace), what: format!("Secret {namespace}/{}", place.key), name: place.key.clone() })
+    }
+
+    /// The Secret at a spot, if there is one.
+    async fn look(&self, spot: &Spot, cx: &CallCx) -> Result<Option<Secret>, ProviderError> {
+        let request = spot.names.get(&spot.name, &GetParams::default()).map_err(|_| unsendable(&spot.what))?;
+        match self.remote.call(request, &spot.what, cx).await {
+            Ok(secret) => Ok(Some(secret)),
+            Err(error) if error.kind == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Writes a Secret, under the resourceVersion that it was read with.
+    async fn write(&self, spot: &Spot, secret: &Secret, new: bool, cx: &CallCx) -> Result<(), ProviderError> {
+        let body = serde_json::to_vec(secret).map_err(|_| unsendable(&spot.what))?;
+        let request = match new {
+            true => spot.names.create(&PostParams::default(), body),
+            false => spot.names.replace(&spot.name, &PostParams::default(), body),
+        };
+        self.remote.call(request.map_err(|_| unsendable(&spot.what))?, &spot.what, cx).await.map(|_: Secret| ())
+    }
+
+    async fn push_once(
+        &self,
+        push: &Push,
+        spot: &Spot,
+        metadata: &PushMetadata,
+        cx: &CallCx,
+    ) -> Result<Pushed, ProviderError> {
+        let live = self.look(spot, cx).await?;
+        let new = live.is_none();
+        let mut live = live.unwrap_or_default();
+        live.metadata.name = Some(spot.name.clone());
+        let wanted = push::pushed(push, metadata, &live)?;
+        if !new && wanted == live {
+            return Ok(Pushed::Unchanged);
+        }
+        self.write(spot, &wanted, new, cx).await.map(|()| Pushed::Written)
+    }
+
+    async fn delete_once(&self, place: &Place, spot: &Spot, cx: &CallCx) -> Result<(), ProviderError> {
+        let Some(live) = self.look(spot, cx).await? else { return Ok(()) };
+        match push::without(place, &live) {
+            Left::All => Ok(()),
+            Left::Some(left) => self.write(spot, &left, false, cx).await,
+            Left::Nothing => {
+                let Secret { metadata, .. } = live;
+                let preconditions = Preconditions { uid: metadata.uid, resource_version: metadata.resource_version };
+                let params = DeleteParams::default().preconditions(preconditions);
+                let request = spot.names.delete(&spot.name, &params).map_err(|_| unsendable(&spot.what))?;
+                let gone: Result<serde_json::Value, _> = self.remote.call(request, &spot.what, cx).await;
+                match gone {
+                    Err(error) if error.kind != ErrorKind::NotFound => Err(error),
+                    _ => Ok(()),
+                }
+            }
+        }
     }
 
     async fn read(&self, want: &Want, cx: &CallCx) -> Result<Fetched, ProviderError> {
@@ -134,6 +210,37 @@ impl Session for KubernetesSession {
         }
     }
 
+    async fn push(&self, push: &Push, cx: &CallCx) -> Result<Pushed, ProviderError> {
+        push::check(push)?;
+        let metadata = PushMetadata::of(&push.place)?;
+        let spot = self.spot(&push.place, &metadata)?;
+        for _ in 1..MOST_CONFLICTS {
+            match self.push_once(push, &spot, &metadata, cx).await {
+                Err(error) if error.kind == ErrorKind::Conflict => {}
+                result => return result,
+            }
+        }
+        self.push_once(push, &spot, &metadata, cx).await
+    }
+
+    async fn delete(&self, place: &Place, cx: &CallCx) -> Result<(), ProviderError> {
+        let spot = self.spot(place, &PushMetadata::of(place)?)?;
+        for _ in 1..MOST_CONFLICTS {
+            match self.delete_once(place, &spot, cx).await {
+                Err(error) if error.kind == ErrorKind::Conflict => {}
+                result => return result,
+            }
+        }
+        self.delete_once(place, &spot, cx).await
+    }
+
+    async fn exists(&self, place: &Place, cx: &CallCx) -> Result<bool, ProviderError> {
+        let spot = self.spot(place, &PushMetadata::of(place)?)?;
+        let live = self.look(&spot, cx).await?;
+        let has = |secret: &Secret, property| secret.data.as_ref().is_some_and(|d| d.contains_key(property));
+        Ok(live.is_some_and(|secret| place.property().is_none_or(|property| has(&secret, property))))
+    }
+
     async fn validate(&self, cx: &CallCx) -> Result<Validation, ProviderError> {
         match self.may_read(cx).await {
             Ok(true) => Ok(Validation::Ready),
@@ -197,6 +304,23 @@ impl Taker for SecretTaker {
             }
         }
     }
+}
+
+/// Where a place is.
+struct Spot {
+    names: request::Request,
+    what: String,
+    name: String,
+}
+
+/// The address of a namespace's Secrets.
+fn names(namespace: &str) -> request::Request {
+    request::Request::new(Secret::url_path(&(), Some(namespace)))
+}
+
+/// Whether a text can be a namespace's name (RFC 1123 label).
+pub(super) fn is_namespace(text: &str) -> bool {
+    text.len() <= 63 && !text.contains('.') && is_name(text)
 }
 
 fn unpack(want: &Want, value: &SecretBytes) -> Result<Parts, ProviderError> {

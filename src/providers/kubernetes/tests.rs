@@ -13,6 +13,7 @@ use axum::response::Response;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::header::{AUTHORIZATION, RETRY_AFTER, USER_AGENT};
+use http::request::Parts;
 use http::{Method, StatusCode};
 use serde_json::{Value as Json, json};
 
@@ -36,6 +37,8 @@ struct ApiServer {
     token_life: u64,
     /// Token that is accepted; `None`: any.
     accepts: Mutex<Option<String>>,
+    /// Calls that could have changed something.
+    writes: Arc<AtomicUsize>,
     /// Method and path, token and user agent of each call that was made.
     calls: Mutex<Vec<(String, String, String)>>,
 }
@@ -87,17 +90,28 @@ async fn answer(
     let reading = format!("/api/v1/namespaces/{REMOTE}/secrets");
     match &server.fault {
         Some(fault) if request.uri().path().starts_with(&reading) => fail(fault).await,
-        _ => respond(&server, &query, &request),
+        _ => {
+            let (parts, body) = request.into_parts();
+            let body = axum::body::to_bytes(body, usize::MAX).await.unwrap();
+            respond(&server, &query, &parts, &body)
+        }
     }
 }
 
-fn respond(server: &ApiServer, query: &HashMap<String, String>, request: &Request) -> Response {
-    let header = |name| request.headers().get(name).map(|v| v.to_str().unwrap().to_owned()).unwrap_or_default();
+fn respond(server: &ApiServer, query: &HashMap<String, String>, request: &Parts, body: &[u8]) -> Response {
+    let header = |name| request.headers.get(name).map(|v| v.to_str().unwrap().to_owned()).unwrap_or_default();
     let token = header(AUTHORIZATION).replace("Bearer ", "");
-    let path = request.uri().path();
-    server.calls.lock().unwrap().push((format!("{} {path}", request.method()), token.clone(), header(USER_AGENT)));
+    let path = request.uri.path();
+    server.calls.lock().unwrap().push((format!("{} {path}", request.method), token.clone(), header(USER_AGENT)));
     let steps: Vec<&str> = path.trim_matches('/').split('/').collect();
-    match (request.method(), steps.as_slice()) {
+    match (&request.method, steps.as_slice()) {
+        (
+            method @ (&Method::POST | &Method::PUT | &Method::DELETE),
+            ["api", "v1", "namespaces", namespace, "secrets", rest @ ..],
+        ) => {
+            server.writes.fetch_add(1, Ordering::SeqCst);
+            write(server, method, namespace, rest, body)
+        }
         (&Method::GET, ["api", "v1", "namespaces", namespace, "secrets", rest @ ..]) => {
             if *namespace == REMOTE && server.accepts.lock().unwrap().as_ref().is_some_and(|accepted| *accepted != token) {
                 return refuse(401, "Unauthorized", "secrets");
@@ -131,6 +145,34 @@ fn respond(server: &ApiServer, query: &HashMap<String, String>, request: &Reques
         },
         _ => refuse(404, "NotFound", "unknown"),
     }
+}
+
+/// Creates, replaces and deletes as an API server does, under the resourceVersion where one is given.
+fn write(server: &ApiServer, method: &Method, namespace: &str, rest: &[&str], body: &[u8]) -> Response {
+    let mut object: Json = serde_json::from_slice(body).unwrap();
+    let name = rest.first().copied().or(object["metadata"]["name"].as_str()).unwrap().to_owned();
+    let key = (namespace.to_owned(), name.clone());
+    let mut secrets = server.secrets.lock().unwrap();
+    let there = secrets.get(&key).map(|s| s["metadata"]["resourceVersion"].clone());
+    let asked = match *method {
+        Method::DELETE => object["preconditions"]["resourceVersion"].clone(),
+        _ => object["metadata"]["resourceVersion"].clone(),
+    };
+    match (method, there) {
+        (&Method::POST, Some(_)) => return refuse(409, "AlreadyExists", "secrets"),
+        (&Method::PUT | &Method::DELETE, None) => return refuse(404, "NotFound", "secrets"),
+        (&Method::PUT | &Method::DELETE, Some(version)) if asked.is_string() && asked != version => {
+            return refuse(409, "Conflict", "secrets");
+        }
+        _ => {}
+    }
+    if method == Method::DELETE {
+        return reply(StatusCode::OK, &secrets.remove(&key).unwrap());
+    }
+    object["metadata"]["namespace"] = namespace.into();
+    object["metadata"]["resourceVersion"] = format!("w{}", server.writes.load(Ordering::SeqCst)).into();
+    secrets.insert(key, object.clone());
+    reply(StatusCode::OK, &object)
 }
 
 /// Pages by position, and labels that all must be equal.
@@ -204,7 +246,10 @@ async fn get(session: &dyn Session, key: &str) -> Result<String, ProviderError> 
     Ok(session.whole(&want(key), &fetched.bytes)?.expose_str().unwrap().to_owned())
 }
 
-struct KubernetesFixture;
+#[derive(Default)]
+struct KubernetesFixture {
+    writes: Arc<AtomicUsize>,
+}
 
 #[async_trait]
 impl Fixture for KubernetesFixture {
@@ -213,15 +258,22 @@ impl Fixture for KubernetesFixture {
     }
 
     fn does_not_apply(&self) -> Vec<(Check, &'static str)> {
-        vec![(Check::Version, "a Secret has one version, and ESO ignores the field")]
+        vec![
+            (Check::Version, "a Secret has one version, and ESO ignores the field"),
+            (Check::PushForeign, "ESO marks no Secret as its own: the store's role says which may be written"),
+        ]
     }
 
     fn plain_property(&self) -> Option<&'static str> {
         Some("value")
     }
 
+    fn writes(&self) -> usize {
+        self.writes.load(Ordering::SeqCst)
+    }
+
     async fn connect(&self, world: World) -> Arc<dyn Session> {
-        let mut server = ApiServer { fault: world.fault, ..ApiServer::new() };
+        let mut server = ApiServer { fault: world.fault, writes: self.writes.clone(), ..ApiServer::new() };
         for Stored { key, value, tags, .. } in world.secrets {
             let data: BTreeMap<String, String> = match value {
                 Value::Plain(bytes) => BTreeMap::from([("value".to_owned(), STANDARD.encode(bytes))]),
@@ -236,7 +288,7 @@ impl Fixture for KubernetesFixture {
 
 #[tokio::test]
 async fn does_what_every_provider_does() {
-    conformance::run(&KubernetesFixture).await;
+    conformance::run(&KubernetesFixture::default()).await;
 }
 
 #[tokio::test]

@@ -52,6 +52,13 @@ impl<'j> Value<'j> {
         &self.raw
     }
 
+    /// The JSON text as a part of the text that it was found in; `None` where it was made up, as by a modifier.
+    #[must_use]
+    pub fn raw_in<'t>(&self, text: &'t [u8]) -> Option<&'t [u8]> {
+        let start = self.raw.as_ptr().addr().checked_sub(text.as_ptr().addr())?;
+        text.get(start..start.checked_add(self.raw.len())?)
+    }
+
     /// The value as gjson's `String()` has it: strings unquoted, integers as they stand, other numbers as decimals without
     /// exponent, objects and arrays as they stand, `null` empty.
     #[must_use]

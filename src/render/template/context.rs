@@ -49,6 +49,12 @@ impl<'e> Context<'e> {
         Ok(())
     }
 
+    /// Counts the bytes that a function looks at.
+    pub(crate) fn read(&self, values: &[Value]) -> Result<(), Fault> {
+        let length = |value: &Value| if let Value::Str(text) = value { text.bytes().len() } else { 0 };
+        self.step(values.iter().map(length).fold(0, usize::saturating_add) / 64)
+    }
+
     /// Counts bytes that come to be, before they do.
     pub(crate) fn reserve(&self, count: usize) -> Result<(), Fault> {
         if count > self.limits.value {
@@ -88,7 +94,7 @@ impl<'e> Context<'e> {
         if let Some(known) = self.expressions.borrow().get(source) {
             return Ok(known.clone());
         }
-        self.step(1000)?;
+        self.step(20_000)?;
         let text = std::str::from_utf8(source).map_err(|_| "the regular expression is not UTF-8".to_owned())?;
         let regex = Rc::new(crate::render::re2::compile_bytes(text)?);
         let mut expressions = self.expressions.borrow_mut();

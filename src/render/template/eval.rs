@@ -227,6 +227,7 @@ impl<'t> Exec<'t> {
             let kind = function.param(values.len() - skip);
             values.push(self.convert(value, kind)?);
         }
+        self.cx.read(&values)?;
         let answer = function.run(self.cx, &values).and_then(|value| {
             if let Value::Str(text) = &value {
                 self.cx.reserve(text.bytes().len())?;

@@ -307,7 +307,10 @@ fn is_base_60(text: &str) -> bool {
     let mut parts = unsigned.split(':');
     let first = parts.next().unwrap_or_default();
     let mut rest: Vec<&str> = parts.collect();
-    if !first.starts_with(|c: char| c.is_ascii_digit()) || !first.chars().all(|c| c.is_ascii_digit() || c == '_') || rest.is_empty() {
+    if !first.starts_with(|c: char| c.is_ascii_digit())
+        || !first.chars().all(|c| c.is_ascii_digit() || c == '_')
+        || rest.is_empty()
+    {
         return false;
     }
     if let Some(last) = rest.last_mut() {

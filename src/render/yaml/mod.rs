@@ -62,11 +62,16 @@ mod tests {
 
     #[test]
     fn types_of_yaml_1_1() {
-        let read = map("a: yes\nb: 010\nc: '5'\nd: 1.50\ne: ~\nf: 2001-01-01\ny: off\n1: x\n1.5: z\ng: !!str 5\nh: 0b11\ni: 1_000\nj: !!binary aGk=");
+        let read = map(
+            "a: yes\nb: 010\nc: '5'\nd: 1.50\ne: ~\nf: 2001-01-01\ny: off\n1: x\n1.5: z\ng: !!str 5\nh: 0b11\ni: 1_000\nj: !!binary aGk=",
+        );
         let get = |key: &str| read[key.as_bytes()].clone();
         let text = |text: &str| Yaml::Text(text.into());
         assert_eq!([get("a"), get("b"), get("c"), get("d")], [Yaml::Bool(true), Yaml::Int(8), text("5"), Yaml::Float(1.5)]);
-        assert_eq!([get("e"), get("f"), get("true"), get("1"), get("1.5")], [Yaml::Null, text("2001-01-01"), Yaml::Bool(false), text("x"), text("z")]);
+        assert_eq!(
+            [get("e"), get("f"), get("true"), get("1"), get("1.5")],
+            [Yaml::Null, text("2001-01-01"), Yaml::Bool(false), text("x"), text("z")]
+        );
         assert_eq!([get("g"), get("h"), get("i"), get("j")], [text("5"), Yaml::Int(3), Yaml::Int(1000), text("hi")]);
     }
 
@@ -84,10 +89,15 @@ mod tests {
             assert!(parse(text.as_bytes()).is_err(), "{text}");
         }
         assert!(parse(b"a: \xff").is_err());
-        let bomb = format!("a: &a [x,x,x,x,x,x,x,x]\n{}", (b'b'..b'p').map(|c| {
-            let (this, before) = (char::from(c), char::from(c - 1));
-            format!("{this}: &{this} [{}]\n", vec![format!("*{before}"); 8].join(","))
-        }).collect::<String>());
+        let bomb = format!(
+            "a: &a [x,x,x,x,x,x,x,x]\n{}",
+            (b'b'..b'p')
+                .map(|c| {
+                    let (this, before) = (char::from(c), char::from(c - 1));
+                    format!("{this}: &{this} [{}]\n", vec![format!("*{before}"); 8].join(","))
+                })
+                .collect::<String>()
+        );
         assert_eq!(parse(bomb.as_bytes()).unwrap_err().reason, "aliases make it too large");
         assert!(parse("[".repeat(5000).as_bytes()).is_err());
     }

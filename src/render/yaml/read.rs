@@ -175,7 +175,9 @@ impl<'t> Reader<'t> {
             Yaml::Float(number) if number.is_infinite() => if number > 0.0 { ".inf" } else { "-.inf" }.into(),
             Yaml::Float(number) => float::shortest32(number as f32).into_bytes(),
             Yaml::Bool(truth) => truth.to_string().into_bytes(),
-            Yaml::Null | Yaml::Uint(_) | Yaml::List(_) | Yaml::Map(_) => return self.fail("a key of that type is not supported"),
+            Yaml::Null | Yaml::Uint(_) | Yaml::List(_) | Yaml::Map(_) => {
+                return self.fail("a key of that type is not supported");
+            }
         })
     }
 
@@ -195,7 +197,9 @@ impl<'t> Reader<'t> {
             (None | Some("int"), Scalar::Int(number)) => Yaml::Int(number),
             (None | Some("int"), Scalar::Uint(number)) => Yaml::Uint(number),
             (None | Some("float"), Scalar::Float(number)) if number.is_finite() || !self.finite => Yaml::Float(number),
-            (None | Some("float"), Scalar::Float(_)) => return self.fail("a number that is infinite or none is not supported"),
+            (None | Some("float"), Scalar::Float(_)) => {
+                return self.fail("a number that is infinite or none is not supported");
+            }
             #[allow(clippy::cast_precision_loss)]
             (Some("float"), Scalar::Int(number)) => Yaml::Float(number as f64),
             (None | Some("timestamp"), Scalar::Timestamp) | (None, Scalar::Text) => literal(),

@@ -1,7 +1,7 @@
 //! What a plain scalar is.
 
-use crate::render::template::go::{float, int};
 use crate::render::template::funcs::layout;
+use crate::render::template::go::{float, int};
 
 /// A scalar with its type.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -20,7 +20,9 @@ pub(crate) enum Scalar {
 pub(crate) fn resolve(text: &[u8]) -> Scalar {
     match text {
         b"y" | b"Y" | b"yes" | b"Yes" | b"YES" | b"true" | b"True" | b"TRUE" | b"on" | b"On" | b"ON" => Scalar::Bool(true),
-        b"n" | b"N" | b"no" | b"No" | b"NO" | b"false" | b"False" | b"FALSE" | b"off" | b"Off" | b"OFF" => Scalar::Bool(false),
+        b"n" | b"N" | b"no" | b"No" | b"NO" | b"false" | b"False" | b"FALSE" | b"off" | b"Off" | b"OFF" => {
+            Scalar::Bool(false)
+        }
         b"" | b"~" | b"null" | b"Null" | b"NULL" => Scalar::Null,
         b".nan" | b".NaN" | b".NAN" => Scalar::Float(f64::NAN),
         b".inf" | b".Inf" | b".INF" | b"+.inf" | b"+.Inf" | b"+.INF" => Scalar::Float(f64::INFINITY),
@@ -51,12 +53,8 @@ fn number(text: &[u8]) -> Scalar {
 }
 
 fn is_timestamp(text: &[u8]) -> bool {
-    const LAYOUTS: [&[u8]; 4] = [
-        b"2006-1-2T15:4:5.999999999Z07:00",
-        b"2006-1-2t15:4:5.999999999Z07:00",
-        b"2006-1-2 15:4:5.999999999",
-        b"2006-1-2",
-    ];
+    const LAYOUTS: [&[u8]; 4] =
+        [b"2006-1-2T15:4:5.999999999Z07:00", b"2006-1-2t15:4:5.999999999Z07:00", b"2006-1-2 15:4:5.999999999", b"2006-1-2"];
     let year = text.iter().take_while(|b| b.is_ascii_digit()).count();
     year == 4 && text.get(4) == Some(&b'-') && LAYOUTS.iter().any(|layout| layout::parse(layout, text).is_some())
 }

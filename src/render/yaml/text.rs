@@ -234,7 +234,8 @@ mod tests {
     /// A value in the text must not come out by way of an error.
     #[test]
     fn errors_quote_nothing() {
-        let texts = ["a: *canary", "a: [canary", "canary: b: c", "a: !!int canary", "- canary", "a: {canary: {x: y}}", "a: @canary"];
+        let texts =
+            ["a: *canary", "a: [canary", "canary: b: c", "a: !!int canary", "- canary", "a: {canary: {x: y}}", "a: @canary"];
         for yaml in texts {
             assert!(!read(yaml).unwrap_err().contains("canary"), "{yaml}");
         }

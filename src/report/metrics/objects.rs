@@ -11,6 +11,7 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 
+use crate::api::fan_out::ParentKind;
 use crate::api::{Condition, StoreKind};
 
 /// A kind of object that has metrics of its own.
@@ -22,6 +23,12 @@ pub enum ObjectKind {
     SecretStore,
     /// A ClusterSecretStore.
     ClusterSecretStore,
+    /// A ClusterExternalSecret.
+    ClusterExternalSecret,
+    /// A ClusterPushSecret.
+    ClusterPushSecret,
+    /// A PushSecret.
+    PushSecret,
 }
 
 impl ObjectKind {
@@ -34,7 +41,23 @@ impl ObjectKind {
         }
     }
 
-    pub(super) const ALL: [Self; 3] = [Self::ExternalSecret, Self::SecretStore, Self::ClusterSecretStore];
+    /// The kind of a cluster-wide parent.
+    #[must_use]
+    pub const fn of_parent(kind: ParentKind) -> Self {
+        match kind {
+            ParentKind::ClusterExternalSecret => Self::ClusterExternalSecret,
+            ParentKind::ClusterPushSecret => Self::ClusterPushSecret,
+        }
+    }
+
+    pub(super) const ALL: [Self; 6] = [
+        Self::ExternalSecret,
+        Self::SecretStore,
+        Self::ClusterSecretStore,
+        Self::ClusterExternalSecret,
+        Self::ClusterPushSecret,
+        Self::PushSecret,
+    ];
 
     /// The kind's name.
     #[must_use]
@@ -43,6 +66,9 @@ impl ObjectKind {
             Self::ExternalSecret => "ExternalSecret",
             Self::SecretStore => "SecretStore",
             Self::ClusterSecretStore => "ClusterSecretStore",
+            Self::ClusterExternalSecret => "ClusterExternalSecret",
+            Self::ClusterPushSecret => "ClusterPushSecret",
+            Self::PushSecret => "PushSecret",
         }
     }
 
@@ -51,12 +77,15 @@ impl ObjectKind {
             Self::ExternalSecret => "externalsecret_status_condition",
             Self::SecretStore => "secretstore_status_condition",
             Self::ClusterSecretStore => "clustersecretstore_status_condition",
+            Self::ClusterExternalSecret => "clusterexternalsecret_status_condition",
+            Self::ClusterPushSecret => "clusterpushsecret_status_condition",
+            Self::PushSecret => "pushsecret_status_condition",
         }
     }
 
     pub(super) const fn store(self) -> Option<StoreKind> {
         match self {
-            Self::ExternalSecret => None,
+            Self::ExternalSecret | Self::PushSecret | Self::ClusterExternalSecret | Self::ClusterPushSecret => None,
             Self::SecretStore => Some(StoreKind::SecretStore),
             Self::ClusterSecretStore => Some(StoreKind::ClusterSecretStore),
         }

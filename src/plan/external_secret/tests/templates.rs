@@ -195,7 +195,9 @@ fn no_template_reaches_out() {
 /// A failure is public: no value may be in it.
 #[test]
 fn a_failure_shows_no_value() {
-    for text in ["{{ .k.x }}", "{{ range .k }}{{ end }}", "{{ index .k \"a\" }}", "{{ .k | fromYaml | toString | atoi | div 0 }}"] {
+    for text in
+        ["{{ .k.x }}", "{{ range .k }}{{ end }}", "{{ index .k \"a\" }}", "{{ .k | fromYaml | toString | atoi | div 0 }}"]
+    {
         let literal = json!([{ "literal": format!("a: {text}\nb: {{{{ .k }}}}: x: y") }]);
         for made in [json!({ "data": { "x": text } }), json!({ "templateFrom": literal })] {
             let mut world = World::new(&template(&made));

@@ -21,8 +21,8 @@ pub fn decrypt(scheme: &[u8], hash: &[u8], input: &[u8], key: &[u8]) -> Result<V
 
 fn decrypt_oaep(hash: &[u8], input: &[u8], key: &[u8]) -> Result<Vec<u8>, FuncError> {
     let (block, _) = pem::decode(key).ok_or(FuncError::new("failed to decode PEM block"))?;
-    let key =
-        PrivateKey::parse(&zeroize::Zeroizing::new(block.bytes)).ok_or(FuncError::new("could not parse private key"))?;
+    let key = PrivateKey::parse(&zeroize::Zeroizing::new(block.bytes))
+        .ok_or(FuncError::new("could not parse private key: unable to parse private key type"))?;
     let der = key.is_rsa().then(|| key.pkcs8()).flatten().ok_or(FuncError::new("could not parse RSA private key"))?;
     let key = PrivateDecryptingKey::from_pkcs8(&der)
         .ok()

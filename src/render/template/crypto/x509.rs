@@ -268,7 +268,8 @@ mod tests {
 
     #[test]
     fn a_chain_is_put_in_order_by_its_key_identifiers() {
-        let table: [(&[(&str, &str)], Result<&str, &str>); 7] = [
+        type Row = (&'static [(&'static str, &'static str)], Result<&'static str, &'static str>);
+        let table: [Row; 7] = [
             (&[("a", "")], Ok("a")),
             (&[("root", ""), ("mid", "root"), ("leaf", "mid")], Ok("leaf mid root")),
             (&[("mid", "root"), ("leaf", "mid")], Ok("leaf mid")),

@@ -25,7 +25,7 @@ pub(crate) const FUNCTIONS: &[Function] = &[
     fixed("toStrings", &[Any], |cx, args| Ok(Value::strings(to_texts(cx, any(args, 0))?))),
 ];
 
-/// A whole number; decimals are cut, though not those in text.
+/// A whole number; decimals are cut.
 #[allow(clippy::cast_possible_truncation)]
 pub(crate) fn to_int(value: &Value) -> i64 {
     match value {
@@ -35,17 +35,20 @@ pub(crate) fn to_int(value: &Value) -> i64 {
         // What does not fit is the least number on amd64.
         Value::Float(number) if number.is_nan() || *number >= 9.223_372_036_854_775_8e18 => i64::MIN,
         Value::Float(number) => *number as i64,
-        Value::Str(text) => int::parse(without_zero_decimals(text.bytes()), 0).unwrap_or(0),
+        Value::Str(text) => int::parse(without_decimals(text.bytes()), 0).unwrap_or(0),
         _ => 0,
     }
 }
 
-/// `5.00` is `5`.
-fn without_zero_decimals(text: &[u8]) -> &[u8] {
-    let end = text.iter().rposition(|b| *b != b'0').map_or(0, |last| last + 1);
-    match text[..end].split_last() {
-        Some((b'.', head)) if end < text.len() => head,
-        _ => text,
+/// `-5.7` is `-5`, `.5` is zero; what is no such number stays.
+fn without_decimals(text: &[u8]) -> &[u8] {
+    let Some(point) = text.iter().position(|b| *b == b'.') else { return text };
+    let (whole, decimals) = (&text[..point], &text[point + 1..]);
+    let unsigned = whole.strip_prefix(b"-").or_else(|| whole.strip_prefix(b"+")).unwrap_or(whole);
+    match unsigned.iter().chain(decimals).all(u8::is_ascii_digit) {
+        true if unsigned.is_empty() => b"0",
+        true => whole,
+        false => text,
     }
 }
 

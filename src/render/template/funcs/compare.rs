@@ -105,6 +105,9 @@ fn deep(cx: &Context<'_>, a: &Value, b: &Value, depth: usize) -> Result<bool, Fa
     if depth > MAX_DEPTH {
         return Err(format!("a value is nested more than {MAX_DEPTH} deep, or holds itself"));
     }
+    if let Value::Str(text) = a {
+        cx.step(text.bytes().len() / 64)?;
+    }
     Ok(match (a, b) {
         (Value::Nil, Value::Nil) => true,
         (Value::Bool(a), Value::Bool(b)) => a == b,

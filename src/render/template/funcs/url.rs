@@ -283,9 +283,11 @@ fn host(text: &[u8], strict: bool) -> Result<Vec<u8>, Fault> {
             (&text[..close], &text[close + 1..])
         }
         Some(_) => return Err("invalid IP-literal".into()),
-        None => match text.iter().rposition(|b| *b == b':').and_then(|last| {
-            if strict { text.iter().position(|b| *b == b':') } else { Some(last) }
-        }) {
+        None => match text
+            .iter()
+            .rposition(|b| *b == b':')
+            .and_then(|last| if strict { text.iter().position(|b| *b == b':') } else { Some(last) })
+        {
             Some(colon) => (&text[..colon], &text[colon..]),
             None => (text, &b""[..]),
         },
@@ -297,7 +299,7 @@ fn host(text: &[u8], strict: bool) -> Result<Vec<u8>, Fault> {
     if open == Some(0) {
         let zone = runes::find(address, b"%25").unwrap_or(address.len());
         let literal = unescape(&address[1..zone], Part::Host)?;
-        let plain = std::str::from_utf8(&literal).ok().and_then(|text| text.parse::<core::net::Ipv6Addr>().ok());
+        let plain = std::str::from_utf8(&literal).ok().and_then(|text| text.parse::<std::net::Ipv6Addr>().ok());
         if plain.is_none() {
             return Err("invalid host: not an IPv6 address".into());
         }

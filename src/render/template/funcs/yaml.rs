@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::json::{self, Problem};
 use super::Type::{Any, Str as Text};
+use super::json::{self, Problem};
 use super::{Function, any, fixed, layout, text};
 use crate::render::template::context::{Answer, Context, Fault};
 use crate::render::template::go::{float, runes};
@@ -126,8 +126,8 @@ fn natural(a: &[u8], b: &[u8]) -> std::cmp::Ordering {
         if a_letter {
             return a[i].cmp(&b[i]);
         }
-        let after_digit = (a[i] == '0' || b[i] == '0')
-            && a[..i].iter().rev().take_while(|c| runes::is_digit(**c)).any(|c| *c != '0');
+        let after_digit =
+            (a[i] == '0' || b[i] == '0') && a[..i].iter().rev().take_while(|c| runes::is_digit(**c)).any(|c| *c != '0');
         let number = |text: &[char]| {
             let digits = text[i..].iter().take_while(|c| runes::is_digit(**c));
             digits.fold((i64::from(after_digit), 0), |(sum, count), c| {

@@ -38,6 +38,7 @@ type Printed = Result<(), Fault>;
 /// As `%v`.
 pub(crate) fn value(cx: &Context<'_>, value: &Value) -> Result<Vec<u8>, Fault> {
     if let Value::Str(text) = value {
+        cx.reserve(text.bytes().len())?;
         return Ok(text.bytes().to_vec());
     }
     let mut printer = Printer::new(cx);
@@ -89,6 +90,7 @@ impl<'c> Printer<'c> {
 
     /// One operand.
     pub(crate) fn arg(&mut self, value: &Value, verb: char) -> Printed {
+        self.check()?;
         match (value, verb) {
             (Value::Nil, 'v' | 'T') => {
                 self.pad(b"<nil>");
@@ -108,13 +110,18 @@ impl<'c> Printer<'c> {
         }
     }
 
-    fn value(&mut self, value: &Value, verb: char, depth: usize) -> Printed {
+    fn check(&self) -> Printed {
         self.cx.step(1)?;
-        if depth > MAX_DEPTH {
-            return Err(format!("a value is nested more than {MAX_DEPTH} deep, or holds itself"));
-        }
         if self.out.len() > self.cx.limits.value {
             return Err(format!("a value would be longer than {} bytes as text", self.cx.limits.value));
+        }
+        Ok(())
+    }
+
+    fn value(&mut self, value: &Value, verb: char, depth: usize) -> Printed {
+        self.check()?;
+        if depth > MAX_DEPTH {
+            return Err(format!("a value is nested more than {MAX_DEPTH} deep, or holds itself"));
         }
         if matches!(verb, 'v' | 's' | 'x' | 'X' | 'q') && !self.erroring && !self.flags.source {
             if let Some(text) = own_text(value) {

@@ -175,11 +175,12 @@ impl Formatter<'_> {
         }
     }
 
+    /// Digits. One more behind a number that is too large takes all that follows, as in Go.
     fn digits(&mut self) -> Option<usize> {
         let rest = &self.format[self.at..];
         let count = rest.iter().take_while(|b| b.is_ascii_digit()).count();
         let number = parse(&rest[..count]);
-        self.at += count;
+        self.at = if number.is_none() && count > 0 { self.format.len() } else { self.at + count };
         number
     }
 
@@ -211,8 +212,10 @@ impl Formatter<'_> {
     }
 }
 
-/// A number of digits only, as large as Go takes them.
+/// A number of digits only, as large as Go takes them: it looks before it reads the next digit.
 fn parse(digits: &[u8]) -> Option<usize> {
-    let number: i64 = std::str::from_utf8(digits).ok()?.parse().ok()?;
-    usize::try_from(number).ok().filter(|_| digits[0].is_ascii_digit() && number <= MAX_NUMBER)
+    let largest = usize::try_from(MAX_NUMBER).unwrap_or(0);
+    let add = |number: usize, digit: &u8| Some(number * 10 + usize::from(digit.checked_sub(b'0').filter(|d| *d < 10)?));
+    let number = digits.iter().try_fold(0, |number, digit| add(number, digit).filter(|_| number <= largest));
+    number.filter(|_| !digits.is_empty())
 }

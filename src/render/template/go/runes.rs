@@ -74,10 +74,7 @@ pub(crate) fn map(text: &[u8], mut change: impl FnMut(char) -> char) -> Vec<u8> 
 
 /// Where a part begins.
 pub(crate) fn find(text: &[u8], part: &[u8]) -> Option<usize> {
-    if part.is_empty() {
-        return Some(0);
-    }
-    text.windows(part.len()).position(|window| window == part)
+    memchr::memmem::find(text, part)
 }
 
 /// Simple upper case: one character for one.

@@ -10,6 +10,9 @@ use crate::render::template::value::Str;
 /// Most parentheses, and most control structures, inside each other.
 const MAX_NESTING: usize = 60;
 
+/// Most variables that are known at one place.
+const MAX_VARIABLES: usize = 500;
+
 /// What is wrong with a text, and where.
 #[derive(Debug)]
 pub(crate) struct ParseError {
@@ -354,6 +357,9 @@ impl<'t> Parser<'t> {
             self.next_non_space();
             pipe.assigns = next.kind == Kind::Assign;
             let name = string(variable.text);
+            if self.scope.variables.len() >= MAX_VARIABLES {
+                return self.fail(format!("more than {MAX_VARIABLES} variables in one template"));
+            }
             pipe.variables.push(name.clone());
             self.scope.variables.push(name);
             if !comma {

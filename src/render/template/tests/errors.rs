@@ -57,7 +57,7 @@ fn functions_fail_without_their_arguments() {
         "{{ until .here }}",
         "{{ .here | mustFromJson }}",
         "{{ semver .here }}",
-        "{{ mustToDate .here .here }}",
+        "{{ mustToDate \"2006\" .here }}",
         "{{ urlParse (print \"http://[\" .here) }}",
         "{{ mustRegexMatch (print \"(\" .here) .here }}",
         "{{ range .here }}{{ end }}",

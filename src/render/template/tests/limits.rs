@@ -16,17 +16,25 @@ fn of_size() {
     fails(r#"{{ nindent 9223372036854775807 "a" }}"#, "a value would be longer than");
     fails("{{ until 1000000000 }}", "a value would be longer than");
     fails("{{ untilStep 0 9223372036854775807 1 }}", "a value would be longer than");
-    fails("{{ seq 1 9223372036854775807 }}", "a value would be longer than");
+    fails("{{ seq 1 9223372036854775806 }}", "a value would be longer than");
     fails(r#"{{ replace "" (repeat 100000 "x") (repeat 100000 "y") }}"#, "a value would be longer than");
     fails(r#"{{ regexReplaceAll "" (repeat 100000 "x") (repeat 100000 "y") }}"#, "longer than");
     fails("{{ randAlphaNum 1000000000 }}", "a value would be longer than");
     fails("{{ randBytes 1000000000 }}", "a value would be longer than");
     fails(r#"{{ $x := "ab" }}{{ range until 60 }}{{ $x = print $x $x }}{{ end }}"#, "a value would be longer than");
-    fails(r#"{{ $x := repeat 1000000 "x" }}{{ range until 100 }}{{ $y := upper $x }}{{ end }}"#, "values of the template take more");
+    fails(
+        r#"{{ $x := repeat 1000000 "x" }}{{ range until 100 }}{{ $y := upper $x }}{{ end }}"#,
+        "values of the template take more",
+    );
     fails(r#"{{ $x := repeat 1000000 "x" }}{{ range until 4 }}{{ $x }}{{ end }}"#, "the result is longer than");
     fails(r#"{{ $l := list 1 }}{{ range until 60 }}{{ $l = concat $l $l }}{{ end }}"#, "longer than");
+    fails(r#"{{ printf (repeat 10 "%1000000[1]v") nil }}"#, "a value would be longer than");
+    fails(r#"{{ $x := repeat 1000000 "x" }}{{ join "" (list $x $x $x $x $x $x $x $x) | len }}"#, "longer than");
+    fails(r#"{{ $x := repeat 1000000 "x" }}{{ range until 200 }}{{ $y := contains "y" $x }}{{ end }}"#, "takes more than");
+    fails(&"{{ $x := 1 }}".repeat(501), "more than 500 variables");
     assert_eq!(render(r#"{{ printf "%1000000d" 1 | len }}"#, &[]).unwrap(), b"1000000");
-    assert_eq!(render(r#"{{ printf "%10000001d" 1 }}"#, &[]).unwrap(), b"%!1(int=1)d");
+    fails(r#"{{ printf "%10000001d" 1 }}"#, "a value would be longer than");
+    assert_eq!(render(r#"{{ printf "%99999999999d" 1 }}"#, &[]).unwrap(), b"%!(NOVERB)%!(EXTRA int=1)");
 }
 
 #[test]
@@ -42,7 +50,7 @@ fn of_steps() {
 #[test]
 fn of_depth() {
     fails(r#"{{ define "r" }}{{ template "r" . }}{{ end }}{{ template "r" . }}"#, "nested more than 150 deep");
-    fails(&format!("{}1{}", "{{ print (".repeat(1), "(".repeat(5000)), "nested more than 60 deep");
+    fails(&format!("{{{{ {}1", "(".repeat(5000)), "nested more than 60 deep");
     fails(&"{{ if true }}".repeat(5000), "nested more than 60 deep");
     fails("{{ $l := list }}{{ range until 5000 }}{{ $l = list $l }}{{ end }}{{ $l }}", "nested more than 100 deep");
     fails("{{ $l := list }}{{ range until 5000 }}{{ $l = list $l }}{{ end }}{{ toYaml $l }}", "nested more than 100 deep");
@@ -51,10 +59,14 @@ fn of_depth() {
     fails(r#"{{ $d := dict }}{{ $_ := set $d "d" $d }}{{ toPrettyJson $d }}"#, "or holds itself");
     fails(r#"{{ $d := dict }}{{ $_ := set $d "d" $d }}{{ mustDeepCopy $d }}"#, "or holds itself");
     fails(r#"{{ $d := dict }}{{ $_ := set $d "d" $d }}{{ deepEqual $d (deepCopy $d) }}"#, "or holds itself");
-    fails(r#"{{ $d := dict }}{{ $_ := set $d "d" $d }}{{ $e := dict }}{{ $_ := set $e "d" $e }}{{ merge $d $e }}"#, "holds itself");
+    fails(
+        r#"{{ $d := dict }}{{ $_ := set $d "d" $d }}{{ $e := dict }}{{ $_ := set $e "d" $e }}{{ merge $d $e }}"#,
+        "holds itself",
+    );
     let chain = format!("{{{{ if false }}}}{}{{{{ else }}}}last{{{{ end }}}}", "{{ else if false }}".repeat(2000));
     assert_eq!(render(&chain, &[]).unwrap(), b"last", "else-if is no nesting");
-    let recursive = r#"{{ define "r" }}{{ if gt . 0 }}{{ . }}{{ template "r" (sub . 1) }}{{ end }}{{ end }}{{ template "r" 20 }}"#;
+    let recursive =
+        r#"{{ define "r" }}{{ if gt . 0 }}{{ . }}{{ template "r" (sub . 1) }}{{ end }}{{ end }}{{ template "r" 20 }}"#;
     assert!(render(recursive, &[]).is_ok());
 }
 

@@ -63,7 +63,8 @@ fn delimiters_of_the_process() {
 fn a_missing_key_of_a_rewrite_is_no_value() {
     let chance = Sequence::default();
     let engine = Engine { missing: Missing::NoValue, ..Engine::new(jiff::Timestamp::UNIX_EPOCH, &chance) };
-    let result = engine.render("k", "{{ .value | upper }} {{ .gone }} {{ .gone.deeper }}", &scope(&[("value", b"a-b")])).unwrap();
+    let result =
+        engine.render("k", "{{ .value | upper }} {{ .gone }} {{ .gone.deeper }}", &scope(&[("value", b"a-b")])).unwrap();
     assert_eq!(result.expose_str(), Some("A-B <no value> <no value>"));
     let result = engine.render("k", r#"{{ printf "%s.%d" .value (len .value) }}"#, &scope(&[("value", b"first")])).unwrap();
     assert_eq!(result.expose_str(), Some("first.5"));

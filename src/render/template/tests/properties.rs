@@ -55,15 +55,34 @@ fn operand() -> impl Strategy<Value = String> {
         let slow = ["bcrypt", "htpasswd", "derivePassword"];
         let names: Vec<&str> =
             funcs::names().into_iter().filter(|name| !name.starts_with("gen") && !slow.contains(name)).collect();
-        (prop::sample::select(names), prop::collection::vec(inner, 0..4), prop::sample::select(vec!["", ".a", ".text", ".Major"]))
+        (
+            prop::sample::select(names),
+            prop::collection::vec(inner, 0..4),
+            prop::sample::select(vec!["", ".a", ".text", ".Major"]),
+        )
             .prop_map(|(name, args, field)| format!("({name} {}){field}", args.join(" ")))
     })
 }
 
 fn action() -> impl Strategy<Value = String> {
     let word = prop::sample::select(vec![
-        "{{ end }}", "{{ else }}", "{{ range until 3 }}", "{{ if .text }}", "{{ with .json }}", "{{ break }}", "{{ define \"t\" }}",
-        "{{ template \"t\" . }}", "{{- /* c */ -}}", " ", "x\n", "{{", "}}", "\"", "{{ $x := .text }}", "{{ $x }}", "{{ fail $x }}",
+        "{{ end }}",
+        "{{ else }}",
+        "{{ range until 3 }}",
+        "{{ if .text }}",
+        "{{ with .json }}",
+        "{{ break }}",
+        "{{ define \"t\" }}",
+        "{{ template \"t\" . }}",
+        "{{- /* c */ -}}",
+        " ",
+        "x\n",
+        "{{",
+        "}}",
+        "\"",
+        "{{ $x := .text }}",
+        "{{ $x }}",
+        "{{ fail $x }}",
     ])
     .prop_map(str::to_owned);
     prop_oneof![

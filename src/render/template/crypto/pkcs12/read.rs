@@ -70,8 +70,10 @@ pub fn chain(file: &[u8], password: &[u8]) -> Result<(PrivateKey, Vec<Certificat
     Ok((key.ok_or(FuncError::new("pkcs12: private key missing"))?, certificates))
 }
 
-/// `PFX`: what it holds, and the MAC over that.
-fn read_pfx(reader: BERReader) -> ASN1Result<Result<(Vec<u8>, Option<Mac>), FuncError>> {
+/// What a file holds, and the MAC over that.
+type Pfx = (Vec<u8>, Option<Mac>);
+
+fn read_pfx(reader: BERReader) -> ASN1Result<Result<Pfx, FuncError>> {
     reader.read_sequence(|reader| {
         let version = reader.next().read_u8()?;
         let (kind, content) = read_typed(reader.next())?;

@@ -1,0 +1,140 @@
+//! The reconcile of a ClusterExternalSecret or ClusterPushSecret: plan, write its children, tell.
+
+use std::sync::Arc;
+
+use futures::StreamExt as _;
+use k8s_openapi::api::core::v1::ObjectReference;
+use tokio::time::Instant;
+
+use super::{Ctx, object_reference};
+use crate::api::fan_out::Child;
+use crate::apply::error::WriteError;
+use crate::index::{Key, ParentId};
+use crate::plan::Wake;
+use crate::plan::fan_out::{self as plan, Facts, Outcome, Plan, Report, Write};
+use crate::queue::{Job, Priority};
+use crate::report::metrics::{ObjectKind, Ready};
+
+/// How many namespaces of one parent are worked on at once; `--concurrent` bounds the requests of all.
+const AT_ONCE: usize = 16;
+/// Pause before the next try where nothing is told.
+const AGAIN: std::time::Duration = std::time::Duration::from_secs(2);
+
+/// Looks at one parent, does what is due, and says when it is next.
+pub async fn reconcile(ctx: Arc<Ctx>, job: Job<ParentId>) -> Wake {
+    let (begun, id) = (Instant::now(), job.key);
+    let facts = ctx.index().fan_out_facts(&id);
+    let plan = plan::plan(&facts);
+    let held = !release(&ctx, &facts, &plan).await;
+    let (silent, again) = (plan.silent, Wake::After(AGAIN, Priority::Changed));
+    let Some(parent) = facts.parent.clone().filter(|_| !silent) else {
+        return if held { again } else { Wake::OnChange };
+    };
+    let outcomes = carry_out(&ctx, &facts, &plan).await;
+    let report = plan::settle(&parent, plan, outcomes, held);
+    ctx.metrics.reconciled(ObjectKind::of_parent(id.kind), begun.elapsed());
+    tell(&ctx, &facts, report).await
+}
+
+/// Takes ESO's finalizers off, the parent's own last. Says whether all are off.
+async fn release(ctx: &Ctx, facts: &Facts, plan: &Plan) -> bool {
+    let mut all = true;
+    for release in &plan.release {
+        let key = Key::new("", &release.namespace);
+        if let Err(error) = ctx.writer.namespace_finalizers(&key, &release.finalizers, &release.resource_version).await {
+            all = false;
+            tracing::debug!(namespace = %key, parent = %facts.id, %error, "ESO's finalizer could not be taken off; trying again");
+        }
+    }
+    let (Some(parent), Some(finalizers), true) = (&facts.parent, &plan.let_go, all) else { return all };
+    match ctx.writer.parent_finalizers(parent, finalizers).await {
+        Ok(()) => true,
+        Err(error) => {
+            tracing::warn!(object = %facts.id, %error, "an object in deletion could not be let go; trying again");
+            false
+        }
+    }
+}
+
+/// Deletes first, so that a new name never stands beside the old one for long, then writes.
+async fn carry_out(ctx: &Ctx, facts: &Facts, plan: &Plan) -> Vec<(String, Outcome)> {
+    // each list of futures is made at once: a lazy one would be tied to a borrow that no spawned task may have
+    let delete: Vec<_> = plan.delete.iter().map(|(key, uid)| delete_child(ctx, facts, key, uid)).collect();
+    let mut outcomes: Vec<_> = futures::stream::iter(delete).buffer_unordered(AT_ONCE).collect().await;
+    let write: Vec<_> = plan.write.iter().map(|write| write_child(ctx, facts, write)).collect();
+    outcomes.extend(futures::stream::iter(write).buffer_unordered(AT_ONCE).collect::<Vec<_>>().await);
+    outcomes
+}
+
+async fn delete_child(ctx: &Ctx, facts: &Facts, key: &Key, uid: &str) -> (String, Outcome) {
+    (key.namespace.to_string(), outcome(ctx.writer.delete_child(facts.id.kind, key, uid).await))
+}
+
+async fn write_child(ctx: &Ctx, facts: &Facts, write: &Write) -> (String, Outcome) {
+    let namespace = write.key.namespace.to_string();
+    let Some(parent) = &facts.parent else { return (namespace, Outcome::Moot) };
+    let result = match &write.live {
+        Some(live) => ctx.writer.update_child(parent, live, &write.key).await,
+        None => ctx.writer.create_child(parent, &write.key).await,
+    };
+    let outcome = match result {
+        Ok(child) => {
+            remember(ctx, child);
+            Outcome::Done
+        }
+        // one that cannot be understood is not in the index, and is not ours to write
+        Err(WriteError::Conflict) if write.live.is_none() => Outcome::Refused(facts.id.kind.exists().into()),
+        Err(error) => outcome(Err(error)),
+    };
+    (namespace, outcome)
+}
+
+/// Takes a child as our own write left it, so that the next look does not depend on how fast the watch is.
+fn remember(ctx: &Ctx, child: Child) {
+    match child {
+        Child::ExternalSecret(es) => super::external_secret::remember(ctx, es),
+        Child::PushSecret(ps) => drop(ctx.index_mut().see_push_secret(ps)),
+    }
+}
+
+fn outcome(result: Result<(), WriteError>) -> Outcome {
+    match result {
+        Ok(()) => Outcome::Done,
+        Err(WriteError::Conflict | WriteError::Gone) => Outcome::Again,
+        Err(WriteError::Terminating | WriteError::NotLeader) => Outcome::Moot,
+        Err(WriteError::Unavailable(why)) => Outcome::Unavailable(why),
+        Err(WriteError::Refused(why)) => Outcome::Refused(why),
+    }
+}
+
+/// Writes the status where it must be, and records the events.
+async fn tell(ctx: &Ctx, facts: &Facts, report: Report) -> Wake {
+    let Some(parent) = &facts.parent else { return Wake::OnChange };
+    let (kind, id) = (facts.id.kind, &facts.id);
+    let reference = ObjectReference {
+        api_version: Some(kind.api_version().into()),
+        ..object_reference(kind.as_str(), parent.metadata())
+    };
+    for note in report.notes {
+        ctx.events.record(reference.clone(), note);
+    }
+    let ready = if report.ready { Ready::True } else { Ready::False };
+    ctx.metrics.condition(ObjectKind::of_parent(kind), "", &id.name, ready);
+    let Some(status) = report.status else { return report.wake };
+    let (provisioned, failed) = (status.provisioned.len(), status.failed.len());
+    match report.ready {
+        true => tracing::info!(object = %id, provisioned, "all namespaces are provided for"),
+        false => tracing::warn!(object = %id, provisioned, failed, "some namespaces could not be provided for"),
+    }
+    match ctx.writer.parent_status(parent, &status).await {
+        Ok(updated) => {
+            ctx.index_mut().upsert_parent(Arc::new(updated));
+            report.wake
+        }
+        Err(WriteError::Gone | WriteError::NotLeader | WriteError::Terminating) => Wake::OnChange,
+        Err(error) => {
+            tracing::warn!(object = %id, %error, "the status could not be written; trying again");
+            Wake::After(AGAIN, Priority::Changed)
+        }
+    }
+}

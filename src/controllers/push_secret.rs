@@ -1,0 +1,469 @@
+//! The reconcile of a PushSecret: gather, plan, read the source, push, delete what is no longer wanted, report.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Secret;
+use tokio::time::Instant;
+
+use super::chance::SystemChance;
+use super::{Ctx, template};
+use crate::api::push_secret::{PushUpdatePolicy, SyncedPushSecrets};
+use crate::api::{AnyStore, PushSecret};
+use crate::apply::error::WriteError;
+use crate::fetch::Outlet;
+use crate::index::{Key, StoreId};
+use crate::plan::push_secret::entries::{self, Entry};
+use crate::plan::push_secret::{
+    self as plan, Facts, Failure, Memory, NO_SOURCE, Next, Outcome, Removals, Report, Source, SourceVersion, stores,
+};
+use crate::plan::{Wake, access};
+use crate::providers::{Pushed, Source as Values};
+use crate::queue::{Job, Priority};
+use crate::render::Outside;
+use crate::render::target::Sources;
+use crate::report::metrics::{ObjectKind, Ready};
+
+/// What this process remembers of each PushSecret.
+#[derive(Default)]
+pub struct Memories(Mutex<HashMap<Key, Memory>>);
+
+impl Memories {
+    fn of(&self, key: &Key) -> Memory {
+        self.lock().get(key).cloned().unwrap_or_default()
+    }
+
+    fn set(&self, key: &Key, memory: Option<Memory>) {
+        match memory {
+            Some(memory) => self.lock().insert(key.clone(), memory),
+            None => self.lock().remove(key),
+        };
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Key, Memory>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// How often the object may change under one look.
+const MOST_LOOKS: usize = 4;
+/// How soon to look again where it changed more often.
+const SOON: std::time::Duration = std::time::Duration::from_secs(1);
+
+/// Looks at one PushSecret, does what is due, and says when it is next.
+pub async fn reconcile(ctx: Arc<Ctx>, memories: Arc<Memories>, job: Job<Key>) -> Wake {
+    if !ctx.rules.push_secrets {
+        return Wake::OnChange;
+    }
+    let begun = Instant::now();
+    ctx.metrics.queue_left(job.priority.as_str(), job.waited);
+    for _ in 0..MOST_LOOKS {
+        let facts = match facts(&ctx, &memories, &job.key, job.priority).await {
+            Ok(Some(facts)) => facts,
+            Ok(None) => {
+                memories.set(&job.key, None);
+                return Wake::OnChange;
+            }
+            Err(wake) => return wake,
+        };
+        let report = match plan::before_push(&facts, &ctx.rules) {
+            Next::Ignore => return Wake::OnChange,
+            Next::Idle(wake) => return wake,
+            Next::Finalizer(wanted) => match hold(&ctx, &facts.ps, wanted).await {
+                Ok(()) => continue,
+                Err(wake) => return wake,
+            },
+            Next::CleanUp(removals) => match clean_up(&ctx, &facts, removals).await {
+                Ok(wake) => return wake,
+                Err(report) => *report,
+            },
+            Next::Settle(report) => *report,
+            Next::Push(priority) => match sync(&ctx, &facts, priority).await {
+                Some(outcome) => plan::settle(&facts, outcome),
+                None => return Wake::OnChange,
+            },
+        };
+        ctx.metrics.reconciled(ObjectKind::PushSecret, begun.elapsed());
+        return tell(&ctx, &memories, &facts, report, job.priority).await;
+    }
+    Wake::After(SOON, Priority::Changed)
+}
+
+/// Takes everything that the plan needs, at one moment.
+async fn facts(ctx: &Ctx, memories: &Memories, key: &Key, priority: Priority) -> Result<Option<Facts>, Wake> {
+    let mut facts = {
+        let index = ctx.index();
+        let Some(ps) = index.push_secret(key) else { return Ok(None) };
+        Facts {
+            stores: index.push_stores(&ps),
+            namespace_labels: index.namespace_labels(&key.namespace),
+            sources: index.push_named_sources(&ps),
+            ps,
+            memory: memories.of(key),
+            now: Timestamp::now(),
+        }
+    };
+    let ps = facts.ps.clone();
+    if let Source::Selected(selector) = plan::source(&ps)
+        && ps.metadata.deletion_timestamp.is_none()
+        && let Ok(selector) = access::to_text(selector)
+    {
+        match ctx.writer.list_metadata(&key.namespace, &selector, priority).await {
+            Ok(secrets) => facts.sources.extend(secrets.iter().map(|s| SourceVersion::of(&s.metadata))),
+            Err(error) => {
+                tracing::warn!(object = %key, %error, "the source Secrets could not be listed; trying again");
+                return Err(Wake::After(SOON, priority));
+            }
+        }
+    }
+    Ok(Some(facts))
+}
+
+/// Puts our finalizer on the object, or takes it off.
+async fn hold(ctx: &Ctx, ps: &PushSecret, wanted: bool) -> Result<(), Wake> {
+    match ctx.writer.push_secret_finalizer(ps, wanted).await {
+        Ok(Some(updated)) => {
+            ctx.index_mut().upsert_push_secret(Arc::new(updated));
+            Ok(())
+        }
+        Ok(None) | Err(WriteError::Gone | WriteError::NotLeader | WriteError::Terminating) => Err(Wake::OnChange),
+        Err(WriteError::Conflict) => Err(Wake::After(SOON, Priority::Changed)),
+        Err(error) => {
+            let object = Key::of(&ps.metadata);
+            tracing::warn!(%object, %error, "the finalizer could not be written; trying again");
+            Err(Wake::After(SOON * 5, Priority::Changed))
+        }
+    }
+}
+
+/// The object is being deleted: deletes what it pushed, and lets it go. What belongs to another controller keeps it.
+async fn clean_up(ctx: &Ctx, facts: &Facts, removals: Removals) -> Result<Wake, Box<Report>> {
+    tell_notes(ctx, &facts.ps, removals.notes.clone());
+    match delete_all(ctx, facts, &removals, SyncedPushSecrets::new()).await {
+        Ok((left, _)) if left.is_empty() => Ok(hold(ctx, &facts.ps, false).await.err().unwrap_or(Wake::OnChange)),
+        Ok((left, _)) => {
+            let failure = Failure::spec("what was pushed to stores of another controller is still there");
+            Err(Box::new(plan::settle(facts, Outcome::Failed { failure, synced: Some(left) })))
+        }
+        Err((failure, left)) => {
+            let failure = failure.within("Failed to Delete Secrets from Provider");
+            Err(Box::new(plan::settle(facts, Outcome::Failed { failure, synced: Some(left) })))
+        }
+    }
+}
+
+/// Reads the source, pushes it everywhere, and deletes what is no longer wanted. `None`: all stores are another controller's.
+async fn sync(ctx: &Ctx, facts: &Facts, priority: Priority) -> Option<Outcome> {
+    let failed = |failure| Some(Outcome::Failed { failure, synced: None });
+    let (secrets, sources) = match read_sources(ctx, facts, priority).await {
+        Ok(Some(read)) => read,
+        Ok(None) => return Some(source_gone(ctx, facts).await),
+        Err(failure) => return failed(failure),
+    };
+    let targets = match stores::targets(facts, &ctx.rules) {
+        Ok(targets) if targets.is_empty() => return None,
+        Ok(targets) => targets,
+        // what is left in a store in deletion must go, so that the store can
+        Err(failure) => return Some(leave(ctx, facts, failure).await),
+    };
+    let known: Vec<&AnyStore> = targets.iter().filter_map(|id| facts.stores.get(id)).map(AsRef::as_ref).collect();
+    if let Err(failure) = entries::check_selectors(&facts.ps.spec, &known) {
+        return failed(failure);
+    }
+    let templates = match read_templates(ctx, facts, priority).await {
+        Ok(templates) => templates,
+        Err(failure) => return failed(failure),
+    };
+    let mut progress = Progress::default();
+    for secret in secrets {
+        let values = plan::opened(secret);
+        let source = match plan::shaped(&facts.ps, &ctx.rules, values, &templates, outside(facts)) {
+            Ok(source) => Arc::new(source),
+            Err(failure) => return failed(failure),
+        };
+        for id in targets.iter().filter(|id| !progress.failures.contains_key(*id)).cloned().collect::<Vec<_>>() {
+            if let Err(failure) = push_to(ctx, facts, &id, &source, &mut progress).await {
+                progress.failures.insert(id, failure);
+            }
+        }
+    }
+    Some(finish(ctx, facts, progress, sources).await)
+}
+
+/// How far the pushes came.
+#[derive(Default)]
+struct Progress {
+    synced: SyncedPushSecrets,
+    written: bool,
+    failures: BTreeMap<StoreId, Failure>,
+}
+
+async fn finish(ctx: &Ctx, facts: &Facts, progress: Progress, sources: Vec<SourceVersion>) -> Outcome {
+    let Progress { synced, mut written, failures } = progress;
+    let old = facts.ps.status.as_ref().and_then(|s| s.synced_push_secrets.clone()).unwrap_or_default();
+    if let Some(failure) = together(failures) {
+        let failure = Failure { message: format!("set secret failed: {}", failure.message), ..failure };
+        return Outcome::Failed { failure, synced: Some(plan::merged(old, synced)) };
+    }
+    if !facts.ps.deletes() {
+        return Outcome::Synced { synced, written, sources };
+    }
+    let removals = stores::removals(facts, &ctx.rules, &synced);
+    tell_notes(ctx, &facts.ps, removals.notes.clone());
+    match delete_all(ctx, facts, &removals, synced).await {
+        Ok((synced, deleted)) => {
+            written |= deleted;
+            Outcome::Synced { synced, written, sources }
+        }
+        Err((failure, left)) => {
+            Outcome::Failed { failure: failure.within("Failed to Delete Secrets from Provider"), synced: Some(left) }
+        }
+    }
+}
+
+/// One failure out of those of several stores: the first one's class, and what each said.
+fn together(failures: BTreeMap<StoreId, Failure>) -> Option<Failure> {
+    let mut failures = failures.into_values();
+    let first = failures.next()?;
+    let message = std::iter::once(first.message.clone()).chain(failures.map(|f| f.message)).collect::<Vec<_>>().join("; ");
+    Some(Failure { message, ..first })
+}
+
+/// All entries for one store, until one fails.
+async fn push_to(
+    ctx: &Ctx,
+    facts: &Facts,
+    id: &StoreId,
+    source: &Arc<Values>,
+    progress: &mut Progress,
+) -> Result<(), Failure> {
+    progress.synced.entry(plan::store_key(id)).or_default();
+    let Some(store) = facts.stores.get(id) else { return Ok(()) };
+    let outlet = outlet(ctx, facts, id, store, &id.key.name).await?;
+    let namespace = facts.ps.metadata.namespace.as_deref().unwrap_or_default();
+    let entries = entries::entries(&facts.ps.spec, namespace, store, source, outside(facts))?;
+    for Entry { data, push } in entries {
+        let push = push?;
+        let key = push.secret_key.clone().unwrap_or_default();
+        if !is_kept(facts, &outlet, &push.place).await? {
+            leads(ctx)?;
+            let words = format!("could not write remote ref {key} to target secretstore {}", id.key.name);
+            let pushed = outlet.push(&push).await.map_err(|error| Failure::provider(words, &error))?;
+            progress.written |= pushed == Pushed::Written;
+        }
+        stores::note(&mut progress.synced, id, data);
+    }
+    Ok(())
+}
+
+/// Whether the place has a value already that must stay.
+async fn is_kept(facts: &Facts, outlet: &Outlet<'_>, place: &crate::providers::Place) -> Result<bool, Failure> {
+    if facts.ps.spec.update_policy != Some(PushUpdatePolicy::IfNotExists) {
+        return Ok(false);
+    }
+    outlet.exists(place).await.map_err(|error| Failure::provider("could not verify if secret exists in store", &error))
+}
+
+/// A store that the namespace may use, logged in to.
+async fn outlet<'c>(
+    ctx: &'c Ctx,
+    facts: &Facts,
+    id: &StoreId,
+    store: &AnyStore,
+    named: &str,
+) -> Result<Outlet<'c>, Failure> {
+    let words = format!("could not get secrets client for store {named}");
+    stores::allowed(facts, store).map_err(|failure| failure.within(&words))?;
+    let meta = &facts.ps.metadata;
+    let namespace = meta.namespace.as_deref().unwrap_or_default();
+    let cause = format!("PushSecret/{namespace}/{}", meta.name.as_deref().unwrap_or_default());
+    let credentials = ctx.index().credentials(id);
+    let outlet = ctx.fetcher.outlet(store, credentials, namespace, &cause).await;
+    outlet.map_err(|error| Failure::provider(words, &error))
+}
+
+/// Two processes never write, to a provider either.
+fn leads(ctx: &Ctx) -> Result<(), Failure> {
+    if ctx.writer.may_write() { Ok(()) } else { Err(Failure::retry("this process does not hold the lease")) }
+}
+
+/// Deletes places, in order, until one fails. Gives what the bookkeeping says then, and whether anything was deleted.
+async fn delete_all(
+    ctx: &Ctx,
+    facts: &Facts,
+    removals: &Removals,
+    wanted: SyncedPushSecrets,
+) -> Result<(SyncedPushSecrets, bool), (Failure, SyncedPushSecrets)> {
+    let old = facts.ps.status.as_ref().and_then(|s| s.synced_push_secrets.clone()).unwrap_or_default();
+    let mut left = plan::merged(old, wanted.clone());
+    for removal in &removals.delete {
+        let delete = async {
+            let Some(store) = facts.stores.get(&removal.store) else { return Ok(()) };
+            let outlet = outlet(ctx, facts, &removal.store, store, &removal.store_key).await?;
+            leads(ctx)?;
+            outlet.delete(&removal.place).await.map_err(|error| {
+                Failure::provider(format!("could not delete {} from {}", removal.entry, removal.store_key), &error)
+            })
+        };
+        if let Err(failure) = delete.await {
+            return Err((failure, left));
+        }
+        if let Some(entries) = left.get_mut(&removal.store_key) {
+            entries.remove(&removal.entry);
+        }
+    }
+    Ok((plan::merged(removals.kept.clone(), wanted), !removals.delete.is_empty()))
+}
+
+/// The source is not there: cleans up where the policy says so.
+async fn source_gone(ctx: &Ctx, facts: &Facts) -> Outcome {
+    let Some(removals) = plan::source_gone(facts, &ctx.rules) else {
+        let namespace = facts.ps.metadata.namespace.as_deref().unwrap_or_default();
+        let what = match plan::source(&facts.ps) {
+            Source::Named(name) => format!("Secret {namespace}/{name} does not exist"),
+            _ => "spec.selector names no Secret".to_owned(),
+        };
+        return Outcome::Failed { failure: Failure::spec(format!("{NO_SOURCE}: {what}")), synced: None };
+    };
+    tell_notes(ctx, &facts.ps, removals.notes.clone());
+    match delete_all(ctx, facts, &removals, SyncedPushSecrets::new()).await {
+        Ok((synced, _)) => Outcome::SourceDeleted { synced },
+        Err((failure, left)) => {
+            Outcome::Failed { failure: failure.within("Failed to Delete Secrets from Provider"), synced: Some(left) }
+        }
+    }
+}
+
+/// There is no store to push to: what is left in stores in deletion goes all the same.
+async fn leave(ctx: &Ctx, facts: &Facts, failure: Failure) -> Outcome {
+    if !facts.ps.deletes() {
+        return Outcome::Failed { failure, synced: None };
+    }
+    let mut removals = stores::removals(facts, &ctx.rules, &SyncedPushSecrets::new());
+    let old = facts.ps.status.as_ref().and_then(|s| s.synced_push_secrets.clone()).unwrap_or_default();
+    let leaving = |id: &StoreId| facts.stores.get(id).is_some_and(|s| s.metadata.deletion_timestamp.is_some());
+    removals.delete.retain(|removal| leaving(&removal.store));
+    let namespace = facts.ps.metadata.namespace.as_deref().unwrap_or_default();
+    let kept: SyncedPushSecrets =
+        old.into_iter().filter(|(key, _)| !stores::parsed(key, namespace).is_some_and(|id| leaving(&id))).collect();
+    match delete_all(ctx, facts, &removals, kept).await {
+        Ok((left, _)) => Outcome::Failed { failure, synced: Some(left) },
+        Err((failure, left)) => {
+            Outcome::Failed { failure: failure.within("Failed to Delete Secrets from Provider"), synced: Some(left) }
+        }
+    }
+}
+
+/// The source Secrets, whole, and which versions they and the Secrets with templates are in. `None`: the one named is gone.
+async fn read_sources(
+    ctx: &Ctx,
+    facts: &Facts,
+    priority: Priority,
+) -> Result<Option<(Vec<Secret>, Vec<SourceVersion>)>, Failure> {
+    let key = Key::of(&facts.ps.metadata);
+    let unread = |error: WriteError| Failure::retry(format!("{NO_SOURCE}: {error}"));
+    let mut secrets = match plan::source(&facts.ps) {
+        Source::Named(name) => {
+            let secret = ctx.writer.read(&Key::new(&key.namespace, name), priority).await.map_err(unread)?;
+            match secret {
+                Some(secret) => vec![secret],
+                None => return Ok(None),
+            }
+        }
+        Source::Selected(selector) => {
+            let text = access::to_text(selector)
+                .map_err(|e| Failure::spec(format!("{NO_SOURCE}: spec.selector.secret.selector: {e}")))?;
+            ctx.writer.list(&key.namespace, &text, priority).await.map_err(unread)?
+        }
+        Source::Generated(generator) => {
+            return Err(Failure::spec(format!(
+                "{NO_SOURCE}: spec.selector.generatorRef: {:?} is not served by this version of keyferry",
+                generator.kind
+            )));
+        }
+        Source::Nowhere => return Ok(None),
+    };
+    secrets.sort_by(|a, b| a.metadata.name.cmp(&b.metadata.name));
+    let read: BTreeMap<String, SourceVersion> =
+        secrets.iter().map(|s| SourceVersion::of(&s.metadata)).map(|v| (v.name.clone(), v)).collect();
+    let templates = plan::template_secrets(&facts.ps).collect::<BTreeSet<_>>();
+    let others = facts.sources.iter().filter(|v| templates.contains(v.name.as_str()) && !read.contains_key(&v.name));
+    let sources: Vec<SourceVersion> = read.values().chain(others).cloned().collect();
+    ctx.index_mut().set_push_sources(&key, read.into_keys().collect());
+    Ok(Some((secrets, sources)))
+}
+
+/// What templates may take from outside.
+fn outside(facts: &Facts) -> Outside<'static> {
+    Outside { now: facts.now, chance: &SystemChance }
+}
+
+/// What the template of the spec is made of.
+async fn read_templates(ctx: &Ctx, facts: &Facts, priority: Priority) -> Result<Sources, Failure> {
+    let Some(template) = &facts.ps.spec.template else { return Ok(Sources::new()) };
+    let namespace = facts.ps.metadata.namespace.as_deref().unwrap_or_default();
+    let read = template::read_all(ctx, namespace, template, priority).await;
+    read.map_err(|error| Failure::retry(format!("could not apply template: {error}")))
+}
+
+fn tell_notes(ctx: &Ctx, ps: &PushSecret, notes: Vec<crate::plan::Note>) {
+    let mut reference = super::object_reference("PushSecret", &ps.metadata);
+    reference.api_version = Some("external-secrets.io/v1alpha1".into());
+    for note in notes {
+        ctx.events.record(reference.clone(), note);
+    }
+}
+
+/// Writes the status where it must be, records the events, remembers, and sees to the stores' finalizers.
+async fn tell(ctx: &Ctx, memories: &Memories, facts: &Facts, report: Report, priority: Priority) -> Wake {
+    let key = Key::of(&facts.ps.metadata);
+    let uid = facts.ps.metadata.uid.as_deref().unwrap_or_default();
+    log(&key, &report);
+    memories.set(&key, Some(report.memory));
+    tell_notes(ctx, &facts.ps, report.notes);
+    let Some(status) = report.status else { return report.wake };
+    ctx.metrics.condition(ObjectKind::PushSecret, &key.namespace, &key.name, Ready::of(&status.conditions));
+    if !plan::must_write(facts.ps.status.as_ref(), &status, ctx.rules.heartbeat, uid) {
+        return report.wake;
+    }
+    match ctx.writer.push_secret_status(&facts.ps, &status, priority).await {
+        Ok(updated) => {
+            let updated = Arc::new(updated);
+            let wake = ctx.index_mut().upsert_push_secret(updated.clone());
+            hold_stores(ctx, &updated);
+            match wake {
+                Some(priority) => Wake::After(std::time::Duration::ZERO, priority),
+                None => report.wake,
+            }
+        }
+        Err(WriteError::Gone | WriteError::NotLeader | WriteError::Terminating) => Wake::OnChange,
+        Err(error) => {
+            tracing::warn!(object = %key, %error, "the status could not be written; trying again");
+            Wake::After(SOON, Priority::Changed)
+        }
+    }
+}
+
+/// Wakes the stores that must get or lose our finalizer because of what a PushSecret says now.
+pub fn hold_stores(ctx: &Ctx, ps: &PushSecret) {
+    let stores = ctx.index().stores_to_hold(ps);
+    for id in stores {
+        ctx.stores.wake(id, Priority::Changed);
+    }
+}
+
+/// One line for each outcome; names and classes only.
+fn log(key: &Key, report: &Report) {
+    let condition = report.status.as_ref().and_then(|s| s.conditions.first());
+    let reason = condition.and_then(|c| c.reason.clone()).unwrap_or_default();
+    match report.failure {
+        Some(class) if !report.notes.is_empty() => {
+            let message = condition.and_then(|c| c.message.clone()).unwrap_or_default();
+            tracing::warn!(object = %key, kind = "PushSecret", reason, class, message, "the push failed");
+        }
+        Some(class) => tracing::debug!(object = %key, kind = "PushSecret", reason, class, "the push failed again"),
+        None if report.notes.is_empty() => tracing::debug!(object = %key, kind = "PushSecret", reason, "in line"),
+        None => tracing::info!(object = %key, kind = "PushSecret", reason, "pushed"),
+    }
+}

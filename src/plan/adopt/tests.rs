@@ -1,0 +1,175 @@
+#![allow(clippy::unwrap_used)]
+
+use serde_json::json;
+
+use super::*;
+
+fn of<T: serde::de::DeserializeOwned>(value: Value) -> T {
+    serde_json::from_value(value).unwrap()
+}
+
+fn finalizers(step: &Step) -> Option<Value> {
+    step.change.as_ref().map(|c| c.patch["metadata"]["finalizers"].clone())
+}
+
+const DELETED: &str = "2026-01-01T00:00:00Z";
+
+#[test]
+fn only_finalizers_of_eso_go_and_none_of_what_is_being_deleted() {
+    for (finalizers_, deleted, left) in [
+        (json!([FINALIZER_ESO]), None, Some(json!([]))),
+        (json!(["a/b", FINALIZER_ESO, "c/d"]), None, Some(json!(["a/b", "c/d"]))),
+        (json!(["a/b"]), None, None),
+        (json!([]), None, None),
+        (json!([FINALIZER_ESO]), Some(DELETED), None),
+    ] {
+        let meta = json!({"name": "n", "namespace": "ns", "resourceVersion": "7", "finalizers": finalizers_, "deletionTimestamp": deleted});
+        let es: ExternalSecret = of(
+            json!({"metadata": meta, "spec": {"target": {"creationPolicy": "None"}, "data": [{"secretKey": "k", "remoteRef": {"key": "k"}}]}}),
+        );
+        let step = external_secret(&es, None, &Stores::new());
+        assert_eq!(finalizers(&step), left, "{finalizers_}");
+        assert_eq!(step.warns.len(), usize::from(deleted.is_some()), "{:?}", step.warns);
+        assert!(step.change.is_none_or(|c| c.patch["metadata"]["resourceVersion"] == "7" && !c.status));
+    }
+}
+
+#[test]
+fn a_namespace_is_set_free_also_in_deletion() {
+    for deleted in [None, Some(DELETED)] {
+        let meta: ObjectMeta = of(json!({"name": "n", "deletionTimestamp": deleted,
+            "finalizers": ["externalsecrets.external-secrets.io/ces-a", "x/y", "externalsecrets.external-secrets.io/ces-b"]}));
+        assert_eq!(finalizers(&namespace(&meta)), Some(json!(["x/y"])));
+    }
+    let ces: ClusterExternalSecret = of(json!({"metadata": {"name": "c", "finalizers": [FINALIZER_ESO_CLUSTER]}}));
+    assert_eq!(finalizers(&cluster_external_secret(&ces)), Some(json!([])));
+}
+
+#[test]
+fn finalizers_of_pushes_stay_where_something_is_to_be_deleted() {
+    let push = |policy: &str, store: Value| -> PushSecret {
+        of(json!({"metadata": {"name": "p", "namespace": "ns", "finalizers": [FINALIZER_PUSH]},
+            "spec": {"deletionPolicy": policy, "secretStoreRefs": [store]}}))
+    };
+    let by_name = json!({"name": "s"});
+    assert_eq!(finalizers(&push_secret(&push("None", by_name.clone()))), Some(json!([])));
+    assert_eq!(finalizers(&push_secret(&push("Delete", by_name.clone()))), None);
+    for (kind, namespace, push, stays) in [
+        (StoreKind::SecretStore, "ns", push("Delete", by_name.clone()), true),
+        (StoreKind::SecretStore, "ns", push("None", by_name.clone()), false),
+        (StoreKind::SecretStore, "other", push("Delete", by_name.clone()), false),
+        (StoreKind::ClusterSecretStore, "", push("Delete", by_name), false),
+        (StoreKind::ClusterSecretStore, "", push("Delete", json!({"name": "s", "kind": "ClusterSecretStore"})), true),
+        (StoreKind::SecretStore, "ns", push("Delete", json!({"labelSelector": {"matchLabels": {"l": "1"}}})), true),
+        (StoreKind::SecretStore, "ns", push("Delete", json!({"labelSelector": {"matchLabels": {"l": "2"}}})), false),
+    ] {
+        let metadata =
+            of(json!({"name": "s", "namespace": namespace, "labels": {"l": "1"}, "finalizers": [FINALIZER_STORE]}));
+        let metadata = ObjectMeta { namespace: Some(namespace.to_owned()).filter(|n| !n.is_empty()), ..metadata };
+        let any = AnyStore { kind, metadata, ..AnyStore::default() };
+        assert_eq!(finalizers(&store(&any, &[push])).is_none(), stays, "{kind} in {namespace:?}");
+    }
+}
+
+#[test]
+fn what_is_worth_knowing_is_told() {
+    let store = |name: &str, provider: Value| {
+        let store = crate::api::SecretStore { spec: of(json!({ "provider": provider })), ..Default::default() };
+        let mut any = AnyStore::from(store);
+        any.metadata = of(json!({"name": name, "namespace": "ns"}));
+        any
+    };
+    let stores: Stores = [store("good", json!({"fake": {"data": []}})), store("odd", json!({"chef": {}}))]
+        .into_iter()
+        .map(|s| (StoreId::of(&s), s))
+        .collect();
+    let secret: ObjectMeta = of(json!({"name": "n", "namespace": "ns"}));
+    let foreign: ObjectMeta = of(json!({"name": "n", "namespace": "ns", "ownerReferences": [
+        {"apiVersion": "v1", "kind": "Thing", "name": "t", "uid": "u", "controller": true}]}));
+    for (spec, secret, part) in [
+        (json!({"secretStoreRef": {"name": "good"}}), Some(&secret), None),
+        (json!({"secretStoreRef": {"name": "gone"}}), Some(&secret), Some("SecretStore ns/gone is not there")),
+        (json!({"secretStoreRef": {"name": "odd"}}), Some(&secret), Some("the provider chef, which is not served")),
+        (json!({"secretStoreRef": {"name": "good"}}), None, Some("Secret \"n\" is not there")),
+        (json!({"secretStoreRef": {"name": "good"}}), Some(&foreign), Some("it is controlled by Thing \"t\"")),
+        (
+            json!({"secretStoreRef": {"name": "good"}, "target": {"creationPolicy": "Merge", "deletionPolicy": "Delete"}}),
+            Some(&secret),
+            Some("deletionPolicy=Delete"),
+        ),
+    ] {
+        let mut spec = spec;
+        spec["data"] = json!([{"secretKey": "k", "remoteRef": {"key": "k"}}]);
+        let es: ExternalSecret = of(json!({"metadata": {"name": "n", "namespace": "ns"}, "spec": spec}));
+        let warns = external_secret(&es, secret, &stores).warns;
+        match part {
+            None => assert_eq!(warns, [] as [String; 0]),
+            Some(part) => assert!(warns.iter().any(|w| w.contains(part)), "{part}: {warns:?}"),
+        }
+    }
+}
+
+/// A Secret as ESO leaves it, or as keyferry does.
+fn written_by(manager: &str, operation: &str, annotations: Value) -> Secret {
+    of(json!({
+        "metadata": {"name": "n", "namespace": "ns", "resourceVersion": "7", "annotations": annotations, "managedFields": [
+            {"manager": manager, "operation": operation, "apiVersion": "v1", "fieldsType": "FieldsV1", "fieldsV1": {"f:data": {"f:foo": {}}}},
+            {"manager": "kubectl", "operation": "Update", "apiVersion": "v1", "fieldsType": "FieldsV1", "fieldsV1": {"f:data": {"f:x": {}}}},
+        ]},
+        "data": {"foo": "YmFy"},
+    }))
+}
+
+const HASH: &str = "f2a604b87eb0cf673761e8cfea850f901fe73a3d1b2f338802107f36";
+
+#[test]
+fn fields_of_a_secret_change_hands_and_nothing_else() {
+    let eso = "externalsecrets.external-secrets.io/n";
+    let there = secret(&written_by(eso, "Update", json!({})).metadata).change.unwrap();
+    let managers = |change: &Change| -> Vec<(String, String)> {
+        let entries = change.patch["metadata"]["managedFields"].as_array().unwrap().clone();
+        entries.iter().map(|e| (e["manager"].as_str().unwrap().into(), e["operation"].as_str().unwrap().into())).collect()
+    };
+    let pair = |a: &str, b: &str| (a.to_owned(), b.to_owned());
+    assert_eq!(managers(&there), [pair("kubectl", "Update"), pair("keyferry", "Apply")]);
+    let keys: Vec<&String> = there.patch["metadata"].as_object().unwrap().keys().collect();
+    assert_eq!((keys.len(), there.patch.as_object().unwrap().len()), (2, 1), "{keys:?}");
+    assert!(secret(&written_by("keyferry", "Apply", json!({})).metadata).change.is_none());
+
+    let es: ExternalSecret = of(json!({"metadata": {"name": "n", "namespace": "ns"}, "spec": {}}));
+    let back = hand_back_secret(&es, &written_by("keyferry", "Apply", json!({}))).change.unwrap();
+    assert_eq!(managers(&back), [pair("kubectl", "Update"), pair(eso, "Update")]);
+    assert_eq!(back.patch["metadata"]["annotations"], json!({ ANNOTATION_DATA_HASH: HASH }));
+    assert_eq!((back.manager.as_str(), back.patch.get("data")), (eso, None));
+    let untouched = written_by(eso, "Update", json!({ ANNOTATION_DATA_HASH: HASH }));
+    assert!(hand_back_secret(&es, &untouched).change.is_none(), "ESO finds it as it left it");
+    let stale = written_by(eso, "Update", json!({ ANNOTATION_DATA_HASH: "old" }));
+    assert!(hand_back_secret(&es, &stale).change.is_some());
+}
+
+#[test]
+fn keyferrys_notes_go_out_of_the_status() {
+    let with: ExternalSecret =
+        of(json!({"metadata": {"name": "n"}, "spec": {}, "status": {"target": {"digest": "d"}, "refreshTime": null}}));
+    let change = hand_back(&with).change.unwrap();
+    assert!(change.status && change.patch["status"] == json!({ "target": null }));
+    let without: ExternalSecret = of(json!({"metadata": {"name": "n"}, "spec": {}, "status": {}}));
+    assert!(hand_back(&without).change.is_none());
+}
+
+#[test]
+fn the_operator_is_known_by_its_image() {
+    let args = |list: &[&str]| list.iter().map(|a| (*a).to_owned()).collect::<Vec<_>>();
+    for (image, list, expected) in [
+        ("mirror.test/external-secrets/external-secrets:v2.9.0", vec!["--concurrent=1"], true),
+        ("external-secrets", vec![], true),
+        ("mirror.test:5000/external-secrets@sha256:00", vec![], true),
+        ("mirror.test/external-secrets:v2", vec!["webhook", "--port=1"], false),
+        ("mirror.test/external-secrets:v2", vec!["certcontroller"], false),
+        ("mirror.test/external-secrets/keyferry:v1", vec![], false),
+        ("mirror.test/external-secrets-inject:v1", vec![], false),
+    ] {
+        let args = args(&list);
+        assert_eq!(runs([(image, args.as_slice())].into_iter(), "external-secrets"), expected, "{image} {list:?}");
+    }
+}

@@ -1,0 +1,358 @@
+//! What a cluster-wide parent does: in which namespaces its child is made, brought into line or deleted, and what is told.
+//!
+//! No finalizer is set, on the parent or on a namespace, as ESO does: children go with their parent by their owner reference,
+//! and with their namespace. Those that ESO left are taken off as soon as they are seen, also where ESO would forget them.
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta, OwnerReference};
+use serde_json::{Map, Value, json};
+
+use super::{Note, Wake, access, duration, phase};
+use crate::api::fan_out::{Child, NamespaceFailure, Parent, ParentKind, ParentStatus};
+use crate::api::{Condition, FINALIZER_ESO_CLUSTER, FINALIZER_ESO_NAMESPACE};
+use crate::index::{Key, NamespaceView, ParentId, controller_of};
+use crate::queue::Priority;
+
+/// `refreshTime` of a parent that names none: ESO's default.
+const DEFAULT_REFRESH: Duration = Duration::from_secs(3600);
+/// When a write is tried again that somebody else's write came before, or that the API server had no time for.
+const SOON: Duration = Duration::from_secs(2);
+/// When a write is tried again that the API server refused.
+const LATER: Duration = Duration::from_secs(300);
+/// ESO's name for a failure that is of no namespace.
+const UNKNOWN: &str = "unknown";
+/// ESO's reason and text for a ClusterPushSecret that does not know its namespaces.
+const ERRORED: &str = "Errored";
+const NO_NAMESPACES: &str = "failed to get target Namespaces";
+
+/// What is known of a parent at one moment.
+#[derive(Clone, Debug)]
+pub struct Facts {
+    /// Which parent.
+    pub id: ParentId,
+    /// The parent, unless it is gone.
+    pub parent: Option<Arc<Parent>>,
+    /// All namespaces.
+    pub namespaces: BTreeMap<Arc<str>, Arc<NamespaceView>>,
+    /// The parent's children, and what is in their places.
+    pub children: BTreeMap<Key, Child>,
+}
+
+/// What is to be done, in this order: finalizers, deletions, writes, then the parent's own finalizer.
+#[derive(Debug, Default)]
+pub struct Plan {
+    /// Namespaces from which ESO's finalizer goes.
+    pub release: Vec<Release>,
+    /// Children that are not wanted: their uids.
+    pub delete: Vec<(Key, String)>,
+    /// Children to make or to bring into line.
+    pub write: Vec<Write>,
+    /// Finalizers that stay on the parent, where ESO's goes.
+    pub let_go: Option<Vec<String>>,
+    /// Namespaces in which all is as it should be, or will be with nothing more to do.
+    pub provisioned: BTreeSet<String>,
+    /// Namespaces in which nothing can be done, and why.
+    pub failed: BTreeMap<String, String>,
+    /// Nothing is told: the parent is gone or going.
+    pub silent: bool,
+    /// It cannot be said which namespaces are meant.
+    pub lost: bool,
+}
+
+/// A namespace from which ESO's finalizer goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Release {
+    /// The namespace.
+    pub namespace: Arc<str>,
+    /// Its resourceVersion: the write fails if it is another by then.
+    pub resource_version: String,
+    /// The finalizers that stay.
+    pub finalizers: Vec<String>,
+}
+
+/// A child to write.
+#[derive(Clone, Debug)]
+pub struct Write {
+    /// Where.
+    pub key: Key,
+    /// What is there; `None`: nothing, and the write fails if something is.
+    pub live: Option<Child>,
+}
+
+/// What became of a write or a deletion.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It is done.
+    Done,
+    /// It has no meaning any more: the namespace is going.
+    Moot,
+    /// Somebody else was faster: look again.
+    Again,
+    /// The API server had no time for it: told, and tried again soon.
+    Unavailable(String),
+    /// The API server refuses it: told, and tried again later.
+    Refused(String),
+}
+
+/// What to tell of a parent, and when to look again.
+#[derive(Debug)]
+pub struct Report {
+    /// The status to write; `None` leaves it.
+    pub status: Option<ParentStatus>,
+    /// Whether all is well.
+    pub ready: bool,
+    /// Events.
+    pub notes: Vec<Note>,
+    /// When to look again.
+    pub wake: Wake,
+}
+
+/// Whether a parent means a namespace, by its name or its labels.
+#[must_use]
+pub fn is_meant(parent: &Parent, name: &str, labels: &BTreeMap<String, String>) -> bool {
+    parent.namespaces().iter().any(|n| n == name) || parent.selectors().any(|s| access::selects(s, labels))
+}
+
+/// Decides what is to be done.
+#[must_use]
+pub fn plan(facts: &Facts) -> Plan {
+    let mut plan = Plan { release: releases(facts), ..Plan::default() };
+    let Some(parent) = &facts.parent else {
+        plan.silent = true;
+        return plan;
+    };
+    if parent.metadata().deletion_timestamp.is_some() {
+        let finalizers = parent.metadata().finalizers.as_deref().unwrap_or_default();
+        if finalizers.iter().any(|f| f == FINALIZER_ESO_CLUSTER) {
+            plan.let_go = Some(without(finalizers, FINALIZER_ESO_CLUSTER));
+        }
+        plan.silent = true;
+        return plan;
+    }
+    if let Some(why) = parent.selectors().find_map(invalid) {
+        // ESO: nothing is known of the namespaces, so nothing is deleted either
+        plan.provisioned = parent.status().map(|s| s.provisioned).unwrap_or_default().into_iter().collect();
+        plan.failed.insert(UNKNOWN.into(), why);
+        plan.lost = true;
+        return plan;
+    }
+    let meant = |name: &str, view: &NamespaceView| !view.terminating && is_meant(parent, name, &view.labels);
+    let wanted: BTreeSet<Key> = facts
+        .namespaces
+        .iter()
+        .filter(|(name, view)| meant(name, view))
+        .map(|(name, _)| Key::new(name, parent.child_name()))
+        .collect();
+    for (key, child) in &facts.children {
+        let (meta, terminating) = (child.metadata(), facts.namespaces.get(&key.namespace).is_none_or(|n| n.terminating));
+        if !wanted.contains(key) && is_ours(&facts.id, meta) && meta.deletion_timestamp.is_none() && !terminating {
+            plan.delete.push((key.clone(), meta.uid.clone().unwrap_or_default()));
+        }
+    }
+    for key in wanted {
+        let namespace = key.namespace.to_string();
+        match facts.children.get(&key) {
+            None => plan.write.push(Write { key, live: None }),
+            Some(live) if !is_ours(&facts.id, live.metadata()) => {
+                plan.failed.insert(namespace, facts.id.kind.exists().into());
+            }
+            // made anew as soon as it is gone, which wakes us
+            Some(live) if live.metadata().deletion_timestamp.is_some() => {}
+            Some(live) if in_line(parent, live) => {
+                plan.provisioned.insert(namespace);
+            }
+            Some(live) => plan.write.push(Write { key, live: Some(live.clone()) }),
+        }
+    }
+    plan
+}
+
+/// The namespaces that carry ESO's finalizer for this parent: it has no purpose here, whether the parent means them or not.
+fn releases(facts: &Facts) -> Vec<Release> {
+    if facts.id.kind != ParentKind::ClusterExternalSecret {
+        return Vec::new();
+    }
+    let finalizer = format!("{FINALIZER_ESO_NAMESPACE}{}", facts.id.name);
+    let held = facts.namespaces.iter().filter(|(_, view)| view.finalizers.contains(&finalizer));
+    held.map(|(name, view)| Release {
+        namespace: name.clone(),
+        resource_version: view.resource_version.clone(),
+        finalizers: without(&view.finalizers, &finalizer),
+    })
+    .collect()
+}
+
+fn without(finalizers: &[String], gone: &str) -> Vec<String> {
+    finalizers.iter().filter(|f| *f != gone).cloned().collect()
+}
+
+/// Whether an object is the parent's child. By name, as in ESO: a parent that was deleted and made again takes its children
+/// over, without a gap, before the garbage collector comes to them.
+fn is_ours(id: &ParentId, meta: &ObjectMeta) -> bool {
+    ParentId::of_child(meta).as_ref() == Some(id)
+}
+
+/// Whether a child is all that the parent wants, and nothing else. What the child's own controller writes is not looked at.
+fn in_line(parent: &Parent, live: &Child) -> bool {
+    let meta = live.metadata();
+    meta.labels.clone().unwrap_or_default() == parent.child_labels()
+        && meta.annotations.clone().unwrap_or_default() == parent.child_annotations()
+        && controller_of(meta).is_some_and(|owner| Some(&owner.uid) == parent.metadata().uid.as_ref())
+        && parent.is_spec_of(live)
+}
+
+/// Why a selector cannot be understood. Such a one matches nothing, and must not be taken for one that does so on purpose.
+fn invalid(selector: &LabelSelector) -> Option<String> {
+    selector.match_expressions.iter().flatten().find_map(|r| {
+        let values = r.values.as_ref().is_some_and(|v| !v.is_empty());
+        match r.operator.as_str() {
+            "In" | "NotIn" if values => None,
+            "Exists" | "DoesNotExist" if !values => None,
+            "In" | "NotIn" => Some(format!("namespace selector on {:?}: {} needs values", r.key, r.operator)),
+            "Exists" | "DoesNotExist" => Some(format!("namespace selector on {:?}: {} takes no values", r.key, r.operator)),
+            other => Some(format!("namespace selector on {:?}: {other:?} is not a valid label selector operator", r.key)),
+        }
+    })
+}
+
+/// A child as it is made.
+///
+/// # Errors
+/// Where the spec is no JSON, which none that came from the API server is.
+pub fn body(parent: &Parent, key: &Key) -> Result<Value, serde_json::Error> {
+    Ok(json!({
+        "apiVersion": parent.kind().api_version(),
+        "kind": parent.kind().child(),
+        "metadata": {
+            "name": &*key.name,
+            "namespace": &*key.namespace,
+            "labels": parent.child_labels(),
+            "annotations": parent.child_annotations(),
+            "ownerReferences": [owner_reference(parent)],
+        },
+        "spec": parent.child_spec()?,
+    }))
+}
+
+/// What has to change in a child that is there, as a merge patch: exactly the difference, so that nothing of another hand stays
+/// in what the parent decides, whichever field manager it has. It fails if the child is another by then.
+///
+/// # Errors
+/// As [`body`].
+pub fn patch(parent: &Parent, live: &Child) -> Result<Value, serde_json::Error> {
+    let meta = live.metadata();
+    let map = |map: BTreeMap<String, String>| json!(map);
+    let changes = |live: Option<BTreeMap<String, String>>, wanted| difference(&map(live.unwrap_or_default()), &map(wanted));
+    let own = ParentId::of(parent);
+    let is_own = |o: &&OwnerReference| ParentKind::of_owner(o) == Some(own.kind) && o.name == *own.name;
+    let others = meta.owner_references.iter().flatten().filter(|o| !is_own(o)).cloned();
+    let owners: Vec<OwnerReference> = others.chain([owner_reference(parent)]).collect();
+    Ok(json!({
+        "metadata": {
+            "uid": meta.uid,
+            "resourceVersion": meta.resource_version,
+            "labels": changes(meta.labels.clone(), parent.child_labels()),
+            "annotations": changes(meta.annotations.clone(), parent.child_annotations()),
+            "ownerReferences": owners,
+        },
+        "spec": difference(&live.spec()?, &parent.child_spec()?),
+    }))
+}
+
+/// The merge patch (RFC 7386) that makes one value of another.
+fn difference(live: &Value, wanted: &Value) -> Value {
+    let (Value::Object(old), Value::Object(new)) = (live, wanted) else { return wanted.clone() };
+    let gone = old.keys().filter(|key| !new.contains_key(*key)).map(|key| (key.clone(), Value::Null));
+    let changed = new.iter().filter(|(key, value)| old.get(*key) != Some(value));
+    let changed = changed.map(|(key, value)| (key.clone(), difference(old.get(key).unwrap_or(&Value::Null), value)));
+    Value::Object(gone.chain(changed).collect::<Map<String, Value>>())
+}
+
+fn owner_reference(parent: &Parent) -> OwnerReference {
+    OwnerReference {
+        api_version: parent.kind().api_version().into(),
+        kind: parent.kind().as_str().into(),
+        name: parent.name().into(),
+        uid: parent.metadata().uid.clone().unwrap_or_default(),
+        controller: Some(true),
+        block_owner_deletion: Some(true),
+    }
+}
+
+/// Says what to tell of a plan that was carried out: `outcomes` are those of its deletions and writes, by namespace; `held`
+/// says that a finalizer could not be taken off.
+#[must_use]
+pub fn settle(parent: &Parent, plan: Plan, outcomes: Vec<(String, Outcome)>, held: bool) -> Report {
+    let old = parent.status().unwrap_or_default();
+    let (mut provisioned, mut failed) = (plan.provisioned, plan.failed);
+    let written: BTreeSet<&str> = plan.write.iter().map(|w| &*w.key.namespace).collect();
+    let mut again = held.then_some(SOON);
+    let mut hurry = |pause| again = Some(again.map_or(pause, |a: Duration| a.min(pause)));
+    for (namespace, outcome) in outcomes {
+        let was = old.provisioned.contains(&namespace);
+        match outcome {
+            Outcome::Done if written.contains(namespace.as_str()) => drop(provisioned.insert(namespace)),
+            Outcome::Done | Outcome::Moot => {}
+            Outcome::Again => {
+                hurry(SOON);
+                if was {
+                    provisioned.insert(namespace);
+                }
+            }
+            Outcome::Unavailable(why) => {
+                hurry(SOON);
+                failed.insert(namespace, why);
+            }
+            Outcome::Refused(why) => {
+                hurry(LATER);
+                failed.insert(namespace, why);
+            }
+        }
+    }
+    provisioned.retain(|namespace| !failed.contains_key(namespace));
+    let condition = condition(parent.kind(), failed.is_empty(), plan.lost);
+    let ready = condition.is_ready();
+    let failed = failed.into_iter().map(|(namespace, reason)| NamespaceFailure { namespace, reason: Some(reason) });
+    let new = ParentStatus {
+        child_name: Some(parent.child_name().to_owned()),
+        provisioned: provisioned.into_iter().collect(),
+        failed: failed.collect(),
+        conditions: vec![condition],
+    };
+    let wake = match (again, refresh(parent)) {
+        (Some(pause), _) => Wake::After(pause, Priority::Changed),
+        (None, Some(time)) => Wake::After(time, Priority::Periodic),
+        (None, None) => Wake::OnChange,
+    };
+    let status = (parent.status().as_ref() != Some(&new)).then_some(new);
+    let errored = status.iter().flat_map(|s| &s.conditions).any(|c| c.reason.as_deref() == Some(ERRORED));
+    let notes = errored.then(|| Note::warning(ERRORED, NO_NAMESPACES)).into_iter().collect();
+    Report { status, ready, notes, wake }
+}
+
+/// ESO gives these conditions no time, and a reason only to a ClusterPushSecret that does not know its namespaces.
+fn condition(kind: ParentKind, ready: bool, lost: bool) -> Condition {
+    let errored = lost && kind == ParentKind::ClusterPushSecret;
+    let message = if errored { NO_NAMESPACES } else { "one or more namespaces failed" };
+    Condition {
+        type_: Condition::READY.into(),
+        status: if ready { "True" } else { "False" }.into(),
+        reason: errored.then(|| ERRORED.into()),
+        message: (!ready).then(|| message.into()),
+        last_transition_time: None,
+    }
+}
+
+/// How often a parent is looked at while nothing changes; `None`: never.
+fn refresh(parent: &Parent) -> Option<Duration> {
+    let own = parent.refresh().and_then(|text| duration::parse(text).ok());
+    let interval = own.map_or(DEFAULT_REFRESH, |d| Duration::try_from(d).unwrap_or_default());
+    let uid = parent.metadata().uid.as_deref().unwrap_or_default();
+    (!interval.is_zero()).then(|| interval.mul_f64(1.0 - 0.1 * phase(uid)))
+}

@@ -1,0 +1,486 @@
+//! What to do about a PushSecret.
+//!
+//! The shell asks [`before_push`] whether anything is due, reads the source Secrets, asks [`stores::targets`] where they go and
+//! [`entries::entries`] what goes there, pushes, asks [`stores::removals`] what is no longer wanted, and [`settle`] what to report.
+
+pub mod entries;
+pub mod stores;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, Time};
+
+use super::template::with_engine;
+use super::{Note, Rules, Wake, backoff, duration, object_hash, refresh, status};
+use crate::api::push_secret::{PushData, PushUpdatePolicy, SyncedPushSecrets};
+use crate::api::{AnyStore, Condition, FINALIZER_PUSH, PushSecret, PushSecretStatus};
+use crate::index::StoreId;
+use crate::providers::{ErrorKind, Place, ProviderError, Source as Values};
+use crate::queue::Priority;
+use crate::render::Outside;
+use crate::render::target::{Render, Sources};
+use crate::secret_bytes::SecretBytes;
+
+/// Reason of the condition and event of a failure.
+pub const ERRORED: &str = "Errored";
+/// Reason of the condition and event of a success.
+const SYNCED: &str = "Synced";
+/// Reason of the condition and event where the source is gone and what it pushed is cleaned up.
+const SOURCE_DELETED: &str = "SourceDeleted";
+/// Where the source is gone, or cannot be read.
+pub const NO_SOURCE: &str = "could not get source secret";
+
+/// All that a decision rests on, taken at one moment.
+#[derive(Clone, Debug)]
+pub struct Facts {
+    /// The object.
+    pub ps: Arc<PushSecret>,
+    /// The stores that it may mean: those of its namespace and the cluster's, as far as its spec or status could.
+    pub stores: BTreeMap<StoreId, Arc<AnyStore>>,
+    /// Labels of its namespace.
+    pub namespace_labels: Option<Arc<BTreeMap<String, String>>>,
+    /// The Secrets that it takes values and templates from, as far as they are there.
+    pub sources: Vec<SourceVersion>,
+    /// What this process remembers of it.
+    pub memory: Memory,
+    /// Now.
+    pub now: Timestamp,
+}
+
+/// One Secret in one version.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct SourceVersion {
+    /// Its name.
+    pub name: String,
+    /// Its uid.
+    pub uid: String,
+    /// Its resourceVersion.
+    pub resource_version: String,
+}
+
+impl SourceVersion {
+    /// The version of a Secret.
+    #[must_use]
+    pub fn of(meta: &k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta) -> Self {
+        let text = |field: &Option<String>| field.clone().unwrap_or_default();
+        Self { name: text(&meta.name), uid: text(&meta.uid), resource_version: text(&meta.resource_version) }
+    }
+}
+
+/// What this process remembers of a PushSecret.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Memory {
+    /// Failures in a row.
+    pub failures: u32,
+    /// When it was last in line; the status may say so later.
+    pub refreshed: Option<Timestamp>,
+}
+
+/// What to do first.
+#[derive(Clone, Debug)]
+pub enum Next {
+    /// Nothing, until it changes.
+    Ignore,
+    /// Nothing, until then.
+    Idle(Wake),
+    /// Put our finalizer on (or take it off), and ask again.
+    Finalizer(bool),
+    /// It is being deleted: delete what it pushed, then take our finalizer off.
+    CleanUp(Removals),
+    /// Report this.
+    Settle(Box<Report>),
+    /// Read the source, and push it.
+    Push(Priority),
+}
+
+/// Where the values come from.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Source<'a> {
+    /// One Secret, by name.
+    Named(&'a str),
+    /// Those with these labels.
+    Selected(&'a LabelSelector),
+    /// A generator.
+    Generated(&'a crate::api::external_secret::GeneratorRef),
+    /// The spec says nowhere.
+    Nowhere,
+}
+
+/// Where a PushSecret takes its values from. A name wins over labels.
+#[must_use]
+pub fn source(ps: &PushSecret) -> Source<'_> {
+    let selector = &ps.spec.selector;
+    let secret = selector.secret.as_ref();
+    match (secret.and_then(|s| s.name.as_deref()).filter(|n| !n.is_empty()), &selector.generator_ref) {
+        (Some(name), _) => Source::Named(name),
+        (None, Some(generator)) => Source::Generated(generator),
+        (None, None) => secret.and_then(|s| s.selector.as_ref()).map_or(Source::Nowhere, Source::Selected),
+    }
+}
+
+/// A place that is no longer wanted.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Removal {
+    /// The store.
+    pub store: StoreId,
+    /// The store as the status names it.
+    pub store_key: String,
+    /// The place as the status names it.
+    pub entry: String,
+    /// The place.
+    pub place: Place,
+}
+
+/// What is to be deleted, and what is told of what cannot be.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Removals {
+    /// What is to be deleted, in order.
+    pub delete: Vec<Removal>,
+    /// What the status keeps all the same: entries in stores of another controller.
+    pub kept: SyncedPushSecrets,
+    /// Of stores that are gone: what is there stays there.
+    pub notes: Vec<Note>,
+}
+
+/// Why it did not work.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// Text of the condition and the event.
+    pub message: String,
+    /// Class, for the next try.
+    pub kind: Option<ErrorKind>,
+    /// How long the provider asks us to wait.
+    pub retry_after: Option<Duration>,
+}
+
+impl Failure {
+    /// A failure that only a change of something mends.
+    #[must_use]
+    pub fn spec(message: impl Into<String>) -> Self {
+        Self { message: message.into(), kind: Some(ErrorKind::Misconfigured), retry_after: None }
+    }
+
+    /// What a provider said, after ESO's words.
+    #[must_use]
+    pub fn provider(words: impl std::fmt::Display, error: &ProviderError) -> Self {
+        Self { message: format!("{words}: {error}"), kind: Some(error.kind), retry_after: error.retry_after }
+    }
+
+    /// A failure that may go away by itself.
+    #[must_use]
+    pub fn retry(message: impl Into<String>) -> Self {
+        Self { message: message.into(), kind: Some(ErrorKind::Unavailable), retry_after: None }
+    }
+
+    /// With words before it.
+    #[must_use]
+    pub fn within(self, words: &str) -> Self {
+        Self { message: format!("{words}: {}", self.message), ..self }
+    }
+}
+
+/// How it went.
+#[derive(Clone, Debug)]
+pub enum Outcome {
+    /// All stores are in line.
+    Synced {
+        /// What was pushed where.
+        synced: SyncedPushSecrets,
+        /// Whether anything was written or deleted.
+        written: bool,
+        /// The Secrets that were pushed.
+        sources: Vec<SourceVersion>,
+    },
+    /// The source is gone, and so is what it pushed.
+    SourceDeleted {
+        /// What is left: entries in stores of another controller.
+        synced: SyncedPushSecrets,
+    },
+    /// It failed.
+    Failed {
+        /// Why.
+        failure: Failure,
+        /// What was pushed where; `None`: what the status says.
+        synced: Option<SyncedPushSecrets>,
+    },
+}
+
+/// What to report.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// The status as it is to be; `None`: it stays.
+    pub status: Option<PushSecretStatus>,
+    /// Events.
+    pub notes: Vec<Note>,
+    /// When to look again.
+    pub wake: Wake,
+    /// What to remember.
+    pub memory: Memory,
+    /// Class of the failure, for the log.
+    pub failure: Option<&'static str>,
+}
+
+/// Says what is due. The order of the questions is ESO's.
+#[must_use]
+pub fn before_push(facts: &Facts, rules: &Rules) -> Next {
+    let ps = &facts.ps;
+    let held = ps.metadata.finalizers.iter().flatten().any(|f| f == FINALIZER_PUSH);
+    match (ps.metadata.deletion_timestamp.is_some(), held, ps.deletes()) {
+        (true, false, _) => return Next::Ignore,
+        (true, true, false) | (false, true, false) => return Next::Finalizer(false),
+        (true, true, true) => return Next::CleanUp(stores::removals(facts, rules, &SyncedPushSecrets::new())),
+        (false, ..) if stores::targets(facts, rules).is_ok_and(|t| t.is_empty()) => return Next::Ignore,
+        (false, false, true) => return Next::Finalizer(true),
+        (false, true, true) | (false, false, false) => {}
+    }
+    let interval = match interval(ps) {
+        Ok(interval) => interval,
+        Err(failure) => return settled(facts, failure),
+    };
+    if let Err(failure) = entries::check(&ps.spec) {
+        return settled(facts, failure);
+    }
+    match due(facts, interval) {
+        Due::Now(priority) => Next::Push(priority),
+        Due::NotYet(left) => Next::Idle(left.map_or(Wake::OnChange, |left| Wake::After(left, Priority::Periodic))),
+    }
+}
+
+fn settled(facts: &Facts, failure: Failure) -> Next {
+    Next::Settle(Box::new(settle(facts, Outcome::Failed { failure, synced: None })))
+}
+
+enum Due {
+    Now(Priority),
+    NotYet(Option<Duration>),
+}
+
+fn due(facts: &Facts, interval: SignedDuration) -> Due {
+    let ps = &facts.ps;
+    if is_cleaned_up(facts) {
+        return Due::NotYet(None);
+    }
+    let status = ps.status.clone().unwrap_or_default();
+    let recorded = status.refresh_time.map(|t| t.0);
+    let Some(refreshed) = recorded.max(facts.memory.refreshed) else { return Due::Now(first(ps)) };
+    let synced = status.synced_resource_version.unwrap_or_default();
+    if synced.is_empty() {
+        return Due::Now(first(ps));
+    }
+    let changed = synced != synced_resource_version(ps)
+        || status.source_version != source_version(&facts.sources)
+        || ps.ready().is_none_or(|c| !c.is_ready())
+        || stores::is_left(facts);
+    if changed {
+        return Due::Now(Priority::Changed);
+    }
+    if interval <= SignedDuration::ZERO {
+        return Due::NotYet(None);
+    }
+    let uid = ps.metadata.uid.as_deref().unwrap_or_default();
+    let left = refresh::period(interval, uid) - facts.now.duration_since(refreshed);
+    if left > SignedDuration::ZERO && refreshed <= facts.now {
+        return Due::NotYet(Some(left.unsigned_abs()));
+    }
+    Due::Now(Priority::Periodic)
+}
+
+fn first(ps: &PushSecret) -> Priority {
+    if ps.ready().is_some() { Priority::Changed } else { Priority::New }
+}
+
+/// The source is gone, what it pushed is deleted, and nothing changed since: there is nothing to do until it comes back.
+fn is_cleaned_up(facts: &Facts) -> bool {
+    let reason = facts.ps.ready().and_then(|c| c.reason.as_deref());
+    let same = facts.ps.status.as_ref().and_then(|s| s.synced_resource_version.as_deref());
+    reason == Some(SOURCE_DELETED) && facts.sources.is_empty() && same == Some(synced_resource_version(&facts.ps).as_str())
+}
+
+/// `status.sourceVersion`: which Secrets in which versions were pushed. `None`: none was.
+#[must_use]
+pub fn source_version(sources: &[SourceVersion]) -> Option<String> {
+    let mut lines: Vec<String> = sources.iter().map(|s| format!("{} {} {}", s.name, s.uid, s.resource_version)).collect();
+    lines.sort_unstable();
+    (!lines.is_empty()).then(|| object_hash::of_lines(&lines))
+}
+
+/// Names of the Secrets that a PushSecret takes templates from.
+pub fn template_secrets(ps: &PushSecret) -> impl Iterator<Item = &str> {
+    let from = ps.spec.template.iter().flat_map(|t| &t.template_from);
+    from.filter_map(|f| f.secret.as_ref()).map(|s| s.name.as_str())
+}
+
+fn synced_resource_version(ps: &PushSecret) -> String {
+    let empty = BTreeMap::new();
+    let meta = &ps.metadata;
+    let (labels, annotations) = (meta.labels.as_ref().unwrap_or(&empty), meta.annotations.as_ref().unwrap_or(&empty));
+    object_hash::synced_resource_version(meta.generation.unwrap_or_default(), labels, annotations)
+}
+
+/// The refresh interval, or what is wrong with it.
+fn interval(ps: &PushSecret) -> Result<SignedDuration, Failure> {
+    match ps.spec.refresh_interval.as_deref() {
+        None | Some("") => Ok(SignedDuration::try_from(refresh::DEFAULT_INTERVAL).unwrap_or_default()),
+        Some(text) => duration::parse(text)
+            .map_err(|e| Failure::spec(format!("spec.refreshInterval: {e}; write a Go duration such as 1h, 15m or 90s"))),
+    }
+}
+
+/// What follows from a source Secret, by name, that is not there: with deletion policy `Delete`, what it pushed goes.
+/// `None`: nothing is to be deleted, and it is a failure.
+#[must_use]
+pub fn source_gone(facts: &Facts, rules: &Rules) -> Option<Removals> {
+    let synced = facts.ps.status.as_ref().and_then(|s| s.synced_push_secrets.as_ref());
+    let any = synced.is_some_and(|s| s.values().any(|entries| !entries.is_empty()));
+    (facts.ps.deletes() && any).then(|| stores::removals(facts, rules, &SyncedPushSecrets::new()))
+}
+
+/// Says what to report.
+#[must_use]
+pub fn settle(facts: &Facts, outcome: Outcome) -> Report {
+    let ps = &facts.ps;
+    let old = ps.status.clone().unwrap_or_default();
+    let uid = ps.metadata.uid.as_deref().unwrap_or_default();
+    let interval = interval(ps).unwrap_or_default();
+    let period = (interval > SignedDuration::ZERO).then(|| refresh::period(interval, uid).unsigned_abs());
+    let ready = ps.ready();
+    let with = |ok, reason, message: &str, synced: SyncedPushSecrets| PushSecretStatus {
+        conditions: vec![status::ready(ok, reason, message, ready, facts.now)],
+        synced_push_secrets: (!synced.is_empty()).then_some(synced),
+        ..old.clone()
+    };
+    match outcome {
+        Outcome::Synced { synced, written, sources } => {
+            let mut message = "PushSecret synced successfully".to_owned();
+            if ps.spec.update_policy == Some(PushUpdatePolicy::IfNotExists) {
+                message.push_str(". Existing secrets in providers unchanged.");
+            }
+            let status = PushSecretStatus {
+                refresh_time: Some(Time(facts.now)),
+                synced_resource_version: Some(synced_resource_version(ps)),
+                source_version: source_version(&sources),
+                ..with(true, SYNCED, &message, synced)
+            };
+            let news = written || is_news(ready, &status.conditions);
+            Report {
+                status: Some(status),
+                notes: if news { vec![Note::normal(SYNCED, message)] } else { Vec::new() },
+                wake: period.map_or(Wake::OnChange, |period| Wake::After(period, Priority::Periodic)),
+                memory: Memory { failures: 0, refreshed: Some(facts.now) },
+                failure: None,
+            }
+        }
+        Outcome::SourceDeleted { synced } => {
+            let message = "source secret deleted; provider secrets cleaned up";
+            let status = PushSecretStatus {
+                synced_resource_version: Some(synced_resource_version(ps)),
+                source_version: None,
+                ..with(false, SOURCE_DELETED, message, synced)
+            };
+            Report {
+                notes: vec![Note::normal(SOURCE_DELETED, message)],
+                status: Some(status),
+                wake: Wake::OnChange,
+                memory: Memory::default(),
+                failure: None,
+            }
+        }
+        Outcome::Failed { failure, synced } => {
+            let synced = synced.or_else(|| old.synced_push_secrets.clone()).unwrap_or_default();
+            let empty = ps.status.as_ref().and_then(|s| s.synced_push_secrets.as_ref()).is_some() || !synced.is_empty();
+            let mut status = with(false, ERRORED, &failure.message, synced.clone());
+            status.synced_push_secrets = empty.then_some(synced);
+            let news = is_news(ready, &status.conditions);
+            let failures = facts.memory.failures + 1;
+            let every = period.unwrap_or_default();
+            let pause = backoff::pause(failure.kind, failures, failure.retry_after, every, uid);
+            Report {
+                notes: if news { vec![Note::warning(ERRORED, failure.message)] } else { Vec::new() },
+                status: Some(status),
+                wake: Wake::After(pause, if failures <= 3 { Priority::Changed } else { Priority::Periodic }),
+                memory: Memory { failures, ..facts.memory },
+                failure: Some(failure.kind.map_or("internal", ErrorKind::as_str)),
+            }
+        }
+    }
+}
+
+fn is_news(old: Option<&Condition>, new: &[Condition]) -> bool {
+    let said = |c: &Condition| (c.status.clone(), c.reason.clone(), c.message.clone());
+    old.map(said) != new.first().map(said)
+}
+
+/// Whether a status must be written: anything but the refresh time differs, or that one is old enough.
+#[must_use]
+pub fn must_write(old: Option<&PushSecretStatus>, new: &PushSecretStatus, heartbeat: Duration, uid: &str) -> bool {
+    let Some(old) = old else { return true };
+    let timeless = |status: &PushSecretStatus| PushSecretStatus { refresh_time: None, ..status.clone() };
+    timeless(old) != timeless(new) || status::is_stale(old.refresh_time.as_ref(), new.refresh_time.as_ref(), heartbeat, uid)
+}
+
+/// The name of a store in the status.
+#[must_use]
+pub fn store_key(id: &StoreId) -> String {
+    format!("{}/{}", id.kind, id.key.name)
+}
+
+/// The name of a place in the status.
+#[must_use]
+pub fn entry_key(data: &PushData) -> String {
+    let place = &data.match_.remote_ref;
+    match place.property.as_deref().filter(|p| !p.is_empty()) {
+        Some(property) => format!("{}/{property}", place.remote_key),
+        None => place.remote_key.clone(),
+    }
+}
+
+/// One state of the bookkeeping over another.
+#[must_use]
+pub fn merged(mut under: SyncedPushSecrets, above: SyncedPushSecrets) -> SyncedPushSecrets {
+    for (store, entries) in above {
+        under.entry(store).or_default().extend(entries);
+    }
+    under
+}
+
+/// Names, labels and values of a Secret, as what is pushed.
+#[must_use]
+pub fn opened(secret: Secret) -> Values {
+    let data = secret.data.unwrap_or_default();
+    Values {
+        data: data.into_iter().map(|(k, v)| (k, SecretBytes::new(v.0))).collect(),
+        type_: secret.type_,
+        labels: secret.metadata.labels.unwrap_or_default(),
+        annotations: secret.metadata.annotations.unwrap_or_default(),
+    }
+}
+
+/// What is pushed, after the template of the spec. Unlike in an ExternalSecret, what the template makes goes over the Secret,
+/// whatever its merge policy says, and its type takes the place of the Secret's also where it names none.
+///
+/// # Errors
+/// The template cannot be rendered. ESO tells nobody of that.
+pub fn shaped(
+    ps: &PushSecret,
+    rules: &Rules,
+    mut values: Values,
+    sources: &Sources,
+    outside: Outside<'_>,
+) -> Result<Values, Failure> {
+    let Some(template) = &ps.spec.template else { return Ok(values) };
+    let make = |engine: &Render<'_>| crate::render::target::secret(template, &values.data, sources, engine);
+    let (rendered, _) = with_engine(&values.data, rules, outside, make);
+    let rendered = rendered.map_err(|e| Failure::spec(format!("could not apply template: {e}")))?;
+    values.data.extend(rendered.data);
+    values.labels.extend(rendered.labels);
+    values.annotations.extend(rendered.annotations);
+    values.type_.clone_from(&template.type_);
+    Ok(values)
+}
