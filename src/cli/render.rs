@@ -1,6 +1,7 @@
 //! `keyferry render`: from manifests to the Secrets that they would make, on the operator's own code path and with no cluster.
 
 mod admission;
+mod fan_out;
 mod live;
 mod make;
 mod manifests;
@@ -43,7 +44,7 @@ pub struct Render {
     /// What a value that the file does not have comes to
     #[arg(long, value_enum, value_name = "WHAT", default_value = "error")]
     missing: Missing,
-    /// Read from the real providers, and from the cluster of KUBECONFIG what the manifests name and do not hold. Writes nothing
+    /// Read from the real providers, and from the cluster of KUBECONFIG what manifests name and do not hold. Writes nothing
     #[arg(long, conflicts_with_all = ["values", "missing"])]
     live: bool,
     /// Print the values, which are masked else
@@ -135,6 +136,7 @@ impl Render {
             live.complete(&mut manifests).await?;
             Origin::Providers(live)
         } else {
+            fan_out::expand(&mut manifests);
             Origin::File { values: Arc::new(values), placeholders: self.missing == Missing::Placeholder }
         };
         let mut done = Done {

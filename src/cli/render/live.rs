@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Secret};
+use kube::api::ListParams;
 use kube::{Api, Client};
 
+use super::fan_out;
 use super::manifests::Manifests;
 use crate::api::{AnyStore, ClusterSecretStore, SecretStore, StoreKind};
 use crate::controllers::template::{text_of_config_map, text_of_secret};
@@ -72,6 +74,10 @@ impl Live {
     /// # Errors
     /// The first that cannot be read. That there is none is no error here.
     pub async fn complete(&self, manifests: &mut Manifests) -> Result<(), LiveError> {
+        if !manifests.parents.is_empty() {
+            self.namespaces(manifests).await?;
+            fan_out::expand(manifests);
+        }
         let all: Vec<_> = manifests.external_secrets.iter().map(|(key, es)| (key.clone(), es.object.clone())).collect();
         for (key, es) in all {
             for id in store_ids(&es) {
@@ -96,6 +102,17 @@ impl Live {
                     manifests.sources.insert(slot, text);
                 }
             }
+        }
+        Ok(())
+    }
+
+    /// All namespaces, as any could be meant.
+    async fn namespaces(&self, manifests: &mut Manifests) -> Result<(), LiveError> {
+        let api: Api<Namespace> = Api::all(self.client.clone());
+        let listed = read(api.list(&ListParams::default()).await.map(Some), "Namespaces", &Key::new("", "of the cluster"))?;
+        for namespace in listed.into_iter().flat_map(|list| list.items) {
+            let (name, labels) = (namespace.metadata.name.unwrap_or_default(), namespace.metadata.labels.unwrap_or_default());
+            manifests.namespaces.entry(name).or_insert(labels);
         }
         Ok(())
     }

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
 
 use super::live::Live;
-use super::manifests::{Manifests, NO_CLUSTER};
+use super::manifests::{Manifests, NAMESPACE_NAME, NO_CLUSTER};
 use super::offline::{self, Blanks};
 use super::values::Values;
 use crate::api::AnyStore;
@@ -27,9 +27,6 @@ use crate::plan::{Rules, manifest};
 use crate::render::Outside;
 use crate::render::manifest::SecretJson;
 use crate::render::target::{Sources, sources};
-
-/// Label that the API server puts on every namespace.
-const NAMESPACE_NAME: &str = "kubernetes.io/metadata.name";
 
 /// Where values come from.
 pub enum Origin {

@@ -17,7 +17,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
 use crate::api::{
-    AnyStore, ClusterSecretStore, ExternalSecret, GROUP, SecretStore, StoreKind, crds, refs, structural,
+    AnyStore, ClusterExternalSecret, ClusterSecretStore, ExternalSecret, GROUP, SecretStore, StoreKind, crds, refs, structural,
 };
 use crate::index::{Key, StoreId};
 use crate::providers::ReferenceKind;
@@ -28,6 +28,9 @@ use crate::validate;
 
 /// Begins the uid of an object that is in no cluster.
 pub const NO_CLUSTER: &str = "in-no-cluster/";
+
+/// Label that the API server puts on every namespace.
+pub const NAMESPACE_NAME: &str = "kubernetes.io/metadata.name";
 
 /// What `metadata` may hold.
 const METADATA: [&str; 15] = [
@@ -76,6 +79,8 @@ pub struct Unreadable {
 pub struct Manifests {
     /// ExternalSecrets.
     pub external_secrets: BTreeMap<Key, Located<Arc<ExternalSecret>>>,
+    /// ClusterExternalSecrets, by name.
+    pub parents: BTreeMap<String, Located<Arc<ClusterExternalSecret>>>,
     /// Stores.
     pub stores: BTreeMap<StoreId, Arc<AnyStore>>,
     /// Stores whose manifest is wrong.
@@ -88,6 +93,7 @@ pub struct Manifests {
     pub problems: Vec<String>,
     /// What was left out, one line each.
     pub notes: Vec<String>,
+    objects: usize,
     seen: BTreeMap<(String, Key), At>,
     namespace: String,
 }
@@ -96,16 +102,27 @@ pub struct Manifests {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
     ExternalSecret,
+    ClusterExternalSecret,
     Store(StoreKind),
     ConfigMap,
     Secret,
     Namespace,
+    /// One of ours, of this group, that makes no Secret by itself.
+    Checked(&'static str),
 }
 
 impl Kind {
-    fn is_namespaced(self) -> bool {
-        !matches!(self, Self::Namespace | Self::Store(StoreKind::ClusterSecretStore))
+    fn is_namespaced(self, name: &str) -> bool {
+        self != Self::Namespace && !name.starts_with("Cluster")
     }
+}
+
+/// What our CRDs say of a kind.
+struct Definition {
+    group: String,
+    versions: Vec<String>,
+    /// All versions have the same.
+    schema: Value,
 }
 
 impl Manifests {
@@ -132,10 +149,10 @@ impl Manifests {
         Ok(all)
     }
 
-    /// Whether nothing was found that a rendering needs.
+    /// Whether there was no object at all.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.seen.is_empty()
+        self.objects == 0
     }
 
     fn file(&mut self, path: &Path, of_folder: bool) -> Result<(), Unreadable> {
@@ -178,6 +195,7 @@ impl Manifests {
     }
 
     fn object(&mut self, value: &Value, at: &At) {
+        self.objects += 1;
         let (version, name) = (text_of(value, "apiVersion"), text_of(value, "kind"));
         let kind = match kind_of(version, name) {
             Ok(Some(kind)) => kind,
@@ -185,7 +203,7 @@ impl Manifests {
             Err(why) => return self.problems.push(format!("{at}: {name} {}: apiVersion: {why}", short_name(value))),
         };
         let mut problems = Vec::new();
-        let meta = self.metadata(value, kind, &mut problems);
+        let meta = self.metadata(value, kind.is_namespaced(name), &mut problems);
         let key = Key::of(&meta);
         let label = format!("{name} {key} ({at})");
         if let Some(first) = self.seen.get(&(name.to_owned(), key.clone())) {
@@ -193,14 +211,25 @@ impl Manifests {
         }
         self.seen.insert((name.to_owned(), key.clone()), at.clone());
         match kind {
+            Kind::Checked(group) => {
+                check_schema(group, name, value, &mut problems);
+                self.notes.push(format!("{label}: its schema is checked, it is not rendered"));
+            }
             Kind::ExternalSecret => {
                 if let Some(es) = typed::<ExternalSecret>(name, value, &meta, &mut problems) {
                     self.external_secrets.insert(key, Located { object: Arc::new(es), at: at.clone() });
                 }
             }
+            Kind::ClusterExternalSecret => {
+                if let Some(parent) = typed::<ClusterExternalSecret>(name, value, &meta, &mut problems) {
+                    self.parents.insert(key.name.to_string(), Located { object: Arc::new(parent), at: at.clone() });
+                }
+            }
             Kind::Store(kind) => self.store(kind, value, &meta, &mut problems),
             Kind::Namespace => {
-                self.namespaces.insert(key.name.to_string(), meta.labels.unwrap_or_default());
+                let mut labels = meta.labels.unwrap_or_default();
+                labels.insert(NAMESPACE_NAME.into(), key.name.to_string());
+                self.namespaces.insert(key.name.to_string(), labels);
             }
             Kind::ConfigMap => {
                 let texts = texts(value, "data", &mut problems, |text| Some(SecretBytes::from(text)));
@@ -238,7 +267,7 @@ impl Manifests {
     }
 
     /// The metadata that matters; what is wrong with it is added to `problems`.
-    fn metadata(&self, value: &Value, kind: Kind, problems: &mut Vec<String>) -> ObjectMeta {
+    fn metadata(&self, value: &Value, namespaced: bool, problems: &mut Vec<String>) -> ObjectMeta {
         let none = Map::new();
         let given = value["metadata"].as_object().unwrap_or(&none);
         for field in given.keys().filter(|field| !METADATA.contains(&field.as_str())) {
@@ -251,7 +280,7 @@ impl Manifests {
             problems.push("metadata.name: must be lower case letters, digits, '-' and '.', and begin and end with a letter or digit".into());
         }
         let namespace = match text_of(&value["metadata"], "namespace") {
-            _ if !kind.is_namespaced() => None,
+            _ if !namespaced => None,
             "" => Some(self.namespace.clone()),
             own => Some(own.to_owned()),
         };
@@ -353,21 +382,25 @@ fn short_name(value: &Value) -> String {
 
 /// The kind, where it is one that is read.
 fn kind_of(version: &str, kind: &str) -> Result<Option<Kind>, String> {
-    let core = |kind| Ok((version == "v1").then_some(kind));
-    let known = match kind {
-        "ConfigMap" => return core(Kind::ConfigMap),
-        "Secret" => return core(Kind::Secret),
-        "Namespace" => return core(Kind::Namespace),
+    match (version, kind) {
+        ("v1", "ConfigMap") => return Ok(Some(Kind::ConfigMap)),
+        ("v1", "Secret") => return Ok(Some(Kind::Secret)),
+        ("v1", "Namespace") => return Ok(Some(Kind::Namespace)),
+        _ => {}
+    }
+    let (group, version) = version.split_once('/').unwrap_or(("", version));
+    let Some(definition) = definition(group, kind) else { return Ok(None) };
+    if !definition.versions.iter().any(|known| known == version) {
+        let known: Vec<String> = definition.versions.iter().map(|version| format!("{group}/{version}")).collect();
+        return Err(format!("must be {}", known.join(" or ")));
+    }
+    Ok(Some(match kind {
         "ExternalSecret" => Kind::ExternalSecret,
+        "ClusterExternalSecret" => Kind::ClusterExternalSecret,
         "SecretStore" => Kind::Store(StoreKind::SecretStore),
         "ClusterSecretStore" => Kind::Store(StoreKind::ClusterSecretStore),
-        _ => return Ok(None),
-    };
-    match version.split_once('/') {
-        Some((GROUP, "v1" | "v1beta1")) => Ok(Some(known)),
-        Some((GROUP, _)) => Err(format!("must be {GROUP}/v1 or {GROUP}/v1beta1")),
-        _ => Ok(None),
-    }
+        _ => Kind::Checked(&definition.group),
+    }))
 }
 
 fn is_name(name: &str) -> bool {
@@ -375,27 +408,39 @@ fn is_name(name: &str) -> bool {
     name.len() <= 253 && NAME.as_ref().is_none_or(|regex| regex.is_match(name))
 }
 
-/// The schema of a kind; all its versions have the same.
-fn schema(kind: &str) -> Option<&'static Value> {
-    static SCHEMAS: LazyLock<BTreeMap<String, Value>> = LazyLock::new(|| {
-        let schema = |crd: k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition| {
-            let schema = crd.spec.versions.into_iter().next()?.schema?.open_api_v3_schema?;
-            Some((crd.spec.names.kind, serde_json::to_value(schema).ok()?))
-        };
-        crds::all().unwrap_or_default().into_iter().filter_map(schema).collect()
+fn definition(group: &str, kind: &str) -> Option<&'static Definition> {
+    static ALL: LazyLock<BTreeMap<String, Vec<Definition>>> = LazyLock::new(|| {
+        let mut all: BTreeMap<String, Vec<Definition>> = BTreeMap::new();
+        for crd in crds::all().unwrap_or_default() {
+            let versions = crd.spec.versions.iter().map(|version| version.name.clone()).collect();
+            let schema = crd.spec.versions.into_iter().next().and_then(|version| version.schema?.open_api_v3_schema);
+            let schema = serde_json::to_value(schema).unwrap_or_default();
+            let definition = Definition { group: crd.spec.group, versions, schema };
+            all.entry(crd.spec.names.kind).or_default().push(definition);
+        }
+        all
     });
-    SCHEMAS.get(kind)
+    ALL.get(kind)?.iter().find(|definition| definition.group == group)
 }
 
-/// An object of ours, checked as the API server does it. Its status is left out: it says nothing about what is wanted.
-fn typed<T: DeserializeOwned>(kind: &str, value: &Value, meta: &ObjectMeta, problems: &mut Vec<String>) -> Option<T> {
+/// Checks an object as the API server does it, and gives it as it would be stored. Its status is left out: it says nothing about
+/// what is wanted; its metadata is checked elsewhere.
+fn check_schema(group: &str, kind: &str, value: &Value, problems: &mut Vec<String>) -> Value {
     let mut object = value.clone();
-    object.as_object_mut()?.remove("status");
-    object["metadata"] = json!({});
-    if let Some(schema) = schema(kind) {
+    if let Some(fields) = object.as_object_mut() {
+        fields.remove("status");
+        fields.insert("metadata".into(), json!({}));
+    }
+    if let Some(Definition { schema, .. }) = definition(group, kind) {
         object = structural::without_nulls(schema, &object);
         problems.extend(structural::errors(schema, &object));
     }
+    object
+}
+
+/// An object of ours, if nothing is wrong with it.
+fn typed<T: DeserializeOwned>(kind: &str, value: &Value, meta: &ObjectMeta, problems: &mut Vec<String>) -> Option<T> {
+    let mut object = check_schema(GROUP, kind, value, problems);
     if !problems.is_empty() {
         return None;
     }

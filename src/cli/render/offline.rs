@@ -188,10 +188,11 @@ impl Shape {
     }
 
     fn values(&self) -> Entries {
-        let object = || json::object_of_text(&[(PLACEHOLDER.to_owned(), placeholder(self.decoding))].into());
-        let value = || if self.merged.is_some() { object() } else { placeholder(self.decoding) };
+        // objects that are merged do not clash: each has a key of its own
+        let object = |key: &str| json::object_of_text(&[(key.to_owned(), placeholder(self.decoding))].into());
+        let value = |key| if self.merged.is_some() { object(key) } else { placeholder(self.decoding) };
         let keys = self.merged.iter().flatten().map(String::as_str).chain([PLACEHOLDER]);
-        keys.map(|key| (key.to_owned(), value())).collect()
+        keys.map(|key| (key.to_owned(), value(key))).collect()
     }
 }
 
