@@ -12,11 +12,11 @@ use crate::api::ExternalSecret;
 use crate::apply::error::WriteError;
 use crate::fetch::Freshness;
 use crate::index::{Index, Key, TargetView, store_ids, target_key};
-use crate::plan::{Rules, Wake};
 use crate::plan::external_secret::{
     self as plan, Decision, Facts, Failure, FetchPlan, Gathered, Memory, Next, Report, Seen, StoreFacts, Written,
 };
 use crate::plan::store::{health_by_status, serves};
+use crate::plan::{Rules, Wake};
 use crate::queue::{Job, Priority};
 use crate::report::metrics::{ObjectKind, Ready};
 

@@ -213,17 +213,16 @@ fn extract_by(
     value: &SecretBytes,
     property: Option<&str>,
 ) -> Result<Entries, ProviderError> {
-        let part;
-        let value = match property {
-            Some(p) => {
-                part = cut(p)?;
-                &part
-            }
-            None => value,
-        };
-        path::object_entries(value).ok_or_else(|| {
-            ProviderError::new(ErrorKind::Malformed, format!("the value of {:?} is not a JSON object", want.key))
-        })
+    let part;
+    let value = match property {
+        Some(p) => {
+            part = cut(p)?;
+            &part
+        }
+        None => value,
+    };
+    path::object_entries(value)
+        .ok_or_else(|| ProviderError::new(ErrorKind::Malformed, format!("the value of {:?} is not a JSON object", want.key)))
 }
 
 fn unpushable() -> ProviderError {

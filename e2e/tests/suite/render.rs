@@ -44,8 +44,14 @@ fn decided(secret: &Value) -> Value {
 /// Whether all stores of an example hold their values themselves, and all its objects are of the sandbox's namespace.
 fn needs_nothing(objects: &[Value]) -> bool {
     let is_fake = |o: &Value| o["kind"] != "SecretStore" || o["spec"]["provider"]["fake"].is_object();
-    let is_plain = |o: &Value| ["SecretStore", "ExternalSecret", "ConfigMap", "Secret"].contains(&o["kind"].as_str().unwrap_or_default());
-    let is_ours = |o: &Value| o["metadata"]["namespace"].is_null() && o["spec"]["controller"].is_null() && o["spec"]["target"]["manifest"].is_null();
+    let is_plain = |o: &Value| {
+        ["SecretStore", "ExternalSecret", "ConfigMap", "Secret"].contains(&o["kind"].as_str().unwrap_or_default())
+    };
+    let is_ours = |o: &Value| {
+        o["metadata"]["namespace"].is_null()
+            && o["spec"]["controller"].is_null()
+            && o["spec"]["target"]["manifest"].is_null()
+    };
     objects.iter().any(|o| o["kind"] == "SecretStore") && objects.iter().all(|o| is_fake(o) && is_plain(o) && is_ours(o))
 }
 
@@ -70,12 +76,16 @@ fn render_prints_what_the_operator_writes() -> Result<()> {
             ensure!(printed == live, "{name}: with --live it is {live:?}, without {printed:?}");
             for secret in printed {
                 let target = text(&secret["metadata"], "name");
-                let written = ns
-                    .wait(SECRET, &target, |live| live.is_some_and(|live| decided(live) == decided(&secret)))
-                    .await;
+                let written =
+                    ns.wait(SECRET, &target, |live| live.is_some_and(|live| decided(live) == decided(&secret))).await;
                 if let Err(error) = written {
-                    let live: Vec<Value> = objects(ns, SECRET).await?.into_iter().filter(|o| o["metadata"]["name"] == *target).collect();
-                    anyhow::bail!("{name}: {error}: printed {}, written {:?}", decided(&secret), live.iter().map(decided).collect::<Vec<_>>());
+                    let live: Vec<Value> =
+                        objects(ns, SECRET).await?.into_iter().filter(|o| o["metadata"]["name"] == *target).collect();
+                    anyhow::bail!(
+                        "{name}: {error}: printed {}, written {:?}",
+                        decided(&secret),
+                        live.iter().map(decided).collect::<Vec<_>>()
+                    );
                 }
                 compared += 1;
             }

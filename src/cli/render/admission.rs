@@ -91,7 +91,8 @@ mod tests {
             assert!(!found.contains("canary"));
         }
         assert_eq!(refusal(&serde_json::from_value(json!({ "type": tls })).unwrap(), true), None);
-        let large = Secret { data: Some([("k".to_owned(), ByteString(vec![0; MOST_BYTES + 1]))].into()), ..Secret::default() };
+        let large =
+            Secret { data: Some([("k".to_owned(), ByteString(vec![0; MOST_BYTES + 1]))].into()), ..Secret::default() };
         assert!(refusal(&large, false).unwrap().contains("1 MiB"));
     }
 }

@@ -24,15 +24,13 @@ pub fn expand(manifests: &mut Manifests) {
         let own = parent.child_name().to_owned();
         let there = manifests.external_secrets.iter().filter(|(key, _)| *key.name == *own);
         let children = there.map(|(key, es)| (key.clone(), Child::ExternalSecret(es.object.clone()))).collect();
-        let facts = Facts {
-            id: ParentId::of(&parent),
-            parent: Some(Arc::new(parent)),
-            namespaces: namespaces.clone(),
-            children,
-        };
+        let facts =
+            Facts { id: ParentId::of(&parent), parent: Some(Arc::new(parent)), namespaces: namespaces.clone(), children };
         let planned = plan::plan(&facts);
         let label = format!("ClusterExternalSecret {name} ({})", located.at);
-        manifests.problems.extend(planned.failed.iter().map(|(namespace, why)| format!("{label}: namespace {namespace}: {why}")));
+        manifests
+            .problems
+            .extend(planned.failed.iter().map(|(namespace, why)| format!("{label}: namespace {namespace}: {why}")));
         if planned.write.is_empty() && planned.failed.is_empty() {
             manifests.notes.push(format!("{label}: it means no Namespace that is among the manifests"));
         }

@@ -111,7 +111,8 @@ impl Live {
         let api: Api<Namespace> = Api::all(self.client.clone());
         let listed = read(api.list(&ListParams::default()).await.map(Some), "Namespaces", &Key::new("", "of the cluster"))?;
         for namespace in listed.into_iter().flat_map(|list| list.items) {
-            let (name, labels) = (namespace.metadata.name.unwrap_or_default(), namespace.metadata.labels.unwrap_or_default());
+            let (name, labels) =
+                (namespace.metadata.name.unwrap_or_default(), namespace.metadata.labels.unwrap_or_default());
             manifests.namespaces.entry(name).or_insert(labels);
         }
         Ok(())

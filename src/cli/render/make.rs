@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
@@ -24,6 +23,7 @@ use crate::plan::external_secret::{self as plan, Decision, Facts, Failure, Fetch
 use crate::plan::store::{self, Outcome};
 use crate::plan::target;
 use crate::plan::{Rules, manifest};
+use crate::providers::ProviderSpec;
 use crate::render::Outside;
 use crate::render::manifest::SecretJson;
 use crate::render::target::{Sources, sources};
@@ -178,7 +178,7 @@ impl Maker {
     async fn gather(&self, facts: &Facts, fetch: &FetchPlan, sources: &Sources) -> Result<Gathered, Failure> {
         match &self.from {
             Origin::Providers(live) => {
-                let freshness = Freshness { max_age: Duration::MAX, not_before: None, again: None };
+                let freshness = Freshness { max_age: fetch.max_age, not_before: None, again: None };
                 let reads = gather::read(live.fetcher(), |_| 0, facts, fetch, freshness).await;
                 gather::values(facts, &reads, &SystemChance)
             }
@@ -213,7 +213,9 @@ impl Maker {
         }
         let merges = target::merges(facts.es.target().creation_policy.unwrap_or_default());
         if let Some(why) = super::admission::refusal(&secret, merges) {
-            return Outcomes::Failed(format!("could not update secret: the API server would not take Secret {target}: {why}"));
+            return Outcomes::Failed(format!(
+                "could not update secret: the API server would not take Secret {target}: {why}"
+            ));
         }
         self.made.entry(target).or_insert_with(|| secret.as_ref().clone());
         if let Some(owners) = &mut secret.metadata.owner_references {
@@ -244,7 +246,9 @@ async fn check(store: &AnyStore, rules: &Rules, from: &Origin, now: Timestamp) -
     let outcome = match (store::before_check(store, is_referent(store), rules), from) {
         (store::Next::Ignore, _) => return None,
         // without a provider any provider will do
-        (store::Next::Known(Outcome::Invalid { reason: "UnsupportedProvider", .. }), Origin::File { .. }) => Outcome::Valid,
+        (store::Next::Known(_), Origin::File { .. }) if matches!(store.spec.provider, ProviderSpec::NotServed(_)) => {
+            Outcome::Valid
+        }
         (store::Next::Known(outcome), _) => outcome,
         (store::Next::Check, Origin::Providers(live)) => Outcome::from(live.fetcher().validate(store, 0).await),
         (store::Next::Check, Origin::File { .. }) => Outcome::Valid,

@@ -17,7 +17,8 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
 use crate::api::{
-    AnyStore, ClusterExternalSecret, ClusterSecretStore, ExternalSecret, GROUP, SecretStore, StoreKind, crds, refs, structural,
+    AnyStore, ClusterExternalSecret, ClusterSecretStore, ExternalSecret, GROUP, SecretStore, StoreKind, crds, refs,
+    structural,
 };
 use crate::index::{Key, StoreId};
 use crate::providers::ReferenceKind;
@@ -34,8 +35,20 @@ pub const NAMESPACE_NAME: &str = "kubernetes.io/metadata.name";
 
 /// What `metadata` may hold.
 const METADATA: [&str; 15] = [
-    "name", "namespace", "labels", "annotations", "uid", "resourceVersion", "generation", "creationTimestamp",
-    "deletionTimestamp", "deletionGracePeriodSeconds", "managedFields", "ownerReferences", "finalizers", "generateName",
+    "name",
+    "namespace",
+    "labels",
+    "annotations",
+    "uid",
+    "resourceVersion",
+    "generation",
+    "creationTimestamp",
+    "deletionTimestamp",
+    "deletionGracePeriodSeconds",
+    "managedFields",
+    "ownerReferences",
+    "finalizers",
+    "generateName",
     "selfLink",
 ];
 
@@ -168,7 +181,9 @@ impl Manifests {
             let at = At { file: file.into(), document: index + 1, item: None };
             match document {
                 Ok(Value::Null) => {}
-                Ok(value) if !is_object(&value) && of_folder => self.notes.push(format!("{at}: no Kubernetes object: left out")),
+                Ok(value) if !is_object(&value) && of_folder => {
+                    self.notes.push(format!("{at}: no Kubernetes object: left out"))
+                }
                 Ok(value) if !is_object(&value) => {
                     self.problems.push(format!("{at}: no Kubernetes object: apiVersion and kind are missing"));
                 }
@@ -277,7 +292,10 @@ impl Manifests {
         if name.is_empty() {
             problems.push("metadata.name: must be set".to_owned());
         } else if !is_name(name) {
-            problems.push("metadata.name: must be lower case letters, digits, '-' and '.', and begin and end with a letter or digit".into());
+            problems.push(
+                "metadata.name: must be lower case letters, digits, '-' and '.', and begin and end with a letter or digit"
+                    .into(),
+            );
         }
         let namespace = match text_of(&value["metadata"], "namespace") {
             _ if !namespaced => None,
@@ -499,12 +517,16 @@ mod tests {
 
     #[test]
     fn documents_lists_and_streams() {
-        let all = read(&format!("# head\n---\n{ES}--- # next\nkind: List\napiVersion: v1\nitems:\n- {{apiVersion: v1, kind: ConfigMap, metadata: {{name: c, namespace: x}}, data: {{a: b}}}}\n- {{apiVersion: apps/v1, kind: Deployment, metadata: {{name: d}}}}\n---\n---\n"));
+        let all = read(&format!(
+            "# head\n---\n{ES}--- # next\nkind: List\napiVersion: v1\nitems:\n- {{apiVersion: v1, kind: ConfigMap, metadata: {{name: c, namespace: x}}, data: {{a: b}}}}\n- {{apiVersion: apps/v1, kind: Deployment, metadata: {{name: d}}}}\n---\n---\n"
+        ));
         assert_eq!(all.problems, Vec::<String>::new());
         assert_eq!(all.external_secrets.keys().map(ToString::to_string).collect::<Vec<_>>(), ["team/app"]);
         assert!(all.sources.contains_key(&(ReferenceKind::ConfigMap, Key::new("x", "c"))));
         assert_eq!(all.notes, ["f.yaml, document 2, item 2: Deployment d: left out"]);
-        let two = read(r#"{"apiVersion":"v1","kind":"Namespace","metadata":{"name":"a"}} {"apiVersion":"v1","kind":"Namespace","metadata":{"name":"b","labels":{"x":"y"}}}"#);
+        let two = read(
+            r#"{"apiVersion":"v1","kind":"Namespace","metadata":{"name":"a"}} {"apiVersion":"v1","kind":"Namespace","metadata":{"name":"b","labels":{"x":"y"}}}"#,
+        );
         assert_eq!(two.namespaces["b"]["x"], "y");
         assert!(two.problems.is_empty() && two.namespaces.contains_key("a"));
     }

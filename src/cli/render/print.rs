@@ -66,7 +66,8 @@ pub fn text(all: &[Printed], format: Format) -> Result<String, String> {
             .map(|Printed { object, comment }| {
                 // long values on one line, as kubectl prints them
                 let options = serde_saphyr::ser_options! { prefer_block_scalars: false };
-                let yaml = serde_saphyr::to_string_with_options(object, options).map_err(|_| "an object cannot be written as YAML".to_owned())?;
+                let yaml = serde_saphyr::to_string_with_options(object, options)
+                    .map_err(|_| "an object cannot be written as YAML".to_owned())?;
                 Ok(format!("---\n# {comment}\n{yaml}"))
             })
             .collect(),

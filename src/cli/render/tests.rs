@@ -103,9 +103,18 @@ fn values_are_printed_where_that_is_asked_for_and_nowhere_else() {
         external_secret("template", &format!("{template}{extract}")),
         external_secret("generic", &format!("{generic}{extract}")),
         external_secret("wrong-key", &format!("  target: {{template: {{data: {{t: '{{{{ .usr }}}}'}}}}}}\n{extract}")),
-        external_secret("wrong-type", &format!("  target: {{template: {{type: kubernetes.io/tls, data: {{t: '{{{{ .user }}}}'}}}}}}\n{extract}")),
-        external_secret("wrong-decoding", "  data: [{secretKey: k, remoteRef: {key: r, property: user, decodingStrategy: Base64}}]"),
-        external_secret("fromjson", &format!("  target: {{template: {{data: {{t: '{{{{ .user | mustFromJson }}}}'}}}}}}\n{extract}")),
+        external_secret(
+            "wrong-type",
+            &format!("  target: {{template: {{type: kubernetes.io/tls, data: {{t: '{{{{ .user }}}}'}}}}}}\n{extract}"),
+        ),
+        external_secret(
+            "wrong-decoding",
+            "  data: [{secretKey: k, remoteRef: {key: r, property: user, decodingStrategy: Base64}}]",
+        ),
+        external_secret(
+            "fromjson",
+            &format!("  target: {{template: {{data: {{t: '{{{{ .user | mustFromJson }}}}'}}}}}}\n{extract}"),
+        ),
     ]
     .concat();
     for form in ["yaml", "json"] {
@@ -173,7 +182,9 @@ fn what_cannot_be_read_is_a_wrong_call() {
 fn namespaces_stores_and_classes_count_as_in_a_cluster() {
     let cluster_store = "apiVersion: external-secrets.io/v1\nkind: ClusterSecretStore\nmetadata: {name: s}\nspec: {provider: {fake: {data: [{key: r, value: v}]}}, conditions: [{namespaceSelector: {matchLabels: {tier: gold}}}]}\n---\n";
     let es = external_secret("a", ONE).replace("{name: s}", "{name: s, kind: ClusterSecretStore}");
-    let namespace = |tier: &str| format!("apiVersion: v1\nkind: Namespace\nmetadata: {{name: default, labels: {{tier: {tier}}}}}\n---\n");
+    let namespace = |tier: &str| {
+        format!("apiVersion: v1\nkind: Namespace\nmetadata: {{name: default, labels: {{tier: {tier}}}}}\n---\n")
+    };
     let ran = run(&["-"], &(cluster_store.to_owned() + &es));
     assert!(ran.log.contains("using cluster store \"s\" is not allowed from namespace \"default\""), "{}", ran.log);
     assert!(ran.log.contains("note: Namespace default is not among the manifests"), "{}", ran.log);
@@ -188,7 +199,11 @@ fn namespaces_stores_and_classes_count_as_in_a_cluster() {
 /// Random manifests: valid in shape or not, with texts of all sorts at each place.
 fn manifest() -> impl Strategy<Value = String> {
     let word = prop_oneof![
-        Just("r".to_owned()), Just("{{ .user }}".to_owned()), Just("{{ .user | b64dec".to_owned()), Just("@this.a|#(b==1)".to_owned()), ".{0,12}",
+        Just("r".to_owned()),
+        Just("{{ .user }}".to_owned()),
+        Just("{{ .user | b64dec".to_owned()),
+        Just("@this.a|#(b==1)".to_owned()),
+        ".{0,12}",
     ];
     let entry = (word.clone(), word.clone(), word.clone(), 0..6_u8).prop_map(|(a, b, c, which)| match which {
         0 => serde_json::json!({ "data": [{ "secretKey": a, "remoteRef": { "key": "r", "property": b, "decodingStrategy": "Auto" } }] }),
