@@ -72,9 +72,10 @@ const WRITERS: &[(&str, &str)] = &[
 /// Who takes the bytes of a secret out, and what for.
 const EXPOSERS: &[(&str, &str)] = &[
     ("secret_bytes.rs", "defines it"),
-    ("apply/mod.rs", "puts them into the Secret"),
+    ("apply/", "puts them into the target"),
     ("plan/digest.rs", "makes keyed hashes"),
     ("plan/target.rs", "compares them with the Secret's"),
+    ("plan/manifest.rs", "compares them with those of a target of another kind"),
     ("providers/", "log in with them, and take their own values apart"),
     ("render/", "makes values out of values"),
     ("cli/render/", "renders, and prints them where that is asked for"),

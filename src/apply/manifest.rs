@@ -1,13 +1,14 @@
 //! Writes of targets of other kinds than Secret.
 
 use kube::api::{Api, ApiResource, DeleteParams, DynamicObject, Patch, PatchParams, Preconditions};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::Writer;
 use super::error::WriteError;
 use crate::index::Key;
 use crate::plan::target::FIELD_MANAGER;
 use crate::queue::Priority;
+use crate::render::manifest::SecretJson;
 
 impl Writer {
     /// Reads an object, whole.
@@ -32,18 +33,19 @@ impl Writer {
         &self,
         resource: &ApiResource,
         key: &Key,
-        body: &Value,
+        body: &SecretJson,
         version: Option<&str>,
         priority: Priority,
     ) -> Result<DynamicObject, WriteError> {
         let _place = self.writing(priority).await?;
         let mut params = PatchParams::apply(FIELD_MANAGER);
         params.force = version.is_some();
-        let mut body = body.clone();
+        let mut body = body.expose().clone();
         if let Some(version) = version {
             body["metadata"]["resourceVersion"] = json!(version);
         }
-        let (api, patch) = (self.manifests(resource, key), Patch::Apply(&body));
+        let body = SecretJson::new(body);
+        let (api, patch) = (self.manifests(resource, key), Patch::Apply(body.expose()));
         let live = self.within(api.patch(&key.name, &params, &patch), "write", &resource.kind, key).await?;
         let others = |manager: Option<&str>| manager != Some(FIELD_MANAGER);
         let mut managers = live.metadata.managed_fields.iter().flatten();

@@ -27,7 +27,6 @@ const fn switch(name: &'static str, reason: &'static str) -> IgnoredFlag {
 const PLAIN_METRICS: &str =
     "metrics are served over plain HTTP without login and hold no secret value; restrict the port with a NetworkPolicy";
 const NO_SECRET_CACHE: &str = "Secrets are watched by metadata only and their values are never cached";
-const NOT_SERVED: &str = "this kind is not served by this version";
 const NO_GENERATORS: &str = "generators are not served by this version";
 const NO_PROVIDER: &str = "this provider is not served by this version";
 const ONE_CACHE: &str =

@@ -31,7 +31,7 @@ const ESO: &[(&str, &str, bool)] = &[
     ("enable-secret-store-reconciler", "true", true),
     ("enable-cluster-external-secret-reconciler", "true", true),
     ("enable-cluster-push-secret-reconciler", "true", true),
-    ("enable-push-secret-reconciler", "true", false),
+    ("enable-push-secret-reconciler", "true", true),
     ("enable-secrets-caching", "false", false),
     ("enable-configmaps-caching", "false", false),
     ("enable-managed-secrets-caching", "true", false),

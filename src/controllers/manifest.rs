@@ -64,6 +64,9 @@ impl Manifests {
 
     /// Ends the watches of kinds that no ExternalSecret names any more.
     pub fn drop_unused(&self, ctx: &Ctx) {
+        if self.kinds().is_empty() {
+            return;
+        }
         let mut index = ctx.index_mut();
         self.kinds().retain(|kind, known| {
             let used = index.is_manifest_used(kind);
@@ -234,7 +237,7 @@ async fn write_once(
     let change = plan::change(&facts.es, &ctx.rules, desired, seen.as_ref().map(|(meta, whole)| (*meta, whole)));
     let version = |live: &DynamicObject| live.metadata.resource_version.clone().unwrap_or_default();
     let digest = |live: &DynamicObject| plan::digest(&live.data, &ctx.digester);
-    let body = desired.body.expose();
+    let body = &desired.body;
     let written = match (change, &live) {
         (Err(failure), _) => return Ok(Err(failure)),
         (Ok(Write::None), Some(live)) => Written::Kept { resource_version: version(live), data: Some(digest(live)) },

@@ -220,6 +220,10 @@ pub fn compare(es: &ExternalSecret, desired: &Desired, live: &Secret) -> Result<
         // ESO: an immutable target's data is written once and never touched again, and that counts as success
         desired.data = data.iter().map(keep).collect();
     }
+    // ESO adds finalizers and never takes one off; apply would, if they were not named again
+    let finalizers = live.metadata.finalizers.iter().flatten().filter(|f| owned.finalizers.contains(*f));
+    let kept: Vec<String> = finalizers.filter(|f| !desired.finalizers.contains(*f)).cloned().collect();
+    desired.finalizers.extend(kept);
     let ours_gone = owned.data.iter().any(|key| !desired.data.contains_key(key) && data.contains_key(key));
     let remove: Vec<String> = match desired.replace {
         true => data.keys().filter(|k| !desired.data.contains_key(*k) && !owned.data.contains(*k)).cloned().collect(),
@@ -317,6 +321,7 @@ struct Owned {
     data: BTreeSet<String>,
     labels: BTreeSet<String>,
     annotations: BTreeSet<String>,
+    finalizers: BTreeSet<String>,
     owners: BTreeSet<String>,
     immutable: bool,
 }
@@ -334,6 +339,10 @@ impl Owned {
             owned
                 .annotations
                 .extend(names(&metadata["f:annotations"]).filter(|name| name != crate::api::ANNOTATION_DATA_HASH));
+            let values = metadata["f:finalizers"].as_object().into_iter().flatten();
+            owned
+                .finalizers
+                .extend(values.filter_map(|(key, _)| serde_json::from_str::<String>(key.strip_prefix("v:")?).ok()));
             owned.immutable |= fields.get("f:immutable").is_some();
             owned.owners.extend(metadata["f:ownerReferences"].as_object().into_iter().flatten().filter_map(|(key, _)| {
                 let key: serde_json::Value = serde_json::from_str(key.strip_prefix("k:")?).ok()?;

@@ -120,9 +120,9 @@ impl<'a> Engine<'a> {
         let text = text.as_ref();
         let fail = |stage, pos: usize, reason: String| {
             let before = &text[..pos.min(text.len())];
-            let line = before.split(|byte| *byte == b'\n');
-            let column = line.clone().last().map_or(0, <[u8]>::len);
-            TemplateError { stage, key: key.to_owned(), line: line.count(), column, reason }
+            let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
+            let column = before.iter().rev().take_while(|byte| **byte != b'\n').count();
+            TemplateError { stage, key: key.to_owned(), line, column, reason }
         };
         if text.len() > self.limits.source {
             let reason = format!("the template is longer than {} bytes", self.limits.source);

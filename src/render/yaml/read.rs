@@ -216,17 +216,17 @@ impl<'t> Reader<'t> {
 
 /// Whether an event is more than a comment.
 fn is_content(event: &Event<'_>) -> bool {
-    match event {
+    matches!(
+        event,
         Event::StreamStart
-        | Event::StreamEnd
-        | Event::DocumentStart(..)
-        | Event::DocumentEnd
-        | Event::Alias(_)
-        | Event::Scalar(..)
-        | Event::SequenceStart(..)
-        | Event::SequenceEnd
-        | Event::MappingStart(..)
-        | Event::MappingEnd => true,
-        _ => false,
-    }
+            | Event::StreamEnd
+            | Event::DocumentStart(..)
+            | Event::DocumentEnd
+            | Event::Alias(_)
+            | Event::Scalar(..)
+            | Event::SequenceStart(..)
+            | Event::SequenceEnd
+            | Event::MappingStart(..)
+            | Event::MappingEnd
+    )
 }

@@ -44,12 +44,8 @@ fn number(text: &[u8]) -> Scalar {
     if let Some(number) = int::parse_unsigned(&plain) {
         return Scalar::Uint(number);
     }
-    if is_decimal(&plain) {
-        if let Some(number) = float::parse(&plain) {
-            return Scalar::Float(number);
-        }
-    }
-    Scalar::Text
+    let decimal = is_decimal(&plain).then(|| float::parse(&plain)).flatten();
+    decimal.map_or(Scalar::Text, Scalar::Float)
 }
 
 fn is_timestamp(text: &[u8]) -> bool {

@@ -243,7 +243,7 @@ mod tests {
 
     #[test]
     fn bombs_are_refused() {
-        let nine = |of: &str| format!("[{}]", vec![of; 9].join(","));
+        let nine = |of: &str| format!("[{}]", [of; 9].join(","));
         let levels = ["a", "b", "c", "d", "e", "f", "g", "h"];
         let mut bomb = format!("a: &a {}\n", nine("x"));
         for pair in levels.windows(2) {

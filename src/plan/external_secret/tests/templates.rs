@@ -153,8 +153,15 @@ fn metadata_is_the_templates_and_follows_it() {
     world.edit(&with(json!({ "of": "{{ .k }}" }), json!({})));
     assert_eq!(world.look(values(&[("k", "v")])).events(), ["Updated"]);
     let metadata = &world.target().metadata;
+    assert_eq!(metadata.finalizers.as_deref().unwrap(), ["example.org/hold"]);
     assert_eq!(metadata.labels.as_ref().unwrap().len(), 3);
     assert!(metadata.annotations.as_ref().unwrap().is_empty());
+
+    world.edit(&template(&json!({ "metadata": {} })));
+    assert_eq!(world.look(values(&[("k", "v")])).events(), ["Updated"]);
+    let metadata = &world.target().metadata;
+    assert_eq!(metadata.labels.as_ref().unwrap().len(), 2);
+    assert_eq!(metadata.finalizers.as_deref().unwrap(), ["example.org/hold"], "added, and never removed");
 }
 
 /// CVE-2026-42876: whoever may write an ExternalSecret must not get tokens of ServiceAccounts by it.

@@ -341,6 +341,9 @@ impl World {
             map.extend(if field == "f:labels" { desired.labels.clone() } else { desired.annotations.clone() });
         }
         data.extend(desired.data.iter().map(|(k, v)| (k.clone(), ByteString(v.expose().to_vec()))));
+        let finalizers = meta.finalizers.get_or_insert_default();
+        finalizers.retain(|f| before["f:metadata"]["f:finalizers"].get(format!("v:{}", json!(f))).is_none());
+        finalizers.extend(desired.finalizers.clone());
         let owners = meta.owner_references.get_or_insert_default();
         owners.retain(|o| before["f:metadata"]["f:ownerReferences"].get(format!("k:{{\"uid\":\"{}\"}}", o.uid)).is_none());
         owners.extend(desired.owner.clone());
@@ -386,12 +389,14 @@ pub fn managed(manager: &str, operation: &str, fields: &Value) -> ManagedFieldsE
 fn fields_of(desired: &Desired) -> Value {
     let set = |keys: Vec<&String>| -> Value { keys.iter().map(|k| (format!("f:{k}"), json!({}))).collect() };
     let owners: Value = desired.owner.iter().map(|o| (format!("k:{{\"uid\":\"{}\"}}", o.uid), json!({}))).collect();
+    let finalizers: Value = desired.finalizers.iter().map(|f| (format!("v:{}", json!(f)), json!({}))).collect();
     let mut fields = json!({
         "f:data": set(desired.data.keys().collect()),
         "f:metadata": {
             "f:labels": set(desired.labels.keys().collect()),
             "f:annotations": set(desired.annotations.keys().collect()),
             "f:ownerReferences": owners,
+            "f:finalizers": finalizers,
         },
     });
     if desired.immutable {

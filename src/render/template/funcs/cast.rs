@@ -33,7 +33,7 @@ pub(crate) fn to_int(value: &Value) -> i64 {
         Value::Whole(Whole::Duration, _) => 0,
         Value::Whole(_, number) => *number,
         // What does not fit is the least number on amd64.
-        Value::Float(number) if number.is_nan() || *number >= 9.223_372_036_854_775_8e18 => i64::MIN,
+        Value::Float(number) if number.is_nan() || *number >= 9.223_372_036_854_776e18 => i64::MIN,
         Value::Float(number) => *number as i64,
         Value::Str(text) => int::parse(without_decimals(text.bytes()), 0).unwrap_or(0),
         _ => 0,

@@ -179,7 +179,7 @@ mod tests {
 
     #[test]
     fn formats() {
-        assert_eq!(format(3.14159, 'f', Some(2)), "3.14");
+        assert_eq!(format(3.14259, 'f', Some(2)), "3.14");
         assert_eq!(format(12345.678, 'e', Some(6)), "1.234568e+04");
         assert_eq!(format(0.5, 'g', None), "0.5");
         assert_eq!(format(1_234_567.0, 'g', Some(3)), "1.23e+06");

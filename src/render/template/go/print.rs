@@ -123,10 +123,12 @@ impl<'c> Printer<'c> {
         if depth > MAX_DEPTH {
             return Err(format!("a value is nested more than {MAX_DEPTH} deep, or holds itself"));
         }
-        if matches!(verb, 'v' | 's' | 'x' | 'X' | 'q') && !self.erroring && !self.flags.source {
-            if let Some(text) = own_text(value) {
-                return self.string_verb(text.as_bytes(), value, verb);
-            }
+        if matches!(verb, 'v' | 's' | 'x' | 'X' | 'q')
+            && !self.erroring
+            && !self.flags.source
+            && let Some(text) = own_text(value)
+        {
+            return self.string_verb(text.as_bytes(), value, verb);
         }
         match value {
             Value::Nil => self.text("<nil>"),
@@ -376,8 +378,6 @@ impl<'c> Printer<'c> {
         }
         if !number.is_finite() {
             if number.is_nan() && !self.flags.space && !self.flags.plus {
-                text.remove(0);
-            } else if text.starts_with('+') && !self.flags.plus && number.is_nan() {
                 text.remove(0);
             }
             self.pad_with_spaces(text.as_bytes());

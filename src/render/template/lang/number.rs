@@ -64,10 +64,11 @@ fn illegal(text: &str) -> String {
 fn complex(body: &str) -> Option<(f64, f64)> {
     let split = body.char_indices().skip(1).filter(|(at, c)| {
         let before = body[..*at].chars().next_back().unwrap_or_default();
-        matches!(c, '+' | '-') && !(matches!(before, 'e' | 'E') && !body.starts_with("0x"))
+        let in_exponent = matches!(before, 'e' | 'E') && !body.starts_with("0x");
+        matches!(c, '+' | '-') && !in_exponent
     });
     match split.map(|(at, _)| at).next() {
-        Some(at) => Some((float::parse(body[..at].as_bytes())?, float::parse(body[at..].as_bytes())?)),
+        Some(at) => Some((float::parse(&body.as_bytes()[..at])?, float::parse(&body.as_bytes()[at..])?)),
         None => Some((0.0, float::parse(body.as_bytes())?)),
     }
 }
