@@ -134,7 +134,7 @@ impl Render {
         let from = if self.live {
             let live = Live::connect().await?;
             live.complete(&mut manifests).await?;
-            Origin::Providers(live)
+            Origin::Providers(Box::new(live))
         } else {
             fan_out::expand(&mut manifests);
             Origin::File { values: Arc::new(values), placeholders: self.missing == Missing::Placeholder }

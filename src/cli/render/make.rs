@@ -38,7 +38,7 @@ pub enum Origin {
         placeholders: bool,
     },
     /// The providers.
-    Providers(Live),
+    Providers(Box<Live>),
 }
 
 /// What an ExternalSecret makes.
