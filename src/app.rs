@@ -1,6 +1,6 @@
 //! Wires everything together, and is the only place that decides when the process ends.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
 
@@ -11,20 +11,25 @@ use kube::Api;
 use kube::client::ClientBuilder;
 use kube::core::{DeserializeGuard, PartialObjectMeta};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc::UnboundedReceiver;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::api::external_secret::GeneratorKind;
 use crate::api::fan_out::{Parent, ParentKind};
+use crate::api::generators::GeneratorState;
 use crate::api::{AnyStore, ClusterSecretStore, ExternalSecret, SecretStore, StoreKind};
 use crate::api::{ClusterExternalSecret, ClusterPushSecret, PushSecret};
 use crate::apply::{Writer, digest_key};
 use crate::cli::{Scope, Settings};
 use crate::controllers::manifest::Manifests;
 use crate::controllers::watch::{self, Change, Watched};
-use crate::controllers::{self, Ctx, Forced, external_secret, fan_out, push_secret, store};
+use crate::controllers::{self, Ctx, Forced, external_secret, fan_out, generator_state, generators, push_secret, store};
 use crate::fetch::{Fetcher, Limits};
+use crate::generators::maker::Maker;
 use crate::index::{Index, Key, ParentId, StoreId};
 use crate::lease::{self, Election, Leadership};
+use crate::outbound::Outbound;
 use crate::plan::Rules;
 use crate::plan::digest::Digester;
 use crate::providers::ReferenceKind;
@@ -42,6 +47,8 @@ const USER_AGENT: &str = concat!("keyferry/", env!("CARGO_PKG_VERSION"));
 /// Reconciles of urgent work, and of periodic work, that may be under way at a time. Most of them wait for a provider; what
 /// they ask of the API server is bounded by `--concurrent`.
 const UNDER_WAY: usize = 1024;
+/// Clean-ups of what generators made that may be under way at a time.
+const STATES_UNDER_WAY: usize = 8;
 /// PushSecrets that may be under way at a time. Each holds its source Secrets, whole, while it is.
 const PUSHES: usize = 64;
 /// Cluster-wide parents that may be under way at a time; each works on several namespaces at once.
@@ -183,8 +190,10 @@ impl Operator {
             digester = digest_key::digester(&self.client, &self.namespace) => digester,
             () = self.stop.cancelled() => return,
         };
-        let ctx = Arc::new(self.context(digester));
+        let (wanted_generators, wanted) = tokio::sync::mpsc::unbounded_channel();
+        let ctx = Arc::new(self.context(digester, wanted_generators));
         self.watch_all(&ctx);
+        self.watch_generators(&ctx, wanted);
         tokio::select! { () = self.begin() => {}, () = self.stop.cancelled() => return }
         let ages = Arc::downgrade(&ctx);
         self.metrics.value_ages(move || ages.upgrade().map(|ctx| controllers::value_ages(&ctx)).unwrap_or_default());
@@ -194,6 +203,8 @@ impl Operator {
             let failures = failures.clone();
             move |job| store::reconcile(ctx.clone(), failures.clone(), job)
         };
+        let of_state = |ctx: Arc<Ctx>| move |job| generator_state::reconcile(ctx.clone(), job);
+        let states = &ctx.states.queue;
         let of_secret = |ctx: Arc<Ctx>| move |job| external_secret::reconcile(ctx.clone(), job);
         let memories = Arc::new(push_secret::Memories::default());
         let of_push = |ctx: Arc<Ctx>| {
@@ -212,6 +223,14 @@ impl Operator {
         };
         tokio::join!(
             controllers::dispatch(stores.clone(), Priority::Periodic, UNDER_WAY, stop.clone(), || (), of_store(ctx.clone())),
+            controllers::dispatch(
+                states.clone(),
+                Priority::Periodic,
+                STATES_UNDER_WAY,
+                stop.clone(),
+                || (),
+                of_state(ctx.clone())
+            ),
             controllers::dispatch(pushes.clone(), Priority::Periodic, PUSHES, stop.clone(), || (), of_push(ctx.clone())),
             controllers::dispatch(parents.clone(), Priority::Periodic, PARENTS, stop.clone(), || (), of_parent(ctx.clone())),
             controllers::dispatch(es.clone(), Priority::Forced, UNDER_WAY, stop.clone(), || (), of_secret(ctx.clone())),
@@ -233,9 +252,9 @@ impl Operator {
         tracing::info!("all watches are in step: working");
     }
 
-    fn context(&self, digester: Digester) -> Ctx {
+    fn context(&self, digester: Digester, wanted_generators: generators::Wanted) -> Ctx {
         let settings = &self.settings;
-        let env: BTreeMap<String, String> = std::env::vars().collect();
+        let outbound = Arc::new(Outbound::new(Arc::new(std::env::vars().collect()), settings.allow_local_endpoints));
         let limits = Limits {
             call_timeout: settings.provider_timeout,
             cache_entries: settings.cache.entries.get(),
@@ -256,7 +275,11 @@ impl Operator {
             push_secrets: Arc::new(Queue::default()),
             parents: Arc::new(Queue::default()),
             stores: Arc::new(Queue::default()),
-            fetcher: Fetcher::new(client, self.cluster.clone(), Arc::new(env), limits, observer),
+            maker: Maker::new(client.clone(), self.cluster.clone(), outbound.clone(), settings.provider_timeout),
+            wanted_generators,
+            states: generator_state::States::default(),
+            state_grace: settings.generator_gc_grace_period,
+            fetcher: Fetcher::new(client, self.cluster.clone(), outbound, limits, observer),
             writer,
             digester,
             events,
@@ -265,6 +288,7 @@ impl Operator {
                 class: settings.controller_class.clone(),
                 adopt: settings.adopt_secrets,
                 cluster_stores: settings.cluster_stores,
+                cluster_generators: matches!(settings.scope, Scope::Cluster),
                 secret_stores: settings.secret_stores,
                 push_secrets: settings.push_secrets,
                 flood_gate: settings.flood_gate,
@@ -275,6 +299,21 @@ impl Operator {
             },
             manifests: Manifests::new(self.client.clone(), self.scope(), self.stop.clone()),
             targets: (0..64).map(|_| tokio::sync::Mutex::new(())).collect(),
+        }
+    }
+
+    /// Begins the watches of generators as they are asked for, and that of their states. A cluster without their definitions is
+    /// served all the same: they are no part of the process's health.
+    fn watch_generators(&self, ctx: &Arc<Ctx>, wanted: UnboundedReceiver<GeneratorKind>) {
+        let (tasks, stop, client) = (self.tasks.clone(), self.stop.clone(), self.client.clone());
+        self.tasks.spawn(generators::watch_wanted(ctx.clone(), client, self.scope(), wanted, tasks, stop));
+        if !self.settings.generator_state {
+            return;
+        }
+        for api in self.scope().apis::<DeserializeGuard<GeneratorState>>(&self.client) {
+            let (ctx, stop) = (ctx.clone(), self.stop.clone());
+            let handle = move |change| ctx.states.on_change(change);
+            self.tasks.spawn(watch::watch(api, "GeneratorState".into(), |_| (), stop, handle));
         }
     }
 
@@ -352,6 +391,7 @@ fn on_external_secret(ctx: &Ctx, change: Change<ExternalSecret>) {
     match change {
         Change::Upsert(es) => {
             let key = Key::of(&es.metadata);
+            generators::want(ctx, &es);
             let es = Arc::new(es);
             let before = ctx.index().external_secret(&key);
             let wake = ctx.index_mut().upsert_external_secret(es.clone());

@@ -3,6 +3,7 @@
 //! Secrets are held as the few metadata fields that decide something, never as data.
 
 mod fan_out;
+mod generators;
 mod push_secret;
 #[cfg(test)]
 mod tests;
@@ -23,6 +24,8 @@ use crate::plan::template::{Versions, follows_sources};
 use crate::providers::{Reference, ReferenceKind};
 use crate::queue::Priority;
 use crate::render::target::{Source, sources};
+
+pub use generators::{AnyGenerator, GeneratorFacts, GeneratorId, generator_ids};
 
 /// Namespace and name of an object.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -173,6 +176,7 @@ pub struct Index {
     reference_users: HashMap<(ReferenceKind, String), BTreeSet<StoreId>>,
     credentials: HashMap<StoreId, u64>,
     reference_versions: HashMap<(ReferenceKind, Key), String>,
+    generators: generators::Generators,
     push_secrets: push_secret::PushSecrets,
     source_users: HashMap<(ReferenceKind, Key), BTreeSet<Key>>,
     manifest_users: HashMap<ManifestRef, HashMap<Key, BTreeSet<Key>>>,
@@ -464,12 +468,14 @@ impl Index {
         };
         users.entry(target_key(key, es)).or_default().insert(key.clone());
         self.fan_out.link(key, &es.metadata);
+        self.generators.link(key, es);
     }
 
     fn unlink(&mut self, key: &Key, es: &ExternalSecret) {
         for id in store_ids(es) {
             remove_user(&mut self.store_users, &id, key);
         }
+        self.generators.unlink(key, es);
         self.fan_out.unlink(key, &es.metadata);
         for source in sources_of(es) {
             remove_user(&mut self.source_users, &source_slot(key, &source), key);

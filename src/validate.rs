@@ -54,25 +54,6 @@ pub fn validate_external_secret(object: &ExternalSecret) -> Result<(), FieldErro
     Ok(())
 }
 
-/// Says which field asks for what this version does not do yet: never silence.
-///
-/// # Errors
-/// The first such field.
-pub fn validate_supported(object: &ExternalSecret) -> Result<(), FieldError> {
-    let not_yet = |field: String| {
-        FieldError::new(
-            field,
-            "this version of keyferry does not serve this field yet; remove it, or keep this object with ESO",
-        )
-    };
-    for (i, entry) in object.spec.data_from.iter().enumerate() {
-        if entry.source_ref.as_ref().is_some_and(|s| s.generator_ref.is_some()) {
-            return Err(not_yet(format!("spec.dataFrom[{i}].sourceRef.generatorRef")));
-        }
-    }
-    Ok(())
-}
-
 fn validate_policies(target: &Target) -> Result<(), FieldError> {
     use CreationPolicy::{CreateOrMerge, Merge, None};
     let (creation, deletion) = (target.creation_policy.unwrap_or_default(), target.deletion_policy.unwrap_or_default());

@@ -60,6 +60,7 @@ const WRITES: &[&str] = &[
 /// Who may, and why.
 const WRITERS: &[(&str, &str)] = &[
     ("apply/", "this is its job"),
+    ("adopt.rs", "a command of a person's, which refuses to run beside an operator"),
     ("lease.rs", "the lease, which decides whether the others may"),
     ("report/events.rs", "events, which change nothing that anybody reads back"),
     ("providers/connect.rs", "TokenRequests, which store nothing"),
@@ -77,6 +78,9 @@ const EXPOSERS: &[(&str, &str)] = &[
     ("plan/target.rs", "compares them with the Secret's"),
     ("plan/manifest.rs", "compares them with those of a target of another kind"),
     ("providers/", "log in with them, and take their own values apart"),
+    ("generators/", "make them, and log in with them"),
+    ("jwt.rs", "signs with keys, and looks into tokens"),
+    ("outbound/", "sends them to where they belong"),
     ("render/", "makes values out of values"),
     ("cli/render/", "renders, and prints them where that is asked for"),
 ];

@@ -1,4 +1,4 @@
-//! The AWS emulator: Secrets Manager, Parameter Store, STS, IAM and KMS, with IAM's decisions on.
+//! The AWS emulator: Secrets Manager, Parameter Store, STS, IAM, KMS and ECR, with IAM's decisions on.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,7 +34,7 @@ impl Ministack {
             // By default it listens on all addresses.
             .env("BIND_HOST", "127.0.0.1")
             .env("GATEWAY_PORT", port.to_string())
-            .env("SERVICES", "secretsmanager,ssm,sts,iam,kms")
+            .env("SERVICES", "secretsmanager,ssm,sts,iam,kms,ecr")
             .env("MINISTACK_REGION", REGION)
             .env("MINISTACK_ACCOUNT_ID", ACCOUNT)
             .env("STATE_DIR", state.as_str())

@@ -10,6 +10,9 @@ use schemars::transform::{RestrictFormats, Transform, transform_subschemas};
 use schemars::{JsonSchema, Schema};
 use serde_json::{Value, json};
 
+use super::generators::{
+    self, ClusterGenerator, ClusterGeneratorSpec, Generator, GeneratorState, GeneratorStateSpec, generator_kinds,
+};
 use super::{ClusterExternalSecret, ClusterExternalSecretSpec, ClusterExternalSecretStatus};
 use super::{ClusterPushSecret, ClusterPushSecretSpec, ClusterPushSecretStatus};
 use super::{ClusterSecretStore, ExternalSecret, ExternalSecretSpec, ExternalSecretStatus};
@@ -38,7 +41,7 @@ const FORMATS: [&str; 5] = ["byte", "date-time", "double", "int32", "int64"];
 /// # Errors
 /// [`CrdError::Shape`], by a mistake in the types.
 pub fn all() -> Result<Vec<CustomResourceDefinition>, CrdError> {
-    Ok(vec![
+    let mut all = vec![
         definition::<ExternalSecret>(&Kind {
             versions: VERSIONS,
             short: Some("es"),
@@ -111,8 +114,62 @@ pub fn all() -> Result<Vec<CustomResourceDefinition>, CrdError> {
             ]),
             selectable: &[],
         })?,
-    ])
+    ];
+    all.extend(generators()?);
+    Ok(all)
 }
+
+macro_rules! namespaced_generators {
+    ($($kind:ident, $plural:literal, $field:ident = $name:literal: $spec:ident, $about:literal;)+) => {
+        /// Definitions of the namespaced generators.
+        fn namespaced_generators() -> Result<Vec<CustomResourceDefinition>, CrdError> {
+            Ok(vec![$(
+                definition::<Generator<generators::$spec>>(&generator("Namespaced", $about, schema::<generators::$spec>()))?,
+            )+])
+        }
+    };
+}
+generator_kinds!(namespaced_generators);
+
+/// Definitions of the group `generators.external-secrets.io`.
+fn generators() -> Result<Vec<CustomResourceDefinition>, CrdError> {
+    let mut all = namespaced_generators()?;
+    let about = "A generator for the ExternalSecrets of many namespaces.";
+    all.push(definition::<ClusterGenerator>(&generator("Cluster", about, schema::<ClusterGeneratorSpec>()))?);
+    all.push(definition::<GeneratorState>(&Kind {
+        short: Some("gs"),
+        status: None,
+        columns: json!([
+            column("GC Deadline", ".spec.garbageCollectionDeadline", "string"),
+            column("Age", ".metadata.creationTimestamp", "date"),
+        ]),
+        ..generator(
+            "Namespaced",
+            "What a generator made and must clean up once it is out of use.",
+            schema::<GeneratorStateSpec>(),
+        )
+    })?);
+    Ok(all)
+}
+
+/// What all kinds of generators have alike.
+fn generator(scope: &'static str, description: &'static str, spec: Schema) -> Kind {
+    Kind {
+        versions: &[generators::VERSION],
+        short: None,
+        categories: &["external-secrets", "external-secrets-generators"],
+        scope,
+        description,
+        spec,
+        status: Some(schema::<NoStatus>()),
+        columns: json!([]),
+        selectable: &[],
+    }
+}
+
+/// A status that nobody writes: ESO's definitions have one.
+#[derive(JsonSchema)]
+struct NoStatus {}
 
 /// Every definition as a file: its name and its YAML.
 ///
@@ -222,13 +279,15 @@ fn version(name: &str, own: &Kind) -> Value {
         "name": name,
         "served": true,
         "storage": own.versions.first() == Some(&name),
-        "additionalPrinterColumns": own.columns,
         "schema": { "openAPIV3Schema": {
             "type": "object",
             "description": own.description,
             "properties": properties,
         }},
     });
+    if own.columns.as_array().is_some_and(|columns| !columns.is_empty()) {
+        version["additionalPrinterColumns"] = own.columns.clone();
+    }
     if own.status.is_some() {
         version["subresources"] = json!({ "status": {} });
     }

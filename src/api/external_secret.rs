@@ -402,7 +402,7 @@ pub struct GeneratorRef {
 }
 
 /// Kind of a generator.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[allow(missing_docs)] // the names say it
 pub enum GeneratorKind {
     ACRAccessToken,
@@ -602,6 +602,22 @@ pub struct TargetStatus {
     /// Keyed hash of all that was last applied: data, type, labels, annotations, owner.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub applied: Option<String>,
+    /// Values that were generated and are being written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pending: Option<PendingStatus>,
+}
+
+/// Values that were generated and are being written. A process that ends in that moment leaves this behind, so that the next
+/// one knows them again in the Secret and does not generate others.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PendingStatus {
+    /// Generation, and hash of labels and annotations, that they were generated for.
+    pub synced_resource_version: String,
+    /// When they were generated.
+    pub refresh_time: Time,
+    /// Keyed hash of them.
+    pub digest: String,
 }
 
 impl ExternalSecret {

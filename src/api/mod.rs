@@ -8,6 +8,7 @@ pub mod cluster_push_secret;
 pub mod crds;
 pub mod external_secret;
 pub mod fan_out;
+pub mod generators;
 pub mod push_secret;
 pub mod refs;
 pub mod rules;

@@ -21,6 +21,8 @@ pub const ONE_SOURCE_REF: &str = "sourceRef must have exactly one of storeRef an
 pub const ONE_REWRITE: &str = "a rewrite must have exactly one of merge, regexp and transform; use an entry for each";
 /// A store without a provider, or with more than one.
 pub const ONE_PROVIDER: &str = "secret stores must only have exactly one backend specified";
+/// A deploy token of both a project and a group, or of none.
+pub const ONE_OF_PROJECT_AND_GROUP: &str = "exactly one of projectID and groupID must be set";
 
 /// A PushSecret that takes its values from nowhere, or from two places.
 pub const ONE_PUSH_SOURCE: &str = "selector must have exactly one of secret and generatorRef";
@@ -107,4 +109,9 @@ pub(super) fn push_rewrite() -> Vec<Rule> {
 pub fn exactly_one<'a>(fields: impl IntoIterator<Item = &'a str>, message: &str) -> Vec<Rule> {
     let set: Vec<String> = fields.into_iter().map(|field| format!("has(self.{field})")).collect();
     vec![Rule::new(format!("[{}].exists_one(set, set)", set.join(", "))).message(message)]
+}
+
+/// Rules of a GitLab deploy token: it is a project's or a group's.
+pub(super) fn one_of_project_and_group() -> Vec<Rule> {
+    vec![Rule::new("has(self.projectID) != has(self.groupID)").message(ONE_OF_PROJECT_AND_GROUP)]
 }

@@ -55,6 +55,15 @@ fn check(schema: &Value, value: &Value, path: &str, found: &mut Vec<String>) {
             }
             bounds(schema, "Length", "characters", text.chars().count(), &mut wrong);
         }
+        Value::Number(number) => {
+            let limit = |name: &str| schema[name].as_f64().zip(number.as_f64());
+            if let Some((min, _)) = limit("minimum").filter(|(min, number)| number < min) {
+                wrong(&format!("must be at least {min}"));
+            }
+            if let Some((max, _)) = limit("maximum").filter(|(max, number)| number > max) {
+                wrong(&format!("must be at most {max}"));
+            }
+        }
         Value::Array(items) => {
             bounds(schema, "Items", "items", items.len(), &mut wrong);
             for (i, item) in items.iter().enumerate() {

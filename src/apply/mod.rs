@@ -5,6 +5,7 @@
 pub mod digest_key;
 pub mod error;
 mod fan_out;
+mod generator_state;
 pub mod manifest;
 mod push_secret;
 
@@ -155,7 +156,7 @@ impl Writer {
             "binding": status.binding,
             "conditions": status.conditions,
             "target": status.target.as_ref().map(|t| json!({
-                "resourceVersion": t.resource_version, "digest": t.digest, "applied": t.applied,
+                "resourceVersion": t.resource_version, "digest": t.digest, "applied": t.applied, "pending": t.pending,
             })),
         } });
         let api: Api<ExternalSecret> = Api::namespaced(self.client.clone(), &key.namespace);

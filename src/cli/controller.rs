@@ -129,6 +129,17 @@ pub struct Controller {
         default_missing_value = "true"
     )]
     unsafe_allow_generic_targets: GoBool,
+    /// Let URLs in stores and generators lead to the operator's own Pod and node, and to a cloud's metadata service
+    #[arg(
+        long,
+        env = "KEYFERRY_ALLOW_LOCAL_ENDPOINTS",
+        value_name = "BOOL",
+        default_value = "false",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true"
+    )]
+    allow_local_endpoints: GoBool,
     /// What begins an action in templates
     #[arg(long, env = "KEYFERRY_TEMPLATE_LEFT_DELIMITER", value_name = "TEXT", default_value = "{{")]
     template_left_delimiter: String,
@@ -138,6 +149,20 @@ pub struct Controller {
     /// How often the refreshTime of an unchanged ExternalSecret is written; 0: at every refresh
     #[arg(long, env = "KEYFERRY_STATUS_HEARTBEAT", value_name = "DURATION", default_value = "5m")]
     status_heartbeat: GoDuration,
+    /// Clean up what generators made once it is out of use
+    #[arg(
+        long,
+        env = "KEYFERRY_ENABLE_GENERATOR_STATE",
+        value_name = "BOOL",
+        default_value = "true",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true"
+    )]
+    enable_generator_state: GoBool,
+    /// How long after a generated value went out of use that is cleaned up
+    #[arg(long, env = "KEYFERRY_GENERATOR_GC_GRACE_PERIOD", value_name = "DURATION", default_value = "2m")]
+    generator_gc_grace_period: GoDuration,
     /// How long one call to a provider may take
     #[arg(long, env = "KEYFERRY_PROVIDER_TIMEOUT", value_name = "DURATION", default_value = "30s")]
     provider_timeout: Period,
@@ -214,8 +239,14 @@ pub struct Settings {
     pub generic_targets: bool,
     /// What begins and ends an action in templates.
     pub delimiters: Delimiters,
+    /// Whether URLs in objects may lead to the operator's own surroundings.
+    pub allow_local_endpoints: bool,
     /// How often the refresh time of an unchanged ExternalSecret is written.
     pub status_heartbeat: Duration,
+    /// Whether what generators made is cleaned up.
+    pub generator_state: bool,
+    /// How long after a generated value went out of use that is.
+    pub generator_gc_grace_period: Duration,
     /// Most requests that write to the API server at a time.
     pub concurrent: NonZeroUsize,
     /// Deadline of one provider call.
@@ -324,7 +355,10 @@ impl Controller {
             unsafe_allow_generic_targets,
             template_left_delimiter,
             template_right_delimiter,
+            allow_local_endpoints,
             status_heartbeat,
+            enable_generator_state,
+            generator_gc_grace_period,
             provider_timeout,
             cache_entries_per_store,
             cache_bytes_per_store,
@@ -376,7 +410,10 @@ impl Controller {
             adopt_secrets: adopt_secrets.0,
             generic_targets: unsafe_allow_generic_targets.0,
             delimiters: Delimiters { left: template_left_delimiter, right: template_right_delimiter },
+            allow_local_endpoints: allow_local_endpoints.0,
             status_heartbeat: status_heartbeat.0,
+            generator_state: enable_generator_state.0,
+            generator_gc_grace_period: generator_gc_grace_period.0,
             concurrent,
             provider_timeout: provider_timeout.0,
             cache: CacheBounds { entries: cache_entries_per_store, bytes: cache_bytes_per_store.0 },

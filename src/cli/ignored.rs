@@ -27,7 +27,6 @@ const fn switch(name: &'static str, reason: &'static str) -> IgnoredFlag {
 const PLAIN_METRICS: &str =
     "metrics are served over plain HTTP without login and hold no secret value; restrict the port with a NetworkPolicy";
 const NO_SECRET_CACHE: &str = "Secrets are watched by metadata only and their values are never cached";
-const NO_GENERATORS: &str = "generators are not served by this version";
 const NO_PROVIDER: &str = "this provider is not served by this version";
 const ONE_CACHE: &str =
     "values are cached for all providers alike; see --cache-entries-per-store and --cache-bytes-per-store";
@@ -48,13 +47,11 @@ pub const IGNORED: &[IgnoredFlag] = &[
         "enable-secret-api-read-on-cache-mismatch",
         "a Secret whose resourceVersion changed is always read from the API server",
     ),
-    switch("enable-generator-state", NO_GENERATORS),
     switch(
         "enable-extended-metric-labels",
         "labels of objects are not copied into metrics; join with kube-state-metrics instead",
     ),
     switch("enable-http2", "metrics and health are served over HTTP/1.1"),
-    value("generator-gc-grace-period", NO_GENERATORS),
     switch("enable-vault-token-cache", NO_PROVIDER),
     value("vault-token-cache-size", NO_PROVIDER),
     switch("experimental-enable-vault-token-cache", NO_PROVIDER),

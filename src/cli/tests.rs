@@ -38,13 +38,13 @@ const ESO: &[(&str, &str, bool)] = &[
     ("enable-secret-api-read-on-cache-mismatch", "true", false),
     ("store-requeue-interval", "5m", true),
     ("enable-flood-gate", "true", true),
-    ("enable-generator-state", "true", false),
+    ("enable-generator-state", "true", true),
     ("enable-extended-metric-labels", "false", false),
     ("enable-http2", "false", false),
     ("unsafe-allow-generic-targets", "false", true),
     ("template-left-delimiter", "{{", true),
     ("template-right-delimiter", "}}", true),
-    ("generator-gc-grace-period", "2m", false),
+    ("generator-gc-grace-period", "2m", true),
     ("enable-vault-token-cache", "false", false),
     ("vault-token-cache-size", "262144", false),
     ("experimental-enable-vault-token-cache", "false", false),
@@ -147,7 +147,13 @@ fn go_style_booleans() {
 fn flags_become_settings() {
     let plain = parse(&[]).unwrap();
     assert_eq!(plain.scope, Scope::Cluster);
-    assert!(plain.cluster_stores && plain.secret_stores && plain.flood_gate && plain.adopt_secrets);
+    assert!(
+        plain.cluster_stores
+            && plain.secret_stores
+            && plain.flood_gate
+            && plain.adopt_secrets
+            && !plain.allow_local_endpoints
+    );
     assert_eq!((plain.concurrent.get(), plain.election, plain.warnings), (32, None, vec![]));
     assert_eq!(plain.metrics_addr, ListenAddr::Port(8080));
 

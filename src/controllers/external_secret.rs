@@ -7,15 +7,17 @@ use tokio::time::Instant;
 
 use super::chance::SystemChance;
 use super::gather::{self, Reads};
+use super::generate::{self, Asker, Generated};
 use super::{Ctx, manifest, object_reference, template};
 use crate::api::ExternalSecret;
 use crate::apply::error::WriteError;
 use crate::fetch::Freshness;
-use crate::index::{Index, Key, TargetView, store_ids, target_key};
+use crate::index::{Index, Key, TargetView, generator_ids, store_ids, target_key};
 use crate::plan::external_secret::{
     self as plan, Decision, Facts, Failure, FetchPlan, Gathered, Memory, Next, Report, Seen, StoreFacts, Written,
 };
 use crate::plan::store::{health_by_status, serves};
+use crate::plan::target::{Desired, own_data};
 use crate::plan::{Rules, Wake};
 use crate::queue::{Job, Priority};
 use crate::report::metrics::{ObjectKind, Ready};
@@ -30,6 +32,7 @@ pub async fn reconcile(ctx: Arc<Ctx>, job: Job<Key>) -> Wake {
     let unknown_kind = manifest::watch_kind_of(&ctx, &job.key).await;
     let Some(facts) = facts(&ctx, &job.key) else {
         ctx.memory().remove(&job.key);
+        ctx.maker.forget(&format!("ExternalSecret/{}", job.key));
         ctx.forced.done(&job.key, begun);
         return Wake::OnChange;
     };
@@ -76,8 +79,10 @@ pub fn facts_of(index: &Index, rules: &Rules, key: &Key, memory: Memory, now: Ti
             (id, StoreFacts { store, health })
         })
         .collect();
+    let generators = generator_ids(&es).into_iter().map(|id| (id.clone(), index.generator(&id))).collect();
     Some(Facts {
         stores,
+        generators,
         namespace_labels: index.namespace_labels(&key.namespace),
         target: index.target(key, &es).cloned(),
         owned: index.owned_by(key),
@@ -115,13 +120,39 @@ async fn inspect(ctx: &Ctx, facts: &Facts, priority: Priority) -> Result<Option<
     }
     let key = target_key(&Key::of(&facts.es.metadata), &facts.es);
     let live = ctx.writer.read(&key, priority).await.map_err(|e| e.into_failure("could not update secret"))?;
-    Ok(live.map(|live| Seen { view: TargetView::of(&live.metadata), digest: plan::data_digest(&live, &ctx.digester) }))
+    Ok(live.map(|live| Seen {
+        view: TargetView::of(&live.metadata),
+        digest: plan::data_digest(&live, &ctx.digester),
+        own: Some(ctx.digester.data(own_data(&live))),
+    }))
 }
 
-/// Reads the values and writes the Secret.
+/// Reads and generates the values, and writes the Secret.
 async fn sync(ctx: &Ctx, facts: &Facts, fetch: FetchPlan) -> Result<Option<Report>, Wake> {
+    let revision = plan::synced_resource_version(&facts.es);
+    let asker = Asker {
+        api_version: "external-secrets.io/v1",
+        kind: "ExternalSecret",
+        meta: &facts.es.metadata,
+        revision: &revision,
+    };
+    let (gathered, generated) = gather_values(ctx, facts, &fetch, &asker).await;
+    let outcome = store(ctx, facts, &fetch, gathered).await;
+    match &outcome {
+        Ok(Some(report)) if report.failure.is_none() => generated.commit(ctx.generating(), &asker).await,
+        _ => generated.roll_back(ctx.generating(), &asker).await,
+    }
+    outcome
+}
+
+/// Writes the Secret.
+async fn store(
+    ctx: &Ctx,
+    facts: &Facts,
+    fetch: &FetchPlan,
+    gathered: Result<Gathered, Failure>,
+) -> Result<Option<Report>, Wake> {
     let priority = fetch.priority;
-    let gathered = gather_values(ctx, facts, &fetch).await;
     let mut decision = plan::after_fetch(facts, &ctx.rules, gathered.as_ref(), &ctx.digester);
     if let (Decision::Render, Ok(gathered), None) = (&decision, &gathered, &facts.es.target().manifest) {
         decision = plan::rendered(facts, template::render(ctx, facts, gathered, priority).await);
@@ -144,9 +175,11 @@ async fn sync(ctx: &Ctx, facts: &Facts, fetch: FetchPlan) -> Result<Option<Repor
             return Ok(Some(plan::failed(facts, &failure)));
         }
     };
+    // generated values cannot be read again: the status announces them
+    let announce = gathered.read_at.filter(|_| !fetch.generate.is_empty());
     let outcome = match decision {
         Decision::Render => manifest::write(ctx, facts, &gathered, priority).await,
-        decision => write(ctx, facts, decision, &target, priority).await,
+        decision => write(ctx, facts, decision, &target, priority, announce).await,
     };
     let mut report = match outcome {
         Outcome::Settled(report) => *report,
@@ -165,7 +198,14 @@ pub(super) enum Outcome {
 }
 
 /// Carries a decision about the Secret out; plans anew where the Secret changed under it.
-async fn write(ctx: &Ctx, facts: &Facts, mut decision: Decision, target: &Key, priority: Priority) -> Outcome {
+async fn write(
+    ctx: &Ctx,
+    facts: &Facts,
+    mut decision: Decision,
+    target: &Key,
+    priority: Priority,
+    announce: Option<Timestamp>,
+) -> Outcome {
     let mut read_version = None;
     for _ in 0..MOST_CONFLICTS {
         let (desired, result) = match decision {
@@ -192,11 +232,17 @@ async fn write(ctx: &Ctx, facts: &Facts, mut decision: Decision, target: &Key, p
                 return Outcome::Written { applied, result };
             }
             Decision::Create(desired) => {
-                let result = ctx.writer.create(&desired, priority).await;
+                let result = match announced(ctx, facts, &desired, priority, announce).await {
+                    Ok(()) => ctx.writer.create(&desired, priority).await,
+                    Err(error) => Err(error),
+                };
                 (desired, result)
             }
             Decision::Update(update) => {
-                let result = ctx.writer.update(&update, priority).await;
+                let result = match announced(ctx, facts, &update.desired, priority, announce).await {
+                    Ok(()) => ctx.writer.update(&update, priority).await,
+                    Err(error) => Err(error),
+                };
                 if let (Ok(_), Some(failure)) = (&result, update.then) {
                     return Outcome::Written { applied: String::new(), result: Err(failure) };
                 }
@@ -221,6 +267,21 @@ async fn write(ctx: &Ctx, facts: &Facts, mut decision: Decision, target: &Key, p
     Outcome::Later(Wake::After(std::time::Duration::from_secs(1), priority))
 }
 
+/// Announces generated values in the status before they are written, so that a process which comes after a crash knows them again.
+async fn announced(
+    ctx: &Ctx,
+    facts: &Facts,
+    desired: &Desired,
+    priority: Priority,
+    at: Option<Timestamp>,
+) -> Result<(), WriteError> {
+    let Some(at) = at else { return Ok(()) };
+    let status = plan::pending(facts, desired, at, &ctx.digester);
+    let updated = ctx.writer.external_secret_status(&Key::of(&facts.es.metadata), &status, priority).await?;
+    remember(ctx, Arc::new(updated));
+    Ok(())
+}
+
 /// Deletes the target, whatever its kind is.
 async fn delete(ctx: &Ctx, facts: &Facts, target: &Key, uid: &str, priority: Priority) -> Result<(), WriteError> {
     match &facts.es.target().manifest {
@@ -238,20 +299,32 @@ async fn delete_orphans(ctx: &Ctx, facts: &Facts, gathered: &Gathered, priority:
     Ok(orphans.len())
 }
 
-/// Reads all values that the object wants, each store's together, and puts them into keys and values.
-async fn gather_values(ctx: &Ctx, facts: &Facts, fetch: &FetchPlan) -> Result<Gathered, Failure> {
+/// Reads all values that the object wants, each store's together, then generates what is to be generated, and puts all into
+/// keys and values. Nothing is generated where a read failed.
+async fn gather_values(
+    ctx: &Ctx,
+    facts: &Facts,
+    fetch: &FetchPlan,
+    asker: &Asker<'_>,
+) -> (Result<Gathered, Failure>, Generated) {
     let begun = Instant::now();
     let key = Key::of(&facts.es.metadata);
     let freshness = Freshness { max_age: fetch.max_age, not_before: ctx.forced.since(&key), again: fetch.again };
-    let reads = read_all(ctx, facts, fetch, freshness).await;
-    let gathered = gather::values(facts, &reads, &SystemChance);
+    let mut reads = read_all(ctx, facts, fetch, freshness).await;
+    let mut gathered = gather::values(facts, &reads, &Generated::default(), &SystemChance);
     // something is missing: a shared value may just be too old to have it
-    let shared = || reads.values().flat_map(|store| store.reads.values()).any(|read| read.sent < begun);
-    if fetch.insist && gathered.as_ref().map_or_else(gather::is_missing, |g| !g.missing.is_empty()) && shared() {
+    let shared = |reads: &Reads| reads.values().flat_map(|store| store.reads.values()).any(|read| read.sent < begun);
+    if fetch.insist && gathered.as_ref().map_or_else(gather::is_missing, |g| !g.missing.is_empty()) && shared(&reads) {
         let fresh = Freshness { not_before: Some(begun), ..freshness };
-        return gather::values(facts, &read_all(ctx, facts, fetch, fresh).await, &SystemChance);
+        reads = read_all(ctx, facts, fetch, fresh).await;
+        gathered = gather::values(facts, &reads, &Generated::default(), &SystemChance);
     }
-    gathered
+    if fetch.generate.is_empty() || gathered.is_err() {
+        return (gathered, Generated::default());
+    }
+    let entry = |order: &plan::Generate| order.index.to_string();
+    let generated = generate::generate(ctx.generating(), asker, &fetch.generate, entry, freshness.not_before).await;
+    (gather::values(facts, &reads, &generated, &SystemChance), generated)
 }
 
 async fn read_all(ctx: &Ctx, facts: &Facts, fetch: &FetchPlan, freshness: Freshness) -> Reads {
@@ -283,6 +356,7 @@ async fn tell(ctx: &Ctx, facts: &Facts, report: Report, priority: Priority, begu
     log(&key, &report);
     if report.failure.is_none() {
         ctx.forced.done(&key, begun);
+        ctx.maker.forget(&format!("ExternalSecret/{key}"));
     }
     ctx.memory().insert(key.clone(), report.memory);
     let reference = object_reference("ExternalSecret", &facts.es.metadata);

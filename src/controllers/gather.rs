@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
+use super::generate::Generated;
 use crate::api::external_secret::{DataFrom, DeletionPolicy, RemoteRef};
 use crate::fetch::{Answer, Fetcher, Freshness, Read, Request};
 use crate::index::StoreId;
@@ -48,17 +49,29 @@ pub async fn read(
     futures::future::join_all(reads).await.into_iter().collect()
 }
 
-/// Puts the values of all entries together.
+/// Puts the values of all entries together. What was not generated (yet) is left out.
 ///
 /// # Errors
 /// The first entry that failed. One that the provider says does not exist is no failure where the policy lets it go.
-pub fn values(facts: &Facts, reads: &Reads, chance: &dyn Chance) -> Result<Gathered, Failure> {
+pub fn values(facts: &Facts, reads: &Reads, generated: &Generated, chance: &dyn Chance) -> Result<Gathered, Failure> {
     let es = &facts.es;
     let mut gathered = Gathered::default();
     let outside = Outside { now: facts.now, chance };
     for entry in entries::entries(es) {
-        let id = entry.store(es);
         let place = entry.place();
+        if let (Entry::From(index, from), Some(_)) = (&entry, entry.generator()) {
+            let Some(made) = generated.made.get(index) else { continue };
+            gathered.read_at = made.as_ref().ok().map_or(gathered.read_at, |made| earlier(gathered.read_at, made.at));
+            match made.as_ref().map_err(Clone::clone).and_then(|made| {
+                render::generated(*index, &from.rewrite, made.values.clone(), outside).map_err(unrenderable)
+            }) {
+                Ok(values) => gathered.data.extend(values),
+                Err(error) if error.kind == ErrorKind::NotFound && !retains(facts) => gathered.missing.push(place.missing()),
+                Err(error) => return Err(Failure::provider(&place, &error)),
+            }
+            continue;
+        }
+        let id = entry.store(es);
         let read = entry.request().and_then(|request| {
             let answers = reads.get(&id)?;
             Some((answers.reads.get(&request)?, answers.session.as_deref()))
@@ -87,10 +100,14 @@ pub fn is_missing(failure: &Failure) -> bool {
 
 /// Whether an entry may be missing: the policy lets it go, and the provider's "it does not exist" counts for such an entry.
 fn may_miss(facts: &Facts, entry: &Entry<'_>, id: &StoreId) -> bool {
-    let retain = facts.es.target().deletion_policy.unwrap_or_default() == DeletionPolicy::Retain;
     let store = facts.stores.get(id).and_then(|s| s.store.as_ref());
     let counts = store.and_then(|s| s.spec.provider.served().map(|p| p.missing())).unwrap_or(Missing::Everywhere);
-    !retain && (counts == Missing::Everywhere || matches!(entry, Entry::From(..)))
+    !retains(facts) && (counts == Missing::Everywhere || matches!(entry, Entry::From(..)))
+}
+
+/// Whether the policy lets nothing be missing.
+fn retains(facts: &Facts) -> bool {
+    facts.es.target().deletion_policy.unwrap_or_default() == DeletionPolicy::Retain
 }
 
 fn earlier(known: Option<Timestamp>, at: Timestamp) -> Option<Timestamp> {

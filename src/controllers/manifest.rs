@@ -183,7 +183,11 @@ pub async fn inspect(ctx: &Ctx, facts: &Facts, priority: Priority) -> Result<Opt
     let target = facts.es.target();
     let Some(resource) = target.manifest.as_ref().and_then(|kind| ctx.manifests.resource(kind)) else { return Ok(None) };
     let live = ctx.writer.read_manifest(&resource, &key, priority).await.map_err(|e| e.into_failure(UNREADABLE))?;
-    Ok(live.map(|live| Seen { view: TargetView::of(&live.metadata), digest: plan::digest(&live.data, &ctx.digester) }))
+    Ok(live.map(|live| Seen {
+        view: TargetView::of(&live.metadata),
+        digest: plan::digest(&live.data, &ctx.digester),
+        own: None,
+    }))
 }
 
 /// Deletes an object.

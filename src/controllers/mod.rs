@@ -4,6 +4,9 @@ pub mod chance;
 pub mod external_secret;
 pub mod fan_out;
 pub mod gather;
+pub mod generate;
+pub mod generator_state;
+pub mod generators;
 pub mod manifest;
 pub mod push_secret;
 pub mod store;
@@ -23,6 +26,7 @@ use tokio_util::task::TaskTracker;
 use self::manifest::Manifests;
 use crate::apply::Writer;
 use crate::fetch::Fetcher;
+use crate::generators::maker::Maker;
 use crate::index::{Index, Key, ParentId, StoreId};
 use crate::plan::digest::Digester;
 use crate::plan::external_secret::Memory;
@@ -49,6 +53,14 @@ pub struct Ctx {
     pub stores: Arc<Queue<StoreId>>,
     /// The way to the providers.
     pub fetcher: Fetcher,
+    /// The way to the generators.
+    pub maker: Maker,
+    /// Asks for watches of generators.
+    pub wanted_generators: generators::Wanted,
+    /// What generators made and must take back.
+    pub states: generator_state::States,
+    /// How long after a value went out of use its state is cleaned up.
+    pub state_grace: Duration,
     /// The way to Kubernetes.
     pub writer: Writer,
     /// Makes keyed hashes.
@@ -79,6 +91,11 @@ impl Ctx {
     /// What is remembered of the ExternalSecrets.
     pub fn memory(&self) -> MutexGuard<'_, HashMap<Key, Memory>> {
         self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What generating needs.
+    pub fn generating(&self) -> generate::Tools<'_> {
+        generate::Tools { maker: &self.maker, writer: &self.writer, grace: self.state_grace }
     }
 
     /// The lock of a Secret.

@@ -117,7 +117,19 @@ pub async fn watch<W: Watched>(
     name: String,
     fares: impl Fn(Fares),
     stop: CancellationToken,
+    handle: impl FnMut(Change<W::Object>),
+) {
+    watch_and_tell(api, name, fares, stop, handle, |_| ()).await;
+}
+
+/// Like [`watch`]; `tell` hears whenever the watch has listed its objects, and why whenever it breaks.
+pub async fn watch_and_tell<W: Watched>(
+    api: Api<W>,
+    name: String,
+    fares: impl Fn(Fares),
+    stop: CancellationToken,
     mut handle: impl FnMut(Change<W::Object>),
+    mut tell: impl FnMut(Result<(), String>),
 ) {
     let mut stream = std::pin::pin!(watcher::watcher(api, watcher::Config::default().any_semantic()).default_backoff());
     let mut known: HashSet<Key> = HashSet::new();
@@ -138,6 +150,7 @@ pub async fn watch<W: Watched>(
                 }
                 known = std::mem::take(&mut listed);
                 fares(Fares::Synced);
+                tell(Ok(()));
             }
             Some(Ok(Event::Apply(object))) => {
                 known.insert(upsert(object, &mut handle));
@@ -150,7 +163,9 @@ pub async fn watch<W: Watched>(
             }
             Some(Err(error)) => {
                 fares(Fares::Failed);
-                tracing::warn!(watch = %name, error = %explain(&error), "a watch broke off; it is begun again");
+                let error = explain(&error);
+                tracing::warn!(watch = %name, error, "a watch broke off; it is begun again");
+                tell(Err(error));
             }
             None => return,
         }

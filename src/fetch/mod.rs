@@ -11,7 +11,7 @@ mod outlet;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -21,6 +21,7 @@ use tokio::time::Instant;
 
 use crate::api::AnyStore;
 use crate::index::{Key, StoreId};
+use crate::outbound::Outbound;
 use crate::providers::connect::{OwnCluster, UsedReferences};
 use crate::providers::{
     CallCx, ConnectCx, ErrorKind, Fetched, FindQuery, Found, ProviderError, ProviderRequest, ProviderSpec, ReferenceKind,
@@ -208,23 +209,31 @@ pub struct Fetcher {
     login: Arc<dyn Login>,
     client: kube::Client,
     cluster: OwnCluster,
-    env: Arc<BTreeMap<String, String>>,
+    outbound: Arc<Outbound>,
     limits: Limits,
     observer: Arc<dyn Observer>,
     handles: Mutex<HashMap<Identity, (Revision, Arc<Handle>)>>,
 }
 
 impl Fetcher {
-    /// A fetcher without sessions. `env` is the operator's environment.
+    /// A fetcher without sessions. `outbound` makes the clients of providers that speak HTTP, and holds the operator's environment.
     #[must_use]
     pub fn new(
         client: kube::Client,
         cluster: OwnCluster,
-        env: Arc<BTreeMap<String, String>>,
+        outbound: Arc<Outbound>,
         limits: Limits,
         observer: Arc<dyn Observer>,
     ) -> Self {
-        Self { login: Arc::new(ProviderLogin), client, cluster, env, limits, observer, handles: Mutex::new(HashMap::new()) }
+        Self {
+            login: Arc::new(ProviderLogin),
+            client,
+            cluster,
+            outbound,
+            limits,
+            observer,
+            handles: Mutex::new(HashMap::new()),
+        }
     }
 
     /// Reads from a store.
@@ -331,7 +340,8 @@ impl Fetcher {
                 (None, None) => String::new(),
             },
             retry: store.spec.retry_settings.clone(),
-            env: self.env.clone(),
+            env: self.outbound.env(),
+            outbound: self.outbound.clone(),
             used: UsedReferences::default(),
         };
         let (provider, login) = (store.spec.provider.clone(), self.login.clone());

@@ -133,7 +133,7 @@ fn fetcher(provider: &Arc<Provider>) -> Fetcher {
     let mut fetcher = Fetcher::new(
         kube::Client::new(nowhere, "default"),
         OwnCluster::of(&config),
-        Arc::default(),
+        crate::outbound::testing::outbound(),
         Limits::default(),
         Arc::new(Deaf),
     );

@@ -88,11 +88,7 @@ pub type Stores = BTreeMap<StoreId, AnyStore>;
 pub fn external_secret(es: &ExternalSecret, secret: Option<&ObjectMeta>, stores: &Stores) -> Step {
     let mut step = Step::of("ExternalSecret", &es.metadata);
     step.release(&es.metadata, |f| f == FINALIZER_ESO);
-    let checks = [
-        validate::validate_external_secret(es),
-        validate::validate_template(&es.target()),
-        validate::validate_supported(es),
-    ];
+    let checks = [validate::validate_external_secret(es), validate::validate_template(&es.target())];
     step.warns.extend(
         checks
             .into_iter()

@@ -1,7 +1,7 @@
 //! The entries of an ExternalSecret, in the order in which they take effect, and what each asks of which store.
 
 use crate::api::ExternalSecret;
-use crate::api::external_secret::{Data, DataFrom, RemoteRef, SecretStoreRef, SourceRef};
+use crate::api::external_secret::{Data, DataFrom, GeneratorRef, RemoteRef, SecretStoreRef, SourceRef};
 use crate::fetch::Request;
 use crate::index::StoreId;
 use crate::providers::{FindQuery, Want};
@@ -28,7 +28,8 @@ impl Entry<'_> {
         }
     }
 
-    /// The store that this entry reads from; the reference of an entry replaces that of the object.
+    /// The store that this entry reads from; the reference of an entry replaces that of the object. A generator in its place is
+    /// not heeded by `data`, and leaves no store (ESO's rule).
     #[must_use]
     pub fn store(&self, es: &ExternalSecret) -> StoreId {
         let source: Option<&SourceRef> = match self {
@@ -37,8 +38,17 @@ impl Entry<'_> {
         };
         let none = SecretStoreRef::default();
         let own = es.spec.secret_store_ref.as_ref().unwrap_or(&none);
-        let reference = source.and_then(|s| s.store_ref.as_ref()).unwrap_or(own);
+        let reference = source.map_or(own, |source| source.store_ref.as_ref().unwrap_or(&none));
         StoreId::resolve(reference, es.metadata.namespace.as_deref().unwrap_or_default())
+    }
+
+    /// The generator that this entry asks. One of `data` asks none, whatever it names (ESO's rule).
+    #[must_use]
+    pub fn generator(&self) -> Option<&GeneratorRef> {
+        match self {
+            Self::From(_, from) => from.source_ref.as_ref()?.generator_ref.as_ref(),
+            Self::Data(..) => None,
+        }
     }
 
     /// Whether this entry searches by name.
@@ -73,6 +83,12 @@ pub fn entries(es: &ExternalSecret) -> Vec<Entry<'_>> {
     from.chain(data).collect()
 }
 
+/// Whether an ExternalSecret generates values: a look that is not due must not change them.
+#[must_use]
+pub fn generates(es: &ExternalSecret) -> bool {
+    entries(es).iter().any(|entry| entry.generator().is_some())
+}
+
 /// What a remote reference asks for: the value whole, as a property is cut out of it afterwards.
 #[must_use]
 pub fn want(reference: &RemoteRef) -> Want {
@@ -104,6 +120,10 @@ mod tests {
                         "secretKey": "b", "remoteRef": { "key": "k" },
                         "sourceRef": { "storeRef": { "name": "shared", "kind": "ClusterSecretStore" } },
                     },
+                    {
+                        "secretKey": "c", "remoteRef": { "key": "k" },
+                        "sourceRef": { "generatorRef": { "kind": "UUID", "name": "u" } },
+                    },
                 ],
                 "dataFrom": [
                     { "find": { "path": "/p", "name": { "regexp": "^x" }, "tags": { "t": "1" } } },
@@ -126,6 +146,7 @@ mod tests {
                 "error processing spec.dataFrom[2].sourceRef.generatorRef, err",
                 "error processing spec.data[0] (key: k), err",
                 "error processing spec.data[1] (key: k), err",
+                "error processing spec.data[2] (key: k), err",
             ]
         );
     }
@@ -138,12 +159,14 @@ mod tests {
         let tags = Want { version: "v1".into(), metadata: MetadataPolicy::Fetch, ..get("k") };
         let own = StoreId { kind: StoreKind::SecretStore, key: Key::new("ns", "own") };
         let shared = StoreId { kind: StoreKind::ClusterSecretStore, key: Key::new("", "shared") };
+        let nowhere = StoreId { kind: StoreKind::SecretStore, key: Key::new("ns", "") };
         let expected = [
             (Some(Request::Find(find)), &own),
             (Some(Request::Get(get("e"))), &own),
-            (None, &own),
+            (None, &nowhere),
             (Some(Request::Get(tags)), &own),
             (Some(Request::Get(get("k"))), &shared),
+            (Some(Request::Get(get("k"))), &nowhere),
         ];
         let asked: Vec<_> = entries(&es).iter().map(|e| (e.request(), e.store(&es))).collect();
         let expected: Vec<_> = expected.into_iter().map(|(request, id)| (request, id.clone())).collect();

@@ -3,6 +3,8 @@
 //! The shell asks three times: [`before_fetch`] says whether and what to read, [`after_fetch`] what to write, and [`settle`]
 //! what to report of how the write went.
 
+mod generate;
+mod recover;
 mod words;
 
 #[cfg(test)]
@@ -15,7 +17,7 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::digest::Digester;
+use super::digest::{Digester, comparable};
 use super::entries::{self, Entry};
 use super::refresh::{self, Due, LastSync};
 use super::target::{self, Change, Content, Desired};
@@ -28,8 +30,10 @@ use crate::providers::{ErrorKind, ProviderError};
 use crate::queue::Priority;
 use crate::validate;
 
+pub use recover::pending;
 pub use words::{
-    Decision, Facts, Failure, FetchPlan, Gathered, Memory, NOT_ALLOWED, Next, Report, Seen, StoreFacts, Written, not_deleted,
+    Decision, Facts, Failure, FetchPlan, Gathered, Generate, Memory, NOT_ALLOWED, Next, Report, Seen, StoreFacts, Written,
+    not_deleted,
 };
 
 /// How old a shared value may be for an object that is new or was changed.
@@ -49,6 +53,14 @@ pub fn before_fetch(facts: &Facts, rules: &Rules) -> Next {
     if of_another_class(facts, rules) {
         return Next::Ignore;
     }
+    if recover::may_be_written(facts) {
+        return Next::Inspect;
+    }
+    what_is_due(facts, rules)
+}
+
+fn what_is_due(facts: &Facts, rules: &Rules) -> Next {
+    let es = &facts.es;
     let interval = match check_spec(es, rules) {
         Ok(interval) => interval,
         Err(failure) => return Next::Settle(Box::new(failed(facts, &failure))),
@@ -58,6 +70,7 @@ pub fn before_fetch(facts: &Facts, rules: &Rules) -> Next {
         Due::New => fetch(facts, rules, NEW_AGE, Priority::New),
         Due::Changed => fetch(facts, rules, NEW_AGE, Priority::Changed),
         Due::Periodic => fetch(facts, rules, refresh::shared_age(interval), Priority::Periodic),
+        Due::NotYet(_) if has_failed(es) && recover::can_be_known(facts) => Next::Inspect,
         Due::NotYet(_) if has_failed(es) => fetch(facts, rules, NEW_AGE, Priority::Changed),
         Due::NotYet(_) if template::source_changed(facts) => fetch(facts, rules, NEW_AGE, Priority::Changed),
         // a refresh that failed is not tried again outside of its window either
@@ -86,6 +99,7 @@ fn not_due(facts: &Facts, rules: &Rules, wake: Wake) -> Next {
         (None, None) => Next::Idle(wake),
         (Some(view), Some(recorded)) if is_known(facts, view, recorded) => Next::Idle(wake),
         (Some(_), Some(recorded)) if recorded.digest.is_some() => Next::Inspect,
+        (Some(_), _) if recover::can_be_known(facts) => Next::Inspect,
         // there is no digest to compare with, as when ESO wrote it
         (Some(_), _) => fetch(facts, rules, NEW_AGE, Priority::Changed),
     }
@@ -107,16 +121,36 @@ fn is_known(facts: &Facts, view: &TargetView, recorded: &TargetStatus) -> bool {
 pub fn after_inspection(facts: &Facts, rules: &Rules, live: Option<Seen>) -> Next {
     let status = facts.es.status.clone().unwrap_or_default();
     let recorded = status.target.clone().unwrap_or_default();
-    let Some(Seen { view, digest }) = live else { return fetch(facts, rules, NEW_AGE, Priority::Changed) };
-    if !view.managed || recorded.digest.as_deref() != Some(&digest) {
+    if recover::may_be_written(facts) {
+        if let Some(report) = live.as_ref().and_then(|live| recover::written(facts, live)) {
+            return Next::Settle(Box::new(report));
+        }
+        match what_is_due(facts, rules) {
+            Next::Inspect => {}
+            next => return next,
+        }
+    }
+    let Some(Seen { view, digest, .. }) = live else { return fetch(facts, rules, NEW_AGE, Priority::Changed) };
+    let lost = || recover::can_be_known(facts) && !recorded.digest.as_ref().is_some_and(|d| comparable(d, &digest));
+    if !view.managed || !(recorded.digest.as_ref() == Some(&digest) || lost()) {
         return fetch(facts, rules, NEW_AGE, Priority::Changed);
     }
     // somebody changed metadata only: note it, and let the next refresh mend what is ours of it
-    let target = TargetStatus { resource_version: Some(view.resource_version.clone()), applied: None, ..recorded };
+    let target = TargetStatus {
+        resource_version: Some(view.resource_version.clone()),
+        digest: Some(digest),
+        applied: None,
+        pending: None,
+    };
     let written = Some((facts.es.target_name().to_owned(), view.resource_version));
     let memory = Memory { written, ..facts.memory.clone() };
+    let mut conditions = status.conditions.clone();
+    if has_failed(&facts.es) {
+        conditions =
+            vec![status::ready(true, &words::reason(&facts.es, "Synced"), "secret synced", facts.es.ready(), facts.now)];
+    }
     Next::Settle(Box::new(Report {
-        status: Some(ExternalSecretStatus { target: Some(target), ..status }),
+        status: Some(ExternalSecretStatus { target: Some(target), conditions, ..status }),
         notes: Vec::new(),
         wake: idle_wake(facts),
         memory,
@@ -260,6 +294,7 @@ pub fn settle(facts: &Facts, gathered: &Gathered, applied: &str, written: Result
                 resource_version: Some(resource_version.clone()),
                 digest: data.clone().or(old.digest),
                 applied: Some(applied.to_owned()),
+                pending: None,
             };
             synced(facts, gathered, "Synced", "secret synced", Some(target), notes)
         }
@@ -275,6 +310,7 @@ pub fn settle(facts: &Facts, gathered: &Gathered, applied: &str, written: Result
                 resource_version: Some(resource_version.clone()),
                 digest: Some(data.clone()),
                 applied: Some(applied.to_owned()),
+                pending: None,
             };
             synced(facts, gathered, "Synced", "secret synced", Some(target), notes)
         }
@@ -420,10 +456,10 @@ fn clean_up(facts: &Facts) -> Next {
     Next::CleanUp(delete)
 }
 
-/// Whether a store of the object belongs to another controller: then the whole object does (ESO's rule).
+/// Whether a store or generator of the object belongs to another controller: then the whole object does (ESO's rule).
 fn of_another_class(facts: &Facts, rules: &Rules) -> bool {
     let class = |s: &StoreFacts| s.store.as_ref().and_then(|s| s.spec.controller.clone()).filter(|c| !c.is_empty());
-    facts.stores.values().filter_map(class).any(|c| c != rules.class)
+    facts.stores.values().filter_map(class).chain(generate::classes(facts)).any(|c| c != rules.class)
 }
 
 /// Checks what the spec says, and gives the refresh interval.
@@ -433,7 +469,6 @@ fn check_spec(es: &ExternalSecret, rules: &Rules) -> Result<SignedDuration, Fail
     manifest::check_allowed(es, rules)?;
     validate::validate_template(&es.target())
         .map_err(|e| Failure::spec("could not update secret", format!("could not apply template: {}", e.message)))?;
-    validate::validate_supported(es).map_err(|e| Failure::spec("could not update secret", e.to_string()))?;
     interval(es)
 }
 
@@ -452,7 +487,15 @@ fn interval(es: &ExternalSecret) -> Result<SignedDuration, Failure> {
 fn fetch(facts: &Facts, rules: &Rules, max_age: Duration, priority: Priority) -> Next {
     let es = &facts.es;
     let mut requests: BTreeMap<StoreId, BTreeSet<Request>> = BTreeMap::new();
+    let mut generate = Vec::new();
     for entry in entries::entries(es) {
+        match generate::plan(facts, rules, &entry) {
+            Ok(generate::Plan::Make(one)) => generate.push(one),
+            Ok(generate::Plan::NoGenerator) => {}
+            // its kind's first list is under way, and will wake us
+            Ok(generate::Plan::Wait) => return Next::Idle(Wake::After(LATER, Priority::New)),
+            Err(failure) => return Next::Settle(Box::new(failed(facts, &failure))),
+        }
         let Some(request) = entry.request() else { continue };
         let id = entry.store(es);
         if let Request::Find(query) = &request
@@ -473,7 +516,7 @@ fn fetch(facts: &Facts, rules: &Rules, max_age: Duration, priority: Priority) ->
     }
     let requests = requests.into_iter().map(|(id, set)| (id, set.into_iter().collect())).collect();
     let again = interval(es).ok().and_then(|interval| refresh::again(es, interval));
-    Next::Fetch(FetchPlan { requests, max_age, again, insist: priority != Priority::Periodic, priority })
+    Next::Fetch(FetchPlan { requests, generate, max_age, again, insist: priority != Priority::Periodic, priority })
 }
 
 /// Whether a store may be used by an entry; `false` while its first check is not over.

@@ -233,6 +233,7 @@ mod tests {
         Facts {
             es: std::sync::Arc::new(es),
             stores: Default::default(),
+            generators: Default::default(),
             namespace_labels: None,
             target: None,
             owned: Vec::new(),

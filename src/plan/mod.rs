@@ -11,6 +11,8 @@ pub mod duration;
 pub mod entries;
 pub mod external_secret;
 pub mod fan_out;
+pub mod generator_state;
+pub mod generators;
 pub mod manifest;
 pub mod object_hash;
 pub mod push_secret;
@@ -35,6 +37,8 @@ pub struct Rules {
     pub adopt: bool,
     /// Whether ClusterSecretStores are served.
     pub cluster_stores: bool,
+    /// Whether ClusterGenerators are served.
+    pub cluster_generators: bool,
     /// Whether SecretStores are checked by this process; else the word of their status counts.
     pub secret_stores: bool,
     /// Whether PushSecrets are served by this process.
@@ -57,6 +61,7 @@ impl Default for Rules {
             class: "default".into(),
             adopt: true,
             cluster_stores: true,
+            cluster_generators: true,
             secret_stores: true,
             push_secrets: true,
             flood_gate: true,

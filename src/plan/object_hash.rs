@@ -14,6 +14,12 @@ pub fn created_by_label(namespace: &str, name: &str) -> String {
     hash(&format!("{namespace}/{name}"))
 }
 
+/// Value of the label `generators.external-secrets.io/owner-key` on a state of a generator.
+#[must_use]
+pub fn owner_key_label(kind: &str, namespace: &str, name: &str, entry: &str) -> String {
+    hash(&format!("{kind}-{namespace}-{name}-{entry}"))
+}
+
 /// `status.syncedResourceVersion`: the generation of an object and the hash of its labels and annotations.
 #[must_use]
 pub fn synced_resource_version(

@@ -119,6 +119,13 @@ pub fn desired(es: &ExternalSecret, content: Content) -> Desired {
     }
 }
 
+/// The values in a Secret that we wrote, as its managed fields have it.
+pub fn own_data(live: &Secret) -> impl Iterator<Item = (&str, &[u8])> {
+    let owned = Owned::of(&live.metadata).data;
+    let data = live.data.iter().flatten().filter(move |(key, _)| owned.contains(*key));
+    data.map(|(key, value)| (key.as_str(), value.0.as_slice()))
+}
+
 /// Whether a creation policy leaves the values of others in place.
 #[must_use]
 pub fn merges(policy: CreationPolicy) -> bool {

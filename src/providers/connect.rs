@@ -16,6 +16,7 @@ use rustls::pki_types::pem::PemObject as _;
 use super::{ErrorKind, ProviderError, ReferenceKind};
 use crate::api::refs::{CaProvider, CaProviderType, SecretKeySelector, ServiceAccountSelector};
 use crate::api::secret_store::{RetrySettings, StoreKind};
+use crate::outbound::Outbound;
 use crate::secret_bytes::SecretBytes;
 
 /// Resolves the references of one store, for one consumer. A SecretStore's references stay in its own namespace, whatever
@@ -37,6 +38,8 @@ pub struct ConnectCx {
     pub retry: Option<RetrySettings>,
     /// The operator's own environment, taken once at start: endpoint overrides and ambient credentials.
     pub env: Arc<BTreeMap<String, String>>,
+    /// Clients for calls over HTTP.
+    pub outbound: Arc<Outbound>,
     /// Which objects were read to log in.
     pub used: UsedReferences,
 }
@@ -110,8 +113,8 @@ impl ConnectCx {
     pub fn resolve_namespace(&self, named: Option<&str>, what: &str) -> Result<String, ProviderError> {
         match (self.store_kind, named) {
             (StoreKind::SecretStore, Some(other)) if other != self.namespace => Err(misconfigured(format!(
-                "{what} names namespace {other:?}, but a SecretStore reads its own namespace only: leave the namespace out, \
-                 or use a ClusterSecretStore"
+                "{what} names namespace {other:?}, but a SecretStore reads its own namespace only, and a generator that of its \
+                 user: leave the namespace out, or use a ClusterSecretStore"
             ))),
             (StoreKind::ClusterSecretStore, Some(other)) => Ok(other.to_owned()),
             _ if self.namespace.is_empty() => {
@@ -129,14 +132,58 @@ impl ConnectCx {
         let name = required(selector.name.as_deref(), what, "name")?;
         let key = required(selector.key.as_deref(), what, "key")?;
         let namespace = self.resolve_namespace(selector.namespace.as_deref(), what)?;
-        let api: Api<Secret> = Api::namespaced(self.client.clone(), &namespace);
-        let secret = api.get(name).await.map_err(|e| api_error(&e, what, "Secret", &namespace, name))?;
-        self.used.note(ReferenceKind::Secret, &secret.metadata);
+        let secret = self.secret_in(&namespace, name, what).await?;
         secret
             .data
             .and_then(|mut data| data.remove(key))
             .map(|bytes| SecretBytes::new(bytes.0))
             .ok_or_else(|| misconfigured(format!("{what}: Secret {namespace}/{name} has no key {key:?}")))
+    }
+
+    /// All keys of a Secret that says by a label that it is for such use.
+    ///
+    /// # Errors
+    /// As for [`ConnectCx::secret`]; also `Misconfigured` where the Secret does not carry the label.
+    pub async fn labelled_secret(
+        &self,
+        selector: &SecretKeySelector,
+        (label, value): (&str, &str),
+        what: &str,
+    ) -> Result<BTreeMap<String, SecretBytes>, ProviderError> {
+        let name = required(selector.name.as_deref(), what, "name")?;
+        let namespace = self.resolve_namespace(selector.namespace.as_deref(), what)?;
+        let secret = self.secret_in(&namespace, name, what).await?;
+        if secret.metadata.labels.as_ref().and_then(|labels| labels.get(label)).is_none_or(|found| found != value) {
+            return Err(misconfigured(format!(
+                "{what}: Secret {namespace}/{name} does not carry the label '{label}: {value}', which lets it be used here"
+            )));
+        }
+        Ok(secret.data.unwrap_or_default().into_iter().map(|(key, bytes)| (key, SecretBytes::new(bytes.0))).collect())
+    }
+
+    async fn secret_in(&self, namespace: &str, name: &str, what: &str) -> Result<Secret, ProviderError> {
+        let api: Api<Secret> = Api::namespaced(self.client.clone(), namespace);
+        let secret = api.get(name).await.map_err(|e| api_error(&e, what, "Secret", namespace, name))?;
+        self.used.note(ReferenceKind::Secret, &secret.metadata);
+        Ok(secret)
+    }
+
+    /// The text of a ConfigMap's key.
+    ///
+    /// # Errors
+    /// As for [`ConnectCx::secret`].
+    pub async fn config_map(
+        &self,
+        (namespace, name, key): (Option<&str>, &str, &str),
+        what: &str,
+    ) -> Result<String, ProviderError> {
+        let namespace = self.resolve_namespace(namespace, what)?;
+        let api: Api<ConfigMap> = Api::namespaced(self.client.clone(), &namespace);
+        let map = api.get(name).await.map_err(|e| api_error(&e, what, "ConfigMap", &namespace, name))?;
+        self.used.note(ReferenceKind::ConfigMap, &map.metadata);
+        map.data
+            .and_then(|mut data| data.remove(key))
+            .ok_or_else(|| misconfigured(format!("{what}: ConfigMap {namespace}/{name} has no key {key:?}")))
     }
 
     /// Like [`ConnectCx::secret`], as text without surrounding white space.
@@ -232,25 +279,19 @@ impl ConnectCx {
         if self.store_kind == StoreKind::ClusterSecretStore && provider.namespace.is_none() {
             return Err(misconfigured(format!("{what}: missing namespace on caProvider secret")));
         }
-        let namespace = self.resolve_namespace(provider.namespace.as_deref(), what)?;
-        let name = &provider.name;
+        let (namespace, name) = (provider.namespace.as_deref(), provider.name.as_str());
         let key = required(provider.key.as_deref(), what, "key")?;
         let found = match provider.type_ {
             CaProviderType::Secret => {
-                let api: Api<Secret> = Api::namespaced(self.client.clone(), &namespace);
-                let secret = api.get(name).await.map_err(|e| api_error(&e, what, "Secret", &namespace, name))?;
-                self.used.note(ReferenceKind::Secret, &secret.metadata);
-                secret.data.and_then(|mut d| d.remove(key)).map(|b| b.0)
+                let selector = SecretKeySelector {
+                    name: Some(name.to_owned()),
+                    namespace: namespace.map(str::to_owned),
+                    key: Some(key.to_owned()),
+                };
+                self.secret(&selector, what).await?.expose().to_vec()
             }
-            CaProviderType::ConfigMap => {
-                let api: Api<ConfigMap> = Api::namespaced(self.client.clone(), &namespace);
-                let map = api.get(name).await.map_err(|e| api_error(&e, what, "ConfigMap", &namespace, name))?;
-                self.used.note(ReferenceKind::ConfigMap, &map.metadata);
-                map.data.and_then(|mut d| d.remove(key)).map(String::into_bytes)
-            }
+            CaProviderType::ConfigMap => self.config_map((namespace, name, key), what).await?.into_bytes(),
         };
-        let found = found
-            .ok_or_else(|| misconfigured(format!("{what}: {:?} {namespace}/{name} has no key {key:?}", provider.type_)))?;
         pem(found, what).map(Some)
     }
 }

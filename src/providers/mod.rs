@@ -4,13 +4,17 @@
 //! client, which reads in batches. The CRD schema, metric labels and docs table come from the same list.
 
 pub mod aws;
+pub mod azure;
 #[cfg(test)]
 pub mod conformance;
 pub mod connect;
 pub mod fake;
+pub mod gcp;
 pub mod kubernetes;
+pub mod oauth;
 pub mod push;
 mod spec;
+pub mod vault;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;

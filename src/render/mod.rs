@@ -6,6 +6,7 @@
 pub mod decode;
 pub mod json;
 pub mod json_edit;
+pub mod jsonpath;
 pub mod keys;
 pub mod manifest;
 pub mod number;
@@ -185,6 +186,22 @@ pub fn find(
         .and_then(|entries| Ok(rewrite::apply(rewrites, entries, outside)?))
         .and_then(|entries| finish(from.decoding_strategy, from.null_byte_policy, entries))
         .map_err(|cause| RenderError { place: Place::Find(index), cause })
+}
+
+/// The values of `spec.dataFrom[index].sourceRef.generatorRef`: rewritten and checked.
+///
+/// # Errors
+/// A key is not what it must be.
+pub fn generated(
+    index: usize,
+    rewrites: &[Rewrite],
+    entries: Entries,
+    outside: Outside<'_>,
+) -> Result<Entries, RenderError> {
+    rewrite::apply(rewrites, entries, outside)
+        .map_err(RenderCause::from)
+        .and_then(|entries| Ok(keys::validate(entries)?))
+        .map_err(|cause| RenderError { place: Place::Generator(index), cause })
 }
 
 /// All values of a Secret: those of `dataFrom` in order, then those of `data`; a later one wins.

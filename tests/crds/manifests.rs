@@ -12,13 +12,16 @@ use serde_json::Value;
 
 use super::{Admission, KINDS, root};
 
-/// The objects of our kinds in a file.
+/// The objects of our grown-up kinds in a file.
 fn objects(file: &Path) -> Vec<Value> {
+    documents(file).into_iter().filter(is_ours).collect()
+}
+
+/// All objects in a file.
+pub fn documents(file: &Path) -> Vec<Value> {
     let text = fs::read_to_string(file).unwrap();
     let options = serde_saphyr::options! { strict_booleans: true }; // `y` is text, as for kubectl and PyYAML
-    let all: Vec<Value> =
-        serde_saphyr::from_multiple_with_options(&text, options).unwrap_or_else(|e| panic!("{}: {e}", file.display()));
-    all.into_iter().filter(is_ours).collect()
+    serde_saphyr::from_multiple_with_options(&text, options).unwrap_or_else(|e| panic!("{}: {e}", file.display()))
 }
 
 fn is_ours(object: &Value) -> bool {
@@ -32,7 +35,7 @@ fn is_fragment(file: &Path) -> bool {
 }
 
 /// Files below a folder that end in `.yaml`; none where the folder is not there.
-fn files(folder: &Path) -> Vec<std::path::PathBuf> {
+pub fn files(folder: &Path) -> Vec<std::path::PathBuf> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder).into_iter().flatten() {
         let path = entry.unwrap().path();

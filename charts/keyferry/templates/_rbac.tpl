@@ -39,6 +39,7 @@
   resources: [externalsecrets/finalizers]
   verbs: [update]
 {{- end }}
+{{ include "keyferry.generatorRules" . }}
 {{- if .Values.genericTargets.enabled }}
 {{- range .Values.genericTargets.resources }}
 # A kind of generic targets: read, watched by metadata, and written by server-side apply.

@@ -68,11 +68,13 @@ def golden():
 
 def crds():
     keep = "helm.sh/resource-policy: keep"
+    all_kinds = len(list((CHART / "files" / "crds").glob("*.yaml")))
     for values, kinds, kept in [
-        ((), 6, 6),
-        (("crds.keep=false",), 6, 0),
-        (("crds.createPushSecret=false", "processPushSecret=false"), 5, 5),
-        (("crds.createClusterSecretStore=false", "processClusterStore=false"), 5, 5),
+        ((), all_kinds, all_kinds),
+        (("crds.keep=false",), all_kinds, 0),
+        (("crds.createClusterSecretStore=false", "processClusterStore=false"), all_kinds - 1, all_kinds - 1),
+        (("crds.createPushSecret=false", "processPushSecret=false"), all_kinds - 1, all_kinds - 1),
+        (("crds.createClusterGenerator=false", "processClusterGenerator=false"), all_kinds - 1, all_kinds - 1),
         (("installCRDs=false",), 0, 0),
     ]:
         out = render(*sets(*values))

@@ -10,6 +10,7 @@ mod conformance;
 mod control_plane;
 mod crash;
 mod fan_out;
+mod generators;
 mod lab;
 mod leader;
 mod main_job;

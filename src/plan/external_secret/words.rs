@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use crate::api::generators::AnySpec;
 use crate::api::{AnyStore, ExternalSecret, ExternalSecretStatus};
 use crate::fetch::Request;
-use crate::index::{Key, StoreHealth, StoreId, TargetView};
+use crate::index::{AnyGenerator, GeneratorFacts, GeneratorId, Key, StoreHealth, StoreId, TargetView};
 use crate::plan::target::{Desired, Update};
 use crate::plan::template::Versions;
 use crate::plan::{Note, Wake};
@@ -24,6 +25,8 @@ pub struct Facts {
     pub es: Arc<ExternalSecret>,
     /// The stores that it names.
     pub stores: BTreeMap<StoreId, StoreFacts>,
+    /// The generators that it names.
+    pub generators: BTreeMap<GeneratorId, GeneratorFacts>,
     /// Labels of its namespace, where they are known.
     pub namespace_labels: Option<Arc<BTreeMap<String, String>>>,
     /// Its Secret's metadata.
@@ -95,6 +98,8 @@ pub enum Next {
 pub struct FetchPlan {
     /// Requests by store.
     pub requests: BTreeMap<StoreId, Vec<Request>>,
+    /// What to generate, once, after all reads came to a good end.
+    pub generate: Vec<Generate>,
     /// How old a shared value may be.
     pub max_age: Duration,
     /// After what time from the read the values are read again; `None`: not by themselves.
@@ -103,6 +108,17 @@ pub struct FetchPlan {
     pub insist: bool,
     /// In which line the object stands from here on.
     pub priority: Priority,
+}
+
+/// What to generate for one entry.
+#[derive(Clone, Debug)]
+pub struct Generate {
+    /// Index of the entry in `spec.dataFrom`.
+    pub index: usize,
+    /// The generator.
+    pub generator: Arc<AnyGenerator>,
+    /// What it makes.
+    pub spec: Arc<AnySpec>,
 }
 
 /// What came of the reads: the values, or what is wrong.
@@ -145,6 +161,8 @@ pub struct Seen {
     pub view: TargetView,
     /// Keyed digest of what it holds.
     pub digest: String,
+    /// Keyed digest of that part of a Secret's data which we wrote.
+    pub own: Option<String>,
 }
 
 /// Reason of a condition: ESO's, which differ by what the target is.

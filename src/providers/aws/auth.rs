@@ -301,7 +301,10 @@ async fn assume(sts: &aws_sdk_sts::Client, from: &Login, role: &Role) -> Result<
 }
 
 /// The credentials of an answer of STS.
-fn given(call: &Call<'_>, credentials: Option<aws_sdk_sts::types::Credentials>) -> Result<Credentials, ProviderError> {
+pub(super) fn given(
+    call: &Call<'_>,
+    credentials: Option<aws_sdk_sts::types::Credentials>,
+) -> Result<Credentials, ProviderError> {
     let malformed = |what| ProviderError::new(ErrorKind::Malformed, format!("{} on {:?}: {what}", call.action, call.target));
     let found = credentials.ok_or_else(|| malformed("the answer holds no credentials"))?;
     let expiry = SystemTime::try_from(found.expiration).map_err(|_| malformed("the expiry is not a time"))?;

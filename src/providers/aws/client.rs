@@ -30,7 +30,7 @@ use crate::providers::{CallCx, ConnectCx, ProviderError, RequestLog};
 /// Longest time for a connection, a try and a call with all its tries: together they make every hang end.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(10);
-const OPERATION_TIMEOUT: Duration = Duration::from_secs(30);
+pub(super) const OPERATION_TIMEOUT: Duration = Duration::from_secs(30);
 /// Tries of a call where the store's `retrySettings` do not say.
 const ATTEMPTS: u32 = 3;
 
@@ -117,6 +117,23 @@ impl Sdk {
             .credentials_provider(credentials);
         config.set_endpoint_url(self.endpoint("AWS_SECRETSMANAGER_ENDPOINT", "AWS_ENDPOINT_URL_SECRETS_MANAGER")?);
         Ok(aws_sdk_secretsmanager::Client::from_conf(config.build()))
+    }
+
+    /// Address of a service that no client of the SDK is there for: an endpoint by one of these variables, else AWS's own.
+    ///
+    /// # Errors
+    /// `Misconfigured` where the endpoint is not a URL.
+    pub(super) fn service_url(&self, variables: &[&str; 2], host: &str, region: &str) -> Result<String, ProviderError> {
+        let [eso, sdk] = *variables;
+        if let Some(url) = self.endpoint(eso, sdk)? {
+            return Ok(url);
+        }
+        let domain = match region.split('-').next() {
+            Some("cn") => "amazonaws.com.cn",
+            Some("eusc") => "amazonaws.eu",
+            _ => "amazonaws.com",
+        };
+        Ok(format!("https://{host}.{region}.{domain}"))
     }
 
     /// An endpoint other than AWS's own: by ESO's variable, the SDK's for the service, or the SDK's for all.

@@ -13,6 +13,7 @@ mod secrets_manager;
 mod testing;
 #[cfg(test)]
 mod tests;
+pub mod tokens;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -182,6 +182,7 @@ impl Server {
             namespace: "team-a".into(),
             retry: Some(RetrySettings { max_retries: Some(2), retry_interval: Some("1ms".into()) }),
             env: Arc::new(env.map(|(k, v)| (k.to_owned(), v.to_owned())).into()),
+            outbound: crate::outbound::testing::outbound(),
             used: Default::default(),
         }
     }

@@ -223,6 +223,7 @@ fn connect_cx(config: &kube::Config, store_kind: StoreKind) -> ConnectCx {
         namespace: HOME.into(),
         retry: None,
         env: Arc::default(),
+        outbound: crate::outbound::testing::outbound(),
         used: Default::default(),
     }
 }

@@ -17,13 +17,14 @@ mod value;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::rc::Rc;
 
 pub use self::chance::Chance;
 use self::context::Context;
 use self::eval::Spot;
 use self::exec::Exec;
-use self::value::{Elem, Value};
+use self::value::{Elem, Map, Value};
 use super::Entries;
 use crate::secret_bytes::SecretBytes;
 
@@ -117,7 +118,26 @@ impl<'a> Engine<'a> {
     /// # Errors
     /// The template cannot be parsed or run, or takes more than the limits allow.
     pub fn render(&self, key: &str, text: impl AsRef<[u8]>, scope: &Entries) -> Result<SecretBytes, TemplateError> {
-        let text = text.as_ref();
+        self.run(key, text.as_ref(), |cx| map_of(scope, cx))
+    }
+
+    /// Renders a template whose fields are groups of entries: `.group.entry`.
+    ///
+    /// # Errors
+    /// As [`Engine::render`].
+    pub fn render_groups(
+        &self,
+        key: &str,
+        text: impl AsRef<[u8]>,
+        scope: &BTreeMap<String, Entries>,
+    ) -> Result<SecretBytes, TemplateError> {
+        self.run(key, text.as_ref(), |cx| {
+            let group = |(name, entries): (&String, &Entries)| (name.as_str().into(), Value::Map(map_of(entries, cx)));
+            cx.map(Elem::Any, scope.iter().map(group).collect())
+        })
+    }
+
+    fn run(&self, key: &str, text: &[u8], scope: impl FnOnce(&Context<'_>) -> Map) -> Result<SecretBytes, TemplateError> {
         let fail = |stage, pos: usize, reason: String| {
             let before = &text[..pos.min(text.len())];
             let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
@@ -131,8 +151,7 @@ impl<'a> Engine<'a> {
         let (left, right) = (or(self.left, "{{"), or(self.right, "}}"));
         let templates = lang::parse::parse(key, text, left, right).map_err(|e| fail(Stage::Parse, e.pos, e.reason))?;
         let cx = Context::new(self.now, self.chance, &self.limits);
-        let entries = scope.iter().map(|(key, value)| (key.as_str().into(), Value::Str(value.expose().into()))).collect();
-        let map = cx.map(Elem::Str, entries);
+        let map = scope(&cx);
         let dot = Value::Map(map.clone());
         let mut exec = Exec {
             templates: &templates,
@@ -153,6 +172,10 @@ impl<'a> Engine<'a> {
             }
         }
     }
+}
+
+fn map_of(entries: &Entries, cx: &Context<'_>) -> Map {
+    cx.map(Elem::Str, entries.iter().map(|(key, value)| (key.as_str().into(), Value::Str(value.expose().into()))).collect())
 }
 
 fn or<'t>(delimiter: &'t str, default: &'t str) -> &'t [u8] {

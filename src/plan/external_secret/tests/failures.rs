@@ -99,7 +99,6 @@ fn specs_that_cannot_be_carried_out() {
     let read = "could not get secret data from provider: ";
     let write = "could not update secret: ";
     let from = |entry: Value| json!({ "data": [], "dataFrom": [entry] });
-    let generator = json!({ "sourceRef": { "generatorRef": { "kind": "Password", "name": "x" } } });
     for (more, message, field) in [
         (json!({ "refreshInterval": "soon" }), read, "spec.refreshInterval: "),
         (json!({ "data": [] }), read, "spec: either data or dataFrom should be specified"),
@@ -118,7 +117,6 @@ fn specs_that_cannot_be_carried_out() {
             write,
             "could not apply template: template.type=\"bootstrap.kubernetes.io/token\" is not allowed",
         ),
-        (from(generator), write, "spec.dataFrom[0].sourceRef.generatorRef: "),
         (from(json!({ "find": {} })), read, "error processing spec.dataFrom[0].find, err: unexpected find operator"),
     ] {
         let mut world = World::new(&spec(&more));

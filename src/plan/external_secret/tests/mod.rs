@@ -3,6 +3,7 @@
 
 mod due;
 mod failures;
+mod generate;
 mod properties;
 mod templates;
 mod world;

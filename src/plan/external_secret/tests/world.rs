@@ -11,12 +11,12 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{FieldsV1, ManagedFieldsEntr
 use serde_json::{Value, json};
 
 use crate::api::{AnyStore, Condition, ExternalSecret, SecretStore};
-use crate::index::{Key, StoreHealth, StoreId, TargetView};
+use crate::index::{GeneratorFacts, GeneratorId, Key, StoreHealth, StoreId, TargetView};
 use crate::plan::digest::Digester;
 use crate::plan::external_secret::{
     self as plan, Decision, Facts, Failure, Gathered, Memory, Next, Report, Seen, StoreFacts, Written,
 };
-use crate::plan::target::{Desired, FIELD_MANAGER, Update};
+use crate::plan::target::{Desired, FIELD_MANAGER, Update, own_data};
 use crate::plan::{Rules, Wake, template};
 use crate::providers::{ErrorKind, ProviderError, ReferenceKind};
 use crate::render::rewrite::testing::Sevens;
@@ -30,6 +30,7 @@ pub struct World {
     pub es: ExternalSecret,
     pub secrets: BTreeMap<String, Secret>,
     pub stores: BTreeMap<StoreId, StoreFacts>,
+    pub generators: BTreeMap<GeneratorId, GeneratorFacts>,
     pub namespace_labels: BTreeMap<String, String>,
     pub memory: Memory,
     pub now: Timestamp,
@@ -124,6 +125,7 @@ impl World {
             es,
             secrets: BTreeMap::new(),
             stores: [store("store")].into(),
+            generators: BTreeMap::new(),
             namespace_labels: BTreeMap::new(),
             memory: Memory::default(),
             now: "2026-06-01T12:00:00Z".parse().unwrap(),
@@ -174,6 +176,7 @@ impl World {
         Facts {
             es: Arc::new(self.es.clone()),
             stores: self.stores.clone(),
+            generators: self.generators.clone(),
             namespace_labels: Some(Arc::new(self.namespace_labels.clone())),
             target: self.secrets.get(self.es.target_name()).map(view),
             owned: owned.filter(|(_, v)| v.owner.is_some() && v.owner == self.es.metadata.name).collect(),
@@ -198,11 +201,7 @@ impl World {
         if matches!(next, Next::Inspect) {
             did.push("inspect");
             let live = self.secrets.get(self.es.target_name());
-            let seen = |secret: &Secret| Seen {
-                view: TargetView::of(&secret.metadata),
-                digest: plan::data_digest(secret, &digester),
-            };
-            next = plan::after_inspection(&facts, &self.rules, live.map(seen));
+            next = plan::after_inspection(&facts, &self.rules, live.map(|live| seen(live, &digester)));
         }
         let report = match next {
             Next::Ignore => return Step { did: vec!["ignore"], report: None, wake: Wake::OnChange },
@@ -365,6 +364,15 @@ impl World {
     fn next_version(&mut self) -> String {
         self.version += 1;
         self.version.to_string()
+    }
+}
+
+/// A Secret as a look at it tells.
+pub fn seen(secret: &Secret, digester: &Digester) -> Seen {
+    Seen {
+        view: TargetView::of(&secret.metadata),
+        digest: plan::data_digest(secret, digester),
+        own: Some(digester.data(own_data(secret))),
     }
 }
 

@@ -1,0 +1,184 @@
+//! Generators: values that stay as they are through restarts and kills, and what AWS gives out.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use k8s_openapi::api::core::v1::Secret;
+use keyferry_e2e::aws::REGION;
+use keyferry_e2e::env::Sandbox;
+use keyferry_e2e::progress;
+use kube::api::{Api, DeleteParams, ListParams};
+use serde_json::{Value, json};
+use tokio::sync::Mutex;
+
+use crate::lab::{
+    EXTERNAL_SECRET, all_synced, apply, eventually, external_secrets, fingerprints, operator, patch, ready, secrets,
+    with_lab,
+};
+
+const API_VERSION: &str = "generators.external-secrets.io/v1alpha1";
+
+async fn generator(ns: &Sandbox<'_>, kind: &str, name: &str, spec: Value) -> Result<()> {
+    apply(ns, json!({"apiVersion": API_VERSION, "kind": kind, "metadata": {"name": name}, "spec": spec})).await
+}
+
+/// An ExternalSecret on one generator, refreshed every hour.
+async fn user(ns: &Sandbox<'_>, name: &str, kind: &str, generator: &str) -> Result<()> {
+    let entry = json!({"sourceRef": {"generatorRef": {"kind": kind, "name": generator}}});
+    let spec = json!({"refreshInterval": "1h", "dataFrom": [entry]});
+    apply(ns, json!({"apiVersion": EXTERNAL_SECRET.0, "kind": EXTERNAL_SECRET.1, "metadata": {"name": name}, "spec": spec}))
+        .await
+}
+
+#[test]
+fn a_restart_changes_no_generated_value() -> Result<()> {
+    with_lab("generated", async |ns| {
+        let mut operator = operator(ns, &[]).await?;
+        for (kind, spec) in [("Password", json!({})), ("UUID", json!({})), ("SSHKey", json!({"keyType": "ed25519"}))] {
+            generator(ns, kind, "g", spec).await?;
+            user(ns, &kind.to_lowercase(), kind, "g").await?;
+        }
+        all_synced(ns).await?;
+        let made = data(ns).await?;
+        ensure!(made.len() == 3, "{made:?}");
+
+        operator.kill().await?;
+        let label = json!({"metadata": {"labels": {"while": "down"}}});
+        patch(ns, ("v1", "Secret"), "uuid", label).await?;
+        generator(ns, "Password", "g", json!({"length": 40})).await?;
+        operator.start_again().await?;
+        // what is created now is done after all that was there before
+        generator(ns, "Fake", "g", json!({"data": {"k": "v"}})).await?;
+        user(ns, "fake", "Fake", "g").await?;
+        all_synced(ns).await?;
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        for (name, data) in made {
+            ensure!(crate::generators::data(ns).await?.get(&name) == Some(&data), "{name} was generated anew");
+        }
+
+        let api: Api<Secret> = Api::namespaced(ns.cluster().client.clone(), &ns.name);
+        let before = fingerprints(ns).await?.remove("password");
+        api.delete("password", &DeleteParams::default()).await?;
+        let again = async || {
+            let now = fingerprints(ns).await?.remove("password");
+            anyhow::Ok(now.is_some() && now.map(|(_, data)| data) != before.clone().map(|(_, data)| data))
+        };
+        eventually("a Secret that was deleted is made anew, with another value", again).await?;
+        let made = ns.secret("password").await?;
+        ensure!(made.get("password").is_some_and(|p| p.chars().count() == 40), "by the generator as it is now");
+        Ok(())
+    })
+}
+
+async fn data(ns: &Sandbox<'_>) -> Result<BTreeMap<String, BTreeMap<String, Vec<u8>>>> {
+    let plain = |secret: Secret| secret.data.unwrap_or_default().into_iter().map(|(k, v)| (k, v.0)).collect();
+    Ok(secrets(ns).await?.into_iter().map(|(name, secret)| (name, plain(secret))).collect())
+}
+
+/// Whoever sees a generated value first may use it: it must be the last one, too, whenever the operator ends.
+#[test]
+fn kills_at_any_moment_change_no_generated_value() -> Result<()> {
+    const OBJECTS: usize = 40;
+    const KILLS: u64 = 4;
+    with_lab("generated-kills", async |ns| {
+        let mut operator = operator(ns, &[]).await?;
+        generator(ns, "UUID", "g", json!({})).await?;
+        let first: Arc<Mutex<BTreeMap<String, Vec<u8>>>> = Arc::default();
+        let stop = Arc::new(AtomicBool::new(false));
+        let witness =
+            tokio::spawn(witness(Api::namespaced(ns.cluster().client.clone(), &ns.name), first.clone(), stop.clone()));
+        let create = async {
+            for object in 0..OBJECTS {
+                user(ns, &format!("es-{object}"), "UUID", "g").await?;
+            }
+            anyhow::Ok(())
+        };
+        let kill = async {
+            for round in 0..KILLS {
+                tokio::time::sleep(Duration::from_millis(150 + 170 * round)).await;
+                operator.kill().await?;
+                operator.start_again().await?;
+            }
+            anyhow::Ok(())
+        };
+        let (created, killed) = tokio::join!(create, kill);
+        created?;
+        killed?;
+        all_synced(ns).await?;
+        stop.store(true, Ordering::Relaxed);
+        witness.await??;
+        let (last, first) = (data(ns).await?, first.lock().await.clone());
+        ensure!(last.len() == OBJECTS, "{} Secrets", last.len());
+        let changed: Vec<&String> = first
+            .iter()
+            .filter(|(name, value)| last.get(*name).and_then(|d| d.get("uuid")) != Some(*value))
+            .map(|(n, _)| n)
+            .collect();
+        progress::note(format!("{} values seen early, {} kills", first.len(), KILLS));
+        ensure!(changed.is_empty(), "generated twice: {changed:?}");
+        Ok(())
+    })
+}
+
+/// Looks at the Secrets all the time and keeps the first value of each.
+async fn witness(api: Api<Secret>, first: Arc<Mutex<BTreeMap<String, Vec<u8>>>>, stop: Arc<AtomicBool>) -> Result<()> {
+    while !stop.load(Ordering::Relaxed) {
+        for secret in api.list(&ListParams::default()).await?.items {
+            if let (Some(name), Some(value)) = (secret.metadata.name, secret.data.and_then(|mut d| d.remove("uuid"))) {
+                first.lock().await.entry(name).or_insert(value.0);
+            }
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_generator_that_comes_later_is_used_at_once() -> Result<()> {
+    with_lab("generator-later", async |ns| {
+        let _operator = operator(ns, &[]).await?;
+        user(ns, "es", "Password", "later").await?;
+        let message = ns.wait_ready(EXTERNAL_SECRET, "es", "False", "SecretSyncedError").await?;
+        let detail = r#"unable to get generator: Password.generators.external-secrets.io "later" not found"#;
+        ensure!(message.ends_with(detail), "{message}");
+        // the pauses between tries have grown by now
+        tokio::time::sleep(Duration::from_secs(12)).await;
+        generator(ns, "Password", "later", json!({})).await?;
+        let synced = async || Ok(external_secrets(ns).await?.iter().all(|es| ready(es).0 == "True"));
+        let took = eventually("it is synced", synced).await?;
+        progress::note(format!("synced {:.3} s after the generator came", took.as_secs_f64()));
+        ensure!(took < Duration::from_secs(3), "took {took:?}: it was not woken");
+        Ok(())
+    })
+}
+
+#[test]
+fn aws_gives_out_registry_logins_and_session_tokens() -> Result<()> {
+    with_lab("generator-aws", async |ns| {
+        let _operator = operator(ns, &[]).await?;
+        let allow = |action: &str| json!([{"Effect": "Allow", "Action": action, "Resource": "*"}]);
+        let key = ns.aws().create_user(&ns.name, allow("ecr:GetAuthorizationToken")).await?;
+        let login = json!({"id": key.id, "key": key.secret});
+        apply(ns, json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "login"}, "stringData": login})).await?;
+        let part = |key: &str| json!({"name": "login", "key": key});
+        let auth = json!({"secretRef": {"accessKeyIDSecretRef": part("id"), "secretAccessKeySecretRef": part("key")}});
+        generator(ns, "ECRAuthorizationToken", "g", json!({"region": REGION, "auth": auth})).await?;
+        let asked = json!({"sessionDuration": 900});
+        generator(ns, "STSSessionToken", "g", json!({"region": REGION, "auth": auth, "requestParameters": asked})).await?;
+        user(ns, "ecr", "ECRAuthorizationToken", "g").await?;
+        user(ns, "sts", "STSSessionToken", "g").await?;
+        all_synced(ns).await?;
+        let ecr = ns.secret("ecr").await?;
+        let keys: Vec<&str> = ecr.keys().map(String::as_str).collect();
+        ensure!(keys == ["expires_at", "password", "proxy_endpoint", "username"], "{keys:?}");
+        ensure!(ecr["username"] == "AWS" && !ecr["password"].is_empty());
+        let sts = ns.secret("sts").await?;
+        let keys: Vec<&str> = sts.keys().map(String::as_str).collect();
+        ensure!(keys == ["access_key_id", "expiration", "secret_access_key", "session_token"], "{keys:?}");
+        ensure!(sts["access_key_id"] != key.id && !sts["session_token"].is_empty());
+        Ok(())
+    })
+}

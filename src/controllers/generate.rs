@@ -1,0 +1,172 @@
+//! Generating within a sync: each entry once, states noted before the value is used, and taken back where the sync fails.
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+
+use crate::api::generators::{AnySpec, GeneratorState};
+use crate::apply::Writer;
+use crate::apply::error::WriteError;
+use crate::generators::maker::{Consumer, Made, Maker, Order};
+use crate::index::Key;
+use crate::plan::external_secret::Generate;
+use crate::plan::generator_state::{self as plan, Owner};
+use crate::providers::{ErrorKind, ProviderError};
+
+/// What generating needs.
+#[derive(Clone, Copy)]
+pub struct Tools<'a> {
+    /// The way to the generators.
+    pub maker: &'a Maker,
+    /// The way to Kubernetes.
+    pub writer: &'a Writer,
+    /// How long after a value went out of use its state is cleaned up.
+    pub grace: Duration,
+}
+
+/// For whom values are generated.
+#[derive(Clone, Copy, Debug)]
+pub struct Asker<'a> {
+    /// API version of the object.
+    pub api_version: &'a str,
+    /// Kind of the object.
+    pub kind: &'a str,
+    /// The object's metadata.
+    pub meta: &'a ObjectMeta,
+    /// What its `status.syncedResourceVersion` would be now: other values are wanted when it changes.
+    pub revision: &'a str,
+}
+
+impl Asker<'_> {
+    /// `ExternalSecret/namespace/name`
+    #[must_use]
+    pub fn cause(&self) -> String {
+        format!("{}/{}", self.kind, Key::of(self.meta))
+    }
+}
+
+/// What was generated for one sync.
+#[derive(Default)]
+pub struct Generated {
+    /// By index of the entry: the values, or why there are none.
+    pub made: BTreeMap<usize, Result<Made, ProviderError>>,
+    /// The states that were noted.
+    states: Vec<Noted>,
+}
+
+struct Noted {
+    entry: String,
+    spec: AnySpec,
+    state: GeneratorState,
+}
+
+/// Generates for each order, all at once. `entry` names an order's place in the labels of its states. `not_before`: since when a
+/// refresh is asked for by annotation.
+pub async fn generate(
+    tools: Tools<'_>,
+    asker: &Asker<'_>,
+    orders: &[Generate],
+    entry: impl Fn(&Generate) -> String,
+    not_before: Option<tokio::time::Instant>,
+) -> Generated {
+    let cause = asker.cause();
+    let namespace = asker.meta.namespace.as_deref().unwrap_or_default();
+    let one = |order: &Generate| {
+        let generator = order.generator.clone();
+        let (index, spec, cause, entry) = (order.index, order.spec.clone(), cause.as_str(), entry(order));
+        async move {
+            let revision = format!("{}/{}/{}", generator.uid, generator.generation, asker.revision);
+            let consumer = Consumer { cause, namespace, generator: &generator.id.key.name };
+            let order = Order { entry: index, spec: &spec, revision: &revision, not_before };
+            let made = tools.maker.make(consumer, order).await;
+            let owner = Owner { api_version: asker.api_version, kind: asker.kind, meta: asker.meta, entry: &entry };
+            (index, note(tools, &owner, consumer, &spec, made).await)
+        }
+    };
+    let mut all = Generated::default();
+    for (index, noted) in futures::future::join_all(orders.iter().map(one)).await {
+        let made = noted.map(|(made, noted)| {
+            all.states.extend(noted);
+            made
+        });
+        all.made.insert(index, made);
+    }
+    all
+}
+
+/// Notes the state of what was made, before anybody uses it: what is not noted could not be taken back after a crash.
+async fn note(
+    tools: Tools<'_>,
+    owner: &Owner<'_>,
+    consumer: Consumer<'_>,
+    spec: &AnySpec,
+    made: Result<Made, ProviderError>,
+) -> Result<(Made, Option<Noted>), ProviderError> {
+    let made = made?;
+    let Some(state) = &made.state else { return Ok((made, None)) };
+    let object = plan::note(owner, consumer.generator, spec, state);
+    match tools.writer.create_state(&object).await {
+        Ok(state) => Ok((made, Some(Noted { entry: owner.entry.to_owned(), spec: spec.clone(), state }))),
+        Err(error) => {
+            if let Err(left) = tools.maker.clean_up(consumer, spec, state).await {
+                tracing::error!(object = consumer.cause, generator = consumer.generator, error = %left,
+                    "what was generated could neither be noted nor taken back: take it back by hand");
+            }
+            let detail = format!("what was generated could not be noted and was taken back: {error}");
+            Err(ProviderError::new(ErrorKind::Unavailable, detail))
+        }
+    }
+}
+
+impl Generated {
+    /// The values are in use: those before go out of use after the grace period.
+    pub async fn commit(self, tools: Tools<'_>, asker: &Asker<'_>) {
+        for noted in self.states {
+            let owner = Owner { api_version: asker.api_version, kind: asker.kind, meta: asker.meta, entry: &noted.entry };
+            if let Err(error) = retire(tools, &owner, noted.state.metadata.name.as_deref().unwrap_or_default()).await {
+                // the next sync of the entry finds them again
+                tracing::warn!(object = asker.cause(), %error, "old states of a generator are not cleaned up yet");
+            }
+        }
+    }
+
+    /// The values are not used: takes them back.
+    pub async fn roll_back(self, tools: Tools<'_>, asker: &Asker<'_>) {
+        let cause = asker.cause();
+        let namespace = asker.meta.namespace.as_deref().unwrap_or_default();
+        for Noted { spec, state, .. } in self.states {
+            let name = plan::generator(&state).map(|(name, _)| name).unwrap_or_default();
+            let consumer = Consumer { cause: &cause, namespace, generator: &name };
+            let held = serde_json::Value::Object(state.spec.state.0.clone());
+            let key = Key::of(&state.metadata);
+            let done = match tools.maker.clean_up(consumer, &spec, &held).await {
+                Ok(()) => match tools.writer.release_state(&state).await {
+                    Ok(()) => tools.writer.delete_state(&key, state.metadata.uid.as_deref().unwrap_or_default()).await,
+                    Err(error) => Err(error),
+                },
+                Err(error) => {
+                    tracing::warn!(object = cause, %error, "what was generated could not be taken back yet; it is tried again");
+                    tools.writer.expire_state(&key, Timestamp::now()).await
+                }
+            };
+            if let Err(error) = done {
+                tracing::warn!(state = %key, %error, "the state of a generator could not be written");
+            }
+        }
+    }
+}
+
+async fn retire(tools: Tools<'_>, owner: &Owner<'_>, newest: &str) -> Result<(), WriteError> {
+    let namespace = owner.meta.namespace.as_deref().unwrap_or_default();
+    let states = tools.writer.states_of(namespace, &owner.label()).await?;
+    let deadline = plan::deadline(Timestamp::now(), tools.grace);
+    for state in plan::out_of_use(&states, newest) {
+        tools.writer.expire_state(&Key::of(&state.metadata), deadline).await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,248 @@
+//! States from the making of a value to its end, with a generator that counts what is out there.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, LazyLock, Mutex};
+
+use async_trait::async_trait;
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::BodyExt as _;
+use kube::client::Body;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::api::external_secret::GeneratorKind;
+use crate::api::generators::GeneratorObject;
+use crate::generators::testing::with_client;
+use crate::generators::{GenerateCx, Generated as New, Generator, served};
+use crate::index::AnyGenerator;
+use crate::lease::Leadership;
+use crate::plan::digest::Digester;
+
+/// What the generators of these tests have made and not taken back, by the name of the generator.
+static OUT_THERE: LazyLock<Mutex<BTreeMap<String, BTreeSet<u64>>>> = LazyLock::new(Mutex::default);
+
+fn out_there(generator: &str) -> Vec<u64> {
+    OUT_THERE.lock().unwrap().get(generator).into_iter().flatten().copied().collect()
+}
+
+/// Makes tokens that must be taken back. `stuck` in the name: it cannot take back.
+struct Stateful;
+
+#[async_trait]
+impl Generator for Stateful {
+    async fn generate(&self, cx: &GenerateCx) -> Result<New, ProviderError> {
+        let mut all = OUT_THERE.lock().unwrap();
+        let tokens = all.entry(cx.connect.store_name.clone()).or_default();
+        let id = tokens.last().map_or(1, |last| last + 1);
+        tokens.insert(id);
+        let mut made = New::values([("token", crate::secret_bytes::SecretBytes::from(format!("canary-{id}")))]);
+        made.state = Some(json!({ "id": id }));
+        Ok(made)
+    }
+
+    async fn cleanup(&self, state: &Value, cx: &GenerateCx) -> Result<(), ProviderError> {
+        if cx.connect.store_name.contains("stuck") {
+            return Err(ProviderError::new(ErrorKind::Unavailable, "no answer"));
+        }
+        let id = state["id"].as_u64().unwrap();
+        OUT_THERE.lock().unwrap().entry(cx.connect.store_name.clone()).or_default().remove(&id);
+        Ok(())
+    }
+}
+
+fn serve(spec: &AnySpec) -> Result<&dyn Generator, ProviderError> {
+    match spec {
+        AnySpec::Fake(_) => Ok(&Stateful),
+        other => served(other),
+    }
+}
+
+/// An API server that knows GeneratorStates only. `refuses`: takes no new ones.
+#[derive(Clone, Default)]
+struct Cluster {
+    states: Arc<Mutex<BTreeMap<String, Value>>>,
+    refuses: bool,
+}
+
+impl Cluster {
+    async fn answer(self, request: Request<Body>) -> Result<Response<Body>, std::convert::Infallible> {
+        let (parts, body) = request.into_parts();
+        let body = body.collect().await.unwrap().to_bytes();
+        let (status, answer) = self.handle(&parts.method, &parts.uri, &serde_json::from_slice(&body).unwrap_or_default());
+        let answer = Body::from(answer.to_string().into_bytes());
+        Ok(Response::builder().status(status).header("content-type", "application/json").body(answer).unwrap())
+    }
+
+    fn handle(&self, method: &Method, uri: &http::Uri, body: &Value) -> (StatusCode, Value) {
+        let base = "/apis/generators.external-secrets.io/v1alpha1/namespaces/ns/generatorstates";
+        let name = uri.path().strip_prefix(base).unwrap_or_else(|| panic!("asked for {uri}")).trim_start_matches('/');
+        let mut states = self.states.lock().unwrap();
+        let failure = |code: StatusCode, reason: &str| {
+            let status = json!({ "kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code.as_u16(), "reason": reason, "message": "" });
+            (code, status)
+        };
+        match *method {
+            Method::POST if self.refuses => failure(StatusCode::FORBIDDEN, "Forbidden"),
+            Method::POST => {
+                let name = format!("{}{}", body["metadata"]["generateName"].as_str().unwrap(), states.len());
+                let mut object = body.clone();
+                object["metadata"]["name"] = json!(name);
+                object["metadata"]["uid"] = json!(name);
+                object["metadata"]["resourceVersion"] = json!("1");
+                states.insert(name, object.clone());
+                (StatusCode::CREATED, object)
+            }
+            Method::GET => {
+                let (key, value) = uri.query().unwrap().split_once("labelSelector=").unwrap().1.split_once("%3D").unwrap();
+                let key = key.replace("%2F", "/");
+                let value = value.split('&').next().unwrap();
+                let items: Vec<&Value> = states.values().filter(|s| s["metadata"]["labels"][&key] == value).collect();
+                (StatusCode::OK, json!({ "kind": "GeneratorStateList", "apiVersion": "v1", "metadata": {}, "items": items }))
+            }
+            Method::PATCH => {
+                let Some(object) = states.get_mut(name) else { return failure(StatusCode::NOT_FOUND, "NotFound") };
+                for (part, fields) in body.as_object().unwrap() {
+                    for (field, value) in fields.as_object().unwrap() {
+                        object[part][field] = value.clone();
+                    }
+                }
+                (StatusCode::OK, object.clone())
+            }
+            Method::DELETE => match states.remove(name) {
+                Some(object) => {
+                    assert_eq!(object["metadata"]["finalizers"], json!([]), "a state goes after it was cleaned up");
+                    (StatusCode::OK, object)
+                }
+                None => failure(StatusCode::NOT_FOUND, "NotFound"),
+            },
+            _ => panic!("{method} {uri}"),
+        }
+    }
+
+    /// The states, as id of the token and whether there is a deadline.
+    fn states(&self) -> Vec<(u64, bool)> {
+        let states = self.states.lock().unwrap();
+        let view =
+            |s: &Value| (s["spec"]["state"]["id"].as_u64().unwrap(), s["spec"]["garbageCollectionDeadline"].is_string());
+        states.values().map(view).collect()
+    }
+}
+
+/// Maker and writer on a cluster.
+struct Hands {
+    maker: Maker,
+    writer: Writer,
+}
+
+impl Hands {
+    fn on(cluster: &Cluster) -> Self {
+        let cluster = cluster.clone();
+        let service = tower::service_fn(move |request| cluster.clone().answer(request));
+        let client = kube::Client::new(service, "ns");
+        let config = kube::Config::new("http://127.0.0.1:1".parse().unwrap());
+        let cx = with_client(client.clone(), &config).connect;
+        let limit = Duration::from_secs(5);
+        let maker = Maker::new(client.clone(), cx.cluster, cx.outbound, limit).serving(serve);
+        Self { maker, writer: Writer::new(client, Leadership::alone(), Digester::new(b"key"), 4, limit) }
+    }
+
+    fn tools(&self) -> Tools<'_> {
+        Tools { maker: &self.maker, writer: &self.writer, grace: Duration::from_secs(120) }
+    }
+
+    async fn generate(&self, asker: &Asker<'_>, orders: &[Generate]) -> Generated {
+        generate(self.tools(), asker, orders, |order| order.index.to_string(), None).await
+    }
+}
+
+fn order(index: usize, name: &str, kind: GeneratorKind, spec: &Value) -> Generate {
+    let object: GeneratorObject =
+        serde_json::from_value(json!({ "metadata": { "name": name, "namespace": "ns", "uid": name }, "spec": spec }))
+            .unwrap();
+    let generator = Arc::new(AnyGenerator::read(kind, object));
+    Generate { index, spec: generator.spec.clone().unwrap(), generator }
+}
+
+fn tokens(index: usize, name: &str) -> Generate {
+    order(index, name, GeneratorKind::Fake, &json!({}))
+}
+
+fn meta() -> ObjectMeta {
+    serde_json::from_value(json!({ "name": "es", "namespace": "ns", "uid": "uid" })).unwrap()
+}
+
+fn asker(meta: &ObjectMeta) -> Asker<'_> {
+    Asker { api_version: "external-secrets.io/v1", kind: "ExternalSecret", meta, revision: "1-x" }
+}
+
+#[tokio::test]
+async fn the_state_before_goes_out_of_use_when_the_value_is_in_use() {
+    let (cluster, meta) = (Cluster::default(), meta());
+    let (hands, asker) = (Hands::on(&cluster), asker(&meta));
+    for round in 1..=3_u64 {
+        let made = hands.generate(&asker, &[tokens(0, "commit")]).await;
+        assert_eq!(made.made[&0].as_ref().unwrap().values["token"].expose(), format!("canary-{round}").as_bytes());
+        let fresh = cluster.states().into_iter().find(|(id, _)| *id == round);
+        assert_eq!(fresh, Some((round, false)), "noted before the value is used");
+        made.commit(hands.tools(), &asker).await;
+    }
+    assert_eq!(cluster.states(), [(1, true), (2, true), (3, false)]);
+    assert_eq!(out_there("commit"), [1, 2, 3], "each holds until its deadline");
+    let stored = serde_json::to_string(&*cluster.states.lock().unwrap()).unwrap();
+    assert!(!stored.contains("canary"), "a state holds no secret: {stored}");
+}
+
+#[tokio::test]
+async fn entries_do_not_touch_each_others_states() {
+    let (cluster, meta) = (Cluster::default(), meta());
+    let (hands, asker) = (Hands::on(&cluster), asker(&meta));
+    for _ in 0..2 {
+        let orders = [tokens(0, "entry-a"), tokens(3, "entry-b")];
+        hands.generate(&asker, &orders).await.commit(hands.tools(), &asker).await;
+    }
+    let mut deadlines: Vec<bool> = cluster.states().into_iter().map(|(_, deadline)| deadline).collect();
+    deadlines.sort_unstable();
+    assert_eq!(deadlines, [false, false, true, true]);
+}
+
+#[tokio::test]
+async fn a_sync_that_fails_takes_back_what_it_made() {
+    let (cluster, meta) = (Cluster::default(), meta());
+    let (hands, asker) = (Hands::on(&cluster), asker(&meta));
+    hands.generate(&asker, &[tokens(0, "back")]).await.commit(hands.tools(), &asker).await;
+    let made = hands.generate(&asker, &[tokens(0, "back")]).await;
+    assert_eq!(out_there("back"), [1, 2]);
+    made.roll_back(hands.tools(), &asker).await;
+    assert_eq!(out_there("back"), [1]);
+    assert_eq!(cluster.states(), [(1, false)], "the value in use keeps its state");
+    let again = hands.generate(&asker, &[tokens(0, "back")]).await;
+    assert_ne!(
+        again.made[&0].as_ref().unwrap().values["token"].expose(),
+        b"canary-1",
+        "what was taken back is not used again"
+    );
+}
+
+#[tokio::test]
+async fn what_cannot_be_taken_back_at_once_expires_at_once() {
+    let (cluster, meta) = (Cluster::default(), meta());
+    let (hands, asker) = (Hands::on(&cluster), asker(&meta));
+    hands.generate(&asker, &[tokens(0, "stuck")]).await.roll_back(hands.tools(), &asker).await;
+    assert_eq!(cluster.states(), [(1, true)]);
+    let states = cluster.states.lock().unwrap();
+    let deadline: Timestamp =
+        states.values().next().unwrap()["spec"]["garbageCollectionDeadline"].as_str().unwrap().parse().unwrap();
+    assert!(deadline <= Timestamp::now());
+}
+
+#[tokio::test]
+async fn what_cannot_be_noted_is_not_used() {
+    let (cluster, meta) = (Cluster { refuses: true, ..Cluster::default() }, meta());
+    let (hands, asker) = (Hands::on(&cluster), asker(&meta));
+    let made = hands.generate(&asker, &[tokens(0, "unnoted"), order(1, "uuid", GeneratorKind::UUID, &json!({}))]).await;
+    let error = made.made[&0].as_ref().unwrap_err();
+    assert!(error.detail.starts_with("what was generated could not be noted and was taken back: "), "{error}");
+    assert!(out_there("unnoted").is_empty());
+    assert!(made.made[&1].is_ok(), "one bad entry stops no other");
+}

@@ -1,0 +1,100 @@
+//! Watches of generators: one for each kind that some ExternalSecret names, begun when the first one does. Eighteen watches for
+//! all would cost memory for what most clusters never use.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::Api;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::Ctx;
+use super::watch::{self, Change, Scope, Watched};
+use crate::api::ExternalSecret;
+use crate::api::external_secret::GeneratorKind;
+use crate::api::generators::GeneratorObject;
+use crate::index::{AnyGenerator, GeneratorId, Wakes, generator_ids};
+
+/// Asks for watches of kinds.
+pub type Wanted = UnboundedSender<GeneratorKind>;
+
+/// Asks for watches of the kinds that an ExternalSecret names.
+pub fn want(ctx: &Ctx, es: &ExternalSecret) {
+    for id in generator_ids(es) {
+        // whoever listens has ended only when the process does
+        let _ = ctx.wanted_generators.send(id.kind);
+    }
+}
+
+impl Watched for GeneratorObject {
+    type Object = Self;
+
+    fn open(mut self) -> Result<Self, (Box<ObjectMeta>, String)> {
+        self.metadata.managed_fields = None;
+        Ok(self)
+    }
+}
+
+/// Begins a watch for each kind that is asked for, until the process stops. They are no part of the process's health: a cluster
+/// where a kind is not installed, or not allowed, is served all the same, and the users of that kind are told.
+pub async fn watch_wanted(
+    ctx: Arc<Ctx>,
+    client: kube::Client,
+    scope: Scope,
+    mut wanted: UnboundedReceiver<GeneratorKind>,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+) {
+    let mut begun = HashSet::new();
+    loop {
+        let kind = tokio::select! {
+            kind = wanted.recv() => kind,
+            () = stop.cancelled() => return,
+        };
+        let Some(kind) = kind else { return };
+        if !begun.insert(kind) || (kind == GeneratorKind::ClusterGenerator && !ctx.rules.cluster_generators) {
+            continue;
+        }
+        for api in apis(&scope, &client, kind) {
+            let namespace = api.namespace().unwrap_or_default().to_owned();
+            let (changed, told, stop) = (ctx.clone(), ctx.clone(), stop.clone());
+            tasks.spawn(async move {
+                let name = format!("{kind} {namespace}").trim().to_owned();
+                let on_change = move |change| on_change(&changed, kind, change);
+                let on_state = |state| {
+                    let wakes = told.index_mut().generator_watch(kind, &namespace, state);
+                    wake(&told, wakes);
+                };
+                watch::watch_and_tell(api, name, |_| (), stop, on_change, on_state).await;
+            });
+        }
+    }
+}
+
+fn apis(scope: &Scope, client: &kube::Client, kind: GeneratorKind) -> Vec<Api<GeneratorObject>> {
+    match scope {
+        Scope::Namespaces(names) if kind != GeneratorKind::ClusterGenerator => {
+            names.iter().map(|name| Api::namespaced_with(client.clone(), name, &kind)).collect()
+        }
+        _ => vec![Api::all_with(client.clone(), &kind)],
+    }
+}
+
+fn on_change(ctx: &Ctx, kind: GeneratorKind, change: Change<GeneratorObject>) {
+    match change {
+        Change::Upsert(object) => {
+            let wakes = ctx.index_mut().upsert_generator(AnyGenerator::read(kind, object));
+            wake(ctx, wakes);
+        }
+        Change::Gone(key) => ctx.index_mut().remove_generator(&GeneratorId { kind, key }),
+        Change::Invalid(..) => {}
+    }
+}
+
+fn wake(ctx: &Ctx, wakes: Wakes) {
+    for (key, priority) in wakes {
+        ctx.external_secrets.wake(key, priority);
+    }
+}

@@ -1,0 +1,368 @@
+//! Generators: which one is asked, what is told where it cannot be, and that values stay as they are for as long as they should.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::world::{World, digester, seen, values};
+use crate::api::external_secret::{GeneratorKind, PendingStatus};
+use crate::api::generators::GeneratorObject;
+use crate::index::{AnyGenerator, GeneratorFacts, GeneratorId, Key};
+use crate::plan::Wake;
+use crate::plan::external_secret::{self as plan, Decision, Next};
+use crate::plan::refresh;
+use crate::queue::Priority;
+
+fn spec(reference: &Value) -> Value {
+    json!({ "refreshInterval": "1h", "dataFrom": [{ "sourceRef": { "generatorRef": reference } }] })
+}
+
+fn to(kind: &str) -> Value {
+    json!({ "kind": kind, "name": "g" })
+}
+
+fn id(kind: GeneratorKind) -> GeneratorId {
+    let namespace = if kind == GeneratorKind::ClusterGenerator { "" } else { "ns" };
+    GeneratorId { kind, key: Key::new(namespace, "g") }
+}
+
+fn found(kind: GeneratorKind, spec: &Value) -> (GeneratorId, GeneratorFacts) {
+    let object = json!({ "metadata": { "name": "g", "namespace": &*id(kind).key.namespace, "uid": "g" }, "spec": spec });
+    let object: GeneratorObject = serde_json::from_value(object).unwrap();
+    (id(kind), GeneratorFacts::Found(Arc::new(AnyGenerator::read(kind, object))))
+}
+
+/// A world with a Password generator, and an object that uses it.
+fn world() -> World {
+    let mut world = World::new(&spec(&to("Password")));
+    world.generators.extend([found(GeneratorKind::Password, &json!({}))]);
+    world
+}
+
+fn first() -> World {
+    let mut world = world();
+    let step = world.look(values(&[("password", "first")]));
+    assert_eq!(step.did, ["fetch", "create"]);
+    assert_eq!(step.told(), ("True", "SecretSynced", "secret synced"));
+    world
+}
+
+/// Looks once; whoever asks the generator gets this value.
+fn look(world: &mut World) -> Vec<&'static str> {
+    world.look(values(&[("password", "second")])).did
+}
+
+fn password(world: &World) -> String {
+    world.data().into_iter().find(|(k, _)| k == "password").unwrap().1
+}
+
+#[test]
+fn the_order_names_the_generator() {
+    let world = world();
+    let Next::Fetch(fetch) = plan::before_fetch(&world.facts(), &world.rules) else { panic!("not due") };
+    let orders: Vec<_> = fetch.generate.iter().map(|o| (o.index, o.spec.kind(), &*o.generator.id.key.name)).collect();
+    assert_eq!(orders, [(0, GeneratorKind::Password, "g")]);
+    assert!(fetch.requests.is_empty());
+}
+
+/// Golden cases gen-04 and gen-05, and more of their kind.
+#[test]
+fn generators_that_cannot_be_asked() {
+    let begin = "could not get secret data from provider: error processing spec.dataFrom[0].sourceRef.generatorRef, err: \
+                 unable to get generator: ";
+    let elsewhere = json!({ "apiVersion": "elsewhere.test/v1", "kind": "Fake", "name": "g" });
+    let core = json!({ "apiVersion": "v1", "kind": "Fake", "name": "g" });
+    let later = json!({ "apiVersion": "generators.external-secrets.io/v9", "kind": "Fake", "name": "g" });
+    let mismatch = found(GeneratorKind::ClusterGenerator, &json!({ "kind": "UUID", "generator": { "fakeSpec": {} } }));
+    let wrong = found(GeneratorKind::Password, &json!({ "length": "x" }));
+    let missing = |kind| (id(kind), GeneratorFacts::Missing);
+    let unreadable = (id(GeneratorKind::Fake), GeneratorFacts::Unreadable("the API server answered 403 (Forbidden)".into()));
+    let table = [
+        (to("Fake"), missing(GeneratorKind::Fake), r#"Fake.generators.external-secrets.io "g" not found"#),
+        (
+            to("ClusterGenerator"),
+            missing(GeneratorKind::ClusterGenerator),
+            r#"ClusterGenerator.generators.external-secrets.io "g" not found"#,
+        ),
+        (
+            elsewhere,
+            missing(GeneratorKind::Fake),
+            "terminal error: generatorRef may only reference the generators group, but got elsewhere.test",
+        ),
+        (
+            core,
+            missing(GeneratorKind::Fake),
+            "terminal error: generatorRef may only reference the generators group, but got ",
+        ),
+        (
+            later,
+            missing(GeneratorKind::Fake),
+            "terminal error: generatorRef references an unknown GVK generators.external-secrets.io/v9, Kind=Fake",
+        ),
+        (
+            to("ClusterGenerator"),
+            mismatch,
+            "terminal error: invalid ClusterGenerator: when kind is UUID, UUIDSpec must be set",
+        ),
+        (
+            to("Password"),
+            wrong,
+            "terminal error: invalid Password: spec holds a field of another type than the definition says",
+        ),
+        (
+            to("Fake"),
+            unreadable,
+            "the operator cannot read fakes.generators.external-secrets.io: the API server answered 403 (Forbidden)",
+        ),
+    ];
+    for (reference, known, detail) in table {
+        let mut world = World::new(&spec(&reference));
+        world.generators.extend([known]);
+        let step = world.look(values(&[("k", "v")]));
+        assert!(step.did.is_empty(), "{detail}: {:?}", step.did);
+        assert_eq!(step.told(), ("False", "SecretSyncedError", format!("{begin}{detail}").as_str()));
+        assert_eq!(step.events(), ["UpdateFailed!"]);
+        assert!(world.look(values(&[])).events().is_empty(), "told once");
+        world.generators = [found(GeneratorKind::Fake, &json!({}))].into();
+        world.edit(&spec(&to("Fake")));
+        assert_eq!(world.look(values(&[("k", "v")])).told().0, "True", "{detail}: it recovers");
+    }
+}
+
+#[test]
+fn a_cluster_generator_needs_cluster_wide_rights() {
+    let mut world = World::new(&spec(&to("ClusterGenerator")));
+    world.rules.cluster_generators = false;
+    let step = world.look(values(&[]));
+    assert!(step.told().2.contains("this keyferry runs without cluster-wide rights (--namespaces)"), "{:?}", step.told());
+}
+
+#[test]
+fn a_kind_that_is_not_listed_yet_is_waited_for() {
+    let mut world = World::new(&spec(&to("UUID")));
+    for unknown in [None, Some(GeneratorFacts::Unknown)] {
+        world.generators = unknown.map(|facts| (id(GeneratorKind::UUID), facts)).into_iter().collect();
+        let step = world.look(values(&[]));
+        assert!(step.did.is_empty() && step.report.is_none());
+        assert!(matches!(step.wake, Wake::After(_, Priority::New)), "{:?}", step.wake);
+    }
+}
+
+#[test]
+fn a_generator_of_another_class_makes_the_object_anothers() {
+    let mut world = World::new(&spec(&to("Fake")));
+    world.generators.extend([found(GeneratorKind::Fake, &json!({ "controller": "someone-else" }))]);
+    assert_eq!(look(&mut world), ["ignore"]);
+    world.rules.class = "someone-else".into();
+    assert_eq!(look(&mut world), ["fetch", "create"]);
+    let cluster = json!({ "kind": "Fake", "generator": { "fakeSpec": { "controller": "third" } } });
+    let mut world = World::new(&spec(&to("ClusterGenerator")));
+    world.generators.extend([found(GeneratorKind::ClusterGenerator, &cluster)]);
+    assert_eq!(look(&mut world), ["ignore"]);
+}
+
+/// A restart forgets what is in memory. Nothing is due, and nothing is asked: whatever else happened.
+#[test]
+fn a_restart_changes_no_generated_value() {
+    type Event = (&'static str, fn(&mut World), &'static [&'static str]);
+    let events: [Event; 6] = [
+        ("nothing else", |_| (), &[]),
+        (
+            "somebody added a label",
+            |w| {
+                w.meddle("es", |s| {
+                    s.metadata.labels.get_or_insert_default().insert("x".into(), "y".into());
+                })
+            },
+            &["inspect"],
+        ),
+        (
+            "the digest key is lost",
+            |w| {
+                w.es.status.as_mut().unwrap().target.as_mut().unwrap().digest = Some("other.digest".into());
+                w.meddle("es", |_| ());
+            },
+            &["inspect"],
+        ),
+        (
+            "an older version wrote the status",
+            |w| {
+                w.es.status.as_mut().unwrap().target.as_mut().unwrap().digest = Some("digest-without-key-id".into());
+                w.meddle("es", |_| ());
+            },
+            &["inspect"],
+        ),
+        ("ESO wrote the status", |w| w.es.status.as_mut().unwrap().target = None, &["inspect"]),
+        ("the generator changed", |w| w.generators = [found(GeneratorKind::Password, &json!({ "length": 32 }))].into(), &[]),
+    ];
+    for (what, event, did) in events {
+        let mut world = first();
+        world.pass(Duration::from_secs(60));
+        event(&mut world);
+        world.memory = plan::Memory::default();
+        assert_eq!(look(&mut world), did, "{what}");
+        assert_eq!(password(&world), "first", "{what}");
+        assert!(look(&mut world).is_empty(), "{what}: and it is known from now on");
+    }
+}
+
+#[test]
+fn what_makes_a_new_value() {
+    type Event = (&'static str, fn(&mut World), &'static [&'static str]);
+    let events: [Event; 6] = [
+        ("the interval passed", |w| w.pass(refresh::DEFAULT_INTERVAL), &["fetch", "read", "update"]),
+        (
+            "force-sync",
+            |w| {
+                w.es.metadata.annotations.get_or_insert_default().insert("force-sync".into(), "1".into());
+            },
+            &["fetch", "read", "update"],
+        ),
+        (
+            "the spec changed",
+            |w| {
+                w.edit(
+                    &json!({ "refreshInterval": "2h", "dataFrom": [{ "sourceRef": { "generatorRef": to("Password") } }] }),
+                )
+            },
+            &["fetch", "read", "update"],
+        ),
+        (
+            "the Secret was deleted",
+            |w| {
+                w.secrets.clear();
+            },
+            &["fetch", "create"],
+        ),
+        (
+            "the value was changed by hand",
+            |w| {
+                w.meddle("es", |s| {
+                    s.data.get_or_insert_default().insert("password".into(), k8s_openapi::ByteString(b"x".to_vec()));
+                })
+            },
+            &["inspect", "fetch", "read", "update"],
+        ),
+        (
+            "a value was taken out by hand",
+            |w| {
+                w.meddle("es", |s| {
+                    s.data = None;
+                })
+            },
+            &["inspect", "fetch", "read", "update"],
+        ),
+    ];
+    for (what, event, did) in events {
+        let mut world = first();
+        world.pass(Duration::from_secs(60));
+        event(&mut world);
+        assert_eq!(look(&mut world), did, "{what}");
+        assert_eq!(password(&world), "second", "{what}");
+    }
+}
+
+#[test]
+fn created_once_is_made_once() {
+    let mut world = world();
+    let mut once = spec(&to("Password"));
+    once["refreshPolicy"] = json!("CreatedOnce");
+    world.edit(&once);
+    world.look(values(&[("password", "first")]));
+    world.pass(Duration::from_secs(1_000_000));
+    world.memory = plan::Memory::default();
+    assert!(look(&mut world).is_empty());
+    assert_eq!(password(&world), "first");
+}
+
+/// A failure that was none of the value's is over when the Secret is seen to be as it was left.
+#[test]
+fn a_failure_alone_makes_no_new_value() {
+    let mut world = first();
+    let refused = plan::Failure::retry("could not update secret", "unable to read Secret ns/es".into());
+    let report = plan::failed(&world.facts(), &refused);
+    world.es.status = report.status;
+    world.memory = report.memory;
+    world.pass(Duration::from_secs(10));
+    let step = world.look(values(&[("password", "second")]));
+    assert_eq!(step.did, ["inspect"]);
+    assert_eq!(step.told(), ("True", "SecretSynced", "secret synced"));
+    assert_eq!(password(&world), "first");
+}
+
+/// The process ends between the write of the Secret and that of the status.
+#[test]
+fn a_crash_between_the_writes_of_a_sync_changes_no_value() {
+    for refresh in [false, true] {
+        let mut world = if refresh { first() } else { world() };
+        world.pass(refresh::DEFAULT_INTERVAL);
+        let facts = world.facts();
+        let made = values(&[("password", "written")]).map(|g| plan::Gathered { read_at: Some(world.now), ..g });
+        let made = made.unwrap();
+        let desired = match plan::after_fetch(&facts, &world.rules, Ok(&made), &digester()) {
+            Decision::Create(desired) | Decision::ReadTarget(desired) => desired,
+            other => panic!("{other:?}"),
+        };
+        let announced = plan::pending(&facts, &desired, world.now, &digester());
+        // the Secret is written, the report of that is lost
+        let before = world.es.status.clone();
+        world.look(Ok(made));
+        world.es.status = Some(announced);
+        world.memory = plan::Memory::default();
+        world.pass(Duration::from_secs(5));
+        let step = world.look(values(&[("password", "second")]));
+        assert_eq!(step.did, ["inspect"], "refresh: {refresh}");
+        assert_eq!(step.told(), ("True", "SecretSynced", "secret synced"));
+        assert_eq!(password(&world), "written");
+        let status = world.es.status.clone().unwrap();
+        assert_eq!(status.target.and_then(|t| t.pending), None);
+        assert_ne!(status.refresh_time, before.and_then(|s| s.refresh_time));
+        assert!(look(&mut world).is_empty(), "and it is not due");
+    }
+}
+
+/// The status could not be written, and the watch has not brought the Secret yet.
+#[test]
+fn a_lagging_watch_changes_no_value() {
+    let mut world = world();
+    let facts = world.facts();
+    let made = values(&[("password", "written")]).map(|g| plan::Gathered { read_at: Some(world.now), ..g }).unwrap();
+    let Decision::Create(desired) = plan::after_fetch(&facts, &world.rules, Ok(&made), &digester()) else {
+        panic!("not new")
+    };
+    let announced = plan::pending(&facts, &desired, world.now, &digester());
+    world.look(Ok(made));
+    world.es.status = Some(announced);
+    let lagging = plan::Facts { target: None, ..world.facts() };
+    assert!(matches!(plan::before_fetch(&lagging, &world.rules), Next::Inspect));
+    let next = plan::after_inspection(&lagging, &world.rules, Some(seen(world.target(), &digester())));
+    let Next::Settle(report) = next else { panic!("{next:?}") };
+    assert_eq!(report.status.unwrap().conditions[0].status, "True");
+    let gone = plan::after_inspection(&lagging, &world.rules, None);
+    assert!(matches!(gone, Next::Fetch(_)), "it was deleted meanwhile");
+}
+
+/// The process ended before the Secret was written, or the object was changed since: the announcement means nothing.
+#[test]
+fn an_announcement_that_does_not_fit_means_nothing() {
+    let pending = |revision: &str, world: &World| PendingStatus {
+        synced_resource_version: revision.to_owned(),
+        refresh_time: k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(world.now),
+        digest: "none".into(),
+    };
+    let mut world = first();
+    let current = plan::synced_resource_version(&world.es);
+    let announce = |world: &mut World, revision: &str| {
+        let pending = pending(revision, world);
+        world.es.status.as_mut().unwrap().target.as_mut().unwrap().pending = Some(pending);
+    };
+    announce(&mut world, &current);
+    assert_eq!(look(&mut world), ["inspect"], "the value is not the announced one, and not due either");
+    assert_eq!(password(&world), "first");
+    world.pass(refresh::DEFAULT_INTERVAL);
+    announce(&mut world, &current);
+    assert_eq!(look(&mut world), ["inspect", "fetch", "read", "update"], "due as ever");
+    announce(&mut world, "of another spec");
+    assert!(look(&mut world).is_empty());
+}
