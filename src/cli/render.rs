@@ -2,6 +2,7 @@
 
 mod admission;
 mod fan_out;
+mod generators;
 mod live;
 mod make;
 mod manifests;
@@ -45,7 +46,7 @@ pub struct Render {
     #[arg(long, value_enum, value_name = "WHAT", default_value = "error")]
     missing: Missing,
     /// Read from the real providers, and from the cluster of KUBECONFIG what manifests name and do not hold. Writes nothing
-    #[arg(long, conflicts_with_all = ["values", "missing"])]
+    #[arg(long, conflicts_with = "values")]
     live: bool,
     /// Print the values, which are masked else
     #[arg(long)]
@@ -62,6 +63,9 @@ pub struct Render {
     /// Render targets of other kinds than Secret (spec.target.manifest)
     #[arg(long)]
     unsafe_allow_generic_targets: bool,
+    /// With --live: URLs in manifests may lead to this machine and its network
+    #[arg(long, requires = "live")]
+    allow_local_endpoints: bool,
     /// What begins an action in templates
     #[arg(long, value_name = "TEXT", default_value = "{{")]
     template_left_delimiter: String,
@@ -132,9 +136,9 @@ impl Render {
 
     async fn all(&self, mut manifests: Manifests, values: Values) -> Result<Done, LiveError> {
         let from = if self.live {
-            let live = Live::connect().await?;
+            let live = Live::connect(self.allow_local_endpoints).await?;
             live.complete(&mut manifests).await?;
-            Origin::Providers(Box::new(live))
+            Origin::Providers { live: Box::new(live), placeholders: self.missing == Missing::Placeholder }
         } else {
             fan_out::expand(&mut manifests);
             Origin::File { values: Arc::new(values), placeholders: self.missing == Missing::Placeholder }

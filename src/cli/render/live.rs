@@ -9,10 +9,14 @@ use kube::{Api, Client};
 
 use super::fan_out;
 use super::manifests::Manifests;
+use crate::api::external_secret::GeneratorKind;
+use crate::api::generators::GeneratorObject;
 use crate::api::{AnyStore, ClusterSecretStore, SecretStore, StoreKind};
 use crate::controllers::template::{text_of_config_map, text_of_secret};
 use crate::fetch::{CallReport, Fetcher, Limits, Lookup, Observer};
-use crate::index::{Key, StoreId, store_ids};
+use crate::generators::maker::Maker;
+use crate::index::{AnyGenerator, GeneratorId, Key, StoreId, generator_ids, store_ids};
+use crate::outbound::Outbound;
 use crate::providers::ReferenceKind;
 use crate::providers::connect::OwnCluster;
 use crate::render::target::{Source, SourceText, sources};
@@ -38,6 +42,8 @@ pub enum LiveError {
 /// The way to the cluster and the providers.
 pub struct Live {
     client: Client,
+    cluster: OwnCluster,
+    outbound: Arc<Outbound>,
     fetcher: Fetcher,
 }
 
@@ -50,23 +56,30 @@ impl Observer for Unobserved {
 }
 
 impl Live {
-    /// Finds the cluster.
+    /// Finds the cluster. `allow_local`: URLs in manifests may lead to this machine.
     ///
     /// # Errors
     /// None is configured.
-    pub async fn connect() -> Result<Self, LiveError> {
+    pub async fn connect(allow_local: bool) -> Result<Self, LiveError> {
         let config = kube::Config::infer().await.map_err(|e| LiveError::Config(e.to_string()))?;
         let cluster = OwnCluster::of(&config);
         let client = Client::try_from(config).map_err(|e| LiveError::Config(e.to_string()))?;
-        let env = Arc::new(std::env::vars().collect());
-        let fetcher = Fetcher::new(client.clone(), cluster, env, Limits::default(), Arc::new(Unobserved));
-        Ok(Self { client, fetcher })
+        let outbound = Arc::new(Outbound::new(Arc::new(std::env::vars().collect()), allow_local));
+        let limits = Limits::default();
+        let fetcher = Fetcher::new(client.clone(), cluster.clone(), outbound.clone(), limits, Arc::new(Unobserved));
+        Ok(Self { client, cluster, outbound, fetcher })
     }
 
     /// The way to the providers.
     #[must_use]
     pub fn fetcher(&self) -> &Fetcher {
         &self.fetcher
+    }
+
+    /// The way to the generators.
+    #[must_use]
+    pub fn maker(&self) -> Maker {
+        Maker::new(self.client.clone(), self.cluster.clone(), self.outbound.clone(), Limits::default().call_timeout)
     }
 
     /// Reads what the manifests name and do not hold: stores, namespaces, sources of templates.
@@ -86,6 +99,13 @@ impl Live {
                     && let Some(store) = self.store(&id).await?
                 {
                     manifests.stores.insert(id, Arc::new(store));
+                }
+            }
+            for id in generator_ids(&es) {
+                if !manifests.generators.iter().any(|known| known.id == id)
+                    && let Some(found) = self.generator(&id).await?
+                {
+                    manifests.generators.push(found);
                 }
             }
             let namespace = key.namespace.to_string();
@@ -130,6 +150,15 @@ impl Live {
                 Ok(read(api.get_opt(name).await, id.kind.as_str(), &id.key)?.map(AnyStore::from))
             }
         }
+    }
+
+    async fn generator(&self, id: &GeneratorId) -> Result<Option<AnyGenerator>, LiveError> {
+        let (name, kind) = (&id.key.name, id.kind);
+        let api: Api<GeneratorObject> = match id.kind {
+            GeneratorKind::ClusterGenerator => Api::all_with(self.client.clone(), &kind),
+            _ => Api::namespaced_with(self.client.clone(), &id.key.namespace, &kind),
+        };
+        Ok(read(api.get_opt(name).await, id.kind.as_str(), &id.key)?.map(|object| AnyGenerator::read(kind, object)))
     }
 
     async fn namespace(&self, name: &str) -> Result<Option<BTreeMap<String, String>>, LiveError> {

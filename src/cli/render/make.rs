@@ -6,6 +6,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
 
+use super::generators;
 use super::live::Live;
 use super::manifests::{Manifests, NAMESPACE_NAME, NO_CLUSTER};
 use super::offline::{self, Blanks};
@@ -15,9 +16,11 @@ use crate::api::external_secret::CreationPolicy;
 use crate::apply;
 use crate::controllers::chance::SystemChance;
 use crate::controllers::external_secret::facts_of;
-use crate::controllers::{gather, template};
+use crate::controllers::gather::{self, Reads};
+use crate::controllers::generate::Generated;
+use crate::controllers::template;
 use crate::fetch::{Freshness, is_referent};
-use crate::index::{Index, Key, StoreHealth, StoreId, TargetView, target_key};
+use crate::index::{Index, Key, StoreHealth, StoreId, TargetView, generator_ids, target_key};
 use crate::plan::digest::Digester;
 use crate::plan::external_secret::{self as plan, Decision, Facts, Failure, FetchPlan, Gathered, Memory, Next, Report};
 use crate::plan::store::{self, Outcome};
@@ -37,8 +40,13 @@ pub enum Origin {
         /// Whether a placeholder stands for what it does not say.
         placeholders: bool,
     },
-    /// The providers.
-    Providers(Box<Live>),
+    /// The providers; what generators would ask a server for may be placeholders.
+    Providers {
+        /// The way to them.
+        live: Box<Live>,
+        /// Whether they are.
+        placeholders: bool,
+    },
 }
 
 /// What an ExternalSecret makes.
@@ -65,6 +73,7 @@ pub struct Maker {
     manifests: Manifests,
     rules: Rules,
     from: Origin,
+    generators: crate::generators::maker::Maker,
     digester: Digester,
     now: Timestamp,
     /// Secrets that were made, to see who else would write them.
@@ -97,9 +106,20 @@ impl Maker {
             labels.insert(NAMESPACE_NAME.into(), key.namespace.to_string());
             index.upsert_namespace(&key.namespace, labels);
         }
+        for generator in &manifests.generators {
+            index.upsert_generator(generator.clone());
+        }
+        // all that there are
+        for id in manifests.external_secrets.values().flat_map(|es| generator_ids(&es.object)) {
+            index.generator_watch(id.kind, "", Ok(()));
+        }
+        let generators = match &from {
+            Origin::File { .. } => generators::offline(&manifests.sources),
+            Origin::Providers { live, .. } => live.maker(),
+        };
         // nobody keeps what this key hashes
         let digester = Digester::new(NO_CLUSTER.as_bytes());
-        Self { index, manifests, rules, from, digester, now, made: BTreeMap::new() }
+        Self { index, manifests, rules, from, generators, digester, now, made: BTreeMap::new() }
     }
 
     /// The ExternalSecrets, in order.
@@ -177,21 +197,38 @@ impl Maker {
 
     async fn gather(&self, facts: &Facts, fetch: &FetchPlan, sources: &Sources) -> Result<Gathered, Failure> {
         match &self.from {
-            Origin::Providers(live) => {
+            Origin::Providers { live, placeholders } => {
                 let freshness = Freshness { max_age: fetch.max_age, not_before: None, again: None };
                 let reads = gather::read(live.fetcher(), |_| 0, facts, fetch, freshness).await;
-                gather::values(facts, &reads, &SystemChance)
+                let blanks = placeholders.then(|| Blanks::of(facts));
+                self.finish(facts, fetch, &reads, blanks.as_ref(), sources).await
             }
             Origin::File { values, placeholders } => {
                 let blanks = placeholders.then(|| Arc::new(Blanks::of(facts)));
                 let reads = offline::read(facts, fetch, values, blanks.as_ref()).await;
-                let mut gathered = gather::values(facts, &reads, &SystemChance)?;
-                if let Some(blanks) = blanks {
-                    blanks.fill(facts, &mut gathered, sources);
-                }
-                Ok(gathered)
+                self.finish(facts, fetch, &reads, blanks.as_deref(), sources).await
             }
         }
+    }
+
+    /// Generates what is to be generated where no read failed, and puts all together.
+    async fn finish(
+        &self,
+        facts: &Facts,
+        fetch: &FetchPlan,
+        reads: &Reads,
+        blanks: Option<&Blanks>,
+        sources: &Sources,
+    ) -> Result<Gathered, Failure> {
+        let mut gathered = gather::values(facts, reads, &Generated::default(), &SystemChance)?;
+        if !fetch.generate.is_empty() {
+            let generated = generators::generate(&self.generators, facts, fetch, blanks).await;
+            gathered = gather::values(facts, reads, &generated, &SystemChance)?;
+        }
+        if let Some(blanks) = blanks {
+            blanks.fill(facts, &mut gathered, sources);
+        }
+        Ok(gathered)
     }
 
     fn sources(&self, facts: &Facts) -> Sources {
@@ -250,7 +287,7 @@ async fn check(store: &AnyStore, rules: &Rules, from: &Origin, now: Timestamp) -
             Outcome::Valid
         }
         (store::Next::Known(outcome), _) => outcome,
-        (store::Next::Check, Origin::Providers(live)) => Outcome::from(live.fetcher().validate(store, 0).await),
+        (store::Next::Check, Origin::Providers { live, .. }) => Outcome::from(live.fetcher().validate(store, 0).await),
         (store::Next::Check, Origin::File { .. }) => Outcome::Valid,
     };
     Some(store::settle(store, 0, &outcome, 0, rules, now).health)

@@ -16,11 +16,13 @@ use regex::Regex;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
+use crate::api::external_secret::GeneratorKind;
+use crate::api::generators::{self, GeneratorObject};
 use crate::api::{
     AnyStore, ClusterExternalSecret, ClusterSecretStore, ExternalSecret, GROUP, SecretStore, StoreKind, crds, refs,
     structural,
 };
-use crate::index::{Key, StoreId};
+use crate::index::{AnyGenerator, Key, StoreId};
 use crate::providers::ReferenceKind;
 use crate::render::target::SourceText;
 use crate::render::yaml::{self, YamlError};
@@ -98,6 +100,8 @@ pub struct Manifests {
     pub stores: BTreeMap<StoreId, Arc<AnyStore>>,
     /// Stores whose manifest is wrong.
     pub broken: BTreeSet<StoreId>,
+    /// Generators.
+    pub generators: Vec<AnyGenerator>,
     /// ConfigMaps and Secrets.
     pub sources: BTreeMap<(ReferenceKind, Key), SourceText>,
     /// Namespaces and their labels.
@@ -120,6 +124,7 @@ enum Kind {
     ConfigMap,
     Secret,
     Namespace,
+    Generator(GeneratorKind),
     /// One of ours, of this group, that makes no Secret by itself.
     Checked(&'static str),
 }
@@ -226,6 +231,13 @@ impl Manifests {
         }
         self.seen.insert((name.to_owned(), key.clone()), at.clone());
         match kind {
+            Kind::Generator(kind) => {
+                let object = check_schema(generators::GROUP, name, value, &mut problems);
+                if problems.is_empty() {
+                    let object = GeneratorObject { metadata: meta, spec: object["spec"].clone() };
+                    self.generators.push(AnyGenerator::read(kind, object));
+                }
+            }
             Kind::Checked(group) => {
                 check_schema(group, name, value, &mut problems);
                 self.notes.push(format!("{label}: its schema is checked, it is not rendered"));
@@ -411,6 +423,11 @@ fn kind_of(version: &str, kind: &str) -> Result<Option<Kind>, String> {
     if !definition.versions.iter().any(|known| known == version) {
         let known: Vec<String> = definition.versions.iter().map(|version| format!("{group}/{version}")).collect();
         return Err(format!("must be {}", known.join(" or ")));
+    }
+    if group == generators::GROUP
+        && let Ok(kind) = serde_json::from_value::<GeneratorKind>(json!(kind))
+    {
+        return Ok(Some(Kind::Generator(kind)));
     }
     Ok(Some(match kind {
         "ExternalSecret" => Kind::ExternalSecret,

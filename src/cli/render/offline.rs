@@ -10,6 +10,7 @@ use regex::Regex;
 use tokio::time::Instant;
 
 use super::values::{Known, Values};
+use crate::api::ExternalSecret;
 use crate::api::external_secret::{DataFrom, DecodingStrategy, Template};
 use crate::controllers::gather::{Reads, StoreReads};
 use crate::fetch::{Answer, Read, Request};
@@ -238,6 +239,12 @@ impl Blanks {
         self.guessed.store(true, Ordering::Relaxed);
         let key = (want.clone(), property.map(str::to_owned));
         self.sets.get(&key).cloned().unwrap_or_default().values()
+    }
+
+    /// What stands for what a generator would make.
+    pub fn generated(&self, es: &ExternalSecret, index: usize) -> Entries {
+        self.guessed.store(true, Ordering::Relaxed);
+        es.spec.data_from.get(index).map(|from| Shape::of(None, from)).unwrap_or_default().values()
     }
 
     fn found(&self, query: &FindQuery) -> Vec<Found> {
