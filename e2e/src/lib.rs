@@ -20,6 +20,7 @@ pub mod process;
 pub mod progress;
 pub mod recorder;
 pub mod rundir;
+pub mod services;
 pub mod shapes;
 pub mod tools;
 

@@ -25,7 +25,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use self::drawn::Shape;
-use super::structural;
+use keyferry::api::structural;
 
 /// How many plans came to the point of reading values.
 static FETCHES: AtomicUsize = AtomicUsize::new(0);

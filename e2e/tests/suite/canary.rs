@@ -19,7 +19,7 @@ use crate::lab::{
 const CANARY: &str = "cAnArY";
 
 /// A secret value that is found again wherever it shows up.
-fn value(of: &str) -> String {
+pub fn value(of: &str) -> String {
     format!("{CANARY}-7f3e9b-{of}-pq8Zx2LmWv5Tn4Kd")
 }
 
@@ -198,6 +198,23 @@ async fn may_create(ns: &Sandbox<'_>, may: bool) -> Result<()> {
     ns.kubectl(&["patch", "role", &role, "--type=json", "-p", &change]).await.map(drop)
 }
 
+/// Fails where one of `values` is seen in what the operator says. Returns how many bytes that is.
+pub async fn unseen(ns: &Sandbox<'_>, operator: &Operator, values: &[String]) -> Result<usize> {
+    let all = said(ns, operator).await?;
+    for (place, text) in &all {
+        ensure!(!text.is_empty(), "{place} is empty");
+        for value in values {
+            let around = text.find(value).map(|at| text.floor_char_boundary(at.saturating_sub(400)));
+            let found = around.map(|start| text[start..].chars().take(600).collect::<String>());
+            ensure!(found.is_none(), "a value is in {place}: {}", found.unwrap_or_default());
+            for (what, form) in forms(value) {
+                ensure!(!text.contains(&form), "{what} is in {place}");
+            }
+        }
+    }
+    Ok(all.iter().map(|(_, text)| text.len()).sum())
+}
+
 async fn run(ns: &Sandbox<'_>, format: &str) -> Result<()> {
     let operator = operator(ns, &["--loglevel=trace", &format!("--log-format={format}"), "--status-heartbeat=0s"]).await?;
     set_up(ns).await?;
@@ -241,19 +258,8 @@ async fn run(ns: &Sandbox<'_>, format: &str) -> Result<()> {
     .await?;
     tokio::time::sleep(std::time::Duration::from_secs(3)).await;
 
-    let all = said(ns, &operator).await?;
-    let size: usize = all.iter().map(|(_, text)| text.len()).sum();
-    for (place, text) in &all {
-        ensure!(!text.is_empty(), "{place} is empty");
-        let found = text
-            .match_indices(CANARY)
-            .next()
-            .map(|(at, _)| text[at.saturating_sub(400)..].chars().take(600).collect::<String>());
-        ensure!(found.is_none(), "a value is in {place}: {}", found.unwrap_or_default());
-        for (what, form) in VALUES.iter().flat_map(|name| forms(&value(name))) {
-            ensure!(!text.contains(&form), "{what} is in {place}");
-        }
-    }
+    let values: Vec<String> = VALUES.map(value).into_iter().chain([CANARY.to_owned()]).collect();
+    let size = unseen(ns, &operator, &values).await?;
     // The search finds what is there.
     ensure!(secrets_hold_canaries(ns).await?, "the Secrets do not hold the values");
     progress::note(format!(

@@ -21,14 +21,16 @@ use crate::lab::{
     fingerprints, operator, patch, push_secret, ready, secrets, to_place, with_lab,
 };
 
-const API_VERSION: &str = "generators.external-secrets.io/v1alpha1";
+/// Group and version of the generators.
+pub const API_VERSION: &str = "generators.external-secrets.io/v1alpha1";
 
-async fn generator(ns: &Sandbox<'_>, kind: &str, name: &str, spec: Value) -> Result<()> {
+/// Applies a generator.
+pub async fn generator(ns: &Sandbox<'_>, kind: &str, name: &str, spec: Value) -> Result<()> {
     apply(ns, json!({"apiVersion": API_VERSION, "kind": kind, "metadata": {"name": name}, "spec": spec})).await
 }
 
 /// An ExternalSecret on one generator, refreshed every hour.
-async fn user(ns: &Sandbox<'_>, name: &str, kind: &str, generator: &str) -> Result<()> {
+pub async fn user(ns: &Sandbox<'_>, name: &str, kind: &str, generator: &str) -> Result<()> {
     let entry = json!({"sourceRef": {"generatorRef": {"kind": kind, "name": generator}}});
     let spec = json!({"refreshInterval": "1h", "dataFrom": [entry]});
     apply(ns, json!({"apiVersion": EXTERNAL_SECRET.0, "kind": EXTERNAL_SECRET.1, "metadata": {"name": name}, "spec": spec}))
