@@ -8,7 +8,7 @@ E2E := $(or $(CARGO_TARGET_DIR),target)/debug/e2e
 # An error says in words what happened; a failed assertion still shows where.
 export RUST_LIB_BACKTRACE ?= 0
 
-.PHONY: help demo demo-up demo-down test soak bench fmt lint generate generated audit e2e-tool setup toolchain
+.PHONY: help demo demo-up demo-down test soak fuzz bench fmt lint generate generated audit e2e-tool setup toolchain
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -29,6 +29,23 @@ SOAK_SECONDS ?= 600
 
 soak: ## a provider's outage of ten minutes (SOAK_SECONDS), in all the ways that it can fail
 	KEYFERRY_SOAK_SECONDS=$(SOAK_SECONDS) $(CARGO) test --workspace --test suite -- --nocapture outage
+
+FUZZ_SECONDS ?= 600
+FUZZ_TARGETS ?= template path decode duration rewrite yaml
+FUZZ_FLAGS ?= -rss_limit_mb=2048 -timeout=20 -max_len=4096
+
+# No sanitizer: there is no unsafe code to find fault with. So the stable toolchain will do, and runs are twice as fast.
+fuzz: toolchain ## look for panics and for endless work: templates, paths, decoding, durations, rewrites, YAML (FUZZ_SECONDS=600 each)
+	@command -v c++ >/dev/null || { echo 'c++ is missing: install a C++ compiler (Debian: apt-get install g++)' >&2; exit 1; }
+	@command -v python3 >/dev/null || { echo 'python3 is missing: it makes the inputs to start from' >&2; exit 1; }
+	@command -v cargo-fuzz >/dev/null || $(CARGO) install --locked cargo-fuzz || { echo 'cargo-fuzz is missing, and cargo cannot install it' >&2; exit 1; }
+	@python3 fuzz/seeds.py
+	@for target in $(FUZZ_TARGETS); do \
+	  echo "fuzzing $$target for $(FUZZ_SECONDS)s"; \
+	  dict=; test $$target = template && dict=-dict=fuzz/corpus/template.dict; \
+	  RUSTC_BOOTSTRAP=1 $(CARGO) fuzz run --sanitizer none $$target -- -max_total_time=$(FUZZ_SECONDS) -print_final_stats=1 -verbosity=0 $(FUZZ_FLAGS) $$dict \
+	    || { echo "fuzzing $$target found something: see fuzz/artifacts/$$target, and run it again by cargo fuzz run --sanitizer none $$target FILE" >&2; exit 1; }; \
+	done
 
 # Both programs without debugging aids: the bare client is as much part of the measurement as the operator.
 bench: toolchain ## measure the operator beside a bare client (BENCH_QUICK=1: without 10,000 objects; BENCH_STRICT=1: fail on a miss)

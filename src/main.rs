@@ -24,6 +24,12 @@ fn main() -> ExitCode {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => complain(&error, 1),
         },
+        Ok(Task::Render(render)) => {
+            match render.run(&mut std::io::stdin(), &mut std::io::stdout(), &mut std::io::stderr()) {
+                Ok(code) => ExitCode::from(code),
+                Err(error) => complain(&error, error.exit_code()),
+            }
+        }
         Err(error) => complain(&error, error.exit_code()),
     }
 }

@@ -97,6 +97,7 @@ const EXPOSERS: &[(&str, &str)] = &[
     ("jwt.rs", "signs with keys, and looks into tokens"),
     ("outbound/", "sends them to where they belong"),
     ("render/", "makes values out of values"),
+    ("cli/render/", "renders, and prints them where that is asked for"),
 ];
 
 /// Files that are longer than they should be, and why.

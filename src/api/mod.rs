@@ -13,6 +13,7 @@ pub mod push_secret;
 pub mod refs;
 pub mod rules;
 pub mod secret_store;
+pub mod structural;
 
 pub use cluster_external_secret::{ClusterExternalSecret, ClusterExternalSecretSpec, ClusterExternalSecretStatus};
 pub use cluster_push_secret::{ClusterPushSecret, ClusterPushSecretSpec, ClusterPushSecretStatus};

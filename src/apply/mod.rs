@@ -280,7 +280,8 @@ fn version_of(secret: &Secret) -> String {
 }
 
 /// What is applied: only what we own.
-fn body(desired: &Desired, version: Option<&str>) -> Secret {
+#[must_use]
+pub fn body(desired: &Desired, version: Option<&str>) -> Secret {
     let some = |map: &std::collections::BTreeMap<String, String>| (!map.is_empty()).then(|| map.clone());
     let mut secret = Secret {
         type_: desired.type_.clone(),

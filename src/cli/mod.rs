@@ -4,6 +4,7 @@ mod adopt;
 mod controller;
 mod docs;
 mod ignored;
+mod render;
 mod value;
 
 #[cfg(test)]
@@ -16,6 +17,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 pub use adopt::Adopt;
 pub use controller::{CacheBounds, Controller, ElectionSettings, LogSettings, Scope, Settings, SettingsError};
 pub use ignored::{IGNORED, IgnoredFlag};
+pub use render::{Render, RenderCliError};
 pub use value::LogFormat;
 
 /// Brings secrets from the managers that keep them into namespaced Kubernetes Secrets.
@@ -32,6 +34,8 @@ enum Command {
     Controller(Box<Controller>),
     /// Take over a cluster in which External Secrets Operator ran, or hand it back
     Adopt(Adopt),
+    /// Print the Secrets that manifests would make, with no cluster and without writing anything
+    Render(Box<Render>),
     /// Print the CustomResourceDefinitions, for `kubectl apply -f -`
     Crds,
     /// Print the flags of `controller` as Markdown
@@ -50,6 +54,8 @@ pub enum Task {
     Controller(Box<Settings>),
     /// Move a cluster from ESO, or back.
     Adopt(Adopt),
+    /// Render manifests.
+    Render(Box<Render>),
 }
 
 /// Why the command line could not be answered.
@@ -86,6 +92,7 @@ impl Cli {
         match self.command {
             Command::Controller(controller) => return Ok(Task::Controller(Box::new(controller.into_settings()?))),
             Command::Adopt(adopt) => return Ok(Task::Adopt(adopt)),
+            Command::Render(render) => return Ok(Task::Render(render)),
             Command::Crds => out.write_all(crate::api::crds::yaml()?.as_bytes())?,
             Command::Flags => out.write_all(docs::markdown(&Self::command()).as_bytes())?,
             Command::Version => writeln!(out, "keyferry {}", env!("CARGO_PKG_VERSION"))?,

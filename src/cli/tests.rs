@@ -61,7 +61,7 @@ fn parse(args: &[&str]) -> Result<Settings, String> {
     let args = ["keyferry", "controller"].iter().chain(args);
     match Cli::try_parse_from(args).map_err(|e| e.to_string())?.run(&mut io::sink()).map_err(|e| e.to_string())? {
         Task::Controller(settings) => Ok(*settings),
-        Task::Done | Task::Adopt(_) => Err("nothing to run".into()),
+        Task::Done | Task::Adopt(_) | Task::Render(_) => Err("nothing to run".into()),
     }
 }
 

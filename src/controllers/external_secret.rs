@@ -6,19 +6,19 @@ use jiff::Timestamp;
 use tokio::time::Instant;
 
 use super::chance::SystemChance;
-use super::gather::{self, Reads, StoreReads};
+use super::gather::{self, Reads};
 use super::generate::{self, Asker, Generated};
 use super::{Ctx, manifest, object_reference, template};
 use crate::api::ExternalSecret;
 use crate::apply::error::WriteError;
 use crate::fetch::Freshness;
-use crate::index::{Key, TargetView, generator_ids, store_ids, target_key};
-use crate::plan::Wake;
+use crate::index::{Index, Key, TargetView, generator_ids, store_ids, target_key};
 use crate::plan::external_secret::{
-    self as plan, Decision, Facts, Failure, FetchPlan, Gathered, Next, Report, Seen, StoreFacts, Written,
+    self as plan, Decision, Facts, Failure, FetchPlan, Gathered, Memory, Next, Report, Seen, StoreFacts, Written,
 };
 use crate::plan::store::{health_by_status, serves};
 use crate::plan::target::{Desired, own_data};
+use crate::plan::{Rules, Wake};
 use crate::queue::{Job, Priority};
 use crate::report::metrics::{ObjectKind, Ready};
 
@@ -54,7 +54,12 @@ pub async fn reconcile(ctx: Arc<Ctx>, job: Job<Key>) -> Wake {
 /// Takes everything that the plan needs from the index, at one moment.
 fn facts(ctx: &Ctx, key: &Key) -> Option<Facts> {
     let memory = ctx.memory().get(key).cloned().unwrap_or_default();
-    let index = ctx.index();
+    facts_of(&ctx.index(), &ctx.rules, key, memory, Timestamp::now())
+}
+
+/// As [`facts`], of an index that need not be that of a running operator.
+#[must_use]
+pub fn facts_of(index: &Index, rules: &Rules, key: &Key, memory: Memory, now: Timestamp) -> Option<Facts> {
     let es = index.external_secret(key)?;
     let stores = store_ids(&es)
         .into_iter()
@@ -68,7 +73,7 @@ fn facts(ctx: &Ctx, key: &Key) -> Option<Facts> {
                 })
             };
             let health = match &store {
-                Some(store) if !serves(id.kind, &ctx.rules) => Some(health_by_status(store)),
+                Some(store) if !serves(id.kind, rules) => Some(health_by_status(store)),
                 store => store.as_ref().and_then(current).cloned(),
             };
             (id, StoreFacts { store, health })
@@ -84,7 +89,7 @@ fn facts(ctx: &Ctx, key: &Key) -> Option<Facts> {
         sources: index.sources(key, &es),
         es,
         memory,
-        now: Timestamp::now(),
+        now,
     })
 }
 
@@ -323,19 +328,7 @@ async fn gather_values(
 }
 
 async fn read_all(ctx: &Ctx, facts: &Facts, fetch: &FetchPlan, freshness: Freshness) -> Reads {
-    let namespace = facts.es.metadata.namespace.as_deref().unwrap_or_default();
-    let cause = format!("ExternalSecret/{namespace}/{}", facts.es.metadata.name.as_deref().unwrap_or_default());
-    let reads = fetch.requests.iter().filter_map(|(id, requests)| {
-        let store = facts.stores.get(id)?.store.clone()?;
-        let (id, cause) = (id.clone(), cause.clone());
-        let credentials = ctx.index().credentials(&id);
-        Some(async move {
-            let answers = ctx.fetcher.read(&store, credentials, namespace, requests, freshness, &cause).await;
-            let reads = requests.iter().cloned().zip(answers.reads).collect();
-            (id, StoreReads { reads, session: answers.session })
-        })
-    });
-    futures::future::join_all(reads).await.into_iter().collect()
+    gather::read(&ctx.fetcher, |id| ctx.index().credentials(id), facts, fetch, freshness).await
 }
 
 /// The object is being deleted: deletes its Secret where the policy says so, and lets it go.

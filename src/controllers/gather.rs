@@ -7,10 +7,10 @@ use jiff::Timestamp;
 
 use super::generate::Generated;
 use crate::api::external_secret::{DataFrom, DeletionPolicy, RemoteRef};
-use crate::fetch::{Answer, Read, Request};
+use crate::fetch::{Answer, Fetcher, Freshness, Read, Request};
 use crate::index::StoreId;
 use crate::plan::entries::{self, Entry};
-use crate::plan::external_secret::{Facts, Failure, Gathered};
+use crate::plan::external_secret::{Facts, Failure, FetchPlan, Gathered};
 use crate::providers::{ErrorKind, Fetched, Missing, ProviderError, Session};
 use crate::render::template::Chance;
 use crate::render::{self, Entries, Outside, RenderError};
@@ -26,6 +26,28 @@ pub struct StoreReads {
 
 /// What all stores answered.
 pub type Reads = HashMap<StoreId, StoreReads>;
+
+/// Reads from all stores, each store's values together. `credentials` counts the changes of what a store logs in with.
+pub async fn read(
+    fetcher: &Fetcher,
+    credentials: impl Fn(&StoreId) -> u64,
+    facts: &Facts,
+    fetch: &FetchPlan,
+    freshness: Freshness,
+) -> Reads {
+    let namespace = facts.es.metadata.namespace.as_deref().unwrap_or_default();
+    let cause = format!("ExternalSecret/{namespace}/{}", facts.es.metadata.name.as_deref().unwrap_or_default());
+    let reads = fetch.requests.iter().filter_map(|(id, requests)| {
+        let store = facts.stores.get(id)?.store.clone()?;
+        let (id, cause, credentials) = (id.clone(), cause.clone(), credentials(id));
+        Some(async move {
+            let answers = fetcher.read(&store, credentials, namespace, requests, freshness, &cause).await;
+            let reads = requests.iter().cloned().zip(answers.reads).collect();
+            (id, StoreReads { reads, session: answers.session })
+        })
+    });
+    futures::future::join_all(reads).await.into_iter().collect()
+}
 
 /// Puts the values of all entries together. What was not generated (yet) is left out.
 ///

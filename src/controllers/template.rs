@@ -1,10 +1,14 @@
 //! Reads the ConfigMaps and Secrets that a template names, each by its name in the ExternalSecret's own namespace.
 
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+
 use super::Ctx;
 use super::chance::SystemChance;
 use crate::api::external_secret::Template;
 use crate::apply::error::WriteError;
 use crate::index::Key;
+use crate::plan::Rules;
+use crate::plan::digest::Digester;
 use crate::plan::external_secret::{Facts, Failure, Gathered};
 use crate::plan::target::Desired;
 use crate::plan::template;
@@ -19,11 +23,24 @@ use crate::secret_bytes::SecretBytes;
 /// # Errors
 /// A source that cannot be read, or a template that cannot be rendered.
 pub async fn render(ctx: &Ctx, facts: &Facts, gathered: &Gathered, priority: Priority) -> Result<Desired, Failure> {
-    let target = facts.es.target();
-    let template = target.template.clone().unwrap_or_default();
     let sources = read(ctx, facts, "could not update secret", priority).await?;
+    render_from(facts, &ctx.rules, gathered, &sources, &ctx.digester)
+}
+
+/// Renders the Secret's template from sources that were read.
+///
+/// # Errors
+/// A template that cannot be rendered.
+pub fn render_from(
+    facts: &Facts,
+    rules: &Rules,
+    gathered: &Gathered,
+    sources: &Sources,
+    digester: &Digester,
+) -> Result<Desired, Failure> {
+    let template = facts.es.target().template.clone().unwrap_or_default();
     let outside = Outside { now: facts.now, chance: &SystemChance };
-    template::render(facts, &ctx.rules, &template, gathered, &sources, outside, &ctx.digester)
+    template::render(facts, rules, &template, gathered, sources, outside, digester)
 }
 
 /// Reads the sources of the object's template. One that is not there is no error here: the rendering tells of it.
@@ -60,17 +77,26 @@ async fn read_one(
     priority: Priority,
 ) -> Result<Option<SourceText>, WriteError> {
     let key = Key::new(namespace, &source.name);
-    let version = |meta: &k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta| {
-        meta.resource_version.clone().unwrap_or_default()
-    };
     Ok(match source.kind {
-        ReferenceKind::Secret => ctx.writer.read(&key, priority).await?.map(|secret| SourceText {
-            version: version(&secret.metadata),
-            texts: secret.data.into_iter().flatten().map(|(k, v)| (k, SecretBytes::new(v.0))).collect(),
-        }),
-        _ => ctx.writer.read_config_map(&key, priority).await?.map(|map| SourceText {
-            version: version(&map.metadata),
-            texts: map.data.into_iter().flatten().map(|(k, v)| (k, SecretBytes::from(v))).collect(),
-        }),
+        ReferenceKind::Secret => ctx.writer.read(&key, priority).await?.map(text_of_secret),
+        _ => ctx.writer.read_config_map(&key, priority).await?.map(text_of_config_map),
     })
+}
+
+/// What templates take of a Secret.
+#[must_use]
+pub fn text_of_secret(secret: Secret) -> SourceText {
+    SourceText {
+        version: secret.metadata.resource_version.unwrap_or_default(),
+        texts: secret.data.into_iter().flatten().map(|(k, v)| (k, SecretBytes::new(v.0))).collect(),
+    }
+}
+
+/// What templates take of a ConfigMap.
+#[must_use]
+pub fn text_of_config_map(map: ConfigMap) -> SourceText {
+    SourceText {
+        version: map.metadata.resource_version.unwrap_or_default(),
+        texts: map.data.into_iter().flatten().map(|(k, v)| (k, SecretBytes::from(v))).collect(),
+    }
 }

@@ -75,6 +75,10 @@ impl Provider for Fake {
         Vec::new()
     }
 
+    fn local(&self) -> Option<Arc<dyn Session>> {
+        Some(Arc::new(FakeSession { config: self.clone(), pushes: Pushes::default() }))
+    }
+
     async fn connect(&self, cx: &ConnectCx) -> Result<Arc<dyn Session>, ProviderError> {
         static ALL: LazyLock<Mutex<HashMap<(StoreKind, String, String), Pushes>>> = LazyLock::new(Mutex::default);
         let namespace = if cx.store_kind == StoreKind::ClusterSecretStore { "" } else { &cx.namespace };

@@ -25,7 +25,7 @@ use async_trait::async_trait;
 
 use crate::api::external_secret::MetadataPolicy;
 use crate::api::secret_store::{Capabilities, StoreKind};
-use crate::render::path;
+use crate::render::{Entries, path};
 use crate::secret_bytes::SecretBytes;
 
 pub use connect::{ConnectCx, OwnCluster};
@@ -66,6 +66,16 @@ pub trait Provider: Send + Sync {
     /// Whether a ClusterSecretStore logs in as each of its consumers, so that they share neither session nor values.
     fn is_referent(&self) -> bool {
         self.references().iter().any(|r| r.namespace.is_none())
+    }
+
+    /// A session that reaches nothing, where the values are in the store itself.
+    fn local(&self) -> Option<Arc<dyn Session>> {
+        None
+    }
+
+    /// How the provider's values are taken apart. A [`Session`] does the same; this needs no login.
+    fn taker(&self) -> &'static dyn Taker {
+        &Plain
     }
 
     /// For which reads the provider's "it does not exist" counts as missing; for the others it is an error.
@@ -139,8 +149,7 @@ pub trait Session: Send + Sync {
     /// # Errors
     /// `Malformed` where the bytes are not the provider's own.
     fn whole(&self, want: &Want, value: &SecretBytes) -> Result<SecretBytes, ProviderError> {
-        let _ = want;
-        Ok(value.clone())
+        Plain.whole(want, value)
     }
 
     /// Cuts a property out of a value. Most providers: the property as a literal key first, then as a gjson path.
@@ -148,32 +157,76 @@ pub trait Session: Send + Sync {
     /// # Errors
     /// `NotFound` or `MissingProperty`, as the provider's documentation has it. Never names the value.
     fn property(&self, want: &Want, value: &SecretBytes, property: &str) -> Result<SecretBytes, ProviderError> {
-        let _ = want;
-        path::escaped_then_path(value, property).ok_or_else(|| ProviderError::missing_property(&want.key, property))
+        Plain.property(want, value, property)
     }
 
     /// Takes a value apart into its properties, for `dataFrom.extract`.
     ///
     /// # Errors
     /// `Malformed` where the value is not a JSON object.
-    fn extract(
-        &self,
-        want: &Want,
-        value: &SecretBytes,
-        property: Option<&str>,
-    ) -> Result<BTreeMap<String, SecretBytes>, ProviderError> {
-        let part;
-        let value = match property {
-            Some(p) => {
-                part = self.property(want, value, p)?;
-                &part
-            }
-            None => value,
-        };
-        path::object_entries(value).ok_or_else(|| {
-            ProviderError::new(ErrorKind::Malformed, format!("the value of {:?} is not a JSON object", want.key))
-        })
+    fn extract(&self, want: &Want, value: &SecretBytes, property: Option<&str>) -> Result<Entries, ProviderError> {
+        extract_by(|property| self.property(want, value, property), want, value, property)
     }
+}
+
+/// Takes values of a provider apart, without a login. The methods are those of [`Session`].
+pub trait Taker: Send + Sync {
+    /// The bytes that [`Session::get`] reads of a value that a person wrote down: text as it is, a map as JSON.
+    ///
+    /// # Errors
+    /// `Misconfigured` where the provider has no such values.
+    fn stored(&self, want: &Want, written: SecretBytes) -> Result<SecretBytes, ProviderError> {
+        let _ = want;
+        Ok(written)
+    }
+
+    /// See [`Session::whole`].
+    ///
+    /// # Errors
+    /// As there.
+    fn whole(&self, want: &Want, value: &SecretBytes) -> Result<SecretBytes, ProviderError> {
+        let _ = want;
+        Ok(value.clone())
+    }
+
+    /// See [`Session::property`].
+    ///
+    /// # Errors
+    /// As there.
+    fn property(&self, want: &Want, value: &SecretBytes, property: &str) -> Result<SecretBytes, ProviderError> {
+        path::escaped_then_path(value, property).ok_or_else(|| ProviderError::missing_property(&want.key, property))
+    }
+
+    /// See [`Session::extract`].
+    ///
+    /// # Errors
+    /// As there.
+    fn extract(&self, want: &Want, value: &SecretBytes, property: Option<&str>) -> Result<Entries, ProviderError> {
+        extract_by(|property| self.property(want, value, property), want, value, property)
+    }
+}
+
+/// The way of most providers: a value is one text.
+pub struct Plain;
+
+impl Taker for Plain {}
+
+fn extract_by(
+    cut: impl Fn(&str) -> Result<SecretBytes, ProviderError>,
+    want: &Want,
+    value: &SecretBytes,
+    property: Option<&str>,
+) -> Result<Entries, ProviderError> {
+    let part;
+    let value = match property {
+        Some(p) => {
+            part = cut(p)?;
+            &part
+        }
+        None => value,
+    };
+    path::object_entries(value)
+        .ok_or_else(|| ProviderError::new(ErrorKind::Malformed, format!("the value of {:?} is not a JSON object", want.key)))
 }
 
 fn unpushable() -> ProviderError {

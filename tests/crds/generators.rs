@@ -6,12 +6,13 @@ use std::sync::LazyLock;
 use keyferry::api::crds;
 use keyferry::api::external_secret::GeneratorKind;
 use keyferry::api::generators::{AnySpec, ClusterGeneratorSpec, GROUP, GeneratorState, resolve};
+use keyferry::api::structural;
 use keyferry::generators::SERVED;
 use kube::core::cel::compile_schema;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use super::{Admission, manifests, root, structural};
+use super::{Admission, manifests, root};
 
 /// The definitions, as JSON, by kind.
 fn definitions() -> &'static BTreeMap<String, Value> {

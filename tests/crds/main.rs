@@ -6,7 +6,6 @@ mod generators;
 mod manifests;
 mod rules;
 mod shapes;
-mod structural;
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -7,10 +7,10 @@ use std::fs;
 use std::path::Path;
 
 use keyferry::api::{ClusterExternalSecret, ClusterPushSecret, ClusterSecretStore};
-use keyferry::api::{ExternalSecret, PushSecret, SecretStore};
+use keyferry::api::{ExternalSecret, PushSecret, SecretStore, structural};
 use serde_json::Value;
 
-use super::{Admission, KINDS, root, structural};
+use super::{Admission, KINDS, root};
 
 /// The objects of our grown-up kinds in a file.
 fn objects(file: &Path) -> Vec<Value> {

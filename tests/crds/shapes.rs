@@ -25,7 +25,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use self::drawn::Shape;
-use super::structural;
+use keyferry::api::structural;
 
 /// How many plans came to the point of reading values.
 static FETCHES: AtomicUsize = AtomicUsize::new(0);
@@ -180,6 +180,7 @@ fn look_at_push_secret(ps: PushSecret) {
         stores: index.push_stores(&ps),
         namespace_labels: Some(Arc::default()),
         sources: index.push_named_sources(&ps),
+        generator: None,
         memory: push_secret::Memory::default(),
         now: Timestamp::UNIX_EPOCH,
         ps,

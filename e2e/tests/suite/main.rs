@@ -19,6 +19,7 @@ mod manifests;
 mod neighbours;
 mod object_hash;
 mod outage;
+mod render;
 mod scope;
 mod shapes;
 mod takeover;

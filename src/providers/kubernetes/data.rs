@@ -49,6 +49,14 @@ pub(super) fn unpack(packed: &SecretBytes) -> Option<Parts> {
     texts.into_iter().map(|(key, text)| Some((key, SecretBytes::new(STANDARD.decode(text).ok()?)))).collect()
 }
 
+/// The parts of a Secret that a person wrote down as a JSON object: texts as they are, all else as JSON.
+pub(super) fn written(json: &SecretBytes) -> Option<Parts> {
+    match json::parse(json.expose())? {
+        Json::Object(map) => Some(map.iter().map(|(key, value)| (key.clone(), json::byte_value(value))).collect()),
+        _ => None,
+    }
+}
+
 /// All parts as one JSON text: data as an object of texts, labels and annotations as they are.
 pub(super) fn whole(parts: &Parts, policy: MetadataPolicy) -> SecretBytes {
     match policy {

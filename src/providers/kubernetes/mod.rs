@@ -15,7 +15,7 @@ use k8s_openapi::ByteString;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{ConnectCx, ErrorKind, Missing, Provider, ProviderError, Reference, ReferenceKind, Session};
+use super::{ConnectCx, ErrorKind, Missing, Provider, ProviderError, Reference, ReferenceKind, Session, Taker};
 use crate::api::refs::{CaProvider, CaProviderType, NAMESPACE, SecretKeySelector, ServiceAccountSelector};
 use crate::api::secret_store::{Capabilities, StoreKind};
 use remote::Remote;
@@ -118,6 +118,10 @@ impl Kubernetes {
 
 #[async_trait]
 impl Provider for Kubernetes {
+    fn taker(&self) -> &'static dyn Taker {
+        &session::SecretTaker
+    }
+
     fn capabilities(&self) -> Capabilities {
         Capabilities::ReadWrite
     }

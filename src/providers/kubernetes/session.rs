@@ -19,7 +19,7 @@ use serde::de::DeserializeOwned;
 use super::data::{self, Parts};
 use super::push::{self, Left, PushMetadata};
 use super::remote::Remote;
-use super::{ErrorKind, ProviderError, Session};
+use super::{ErrorKind, ProviderError, Session, Taker};
 use crate::api::external_secret::MetadataPolicy;
 use crate::api::secret_store::StoreKind;
 use crate::providers::{CallCx, Fetched, FindQuery, Found, Place, Push, Pushed, Validation, Want};
@@ -247,6 +247,30 @@ impl Session for KubernetesSession {
             Ok(false) => Err(ProviderError::new(ErrorKind::Denied, "client is not allowed to get secrets")),
             Err(error) => Ok(Validation::Unknown(format!("could not verify if client is valid: {error}"))),
         }
+    }
+
+    fn whole(&self, want: &Want, value: &SecretBytes) -> Result<SecretBytes, ProviderError> {
+        SecretTaker.whole(want, value)
+    }
+
+    fn property(&self, want: &Want, value: &SecretBytes, property: &str) -> Result<SecretBytes, ProviderError> {
+        SecretTaker.property(want, value, property)
+    }
+
+    fn extract(&self, want: &Want, value: &SecretBytes, property: Option<&str>) -> Result<Parts, ProviderError> {
+        SecretTaker.extract(want, value, property)
+    }
+}
+
+/// Takes Secrets apart.
+pub(super) struct SecretTaker;
+
+impl Taker for SecretTaker {
+    fn stored(&self, want: &Want, written: SecretBytes) -> Result<SecretBytes, ProviderError> {
+        data::written(&written).map(|parts| data::pack(&parts)).ok_or_else(|| {
+            let text = format!("the value of {:?} stands for a Secret: write a map of its keys and values", want.key);
+            ProviderError::new(ErrorKind::Misconfigured, text)
+        })
     }
 
     fn whole(&self, want: &Want, value: &SecretBytes) -> Result<SecretBytes, ProviderError> {

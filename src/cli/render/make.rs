@@ -1,0 +1,330 @@
+//! One ExternalSecret to the object that it would make: the controller's own plan and rendering, up to the write.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Secret;
+
+use super::generators;
+use super::live::Live;
+use super::manifests::{Manifests, NAMESPACE_NAME, NO_CLUSTER};
+use super::offline::{self, Blanks};
+use super::values::Values;
+use crate::api::AnyStore;
+use crate::api::external_secret::CreationPolicy;
+use crate::apply;
+use crate::controllers::chance::SystemChance;
+use crate::controllers::external_secret::facts_of;
+use crate::controllers::gather::{self, Reads};
+use crate::controllers::generate::Generated;
+use crate::controllers::template;
+use crate::fetch::{Freshness, is_referent};
+use crate::index::{Index, Key, StoreHealth, StoreId, TargetView, generator_ids, target_key};
+use crate::plan::digest::Digester;
+use crate::plan::external_secret::{self as plan, Decision, Facts, Failure, FetchPlan, Gathered, Memory, Next, Report};
+use crate::plan::store::{self, Outcome};
+use crate::plan::target;
+use crate::plan::{Rules, manifest};
+use crate::providers::ProviderSpec;
+use crate::render::Outside;
+use crate::render::manifest::SecretJson;
+use crate::render::target::{Sources, sources};
+
+/// Where values come from.
+pub enum Origin {
+    /// A file, and where it says nothing an error or a placeholder.
+    File {
+        /// What it says.
+        values: Arc<Values>,
+        /// Whether a placeholder stands for what it does not say.
+        placeholders: bool,
+    },
+    /// The providers; what generators would ask a server for may be placeholders.
+    Providers {
+        /// The way to them.
+        live: Box<Live>,
+        /// Whether they are.
+        placeholders: bool,
+    },
+}
+
+/// What an ExternalSecret makes.
+pub enum Made {
+    /// A Secret.
+    Secret(Box<Secret>),
+    /// An object of another kind.
+    Object(SecretJson),
+}
+
+/// What came of an ExternalSecret.
+pub enum Outcomes {
+    /// This object.
+    Made(Made),
+    /// Nothing, and that is right: why.
+    Nothing(String),
+    /// It is wrong: why.
+    Failed(String),
+}
+
+/// Everything that the ExternalSecrets are rendered with.
+pub struct Maker {
+    index: Index,
+    manifests: Manifests,
+    rules: Rules,
+    from: Origin,
+    generators: crate::generators::maker::Maker,
+    digester: Digester,
+    now: Timestamp,
+    /// Secrets that were made, to see who else would write them.
+    made: BTreeMap<Key, Secret>,
+}
+
+impl Maker {
+    /// Checks the stores, and puts all that the manifests say together.
+    pub async fn new(manifests: Manifests, rules: Rules, from: Origin) -> Self {
+        let now = Timestamp::now();
+        let mut index = Index::default();
+        for located in manifests.external_secrets.values() {
+            index.upsert_external_secret(located.object.clone());
+        }
+        for (id, store) in &manifests.stores {
+            index.upsert_store(store.clone());
+            if let Some(health) = check(store, &rules, &from, now).await {
+                index.set_health(id, health);
+            }
+        }
+        for id in &manifests.broken {
+            index.upsert_store(Arc::new(stand_in(id)));
+            index.set_health(id, StoreHealth { cause: "its manifest is wrong".into(), ..health_of_stand_in() });
+        }
+        if matches!(from, Origin::File { placeholders: true, .. }) {
+            assume_stores(&mut index, &manifests);
+        }
+        for key in manifests.external_secrets.keys() {
+            let mut labels = manifests.namespaces.get(&*key.namespace).cloned().unwrap_or_default();
+            labels.insert(NAMESPACE_NAME.into(), key.namespace.to_string());
+            index.upsert_namespace(&key.namespace, labels);
+        }
+        for generator in &manifests.generators {
+            index.upsert_generator(generator.clone());
+        }
+        // all that there are
+        for id in manifests.external_secrets.values().flat_map(|es| generator_ids(&es.object)) {
+            index.generator_watch(id.kind, "", Ok(()));
+        }
+        let generators = match &from {
+            Origin::File { .. } => generators::offline(&manifests.sources),
+            Origin::Providers { live, .. } => live.maker(),
+        };
+        // nobody keeps what this key hashes
+        let digester = Digester::new(NO_CLUSTER.as_bytes());
+        Self { index, manifests, rules, from, generators, digester, now, made: BTreeMap::new() }
+    }
+
+    /// The ExternalSecrets, in order.
+    #[must_use]
+    pub fn keys(&self) -> Vec<Key> {
+        self.manifests.external_secrets.keys().cloned().collect()
+    }
+
+    /// The manifests.
+    #[must_use]
+    pub fn manifests(&self) -> &Manifests {
+        &self.manifests
+    }
+
+    /// Whether an ExternalSecret uses a store that chooses namespaces by labels, and those of its namespace are not known.
+    #[must_use]
+    pub fn guesses_labels(&self, key: &Key) -> bool {
+        let Some(es) = self.manifests.external_secrets.get(key) else { return false };
+        let ids = crate::index::store_ids(&es.object);
+        let mut conditions = ids.iter().filter_map(|id| self.manifests.stores.get(id)).flat_map(|s| &s.spec.conditions);
+        !self.manifests.namespaces.contains_key(&*key.namespace) && conditions.any(|c| c.namespace_selector.is_some())
+    }
+
+    /// Renders one ExternalSecret.
+    pub async fn make(&mut self, key: &Key) -> Outcomes {
+        let Some(mut facts) = facts_of(&self.index, &self.rules, key, Memory::default(), self.now) else {
+            return Outcomes::Nothing("it is gone".into());
+        };
+        let policy = facts.es.target().creation_policy.unwrap_or_default();
+        if policy == CreationPolicy::Merge {
+            // what is added to a Secret does not depend on what else is in it
+            facts.target = Some(TargetView::default());
+        }
+        match plan::before_fetch(&facts, &self.rules) {
+            Next::Fetch(fetch) => match self.rendered(&facts, &fetch).await {
+                Ok(made) => self.check_target(key, &facts, made),
+                Err(Outcomes::Nothing(_)) if policy == CreationPolicy::None => {
+                    Outcomes::Nothing("creationPolicy None: nothing is written".into())
+                }
+                Err(outcome) => outcome,
+            },
+            Next::Settle(report) => outcome(&report),
+            Next::Ignore => Outcomes::Nothing("a store or generator of it belongs to another controller class".into()),
+            Next::Idle(_) | Next::Inspect | Next::CleanUp(_) => Outcomes::Nothing("nothing is due".into()),
+        }
+    }
+
+    async fn rendered(&self, facts: &Facts, fetch: &FetchPlan) -> Result<Made, Outcomes> {
+        let sources = self.sources(facts);
+        let mut gathered = self.gather(facts, fetch, &sources).await;
+        let decision = plan::after_fetch(facts, &self.rules, gathered.as_ref(), &self.digester);
+        let gathered = gathered.as_mut().map_err(|failure| Outcomes::Failed(text(failure)))?;
+        let decision = match decision {
+            Decision::Render if facts.es.target().manifest.is_some() => {
+                let outside = Outside { now: facts.now, chance: &SystemChance };
+                let desired = manifest::render(facts, &self.rules, gathered, &sources, outside, &self.digester);
+                return desired.map(|d| Made::Object(without_owner(d.body))).map_err(|f| Outcomes::Failed(text(&f)));
+            }
+            Decision::Render => {
+                let desired = template::render_from(facts, &self.rules, gathered, &sources, &self.digester);
+                plan::rendered(facts, desired)
+            }
+            other => other,
+        };
+        match decision {
+            Decision::Create(desired) | Decision::ReadTarget(desired) => {
+                Ok(Made::Secret(Box::new(apply::body(&desired, None))))
+            }
+            Decision::Settle(report) => Err(outcome(&report)),
+            Decision::Render | Decision::Update(_) | Decision::Keep(_) | Decision::Delete { .. } => {
+                Err(Outcomes::Nothing("nothing is written".into()))
+            }
+        }
+    }
+
+    async fn gather(&self, facts: &Facts, fetch: &FetchPlan, sources: &Sources) -> Result<Gathered, Failure> {
+        match &self.from {
+            Origin::Providers { live, placeholders } => {
+                let freshness = Freshness { max_age: fetch.max_age, not_before: None, again: None };
+                let reads = gather::read(live.fetcher(), |_| 0, facts, fetch, freshness).await;
+                let blanks = placeholders.then(|| Blanks::of(facts));
+                self.finish(facts, fetch, &reads, blanks.as_ref(), sources).await
+            }
+            Origin::File { values, placeholders } => {
+                let blanks = placeholders.then(|| Arc::new(Blanks::of(facts)));
+                let reads = offline::read(facts, fetch, values, blanks.as_ref()).await;
+                self.finish(facts, fetch, &reads, blanks.as_deref(), sources).await
+            }
+        }
+    }
+
+    /// Generates what is to be generated where no read failed, and puts all together.
+    async fn finish(
+        &self,
+        facts: &Facts,
+        fetch: &FetchPlan,
+        reads: &Reads,
+        blanks: Option<&Blanks>,
+        sources: &Sources,
+    ) -> Result<Gathered, Failure> {
+        let mut gathered = gather::values(facts, reads, &Generated::default(), &SystemChance)?;
+        if !fetch.generate.is_empty() {
+            let generated = generators::generate(&self.generators, facts, fetch, blanks).await;
+            gathered = gather::values(facts, reads, &generated, &SystemChance)?;
+        }
+        if let Some(blanks) = blanks {
+            blanks.fill(facts, &mut gathered, sources);
+        }
+        Ok(gathered)
+    }
+
+    fn sources(&self, facts: &Facts) -> Sources {
+        let target = facts.es.target();
+        let namespace = facts.es.metadata.namespace.as_deref().unwrap_or_default();
+        let named = target.template.as_ref().map(sources).unwrap_or_default().into_iter();
+        let of = |kind, name: &str| self.manifests.sources.get(&(kind, Key::new(namespace, name))).cloned();
+        named.map(|source| (source.clone(), of(source.kind, &source.name))).collect()
+    }
+
+    /// Whether the cluster would take the Secret: from this ExternalSecret, and of this shape.
+    fn check_target(&mut self, key: &Key, facts: &Facts, made: Made) -> Outcomes {
+        let Made::Secret(mut secret) = made else { return Outcomes::Made(made) };
+        let target = target_key(key, &facts.es);
+        if let Some(first) = self.made.get(&target)
+            && let Err(failure) = target::check_owner(&facts.es, &first.metadata, self.rules.adopt)
+        {
+            return Outcomes::Failed(text(&failure));
+        }
+        let merges = target::merges(facts.es.target().creation_policy.unwrap_or_default());
+        if let Some(why) = super::admission::refusal(&secret, merges) {
+            return Outcomes::Failed(format!(
+                "could not update secret: the API server would not take Secret {target}: {why}"
+            ));
+        }
+        self.made.entry(target).or_insert_with(|| secret.as_ref().clone());
+        if let Some(owners) = &mut secret.metadata.owner_references {
+            owners.retain(|owner| !owner.uid.starts_with(NO_CLUSTER));
+        }
+        secret.metadata.owner_references = secret.metadata.owner_references.filter(|owners| !owners.is_empty());
+        Outcomes::Made(Made::Secret(secret))
+    }
+}
+
+/// An object without the owner that is in no cluster.
+fn without_owner(body: SecretJson) -> SecretJson {
+    let mut json = body.expose().clone();
+    let owner = json["metadata"]["ownerReferences"][0]["uid"].as_str().unwrap_or_default();
+    if owner.starts_with(NO_CLUSTER)
+        && let Some(metadata) = json["metadata"].as_object_mut()
+    {
+        metadata.remove("ownerReferences");
+    }
+    if let Some(metadata) = json["metadata"].as_object_mut() {
+        metadata.retain(|_, value| !value.is_null());
+    }
+    SecretJson::new(json)
+}
+
+/// What the check of a store comes to; without providers, that of what is written in it. `None`: it is another controller's.
+async fn check(store: &AnyStore, rules: &Rules, from: &Origin, now: Timestamp) -> Option<StoreHealth> {
+    let outcome = match (store::before_check(store, is_referent(store), rules), from) {
+        (store::Next::Ignore, _) => return None,
+        // without a provider any provider will do
+        (store::Next::Known(_), Origin::File { .. }) if matches!(store.spec.provider, ProviderSpec::NotServed(_)) => {
+            Outcome::Valid
+        }
+        (store::Next::Known(outcome), _) => outcome,
+        (store::Next::Check, Origin::Providers { live, .. }) => Outcome::from(live.fetcher().validate(store, 0).await),
+        (store::Next::Check, Origin::File { .. }) => Outcome::Valid,
+    };
+    Some(store::settle(store, 0, &outcome, 0, rules, now).health)
+}
+
+/// Takes stores that are not among the manifests for ones that have every value.
+fn assume_stores(index: &mut Index, manifests: &Manifests) {
+    let named = manifests.external_secrets.values().flat_map(|located| crate::index::store_ids(&located.object));
+    for id in named.filter(|id| !manifests.stores.contains_key(id) && !manifests.broken.contains(id)) {
+        index.upsert_store(Arc::new(stand_in(&id)));
+        index.set_health(&id, StoreHealth { ready: true, ..health_of_stand_in() });
+    }
+}
+
+fn stand_in(id: &StoreId) -> AnyStore {
+    let mut store = AnyStore { kind: id.kind, ..AnyStore::default() };
+    store.metadata.name = Some(id.key.name.to_string());
+    store.metadata.namespace = (!id.key.namespace.is_empty()).then(|| id.key.namespace.to_string());
+    store.metadata.uid = Some(NO_CLUSTER.into());
+    store.metadata.generation = Some(1);
+    store
+}
+
+fn health_of_stand_in() -> StoreHealth {
+    StoreHealth { uid: NO_CLUSTER.into(), generation: 1, ..StoreHealth::default() }
+}
+
+/// What a report says, in the words of the object's condition.
+fn outcome(report: &Report) -> Outcomes {
+    let condition = report.status.as_ref().and_then(|status| status.conditions.first());
+    let message = condition.and_then(|c| c.message.clone()).unwrap_or_default();
+    match report.failure {
+        Some(_) => Outcomes::Failed(message),
+        None => Outcomes::Nothing(message),
+    }
+}
+
+fn text(failure: &Failure) -> String {
+    format!("{}: {}", failure.message, failure.cause)
+}

@@ -1,0 +1,255 @@
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use clap::Parser;
+use proptest::prelude::*;
+
+use super::*;
+
+/// What a run came to.
+struct Ran {
+    code: u8,
+    out: String,
+    log: String,
+}
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).to_path_buf()
+}
+
+/// Runs `keyferry render` in the project's folder, with a standard input.
+fn run(args: &[&str], input: &str) -> Ran {
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        render: Render,
+    }
+    let render = Line::try_parse_from(["render"].iter().chain(args)).unwrap_or_else(|e| panic!("{e}")).render;
+    let (mut out, mut log) = (Vec::new(), Vec::new());
+    let code = match render.run(&mut input.as_bytes(), &mut out, &mut log) {
+        Ok(code) => code,
+        Err(error) => {
+            log.extend(error.to_string().into_bytes());
+            error.exit_code()
+        }
+    };
+    Ran { code, out: String::from_utf8(out).unwrap(), log: String::from_utf8(log).unwrap() }
+}
+
+fn fake(values: &str) -> String {
+    format!(
+        "apiVersion: external-secrets.io/v1\nkind: SecretStore\nmetadata: {{name: s}}\nspec: {{provider: {{fake: {{data: [{values}]}}}}}}\n---\n"
+    )
+}
+
+fn external_secret(name: &str, spec: &str) -> String {
+    format!(
+        "apiVersion: external-secrets.io/v1\nkind: ExternalSecret\nmetadata: {{name: {name}}}\nspec:\n  secretStoreRef: {{name: s}}\n{spec}\n---\n"
+    )
+}
+
+const ONE: &str = "  data: [{secretKey: k, remoteRef: {key: r}}]";
+
+#[test]
+fn every_example_is_rendered() {
+    let mut rendered = 0;
+    for file in fs::read_dir(root().join("examples")).unwrap() {
+        let file = file.unwrap().path();
+        let path = file.to_str().unwrap();
+        let ran = run(&["--missing=placeholder", "--unsafe-allow-generic-targets", path], "");
+        assert_eq!(ran.code, 0, "{path}\n{}", ran.log);
+        rendered += ran.out.matches("\nkind: ").count();
+    }
+    assert!(rendered > 30, "{rendered} objects");
+}
+
+/// `tests/render` holds manifests and values, and what is printed of them. `UPDATE=1 cargo test render` writes the latter anew.
+#[test]
+fn what_is_printed_is_what_it_was() {
+    let folder = root().join("tests/render");
+    let mut cases: Vec<PathBuf> = fs::read_dir(&folder).unwrap().map(|e| e.unwrap().path()).filter(|p| p.is_dir()).collect();
+    cases.sort();
+    assert!(cases.len() >= 5, "cases are missing");
+    for case in cases {
+        let manifests = case.join("manifests.yaml");
+        let manifests = fs::read_to_string(manifests).unwrap();
+        let values = case.join("values.yaml");
+        let mut args = vec!["-", "--show-values", "--namespace=team-a"];
+        let more = fs::read_to_string(case.join("flags")).unwrap_or_default();
+        args.extend(more.split_whitespace());
+        if values.exists() {
+            args.extend(["--values", values.to_str().unwrap()]);
+        }
+        let ran = run(&args, &manifests);
+        let found = format!("{}=== exit code {}\n{}", ran.out, ran.code, ran.log);
+        let golden = case.join("printed");
+        if std::env::var_os("UPDATE").is_some() {
+            fs::write(&golden, &found).unwrap();
+        }
+        assert_eq!(found, fs::read_to_string(&golden).unwrap_or_default(), "{}", case.display());
+    }
+}
+
+#[test]
+fn values_are_printed_where_that_is_asked_for_and_nowhere_else() {
+    let template = "  target:\n    template:\n      mergePolicy: Merge\n      metadata: {labels: {l: '{{ .user }}', plain: text}, annotations: {a: 'x{{ .user }}'}}\n      data: {t: '{{ .user }}'}\n      templateFrom: [{target: Annotations, literal: 'b: {{ .user }}'}]\n";
+    let extract = "  dataFrom: [{extract: {key: r}}]";
+    let generic = "  target: {manifest: {apiVersion: v1, kind: ConfigMap}}\n";
+    let manifests = [
+        fake("{key: r, value: '{\"user\": \"canary\"}'}"),
+        external_secret("plain", ONE),
+        external_secret("template", &format!("{template}{extract}")),
+        external_secret("generic", &format!("{generic}{extract}")),
+        external_secret("wrong-key", &format!("  target: {{template: {{data: {{t: '{{{{ .usr }}}}'}}}}}}\n{extract}")),
+        external_secret(
+            "wrong-type",
+            &format!("  target: {{template: {{type: kubernetes.io/tls, data: {{t: '{{{{ .user }}}}'}}}}}}\n{extract}"),
+        ),
+        external_secret(
+            "wrong-decoding",
+            "  data: [{secretKey: k, remoteRef: {key: r, property: user, decodingStrategy: Base64}}]",
+        ),
+        external_secret(
+            "fromjson",
+            &format!("  target: {{template: {{data: {{t: '{{{{ .user | mustFromJson }}}}'}}}}}}\n{extract}"),
+        ),
+    ]
+    .concat();
+    for form in ["yaml", "json"] {
+        let flags = ["-", "--unsafe-allow-generic-targets", "-o", form];
+        let masked = run(&flags, &manifests);
+        let all = masked.out.clone() + &masked.log;
+        assert!(!all.contains("canary") && !all.contains("Y2FuYXJ5"), "{all}");
+        assert!(masked.out.contains("user") && masked.out.contains(print::MASK) && masked.out.contains("plain"));
+        assert_eq!(masked.log.matches("error: ").count(), 4, "{}", masked.log);
+        let shown = run(&[&flags[..], &["--show-values"]].concat(), &manifests);
+        assert!(shown.out.contains("canary") && shown.out.contains("Y2FuYXJ5"), "{}", shown.out);
+        assert!(!shown.log.contains("canary"), "{}", shown.log);
+    }
+}
+
+#[test]
+fn each_mistake_is_one_line_that_says_what_to_do() {
+    let store = fake("{key: r, value: v}");
+    let table: &[(&str, String, &str)] = &[
+        ("no store", external_secret("a", ONE), "could not get SecretStore \"s\", SecretStore.external-secrets.io \"s\" not found"),
+        ("no value", store.clone() + &external_secret("a", "  data: [{secretKey: k, remoteRef: {key: x}}]"), "Secret does not exist: \"x\""),
+        ("schema", store.clone() + &external_secret("a", "  refreshEvery: 1h\n  data: []"), "spec.refreshEvery: unknown field"),
+        ("rule", store.clone() + &external_secret("a", "  data: []"), "spec: either data or dataFrom should be specified"),
+        ("template", store.clone() + &external_secret("a", &format!("  target: {{template: {{data: {{t: '{{{{ .x'}}}}}}\n{ONE}")), "could not apply template"),
+        (
+            "two writers",
+            store.clone() + &external_secret("a", &format!("  target: {{name: t}}\n{ONE}")) + &external_secret("b", &format!("  target: {{name: t}}\n{ONE}")),
+            "ExternalSecret default/b (standard input, document 3): target is owned by another ExternalSecret: unable to mutate secret t: secret is owned by another ExternalSecret: a",
+        ),
+        (
+            "key",
+            store.clone() + &external_secret("a", &format!("  target: {{template: {{data: {{'a b': x}}}}}}\n{ONE}")),
+            "the API server would not take Secret default/a: data: \"a b\" is no key",
+        ),
+        (
+            "source",
+            store.clone() + &external_secret("a", &format!("  target: {{template: {{templateFrom: [{{configMap: {{name: c, items: [{{key: k}}]}}}}]}}}}\n{ONE}")),
+            "configmap c not found",
+        ),
+        ("store", "apiVersion: external-secrets.io/v1\nkind: SecretStore\nmetadata: {name: s}\nspec: {provider: {fake: {}, aws: {}}}\n".into(), "spec.provider"),
+        ("nothing", "a: b".into(), "no Kubernetes object"),
+        ("empty", String::new(), "there is no ExternalSecret"),
+    ];
+    for (name, manifests, wanted) in table {
+        let ran = run(&["-", "-q"], manifests);
+        assert_eq!(ran.code, 1, "{name}: {}", ran.log);
+        assert!(ran.log.lines().any(|l| l.starts_with("error: ") && l.contains(wanted)), "{name}: {}", ran.log);
+    }
+    // the others are rendered all the same
+    let ran = run(&["-", "-q"], &(store + &external_secret("bad", "  data: []") + &external_secret("good", ONE)));
+    assert_eq!((ran.code, ran.log.lines().count()), (1, 1));
+    assert!(ran.out.contains("name: good") && !ran.out.contains("name: bad"));
+}
+
+#[test]
+fn what_cannot_be_read_is_a_wrong_call() {
+    for args in [&["no/such/file"][..], &["-", "--values", "no/such/file"]] {
+        let ran = run(args, "");
+        assert_eq!(ran.code, 2, "{}", ran.log);
+        assert!(ran.log.contains("no/such/file"));
+    }
+}
+
+#[test]
+fn namespaces_stores_and_classes_count_as_in_a_cluster() {
+    let cluster_store = "apiVersion: external-secrets.io/v1\nkind: ClusterSecretStore\nmetadata: {name: s}\nspec: {provider: {fake: {data: [{key: r, value: v}]}}, conditions: [{namespaceSelector: {matchLabels: {tier: gold}}}]}\n---\n";
+    let es = external_secret("a", ONE).replace("{name: s}", "{name: s, kind: ClusterSecretStore}");
+    let namespace = |tier: &str| {
+        format!("apiVersion: v1\nkind: Namespace\nmetadata: {{name: default, labels: {{tier: {tier}}}}}\n---\n")
+    };
+    let ran = run(&["-"], &(cluster_store.to_owned() + &es));
+    assert!(ran.log.contains("using cluster store \"s\" is not allowed from namespace \"default\""), "{}", ran.log);
+    assert!(ran.log.contains("note: Namespace default is not among the manifests"), "{}", ran.log);
+    assert_eq!(run(&["-"], &(cluster_store.to_owned() + &namespace("lead") + &es)).code, 1);
+    assert_eq!(run(&["-"], &(cluster_store.to_owned() + &namespace("gold") + &es)).code, 0);
+    let other = cluster_store.replace("spec: {", "spec: {controller: other, ") + &namespace("gold") + &es;
+    let ran = run(&["-"], &other);
+    assert_eq!((ran.code, ran.out.as_str()), (0, ""), "{}", ran.log);
+    assert_eq!(run(&["-", "--controller-class=other"], &other).out.matches("kind: Secret").count(), 1);
+}
+
+/// Random manifests: valid in shape or not, with texts of all sorts at each place.
+fn manifest() -> impl Strategy<Value = String> {
+    let word = prop_oneof![
+        Just("r".to_owned()),
+        Just("{{ .user }}".to_owned()),
+        Just("{{ .user | b64dec".to_owned()),
+        Just("@this.a|#(b==1)".to_owned()),
+        ".{0,12}",
+    ];
+    let entry = (word.clone(), word.clone(), word.clone(), 0..6_u8).prop_map(|(a, b, c, which)| match which {
+        0 => serde_json::json!({ "data": [{ "secretKey": a, "remoteRef": { "key": "r", "property": b, "decodingStrategy": "Auto" } }] }),
+        1 => serde_json::json!({ "dataFrom": [{ "extract": { "key": "r" }, "rewrite": [{ "regexp": { "source": a, "target": b } }] }] }),
+        2 => serde_json::json!({ "dataFrom": [{ "find": { "name": { "regexp": a } }, "rewrite": [{ "transform": { "template": b } }] }] }),
+        3 => serde_json::json!({ "dataFrom": [{ "extract": { "key": "r" } }], "target": { "name": a, "template": { "data": { b: c }, "metadata": { "labels": { "l": a } } } } }),
+        4 => serde_json::json!({ "dataFrom": [{ "find": { "name": { "regexp": "." } }, "rewrite": [{ "merge": { "priority": [a], "into": b } }] }], "refreshInterval": c }),
+        _ => serde_json::json!({ "data": a, "dataFrom": [{ b: c }], "target": [c] }),
+    });
+    (entry, word, any::<bool>()).prop_map(|(mut spec, name, named)| {
+        spec["secretStoreRef"] = serde_json::json!({ "name": "s" });
+        let name = if named { "a".to_owned() } else { name };
+        serde_json::json!({ "apiVersion": "external-secrets.io/v1", "kind": "ExternalSecret", "metadata": { "name": name }, "spec": spec }).to_string()
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    #[test]
+    fn random_manifests_are_rendered_or_refused(all in proptest::collection::vec(manifest(), 1..4), known in any::<bool>()) {
+        let value = "'{\"user\": \"canary\", \"a\": [{\"b\": 1}]}'";
+        let store = if known { fake(&format!("{{key: r, value: {value}}}")) } else { String::new() };
+        let ran = run(&["-", "--missing=placeholder"], &(store + &all.join("\n---\n")));
+        prop_assert!(ran.code <= 1);
+        prop_assert_eq!(ran.code == 1, ran.log.contains("error: "));
+        prop_assert!(!ran.out.contains("canary") && !ran.log.contains("canary"), "{} {}", ran.out, ran.log);
+    }
+
+    #[test]
+    fn any_text_is_read_or_refused(text in "(---|[a-z]{1,3}: |- |\\{|\\}|\\[|\n|apiVersion: v1|kind: List|items:|[ -~]){0,30}") {
+        let ran = run(&["-"], &text);
+        prop_assert!(ran.code <= 1);
+    }
+
+    #[test]
+    fn what_is_printed_is_read_back(key in "[-._a-zA-Z0-9]{1,8}", value in "\\PC{0,20}") {
+        let data = serde_json::json!({ "apiVersion": "external-secrets.io/v1", "kind": "SecretStore", "metadata": { "name": "s" },
+            "spec": { "provider": { "fake": { "data": [{ "key": "r", "value": format!("v{value}") }] } } } });
+        let es = serde_json::json!({ "apiVersion": "external-secrets.io/v1", "kind": "ExternalSecret", "metadata": { "name": "a", "annotations": { "n": value } },
+            "spec": { "secretStoreRef": { "name": "s" }, "data": [{ "secretKey": key, "remoteRef": { "key": "r" } }] } });
+        let input = format!("{data}\n{es}");
+        let yaml = run(&["-", "--show-values"], &input);
+        prop_assume!(yaml.code == 0);
+        let read = crate::render::yaml::to_json(&yaml.out.as_str().into()).unwrap();
+        let json: serde_json::Value = serde_json::from_str(&run(&["-", "--show-values", "-o", "json"], &input).out).unwrap();
+        prop_assert_eq!(&json["items"][0], &read);
+    }
+}
