@@ -204,9 +204,11 @@ fn what_grafana_made_for_a_failed_sync_is_taken_back_at_once() -> Result<()> {
         let operator = operator(ns, &[LOCAL, "--loglevel=trace"]).await?;
         grafana_generator(ns, grafana.url(), &admin).await?;
         let entry = json!({"sourceRef": {"generatorRef": {"kind": "Grafana", "name": "g"}}});
+        // The message of `fail` would be the token.
         let template = json!({"data": {"key": "{{ fail .token }}"}});
         apply(ns, external_secret("es", json!({"dataFrom": [entry], "target": {"template": template}}))).await?;
-        failed(ns, "es").await?;
+        let message = failed(ns, "es").await?;
+        ensure!(message.contains("template"), "{message}");
         eventually("what was made is gone", async || {
             Ok(grafana.made() > 0 && grafana.tokens().is_empty() && objects(ns, STATE).await?.is_empty())
         })
