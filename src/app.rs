@@ -423,6 +423,7 @@ fn on_push_secret(ctx: &Ctx, change: Change<PushSecret>) {
             let (key, ps) = (Key::of(&ps.metadata), Arc::new(ps));
             let parents = ctx.index_mut().see_push_secret(ps.clone());
             wake_parents(ctx, parents);
+            generators::want_pushed(ctx, &ps);
             let wake = ctx.index_mut().upsert_push_secret(ps.clone());
             push_secret::hold_stores(ctx, &ps);
             if let Some(priority) = wake {

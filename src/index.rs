@@ -25,7 +25,7 @@ use crate::providers::{Reference, ReferenceKind};
 use crate::queue::Priority;
 use crate::render::target::{Source, sources};
 
-pub use generators::{AnyGenerator, GeneratorFacts, GeneratorId, generator_ids};
+pub use generators::{AnyGenerator, GeneratorFacts, GeneratorId, GeneratorWakes, generator_ids, pushed_generator};
 
 /// Namespace and name of an object.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]

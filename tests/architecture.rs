@@ -63,11 +63,26 @@ const WRITERS: &[(&str, &str)] = &[
     ("adopt.rs", "a command of a person's, which refuses to run beside an operator"),
     ("lease.rs", "the lease, which decides whether the others may"),
     ("report/events.rs", "events, which change nothing that anybody reads back"),
+    ("adopt.rs", "a command that somebody runs while no operator does"),
     ("providers/connect.rs", "TokenRequests, which store nothing"),
     (
         "providers/kubernetes/session.rs",
         "reviews of its own rights, which store nothing; pushes, to the store's own cluster",
     ),
+];
+
+/// Words by which something is asked of all namespaces at once.
+const CLUSTER_WIDE: &[&str] = &["Api::all(", "Api::all_with("];
+
+/// Who may, and why. Elsewhere an `Api` is one of a namespace, so that no list can forget it (GHSA-fcxq-v2r3-cc8h).
+const LOOKERS: &[(&str, &str)] = &[
+    ("controllers/watch.rs", "watches, whose objects the index keeps by namespace"),
+    ("controllers/manifest.rs", "watches of other kinds, the same"),
+    ("controllers/generators.rs", "watches of generators, the same"),
+    ("apply/push_secret.rs", "ClusterSecretStores, which have no namespace"),
+    ("apply/mod.rs", "ClusterSecretStores, the same"),
+    ("apply/fan_out.rs", "cluster-wide parents, and namespaces themselves"),
+    ("adopt.rs", "a command with the rights of whoever calls it, who may mean all namespaces"),
 ];
 
 /// Who takes the bytes of a secret out, and what for.
@@ -182,9 +197,16 @@ fn few_take_the_bytes_of_a_secret_out() {
 }
 
 #[test]
+fn few_look_across_namespaces() {
+    let broken: Vec<String> =
+        code().iter().filter(|s| !s.is_in(LOOKERS)).flat_map(|s| s.naming(CLUSTER_WIDE).collect::<Vec<_>>()).collect();
+    none(&broken, "name the namespace; list the file with its reason if it must see all");
+}
+
+#[test]
 fn each_exception_is_one() {
     let code = code();
-    for (list, words) in [(WRITERS, WRITES), (EXPOSERS, &["expose()", "expose_str()"])] {
+    for (list, words) in [(WRITERS, WRITES), (EXPOSERS, &["expose()", "expose_str()"]), (LOOKERS, CLUSTER_WIDE)] {
         for (name, why) in list {
             let used = code.iter().filter(|s| s.name.starts_with(name)).any(|s| s.naming(words).next().is_some());
             assert!(used || *name == "secret_bytes.rs", "src/{name} ({why}) needs no exception any more");

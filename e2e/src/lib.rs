@@ -20,6 +20,8 @@ pub mod process;
 pub mod progress;
 pub mod recorder;
 pub mod rundir;
+pub mod services;
+pub mod shapes;
 pub mod tools;
 
 use std::path::{Path, PathBuf};

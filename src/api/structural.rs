@@ -66,7 +66,8 @@ fn check(schema: &Value, value: &Value, path: &str, found: &mut Vec<String>) {
         }
         Value::Array(items) => {
             bounds(schema, "Items", "items", items.len(), &mut wrong);
-            for (i, item) in items.iter().enumerate() {
+            let known = if schema["items"].is_object() { items.as_slice() } else { &[] };
+            for (i, item) in known.iter().enumerate() {
                 check(&schema["items"], item, &format!("{path}[{i}]"), found);
             }
         }

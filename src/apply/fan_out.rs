@@ -5,7 +5,7 @@
 //! ESO overwrites.
 
 use k8s_openapi::api::core::v1::Namespace;
-use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams, Preconditions};
+use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams, Preconditions, TypeMeta};
 use kube::core::NamespaceResourceScope;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -132,7 +132,11 @@ impl Writer {
         }
     }
 
-    async fn create_object<K>(&self, key: &Key, body: Value) -> Result<K, WriteError>
+    /// Makes an object of the kind `K` out of `body`, which need not say its kind: what is serialized from our types does not.
+    ///
+    /// # Errors
+    /// [`WriteError::Conflict`] where something is there already; what else the API server said.
+    pub(super) async fn create_object<K>(&self, key: &Key, body: Value) -> Result<K, WriteError>
     where
         K: kube::Resource<DynamicType = (), Scope = NamespaceResourceScope> + DeserializeOwned + Clone + std::fmt::Debug,
     {
@@ -142,7 +146,8 @@ impl Writer {
             Api::namespaced_with(self.client.clone(), &key.namespace, &kube::api::ApiResource::erase::<K>(&()));
         let invalid =
             |_| WriteError::Refused(format!("unable to create {kind} {key}: the API server's answer is no {kind}"));
-        let object: kube::api::DynamicObject = serde_json::from_value(body).map_err(invalid)?;
+        let mut object: kube::api::DynamicObject = serde_json::from_value(body).map_err(invalid)?;
+        object.types = Some(TypeMeta::resource::<K>());
         let _place = self.writing(Priority::Changed).await?;
         let params = PostParams { field_manager: Some(FIELD_MANAGER.into()), ..PostParams::default() };
         let live = self.within(api.create(&params, &object), "create", &kind, key).await?;

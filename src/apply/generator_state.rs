@@ -1,6 +1,6 @@
 //! Writes of GeneratorStates.
 
-use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions};
+use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, Preconditions};
 use serde_json::json;
 
 use super::error::WriteError;
@@ -22,9 +22,7 @@ impl Writer {
             state.metadata.namespace.as_deref().unwrap_or_default(),
             state.metadata.generate_name.as_deref().unwrap_or_default(),
         );
-        let _place = self.writing(Priority::Changed).await?;
-        let params = PostParams { field_manager: Some(FIELD_MANAGER.into()), ..PostParams::default() };
-        self.within(self.states(&key).create(&params, state), "create", KIND, &key).await
+        self.create_object(&key, json!(state)).await
     }
 
     /// The states that carry a label, of one namespace.

@@ -1,4 +1,4 @@
-//! Watches of generators: one for each kind that some ExternalSecret names, begun when the first one does. Eighteen watches for
+//! Watches of generators: one for each kind that some ExternalSecret or PushSecret names, begun when the first one does. Eighteen watches for
 //! all would cost memory for what most clusters never use.
 
 use std::collections::HashSet;
@@ -12,20 +12,27 @@ use tokio_util::task::TaskTracker;
 
 use super::Ctx;
 use super::watch::{self, Change, Scope, Watched};
-use crate::api::ExternalSecret;
 use crate::api::external_secret::GeneratorKind;
 use crate::api::generators::GeneratorObject;
-use crate::index::{AnyGenerator, GeneratorId, Wakes, generator_ids};
+use crate::api::{ExternalSecret, PushSecret};
+use crate::index::{AnyGenerator, GeneratorId, GeneratorWakes, generator_ids, pushed_generator};
 
 /// Asks for watches of kinds.
 pub type Wanted = UnboundedSender<GeneratorKind>;
 
 /// Asks for watches of the kinds that an ExternalSecret names.
 pub fn want(ctx: &Ctx, es: &ExternalSecret) {
-    for id in generator_ids(es) {
-        // whoever listens has ended only when the process does
-        let _ = ctx.wanted_generators.send(id.kind);
-    }
+    generator_ids(es).iter().for_each(|id| ask_for(ctx, id));
+}
+
+/// Asks for a watch of the kind that a PushSecret names.
+pub fn want_pushed(ctx: &Ctx, ps: &PushSecret) {
+    pushed_generator(ps).filter(|_| ctx.rules.push_secrets).iter().for_each(|id| ask_for(ctx, id));
+}
+
+fn ask_for(ctx: &Ctx, id: &GeneratorId) {
+    // whoever listens has ended only when the process does
+    let _ = ctx.wanted_generators.send(id.kind);
 }
 
 impl Watched for GeneratorObject {
@@ -93,8 +100,11 @@ fn on_change(ctx: &Ctx, kind: GeneratorKind, change: Change<GeneratorObject>) {
     }
 }
 
-fn wake(ctx: &Ctx, wakes: Wakes) {
-    for (key, priority) in wakes {
+fn wake(ctx: &Ctx, wakes: GeneratorWakes) {
+    for (key, priority) in wakes.external_secrets {
         ctx.external_secrets.wake(key, priority);
+    }
+    for (key, priority) in wakes.push_secrets {
+        ctx.push_secrets.wake(key, priority);
     }
 }

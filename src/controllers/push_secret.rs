@@ -1,4 +1,4 @@
-//! The reconcile of a PushSecret: gather, plan, read the source, push, delete what is no longer wanted, report.
+//! The reconcile of a PushSecret: gather, plan, read or generate the source, push, delete what is no longer wanted, report.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -8,13 +8,16 @@ use k8s_openapi::api::core::v1::Secret;
 use tokio::time::Instant;
 
 use super::chance::SystemChance;
+use super::generate::{self, Asker};
 use super::{Ctx, template};
 use crate::api::push_secret::{PushUpdatePolicy, SyncedPushSecrets};
 use crate::api::{AnyStore, PushSecret};
 use crate::apply::error::WriteError;
 use crate::fetch::Outlet;
-use crate::index::{Key, StoreId};
+use crate::index::{Key, StoreId, pushed_generator};
+use crate::plan::external_secret::Generate;
 use crate::plan::push_secret::entries::{self, Entry};
+use crate::plan::push_secret::generate::{Fate, Plan, STATE_ENTRY, Used, plan as generator_plan};
 use crate::plan::push_secret::{
     self as plan, Facts, Failure, Memory, NO_SOURCE, Next, Outcome, Removals, Report, Source, SourceVersion, stores,
 };
@@ -63,6 +66,7 @@ pub async fn reconcile(ctx: Arc<Ctx>, memories: Arc<Memories>, job: Job<Key>) ->
             Ok(Some(facts)) => facts,
             Ok(None) => {
                 memories.set(&job.key, None);
+                ctx.maker.forget(&cause(&job.key));
                 return Wake::OnChange;
             }
             Err(wake) => return wake,
@@ -99,6 +103,7 @@ async fn facts(ctx: &Ctx, memories: &Memories, key: &Key, priority: Priority) ->
             stores: index.push_stores(&ps),
             namespace_labels: index.namespace_labels(&key.namespace),
             sources: index.push_named_sources(&ps),
+            generator: pushed_generator(&ps).map(|id| index.generator(&id)),
             ps,
             memory: memories.of(key),
             now: Timestamp::now(),
@@ -153,9 +158,14 @@ async fn clean_up(ctx: &Ctx, facts: &Facts, removals: Removals) -> Result<Wake, 
     }
 }
 
-/// Reads the source, pushes it everywhere, and deletes what is no longer wanted. `None`: all stores are another controller's.
+/// Reads or generates the source, pushes it everywhere, and deletes what is no longer wanted. `None`: all stores are another
+/// controller's.
 async fn sync(ctx: &Ctx, facts: &Facts, priority: Priority) -> Option<Outcome> {
     let failed = |failure| Some(Outcome::Failed { failure, synced: None });
+    let order = match generator_plan(facts, &ctx.rules) {
+        Ok(order) => order,
+        Err(failure) => return Some(leave(ctx, facts, failure).await),
+    };
     let (secrets, sources) = match read_sources(ctx, facts, priority).await {
         Ok(Some(read)) => read,
         Ok(None) => return Some(source_gone(ctx, facts).await),
@@ -164,7 +174,6 @@ async fn sync(ctx: &Ctx, facts: &Facts, priority: Priority) -> Option<Outcome> {
     let targets = match stores::targets(facts, &ctx.rules) {
         Ok(targets) if targets.is_empty() => return None,
         Ok(targets) => targets,
-        // what is left in a store in deletion must go, so that the store can
         Err(failure) => return Some(leave(ctx, facts, failure).await),
     };
     let known: Vec<&AnyStore> = targets.iter().filter_map(|id| facts.stores.get(id)).map(AsRef::as_ref).collect();
@@ -175,20 +184,72 @@ async fn sync(ctx: &Ctx, facts: &Facts, priority: Priority) -> Option<Outcome> {
         Ok(templates) => templates,
         Err(failure) => return failed(failure),
     };
+    let goal = Goal { targets, templates, sources };
+    match order {
+        Plan::NoGenerator => Some(push_all(ctx, facts, secrets.into_iter().map(plan::opened), goal).await.0),
+        Plan::Make(order) => Some(push_generated(ctx, facts, order, goal).await),
+        // was answered before
+        Plan::Wait => None,
+    }
+}
+
+/// Where values go, through which templates.
+struct Goal {
+    targets: Vec<StoreId>,
+    templates: Sources,
+    sources: Vec<SourceVersion>,
+}
+
+/// Generates the values, now that all else is there, and pushes them.
+async fn push_generated(ctx: &Ctx, facts: &Facts, order: Generate, goal: Goal) -> Outcome {
+    if let Err(failure) = leads(ctx) {
+        return Outcome::Failed { failure, synced: None };
+    }
+    let revision = plan::synced_resource_version(&facts.ps);
+    let asker = Asker {
+        api_version: "external-secrets.io/v1alpha1",
+        kind: "PushSecret",
+        meta: &facts.ps.metadata,
+        revision: &revision,
+    };
+    let entry = |_: &Generate| STATE_ENTRY.to_owned();
+    // another revision asks for other values: a forced push needs no moment before which they are too old
+    let mut generated = generate::generate(ctx.generating(), &asker, &[order], entry, None).await;
+    let mut values = Vec::new();
+    for made in std::mem::take(&mut generated.made).into_values() {
+        match made {
+            Ok(made) => values.push(plan::generated(made.values)),
+            Err(error) => {
+                let failure = Failure::provider(format!("{NO_SOURCE}: unable to generate"), &error);
+                return Outcome::Failed { failure, synced: None };
+            }
+        }
+    }
+    let (outcome, used) = push_all(ctx, facts, values, goal).await;
+    match used.fate() {
+        Fate::Commit => generated.commit(ctx.generating(), &asker).await,
+        Fate::RollBack => generated.roll_back(ctx.generating(), &asker).await,
+        Fate::KeepBoth => {}
+    }
+    outcome
+}
+
+/// Pushes values everywhere, and says where they are in use now.
+async fn push_all(ctx: &Ctx, facts: &Facts, all: impl IntoIterator<Item = Values>, goal: Goal) -> (Outcome, Used) {
     let mut progress = Progress::default();
-    for secret in secrets {
-        let values = plan::opened(secret);
-        let source = match plan::shaped(&facts.ps, &ctx.rules, values, &templates, outside(facts)) {
+    for values in all {
+        let source = match plan::shaped(&facts.ps, &ctx.rules, values, &goal.templates, outside(facts)) {
             Ok(source) => Arc::new(source),
-            Err(failure) => return failed(failure),
+            Err(failure) => return (Outcome::Failed { failure, synced: None }, progress.used()),
         };
-        for id in targets.iter().filter(|id| !progress.failures.contains_key(*id)).cloned().collect::<Vec<_>>() {
+        for id in goal.targets.iter().filter(|id| !progress.failures.contains_key(*id)).cloned().collect::<Vec<_>>() {
             if let Err(failure) = push_to(ctx, facts, &id, &source, &mut progress).await {
                 progress.failures.insert(id, failure);
             }
         }
     }
-    Some(finish(ctx, facts, progress, sources).await)
+    let used = progress.used();
+    (finish(ctx, facts, progress, goal.sources).await, used)
 }
 
 /// How far the pushes came.
@@ -196,11 +257,21 @@ async fn sync(ctx: &Ctx, facts: &Facts, priority: Priority) -> Option<Outcome> {
 struct Progress {
     synced: SyncedPushSecrets,
     written: bool,
+    /// Some place has the values.
+    pushed: bool,
+    /// Some place keeps what it had.
+    kept: bool,
     failures: BTreeMap<StoreId, Failure>,
 }
 
+impl Progress {
+    fn used(&self) -> Used {
+        Used { somewhere: self.pushed, not_everywhere: self.kept || !self.failures.is_empty() }
+    }
+}
+
 async fn finish(ctx: &Ctx, facts: &Facts, progress: Progress, sources: Vec<SourceVersion>) -> Outcome {
-    let Progress { synced, mut written, failures } = progress;
+    let Progress { synced, mut written, failures, .. } = progress;
     let old = facts.ps.status.as_ref().and_then(|s| s.synced_push_secrets.clone()).unwrap_or_default();
     if let Some(failure) = together(failures) {
         let failure = Failure { message: format!("set secret failed: {}", failure.message), ..failure };
@@ -246,11 +317,14 @@ async fn push_to(
     for Entry { data, push } in entries {
         let push = push?;
         let key = push.secret_key.clone().unwrap_or_default();
-        if !is_kept(facts, &outlet, &push.place).await? {
+        if is_kept(facts, &outlet, &push.place).await? {
+            progress.kept = true;
+        } else {
             leads(ctx)?;
             let words = format!("could not write remote ref {key} to target secretstore {}", id.key.name);
             let pushed = outlet.push(&push).await.map_err(|error| Failure::provider(words, &error))?;
             progress.written |= pushed == Pushed::Written;
+            progress.pushed = true;
         }
         stores::note(&mut progress.synced, id, data);
     }
@@ -277,7 +351,7 @@ async fn outlet<'c>(
     stores::allowed(facts, store).map_err(|failure| failure.within(&words))?;
     let meta = &facts.ps.metadata;
     let namespace = meta.namespace.as_deref().unwrap_or_default();
-    let cause = format!("PushSecret/{namespace}/{}", meta.name.as_deref().unwrap_or_default());
+    let cause = cause(&Key::of(meta));
     let credentials = ctx.index().credentials(id);
     let outlet = ctx.fetcher.outlet(store, credentials, namespace, &cause).await;
     outlet.map_err(|error| Failure::provider(words, &error))
@@ -335,7 +409,7 @@ async fn source_gone(ctx: &Ctx, facts: &Facts) -> Outcome {
     }
 }
 
-/// There is no store to push to: what is left in stores in deletion goes all the same.
+/// There is nothing to push, or no store to push to: what is left in stores in deletion goes all the same, so that they can.
 async fn leave(ctx: &Ctx, facts: &Facts, failure: Failure) -> Outcome {
     if !facts.ps.deletes() {
         return Outcome::Failed { failure, synced: None };
@@ -376,12 +450,7 @@ async fn read_sources(
                 .map_err(|e| Failure::spec(format!("{NO_SOURCE}: spec.selector.secret.selector: {e}")))?;
             ctx.writer.list(&key.namespace, &text, priority).await.map_err(unread)?
         }
-        Source::Generated(generator) => {
-            return Err(Failure::spec(format!(
-                "{NO_SOURCE}: spec.selector.generatorRef: {:?} is not served by this version of keyferry",
-                generator.kind
-            )));
-        }
+        Source::Generated(_) => Vec::new(),
         Source::Nowhere => return Ok(None),
     };
     secrets.sort_by(|a, b| a.metadata.name.cmp(&b.metadata.name));
@@ -392,6 +461,11 @@ async fn read_sources(
     let sources: Vec<SourceVersion> = read.values().chain(others).cloned().collect();
     ctx.index_mut().set_push_sources(&key, read.into_keys().collect());
     Ok(Some((secrets, sources)))
+}
+
+/// For whom a provider or a generator is asked.
+fn cause(key: &Key) -> String {
+    format!("PushSecret/{key}")
 }
 
 /// What templates may take from outside.
@@ -418,17 +492,20 @@ fn tell_notes(ctx: &Ctx, ps: &PushSecret, notes: Vec<crate::plan::Note>) {
 /// Writes the status where it must be, records the events, remembers, and sees to the stores' finalizers.
 async fn tell(ctx: &Ctx, memories: &Memories, facts: &Facts, report: Report, priority: Priority) -> Wake {
     let key = Key::of(&facts.ps.metadata);
-    let uid = facts.ps.metadata.uid.as_deref().unwrap_or_default();
     log(&key, &report);
     memories.set(&key, Some(report.memory));
     tell_notes(ctx, &facts.ps, report.notes);
     let Some(status) = report.status else { return report.wake };
     ctx.metrics.condition(ObjectKind::PushSecret, &key.namespace, &key.name, Ready::of(&status.conditions));
-    if !plan::must_write(facts.ps.status.as_ref(), &status, ctx.rules.heartbeat, uid) {
+    if !plan::must_write(&facts.ps, &status, ctx.rules.heartbeat) {
         return report.wake;
     }
     match ctx.writer.push_secret_status(&facts.ps, &status, priority).await {
         Ok(updated) => {
+            // until the status tells that values are pushed, the next try pushes the same
+            if report.failure.is_none() {
+                ctx.maker.forget(&cause(&key));
+            }
             let updated = Arc::new(updated);
             let wake = ctx.index_mut().upsert_push_secret(updated.clone());
             hold_stores(ctx, &updated);

@@ -14,6 +14,8 @@ pub mod maker;
 mod mfa;
 mod openssh;
 mod password;
+#[cfg(test)]
+mod reach_tests;
 mod registries;
 mod ssh_key;
 #[cfg(test)]

@@ -4,9 +4,10 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use super::{Index, Key, Wakes, is_older, is_synced, remove_user, urgency};
-use crate::api::ExternalSecret;
 use crate::api::external_secret::{GeneratorKind, GeneratorRef};
 use crate::api::generators::{self, AnySpec, ClusterGeneratorSpec, GeneratorObject, InvalidSpec};
+use crate::api::{ExternalSecret, PushSecret};
+use crate::plan::push_secret::{self as plan, Source};
 
 /// A generator: its kind, and its key (without namespace for a ClusterGenerator).
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -93,6 +94,15 @@ pub enum GeneratorFacts {
     Found(Arc<AnyGenerator>),
 }
 
+/// Who is to be looked at because of a generator.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct GeneratorWakes {
+    /// ExternalSecrets.
+    pub external_secrets: Wakes,
+    /// PushSecrets.
+    pub push_secrets: Wakes,
+}
+
 /// The part of the index that is about generators.
 #[derive(Default)]
 pub(super) struct Generators {
@@ -118,7 +128,7 @@ impl Generators {
 
 impl Index {
     /// A generator appeared or changed: who waits for it. Those that are synced keep the values that they have.
-    pub fn upsert_generator(&mut self, new: AnyGenerator) -> Wakes {
+    pub fn upsert_generator(&mut self, new: AnyGenerator) -> GeneratorWakes {
         let id = new.id.clone();
         let old = self.generators.objects.get(&id);
         let meta = |g: &AnyGenerator| k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta {
@@ -127,11 +137,17 @@ impl Index {
             ..Default::default()
         };
         if old.is_some_and(|old| is_older(&meta(&new), &meta(old))) {
-            return Wakes::new();
+            return GeneratorWakes::default();
         }
         let same = old.is_some_and(|old| (&old.uid, old.generation) == (&new.uid, new.generation));
         self.generators.objects.insert(id.clone(), Arc::new(new));
-        if same { Wakes::new() } else { self.generator_users(&id, |es| !is_synced(es)) }
+        if same {
+            return GeneratorWakes::default();
+        }
+        GeneratorWakes {
+            external_secrets: self.generator_users(&id, |es| !is_synced(es)),
+            push_secrets: self.push_generator_users(|named, ready| *named == id && !ready),
+        }
     }
 
     /// A generator is gone.
@@ -141,15 +157,18 @@ impl Index {
 
     /// The watch of a kind in a namespace (empty: in all) has listed its objects, or why it cannot: who waited for that. A
     /// watch that breaks later leaves what is known as it is.
-    pub fn generator_watch(&mut self, kind: GeneratorKind, namespace: &str, state: Result<(), String>) -> Wakes {
+    pub fn generator_watch(&mut self, kind: GeneratorKind, namespace: &str, state: Result<(), String>) -> GeneratorWakes {
         let slot = (kind, namespace.to_owned());
         let old = self.generators.watches.get(&slot);
         if old == Some(&Ok(())) || old == Some(&state) {
-            return Wakes::new();
+            return GeneratorWakes::default();
         }
         self.generators.watches.insert(slot, state);
         let ids: Vec<GeneratorId> = self.generators.users.keys().filter(|id| id.kind == kind).cloned().collect();
-        ids.iter().flat_map(|id| self.generator_users(id, |_| true)).collect()
+        GeneratorWakes {
+            external_secrets: ids.iter().flat_map(|id| self.generator_users(id, |_| true)).collect(),
+            push_secrets: self.push_generator_users(|named, _| named.kind == kind),
+        }
     }
 
     /// What is known of a generator.
@@ -179,6 +198,13 @@ pub fn generator_ids(es: &ExternalSecret) -> BTreeSet<GeneratorId> {
     let namespace = es.metadata.namespace.as_deref().unwrap_or_default();
     let references = es.spec.data_from.iter().filter_map(|from| from.source_ref.as_ref()?.generator_ref.as_ref());
     references.map(|reference| GeneratorId::resolve(reference, namespace)).collect()
+}
+
+/// The generator that a PushSecret takes its values from.
+#[must_use]
+pub fn pushed_generator(ps: &PushSecret) -> Option<GeneratorId> {
+    let Source::Generated(reference) = plan::source(ps) else { return None };
+    Some(GeneratorId::resolve(reference, ps.metadata.namespace.as_deref().unwrap_or_default()))
 }
 
 #[cfg(test)]
@@ -213,6 +239,44 @@ mod tests {
         generator(GeneratorKind::Fake, generation, version, json!({ "data": {} }))
     }
 
+    fn nobody() -> GeneratorWakes {
+        GeneratorWakes::default()
+    }
+
+    fn pusher(name: &str, kind: &str, ready: &str) -> Arc<PushSecret> {
+        Arc::new(
+            serde_json::from_value(json!({
+                "metadata": { "name": name, "namespace": "ns", "uid": name, "generation": 1 },
+                "spec": { "secretStoreRefs": [{ "name": "s" }], "selector": { "generatorRef": { "kind": kind, "name": "g" } } },
+                "status": { "conditions": [{ "type": "Ready", "status": ready }] },
+            }))
+            .unwrap(),
+        )
+    }
+
+    #[test]
+    fn a_push_that_waits_is_woken_too() {
+        let mut index = Index::default();
+        index.upsert_push_secret(pusher("waits", "Fake", "False"));
+        index.upsert_push_secret(pusher("done", "Fake", "True"));
+        index.upsert_push_secret(pusher("other", "UUID", "False"));
+        index.upsert_push_secret(pusher("cluster", "ClusterGenerator", "False"));
+        let woken = |wakes: GeneratorWakes| {
+            let mut names: Vec<String> = wakes.push_secrets.iter().map(|(key, _)| key.to_string()).collect();
+            names.sort();
+            names
+        };
+        // one that is in line may be due all the same, and waits for the first list
+        assert_eq!(woken(index.generator_watch(GeneratorKind::Fake, "", Ok(()))), ["ns/done", "ns/waits"]);
+        assert_eq!(woken(index.upsert_generator(fake(1, 1))), ["ns/waits"], "the other keeps its value");
+        assert_eq!(woken(index.upsert_generator(fake(1, 2))), Vec::<String>::new(), "only its metadata changed");
+        let cluster = json!({ "kind": "UUID", "generator": { "uuidSpec": {} } });
+        let cluster = generator(GeneratorKind::ClusterGenerator, 1, 1, cluster);
+        assert_eq!(woken(index.upsert_generator(cluster)), ["ns/cluster"]);
+        index.remove_push_secret(&Key::new("ns", "waits"));
+        assert_eq!(woken(index.upsert_generator(fake(2, 3))), Vec::<String>::new());
+    }
+
     #[test]
     fn who_waits_is_woken_when_the_generator_comes() {
         let mut index = Index::default();
@@ -220,21 +284,25 @@ mod tests {
         index.upsert_external_secret(user("done", "Fake", true));
         let id = fake(1, 1).id;
         assert!(matches!(index.generator(&id), GeneratorFacts::Unknown));
-        assert_eq!(index.generator_watch(GeneratorKind::Fake, "", Ok(())).len(), 2, "both waited for the first list");
+        assert_eq!(
+            index.generator_watch(GeneratorKind::Fake, "", Ok(())).external_secrets.len(),
+            2,
+            "both waited for the first list"
+        );
         assert!(matches!(index.generator(&id), GeneratorFacts::Missing));
         assert_eq!(
-            index.upsert_generator(fake(1, 5)),
+            index.upsert_generator(fake(1, 5)).external_secrets,
             [(Key::new("ns", "new"), Priority::New)],
             "the other keeps its value"
         );
         assert!(matches!(index.generator(&id), GeneratorFacts::Found(_)));
-        assert!(index.upsert_generator(fake(1, 6)).is_empty(), "only its metadata changed");
-        assert!(index.upsert_generator(fake(2, 4)).is_empty(), "older than what is known");
-        assert_eq!(index.upsert_generator(fake(2, 7)).len(), 1);
+        assert_eq!(index.upsert_generator(fake(1, 6)), nobody(), "only its metadata changed");
+        assert_eq!(index.upsert_generator(fake(2, 4)), nobody(), "older than what is known");
+        assert_eq!(index.upsert_generator(fake(2, 7)).external_secrets.len(), 1);
         index.remove_generator(&id);
         assert!(matches!(index.generator(&id), GeneratorFacts::Missing));
         index.remove_external_secret(&Key::new("ns", "new"));
-        assert!(index.upsert_generator(fake(3, 8)).is_empty());
+        assert_eq!(index.upsert_generator(fake(3, 8)), nobody());
     }
 
     #[test]
@@ -242,13 +310,13 @@ mod tests {
         let mut index = Index::default();
         index.upsert_external_secret(user("new", "Fake", false));
         let id = fake(1, 1).id;
-        assert_eq!(index.generator_watch(GeneratorKind::Fake, "ns", Err("forbidden".into())).len(), 1);
-        assert!(index.generator_watch(GeneratorKind::Fake, "ns", Err("forbidden".into())).is_empty(), "no storm");
+        assert_eq!(index.generator_watch(GeneratorKind::Fake, "ns", Err("forbidden".into())).external_secrets.len(), 1);
+        assert_eq!(index.generator_watch(GeneratorKind::Fake, "ns", Err("forbidden".into())), nobody(), "no storm");
         assert!(matches!(index.generator(&id), GeneratorFacts::Unreadable(why) if why == "forbidden"));
-        assert_eq!(index.generator_watch(GeneratorKind::Fake, "ns", Ok(())).len(), 1);
-        assert!(index.generator_watch(GeneratorKind::Fake, "ns", Err("cut".into())).is_empty());
+        assert_eq!(index.generator_watch(GeneratorKind::Fake, "ns", Ok(())).external_secrets.len(), 1);
+        assert_eq!(index.generator_watch(GeneratorKind::Fake, "ns", Err("cut".into())), nobody());
         assert!(matches!(index.generator(&id), GeneratorFacts::Missing), "what was known stays");
-        assert!(index.generator_watch(GeneratorKind::UUID, "", Ok(())).is_empty(), "nobody uses that kind");
+        assert_eq!(index.generator_watch(GeneratorKind::UUID, "", Ok(())), nobody(), "nobody uses that kind");
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use super::{Index, Key, StoreId, Wakes, differs, forced, is_older};
+use super::{GeneratorId, Index, Key, StoreId, Wakes, differs, forced, is_older, pushed_generator};
 use crate::api::{AnyStore, Condition, PushSecret, StoreKind};
 use crate::plan::access;
 use crate::plan::push_secret::{self as plan, Source, SourceVersion, stores};
@@ -73,6 +73,16 @@ impl Index {
         let Some(store) = self.store(id) else { return Wakes::new() };
         let waiting = self.push_users(&store).filter(|ps| !ps.ready().is_some_and(Condition::is_ready));
         waiting.map(|ps| (Key::of(&ps.metadata), initial(ps).min(Priority::Changed))).collect()
+    }
+
+    /// The PushSecrets on a generator that is `wanted`, which is also told whether they are in line.
+    pub(super) fn push_generator_users(&self, wanted: impl Fn(&GeneratorId, bool) -> bool) -> Wakes {
+        let is_ready = |ps: &PushSecret| ps.ready().is_some_and(Condition::is_ready);
+        let users = self.push_secrets.all.iter();
+        let users = users.filter(|(_, ps)| pushed_generator(ps).is_some_and(|id| wanted(&id, is_ready(ps))));
+        users
+            .map(|(key, ps)| (key.clone(), if is_ready(ps) { initial(ps) } else { initial(ps).min(Priority::Changed) }))
+            .collect()
     }
 
     /// The stores that must get or lose our finalizer because of what a PushSecret says, or said. One that deletes nothing

@@ -148,6 +148,10 @@ pub fn change(
     target::check_owner(es, meta, rules.adopt)?;
     check_controller(es, meta)?;
     let body = desired.body.expose();
+    if es.target().manifest.as_ref().is_some_and(is_secret) {
+        let annotations = serde_json::from_value(body["metadata"]["annotations"].clone()).unwrap_or_default();
+        validate::validate_secret_type(live["type"].as_str(), &annotations).map_err(|e| failure(e.message))?;
+    }
     let gone = ours(meta).any(|fields| names_more(fields, body));
     if holds(live, body) && !gone {
         return Ok(Change::None);

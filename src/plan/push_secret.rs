@@ -4,6 +4,7 @@
 //! [`entries::entries`] what goes there, pushes, asks [`stores::removals`] what is no longer wanted, and [`settle`] what to report.
 
 pub mod entries;
+pub mod generate;
 pub mod stores;
 
 #[cfg(test)]
@@ -21,11 +22,11 @@ use super::template::with_engine;
 use super::{Note, Rules, Wake, backoff, duration, object_hash, refresh, status};
 use crate::api::push_secret::{PushData, PushUpdatePolicy, SyncedPushSecrets};
 use crate::api::{AnyStore, Condition, FINALIZER_PUSH, PushSecret, PushSecretStatus};
-use crate::index::StoreId;
+use crate::index::{GeneratorFacts, StoreId};
 use crate::providers::{ErrorKind, Place, ProviderError, Source as Values};
 use crate::queue::Priority;
-use crate::render::Outside;
 use crate::render::target::{Render, Sources};
+use crate::render::{Entries, Outside};
 use crate::secret_bytes::SecretBytes;
 
 /// Reason of the condition and event of a failure.
@@ -48,6 +49,8 @@ pub struct Facts {
     pub namespace_labels: Option<Arc<BTreeMap<String, String>>>,
     /// The Secrets that it takes values and templates from, as far as they are there.
     pub sources: Vec<SourceVersion>,
+    /// What is known of the generator that it names.
+    pub generator: Option<GeneratorFacts>,
     /// What this process remembers of it.
     pub memory: Memory,
     /// Now.
@@ -237,6 +240,7 @@ pub fn before_push(facts: &Facts, rules: &Rules) -> Next {
         (true, true, false) | (false, true, false) => return Next::Finalizer(false),
         (true, true, true) => return Next::CleanUp(stores::removals(facts, rules, &SyncedPushSecrets::new())),
         (false, ..) if stores::targets(facts, rules).is_ok_and(|t| t.is_empty()) => return Next::Ignore,
+        (false, ..) if generate::of_another_class(facts, rules) => return Next::Ignore,
         (false, false, true) => return Next::Finalizer(true),
         (false, true, true) | (false, false, false) => {}
     }
@@ -248,6 +252,8 @@ pub fn before_push(facts: &Facts, rules: &Rules) -> Next {
         return settled(facts, failure);
     }
     match due(facts, interval) {
+        // whoever waits for its generator is woken
+        Due::Now(_) if matches!(generate::plan(facts, rules), Ok(generate::Plan::Wait)) => Next::Idle(Wake::OnChange),
         Due::Now(priority) => Next::Push(priority),
         Due::NotYet(left) => Next::Idle(left.map_or(Wake::OnChange, |left| Wake::After(left, Priority::Periodic))),
     }
@@ -317,7 +323,9 @@ pub fn template_secrets(ps: &PushSecret) -> impl Iterator<Item = &str> {
     from.filter_map(|f| f.secret.as_ref()).map(|s| s.name.as_str())
 }
 
-fn synced_resource_version(ps: &PushSecret) -> String {
+/// `status.syncedResourceVersion`: changes with the spec, the labels and the annotations.
+#[must_use]
+pub fn synced_resource_version(ps: &PushSecret) -> String {
     let empty = BTreeMap::new();
     let meta = &ps.metadata;
     let (labels, annotations) = (meta.labels.as_ref().unwrap_or(&empty), meta.annotations.as_ref().unwrap_or(&empty));
@@ -417,10 +425,13 @@ fn is_news(old: Option<&Condition>, new: &[Condition]) -> bool {
     old.map(said) != new.first().map(said)
 }
 
-/// Whether a status must be written: anything but the refresh time differs, or that one is old enough.
+/// Whether a status must be written: anything but the refresh time differs, or that one is old enough. Where values were
+/// generated, it says at once when: a process that comes after must not make others too early.
 #[must_use]
-pub fn must_write(old: Option<&PushSecretStatus>, new: &PushSecretStatus, heartbeat: Duration, uid: &str) -> bool {
-    let Some(old) = old else { return true };
+pub fn must_write(ps: &PushSecret, new: &PushSecretStatus, heartbeat: Duration) -> bool {
+    let Some(old) = ps.status.as_ref() else { return true };
+    let uid = ps.metadata.uid.as_deref().unwrap_or_default();
+    let heartbeat = if matches!(source(ps), Source::Generated(_)) { Duration::ZERO } else { heartbeat };
     let timeless = |status: &PushSecretStatus| PushSecretStatus { refresh_time: None, ..status.clone() };
     timeless(old) != timeless(new) || status::is_stale(old.refresh_time.as_ref(), new.refresh_time.as_ref(), heartbeat, uid)
 }
@@ -460,6 +471,12 @@ pub fn opened(secret: Secret) -> Values {
         labels: secret.metadata.labels.unwrap_or_default(),
         annotations: secret.metadata.annotations.unwrap_or_default(),
     }
+}
+
+/// Values that were generated, as what is pushed.
+#[must_use]
+pub fn generated(values: Entries) -> Values {
+    Values { data: values, type_: None, labels: BTreeMap::new(), annotations: BTreeMap::new() }
 }
 
 /// What is pushed, after the template of the spec. Unlike in an ExternalSecret, what the template makes goes over the Secret,

@@ -12,6 +12,7 @@ use crate::api::external_secret::CreationPolicy;
 use crate::api::{ANNOTATION_ALLOW_EMPTY, ExternalSecret, LABEL_CREATED_BY, LABEL_MANAGED, LABEL_MANAGED_VALUE};
 use crate::index::{controller_of, is_external_secret};
 use crate::secret_bytes::SecretBytes;
+use crate::validate;
 
 /// keyferry's field manager for Secrets.
 pub const FIELD_MANAGER: &str = "keyferry";
@@ -218,6 +219,7 @@ pub fn compare(es: &ExternalSecret, desired: &Desired, live: &Secret) -> Result<
     let data = live.data.as_ref().unwrap_or(&empty);
     let owned = Owned::of(&live.metadata);
     let frozen = live.immutable == Some(true);
+    mints_nothing(desired, live)?;
     if !frozen {
         guard_empty(es, desired, live)?;
     }
@@ -271,6 +273,12 @@ pub fn compare(es: &ExternalSecret, desired: &Desired, live: &Secret) -> Result<
         then,
         quiet,
     })))
+}
+
+/// Refuses to write into a Secret that is there and whose type mints credentials, where that would choose whose.
+fn mints_nothing(desired: &Desired, live: &Secret) -> Result<(), Failure> {
+    validate::validate_secret_type(live.type_.as_deref(), &desired.annotations)
+        .map_err(|e| Failure::target("could not update secret", format!("secret {}: {}", desired.name, e.message)))
 }
 
 /// A value that the provider suddenly gives as empty does not replace one that is not.

@@ -5,6 +5,7 @@
 mod generators;
 mod manifests;
 mod rules;
+mod shapes;
 
 use std::collections::BTreeMap;
 use std::fs;

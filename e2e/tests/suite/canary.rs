@@ -11,15 +11,15 @@ use sha2::{Digest, Sha256};
 use sha3::Sha3_224;
 
 use crate::lab::{
-    EXTERNAL_SECRET, SECRET_STORE, all_synced, apply, aws_store, aws_store_object, eventually, external_secret,
-    external_secrets, fake_store, objects, one, operator, patch, ready, with_lab,
+    EXTERNAL_SECRET, PUSH_SECRET, SECRET_STORE, all_synced, apply, aws_store, aws_store_object, eventually, external_secret,
+    external_secrets, fake_store, objects, one, operator, patch, push_secret, ready, to_place, with_lab,
 };
 
 /// Begins every secret value of this test.
 const CANARY: &str = "cAnArY";
 
 /// A secret value that is found again wherever it shows up.
-fn value(of: &str) -> String {
+pub fn value(of: &str) -> String {
     format!("{CANARY}-7f3e9b-{of}-pq8Zx2LmWv5Tn4Kd")
 }
 
@@ -47,7 +47,8 @@ fn base64(bytes: &[u8]) -> String {
 }
 
 /// The secret values of the scenario.
-const VALUES: [&str; 9] = ["plain", "frozen", "frozen-new", "json", "fake", "denied", "login-id", "login-key", "second"];
+const VALUES: [&str; 11] =
+    ["plain", "frozen", "frozen-new", "json", "fake", "denied", "login-id", "login-key", "second", "pushed", "generated"];
 
 /// ExternalSecrets that sync, and in the second place those that fail, each in a way of its own.
 fn scenario(prefix: &str) -> [Vec<(&'static str, Value)>; 2] {
@@ -94,6 +95,61 @@ fn scenario(prefix: &str) -> [Vec<(&'static str, Value)>; 2] {
     [good, bad]
 }
 
+/// PushSecrets that are pushed, and in the second place those that fail. What they push begins with a canary, and so do keys.
+fn pushes(prefix: &str) -> [Vec<(&'static str, Value)>; 2] {
+    let of_secret = || json!({"secret": {"name": "pushed"}});
+    let generated =
+        || json!({"generatorRef": {"apiVersion": "generators.external-secrets.io/v1alpha1", "kind": "Fake", "name": "g"}});
+    let shaped = |template: &str| json!({"data": to_place("made", "made"), "template": {"data": {"made": template}}});
+    let object = |name: &'static str, store: &str, selector, spec| (name, push_secret(name, store, selector, spec));
+    let whole = json!({"data": [{"match": {"remoteRef": {"remoteKey": "whole"}}}]});
+    let everything = json!({"dataTo": [{"storeRef": {"name": "target"}}], "refreshInterval": "2s"});
+    let bad_rewrite =
+        json!({"dataTo": [{"storeRef": {"name": "target"}, "rewrite": [{"transform": {"template": "{{ fail .value }}"}}]}]});
+    let good = vec![
+        object("push-key", "target", of_secret(), json!({"data": to_place("key", "key"), "refreshInterval": "2s"})),
+        object("push-whole", "target", of_secret(), whole),
+        object("push-shaped", "target", of_secret(), shaped("{{ .key | b64enc }}")),
+        object("push-generated", "target", generated(), everything),
+    ];
+    let denied = json!({"data": to_place("key", &format!("{prefix}/may-not"))});
+    let bad = vec![
+        object("push-denied", "store", of_secret(), denied.clone()),
+        object("push-denied-generated", "store", generated(), denied),
+        object("push-no-number", "target", of_secret(), shaped("{{ .key | toDate \"2006\" | fail }}")),
+        object("push-no-json", "target", generated(), shaped("{{ (.key | mustFromJson).x }}")),
+        object("push-fails", "target", generated(), shaped("{{ fail .key }}")),
+        object("push-no-key", "target", generated(), json!({"data": to_place("other", "other")})),
+        object("push-bad-rewrite", "target", of_secret(), bad_rewrite),
+    ];
+    [good, bad]
+}
+
+/// Pushes all, and waits until each says what it should.
+async fn push(ns: &Sandbox<'_>) -> Result<()> {
+    let source = json!({"key": value("pushed"), "json": json!({"inner": value("pushed")}).to_string()});
+    apply(ns, json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "pushed"}, "stringData": source})).await?;
+    apply(ns, fake_store("target", &[])).await?;
+    let spec = json!({"data": {"key": value("generated")}});
+    let generator = json!({"apiVersion": "generators.external-secrets.io/v1alpha1", "kind": "Fake", "metadata": {"name": "g"}, "spec": spec});
+    apply(ns, generator).await?;
+    let [good, bad] = pushes(&ns.name);
+    for (_, object) in good.iter().chain(&bad) {
+        apply(ns, object.clone()).await?;
+    }
+    let mut waiting = Vec::new();
+    let said = eventually("every PushSecret says how it went", async || {
+        let all = objects(ns, PUSH_SECRET).await?;
+        let expected = |name: &str| if good.iter().any(|(good, _)| *good == name) { "True" } else { "False" };
+        let told = |ps: &Value| ready(ps).0 == expected(ps["metadata"]["name"].as_str().unwrap_or_default());
+        waiting =
+            all.iter().filter(|ps| !told(ps)).map(|ps| format!("{} {:?}", ps["metadata"]["name"], ready(ps))).collect();
+        anyhow::Ok(waiting.is_empty())
+    })
+    .await;
+    said.map(drop).with_context(|| format!("{waiting:?}"))
+}
+
 async fn set_up(ns: &Sandbox<'_>) -> Result<()> {
     for name in ["plain", "frozen"] {
         ns.aws().put_secret(&format!("{}/{name}", ns.name), &value(name)).await?;
@@ -118,7 +174,7 @@ async fn set_up(ns: &Sandbox<'_>) -> Result<()> {
 async fn said(ns: &Sandbox<'_>, operator: &Operator) -> Result<Vec<(&'static str, String)>> {
     let events = ns.kubectl(&["get", "events.events.k8s.io", "-o", "json"]).await?;
     let mut statuses = String::new();
-    for kind in [EXTERNAL_SECRET, SECRET_STORE] {
+    for kind in [EXTERNAL_SECRET, SECRET_STORE, PUSH_SECRET] {
         for object in objects(ns, kind).await? {
             statuses.push_str(&object["status"].to_string());
         }
@@ -142,6 +198,23 @@ async fn may_create(ns: &Sandbox<'_>, may: bool) -> Result<()> {
     ns.kubectl(&["patch", "role", &role, "--type=json", "-p", &change]).await.map(drop)
 }
 
+/// Fails where one of `values` is seen in what the operator says. Returns how many bytes that is.
+pub async fn unseen(ns: &Sandbox<'_>, operator: &Operator, values: &[String]) -> Result<usize> {
+    let all = said(ns, operator).await?;
+    for (place, text) in &all {
+        ensure!(!text.is_empty(), "{place} is empty");
+        for value in values {
+            let around = text.find(value).map(|at| text.floor_char_boundary(at.saturating_sub(400)));
+            let found = around.map(|start| text[start..].chars().take(600).collect::<String>());
+            ensure!(found.is_none(), "a value is in {place}: {}", found.unwrap_or_default());
+            for (what, form) in forms(value) {
+                ensure!(!text.contains(&form), "{what} is in {place}");
+            }
+        }
+    }
+    Ok(all.iter().map(|(_, text)| text.len()).sum())
+}
+
 async fn run(ns: &Sandbox<'_>, format: &str) -> Result<()> {
     let operator = operator(ns, &["--loglevel=trace", &format!("--log-format={format}"), "--status-heartbeat=0s"]).await?;
     set_up(ns).await?;
@@ -152,6 +225,7 @@ async fn run(ns: &Sandbox<'_>, format: &str) -> Result<()> {
         apply(ns, external_secret(name, spec)).await?;
     }
     all_synced(ns).await.context("the good ones")?;
+    push(ns).await?;
     // An immutable Secret whose source then changes.
     ns.kubectl(&["patch", "secret", "frozen", "-p", r#"{"immutable":true}"#]).await?;
     ns.aws().put_secret(&format!("{}/frozen", ns.name), &value("frozen-new")).await?;
@@ -184,19 +258,8 @@ async fn run(ns: &Sandbox<'_>, format: &str) -> Result<()> {
     .await?;
     tokio::time::sleep(std::time::Duration::from_secs(3)).await;
 
-    let all = said(ns, &operator).await?;
-    let size: usize = all.iter().map(|(_, text)| text.len()).sum();
-    for (place, text) in &all {
-        ensure!(!text.is_empty(), "{place} is empty");
-        let found = text
-            .match_indices(CANARY)
-            .next()
-            .map(|(at, _)| text[at.saturating_sub(400)..].chars().take(600).collect::<String>());
-        ensure!(found.is_none(), "a value is in {place}: {}", found.unwrap_or_default());
-        for (what, form) in VALUES.iter().flat_map(|name| forms(&value(name))) {
-            ensure!(!text.contains(&form), "{what} is in {place}");
-        }
-    }
+    let values: Vec<String> = VALUES.map(value).into_iter().chain([CANARY.to_owned()]).collect();
+    let size = unseen(ns, &operator, &values).await?;
     // The search finds what is there.
     ensure!(secrets_hold_canaries(ns).await?, "the Secrets do not hold the values");
     progress::note(format!(

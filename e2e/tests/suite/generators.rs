@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use k8s_openapi::api::core::v1::Secret;
-use keyferry_e2e::aws::REGION;
+use keyferry_e2e::aws::{ACCOUNT, REGION};
 use keyferry_e2e::env::Sandbox;
 use keyferry_e2e::progress;
 use kube::api::{Api, DeleteParams, ListParams};
@@ -15,18 +15,20 @@ use serde_json::{Value, json};
 use tokio::sync::Mutex;
 
 use crate::lab::{
-    EXTERNAL_SECRET, all_synced, apply, eventually, external_secrets, fingerprints, operator, patch, ready, secrets,
-    with_lab,
+    EXTERNAL_SECRET, PUSH_SECRET, all_synced, apply, aws_store_object, eventually, external_secrets, fake_store,
+    fingerprints, operator, patch, push_secret, ready, secrets, to_place, with_lab,
 };
 
-const API_VERSION: &str = "generators.external-secrets.io/v1alpha1";
+/// Group and version of the generators.
+pub const API_VERSION: &str = "generators.external-secrets.io/v1alpha1";
 
-async fn generator(ns: &Sandbox<'_>, kind: &str, name: &str, spec: Value) -> Result<()> {
+/// Applies a generator.
+pub async fn generator(ns: &Sandbox<'_>, kind: &str, name: &str, spec: Value) -> Result<()> {
     apply(ns, json!({"apiVersion": API_VERSION, "kind": kind, "metadata": {"name": name}, "spec": spec})).await
 }
 
 /// An ExternalSecret on one generator, refreshed every hour.
-async fn user(ns: &Sandbox<'_>, name: &str, kind: &str, generator: &str) -> Result<()> {
+pub async fn user(ns: &Sandbox<'_>, name: &str, kind: &str, generator: &str) -> Result<()> {
     let entry = json!({"sourceRef": {"generatorRef": {"kind": kind, "name": generator}}});
     let spec = json!({"refreshInterval": "1h", "dataFrom": [entry]});
     apply(ns, json!({"apiVersion": EXTERNAL_SECRET.0, "kind": EXTERNAL_SECRET.1, "metadata": {"name": name}, "spec": spec}))
@@ -151,6 +153,95 @@ fn a_generator_that_comes_later_is_used_at_once() -> Result<()> {
         let took = eventually("it is synced", synced).await?;
         progress::note(format!("synced {:.3} s after the generator came", took.as_secs_f64()));
         ensure!(took < Duration::from_secs(3), "took {took:?}: it was not woken");
+        Ok(())
+    })
+}
+
+/// The value that a PushSecret put into AWS; empty where there is none.
+async fn in_aws(ns: &Sandbox<'_>, key: &str) -> String {
+    let answer = ns.aws().secrets_manager("GetSecretValue", json!({"SecretId": key})).await.unwrap_or_default();
+    answer["SecretString"].as_str().map(str::to_owned).unwrap_or_else(|| answer["SecretBinary"].to_string())
+}
+
+fn none() -> String {
+    Value::Null.to_string()
+}
+
+#[test]
+fn a_push_generates_when_it_is_due_and_never_else() -> Result<()> {
+    with_lab("generated-push", async |ns| {
+        let mut operator = operator(ns, &[]).await?;
+        let own = format!("arn:aws:secretsmanager:{REGION}:{ACCOUNT}:secret:{}/*", ns.name);
+        let writes = json!([{"Effect": "Allow", "Action": "secretsmanager:*", "Resource": own}]);
+        let key = ns.aws().create_user(&ns.name, writes).await?;
+        let login = json!({"id": key.id, "key": key.secret});
+        apply(ns, json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "login"}, "stringData": login})).await?;
+        apply(ns, aws_store_object("aws", "login")).await?;
+        generator(ns, "Password", "g", json!({"length": 20})).await?;
+        let place = format!("{}/password", ns.name);
+        let more = json!({
+            "deletionPolicy": "Delete", "data": to_place("line", &place),
+            "template": {"data": {"line": "made:{{ .password }}"}},
+        });
+        let from = json!({"generatorRef": {"kind": "Password", "name": "g"}});
+        apply(ns, push_secret("push", "aws", from, more)).await?;
+        ns.wait_ready(PUSH_SECRET, "push", "True", "Synced").await?;
+        let first = in_aws(ns, &place).await;
+        ensure!(first.starts_with("made:") && first.chars().count() == 25, "{} characters", first.chars().count());
+
+        operator.kill().await?;
+        generator(ns, "Password", "g", json!({"length": 40})).await?;
+        operator.start_again().await?;
+        // what is created now is done after all that was there before
+        apply(ns, fake_store("fake", &[])).await?;
+        let from = json!({"generatorRef": {"kind": "Password", "name": "g"}});
+        apply(ns, push_secret("after", "fake", from, json!({"data": to_place("password", "after")}))).await?;
+        ns.wait_ready(PUSH_SECRET, "after", "True", "Synced").await?;
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        ensure!(in_aws(ns, &place).await == first, "a restart, or a change of the generator, made another value");
+
+        patch(ns, PUSH_SECRET, "push", json!({"metadata": {"annotations": {"force-sync": "1"}}})).await?;
+        eventually("a forced push makes another value", async || Ok(in_aws(ns, &place).await != first)).await?;
+        let forced = in_aws(ns, &place).await;
+        ensure!(forced.chars().count() == 45, "by the generator as it is now");
+
+        patch(ns, PUSH_SECRET, "push", json!({"spec": {"refreshInterval": "2s"}})).await?;
+        let mut seen = std::collections::BTreeSet::from([first, forced]);
+        eventually("the interval makes others", async || {
+            seen.insert(in_aws(ns, &place).await);
+            Ok(seen.len() >= 5)
+        })
+        .await?;
+
+        ns.kubectl(&["delete", "pushsecret", "push"]).await?;
+        eventually("what was pushed goes with the PushSecret", async || Ok(in_aws(ns, &place).await == none())).await?;
+        Ok(())
+    })
+}
+
+#[test]
+fn a_push_whose_generator_comes_later_goes_on_at_once() -> Result<()> {
+    with_lab("generated-push-later", async |ns| {
+        let _operator = operator(ns, &[]).await?;
+        apply(ns, fake_store("fake", &[])).await?;
+        let from = json!({"generatorRef": {"kind": "UUID", "name": "later"}});
+        apply(ns, push_secret("push", "fake", from, json!({"data": to_place("uuid", "pushed")}))).await?;
+        let message = ns.wait_ready(PUSH_SECRET, "push", "False", "Errored").await?;
+        let text =
+            r#"could not get source secret: unable to get generator: UUID.generators.external-secrets.io "later" not found"#;
+        ensure!(message == text, "{message}");
+        // the pauses between tries have grown by now
+        tokio::time::sleep(Duration::from_secs(12)).await;
+        let begun = std::time::Instant::now();
+        generator(ns, "UUID", "later", json!({})).await?;
+        ns.wait_ready(PUSH_SECRET, "push", "True", "Synced").await?;
+        ensure!(begun.elapsed() < Duration::from_secs(3), "took {:?}: it was not woken", begun.elapsed());
+        let back =
+            json!({"secretStoreRef": {"name": "fake", "kind": "SecretStore"}, "data": crate::lab::one("uuid", "pushed")});
+        apply(ns, crate::lab::external_secret("back", back)).await?;
+        all_synced(ns).await?;
+        let uuid = ns.secret("back").await?.remove("uuid").unwrap_or_default();
+        ensure!(uuid.len() == 36, "the value that was pushed is no UUID");
         Ok(())
     })
 }

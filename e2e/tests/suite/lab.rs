@@ -18,6 +18,8 @@ use tokio::sync::OnceCell;
 
 pub const EXTERNAL_SECRET: (&str, &str) = ("external-secrets.io/v1", "ExternalSecret");
 pub const SECRET_STORE: (&str, &str) = ("external-secrets.io/v1", "SecretStore");
+/// PushSecret, as the API names it.
+pub const PUSH_SECRET: (&str, &str) = ("external-secrets.io/v1alpha1", "PushSecret");
 /// How long convergence may take on a busy machine. What it took is printed.
 pub const SOON: Duration = Duration::from_secs(45);
 
@@ -116,6 +118,23 @@ pub fn external_secret(name: &str, spec: Value) -> Value {
         object["spec"][field] = value.clone();
     }
     object
+}
+
+/// A PushSecret of `selector` to the store `store`, refreshed every hour; `spec` adds to it or replaces.
+pub fn push_secret(name: &str, store: &str, selector: Value, spec: Value) -> Value {
+    let mut object = json!({
+        "apiVersion": PUSH_SECRET.0, "kind": PUSH_SECRET.1, "metadata": {"name": name},
+        "spec": {"refreshInterval": "1h", "secretStoreRefs": [{"name": store}], "selector": selector},
+    });
+    for (field, value) in spec.as_object().into_iter().flatten() {
+        object["spec"][field] = value.clone();
+    }
+    object
+}
+
+/// `data` of a PushSecret, of one entry.
+pub fn to_place(key: &str, remote: &str) -> Value {
+    json!([{"match": {"secretKey": key, "remoteRef": {"remoteKey": remote}}}])
 }
 
 /// `data` of one entry.

@@ -84,6 +84,11 @@ impl Cluster {
         };
         match *method {
             Method::POST if self.refuses => failure(StatusCode::FORBIDDEN, "Forbidden"),
+            Method::POST
+                if body["kind"] != "GeneratorState" || body["apiVersion"] != "generators.external-secrets.io/v1alpha1" =>
+            {
+                failure(StatusCode::BAD_REQUEST, "BadRequest")
+            }
             Method::POST => {
                 let name = format!("{}{}", body["metadata"]["generateName"].as_str().unwrap(), states.len());
                 let mut object = body.clone();

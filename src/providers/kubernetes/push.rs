@@ -9,6 +9,7 @@ use serde::Deserialize;
 use super::{ErrorKind, ProviderError};
 use crate::api::secret_store::StoreKind;
 use crate::providers::push::{self, Place, Push};
+use crate::validate;
 
 /// `kubectl apply` keeps the whole object in it, values and all: it is no metadata to hand on.
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
@@ -105,6 +106,9 @@ pub(super) fn pushed(push: &Push, metadata: &PushMetadata, live: &Secret) -> Res
     }
     wanted.type_ = Some(type_.to_owned());
     let [labels, annotations] = metadata.merged(push, live)?;
+    // with the rights of the store, which may be more than those of who pushes
+    validate::validate_secret_type(Some(type_), &annotations)
+        .map_err(|e| misconfigured(format!("a push must not mint credentials: {}", e.message)))?;
     set(&mut wanted.metadata.labels, labels);
     set(&mut wanted.metadata.annotations, annotations);
     let data = wanted.data.get_or_insert_with(BTreeMap::new);
@@ -270,6 +274,27 @@ mod tests {
     fn the_type_cannot_change() {
         let error = make(&push(None, None, None), &live("type: kubernetes.io/tls")).unwrap_err();
         assert!(error.detail.contains("kubernetes.io/tls") && error.detail.contains("Opaque"), "{error}");
+    }
+
+    /// As CVE-2026-42876, by way of a store: its rights would give out tokens of ServiceAccounts beside the remote Secret.
+    #[test]
+    fn no_push_mints_a_credential() {
+        let token = "kubernetes.io/service-account-token";
+        let name = json!({ "kubernetes.io/service-account.name": "default" });
+        let of_type = |type_: &str, metadata: Option<Value>| {
+            let mut push = push(None, None, metadata);
+            Arc::get_mut(&mut push.source).unwrap().type_ = Some(type_.into());
+            push
+        };
+        let by_block = of_type(token, Some(block(&json!({ "annotations": name }))));
+        let mut by_source = of_type(token, None);
+        let annotations = &mut Arc::get_mut(&mut by_source.source).unwrap().annotations;
+        annotations.insert("kubernetes.io/service-account.name".into(), "default".into());
+        for push in [by_block, by_source, of_type("bootstrap.kubernetes.io/token", None)] {
+            let error = make(&push, &Secret::default()).unwrap_err();
+            assert_eq!(error.kind, ErrorKind::Misconfigured);
+            assert!(error.detail.contains("is not allowed"), "{error}");
+        }
     }
 
     #[test]

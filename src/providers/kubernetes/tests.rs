@@ -318,6 +318,32 @@ async fn every_list_names_the_namespace() {
     assert!(server.calls_to("GET").iter().all(|(call, ..)| call.starts_with("GET /api/v1/namespaces/team-b/")));
 }
 
+/// CVE-2026-42875, CVE-2026-39961 and their like: the operator may read what the store's author may not.
+#[tokio::test]
+async fn a_secret_store_reads_nothing_of_another_namespace() {
+    let (config, server) =
+        ApiServer::new().with(REMOTE, "theirs", json!({"data": {"k": STANDARD.encode(CANARY)}})).start().await;
+    let theirs = json!({"name": "theirs", "namespace": REMOTE, "key": "k"});
+    let ca = |kind: &str| {
+        json!({"server": {"url": "https://127.0.0.1:1", "caProvider": {"type": kind, "name": "theirs", "namespace": REMOTE, "key": "k"}},
+            "auth": {"serviceAccount": {"name": "own"}}})
+    };
+    for spec in [
+        ca("ConfigMap"),
+        ca("Secret"),
+        json!({"auth": {"token": {"bearerToken": theirs}}}),
+        json!({"auth": {"cert": {"clientCert": theirs, "clientKey": theirs}}}),
+        json!({"auth": {"serviceAccount": {"name": "theirs", "namespace": REMOTE}}}),
+        json!({"authRef": theirs}),
+    ] {
+        let error = store(spec.clone()).connect(&connect_cx(&config, StoreKind::SecretStore)).await.err().unwrap();
+        assert_eq!(error.kind, ErrorKind::Misconfigured, "{spec}: {error}");
+        assert!(error.detail.contains("reads its own namespace only"), "{spec}: {error}");
+    }
+    let asked = server.calls_to(REMOTE);
+    assert!(asked.is_empty(), "{asked:?}");
+}
+
 #[tokio::test]
 async fn a_key_cannot_leave_the_namespace() {
     let (config, server) = ApiServer::new().start().await;

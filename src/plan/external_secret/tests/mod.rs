@@ -6,5 +6,6 @@ mod failures;
 mod generate;
 mod properties;
 mod templates;
+mod trust;
 mod world;
 mod writes;

@@ -309,6 +309,26 @@ fn a_foreign_object_is_left_alone_and_told_of() {
     }
 }
 
+/// CVE-2020-8568's lesson: whoever may write a status names namespaces in it, and nothing happens in those.
+#[test]
+fn the_status_gives_no_right() {
+    for (kind, mut parent) in [(CES, ces(json!({}))), (CPS, cps())] {
+        let name = if kind == CES { "externalSecretName" } else { "pushSecretName" };
+        parent["status"] = json!({ "provisionedNamespaces": ["b1", "gone"], name: "other" });
+        let (mut world, id) = world(kind, parent);
+        let theirs = json!({"metadata": {"uid": "theirs"}, "spec": {}});
+        for child in ["p", "other"] {
+            world.store_child(kind, &Key::new("b1", child), theirs.clone());
+        }
+        let before = [world.child("b1", "p").clone(), world.child("b1", "other").clone()];
+        assert!(world.turn(&id).unwrap().ready);
+        assert_eq!([world.child("b1", "p").clone(), world.child("b1", "other").clone()], before);
+        let made: Vec<&str> = world.children.keys().filter(|key| *key.name == *"p").map(|key| &*key.namespace).collect();
+        assert_eq!(made, ["a1", "a2", "b1"]);
+        assert_eq!(world.status(kind).provisioned, ["a1", "a2"]);
+    }
+}
+
 #[test]
 fn an_object_of_another_parent_of_the_same_name_is_foreign() {
     for owner in [

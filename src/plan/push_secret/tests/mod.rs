@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod entries;
+mod generate;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -77,6 +78,7 @@ fn facts(ps: PushSecret, stores: Vec<AnyStore>) -> Facts {
         stores: used.map(|s| (StoreId::of(&s), Arc::new(s))).collect(),
         namespace_labels: None,
         sources: vec![source_at("1")],
+        generator: None,
         ps: Arc::new(ps),
         memory: Memory::default(),
         now: at(0),
@@ -165,7 +167,7 @@ fn a_success_says_so_once() {
     assert_eq!(second.ps.status.as_ref().unwrap().synced_push_secrets, None, "an empty book is none");
     let again = settle(&second, Outcome::Synced { synced: synced(&[]), written: false, sources: vec![source_at("1")] });
     assert!(again.notes.is_empty());
-    assert!(!must_write(second.ps.status.as_ref(), &again.status.unwrap(), Duration::from_secs(300), "u"));
+    assert!(!must_write(&second.ps, &again.status.unwrap(), Duration::from_secs(300)));
     let kept = facts(push_secret(&spec(json!({ "updatePolicy": "IfNotExists" }))), one_store());
     assert_eq!(
         condition(&pushed(&kept, &[])),

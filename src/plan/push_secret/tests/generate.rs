@@ -1,0 +1,142 @@
+//! Generators as the source: when one is asked, what is told where it cannot be, and what becomes of the states.
+
+use super::super::generate::{Fate, Plan, Used, plan};
+use super::*;
+use crate::api::external_secret::GeneratorKind;
+use crate::api::generators::GeneratorObject;
+use crate::index::{AnyGenerator, GeneratorFacts};
+
+fn found(kind: GeneratorKind, spec: Value) -> GeneratorFacts {
+    let object = json!({ "metadata": { "name": "g", "namespace": "team-a", "uid": "g" }, "spec": spec });
+    let object: GeneratorObject = serde_json::from_value(object).unwrap();
+    GeneratorFacts::Found(Arc::new(AnyGenerator::read(kind, object)))
+}
+
+fn password() -> Option<GeneratorFacts> {
+    Some(found(GeneratorKind::Password, json!({})))
+}
+
+fn on(reference: Value, generator: Option<GeneratorFacts>) -> Facts {
+    let ps = push_secret(&spec(json!({ "selector": { "generatorRef": reference } })));
+    Facts { sources: Vec::new(), generator, ..facts(ps, one_store()) }
+}
+
+fn fresh() -> Facts {
+    on(json!({ "kind": "Password", "name": "g" }), password())
+}
+
+fn once_pushed() -> Facts {
+    pushed(&fresh(), &[("SecretStore/s", "r")])
+}
+
+#[test]
+fn it_is_generated_only_when_the_push_is_due() {
+    type Case = (&'static str, fn(&mut Facts), &'static str);
+    let cases: [Case; 8] = [
+        ("nothing happened", |_| (), "later"),
+        ("a restart, which forgets", |f| f.memory = Memory::default(), "later"),
+        ("the generator changed", |f| f.generator = Some(found(GeneratorKind::Password, json!({ "length": 40 }))), "later"),
+        ("the generator is gone", |f| f.generator = Some(GeneratorFacts::Missing), "later"),
+        ("its kind is not listed yet", |f| f.generator = Some(GeneratorFacts::Unknown), "later"),
+        ("the interval is over", |f| f.now = at(3601), "push"),
+        ("it is over, but what the generator is is not known yet", |f| (f.now, f.generator) = (at(3601), None), "idle"),
+        ("the spec changed", |f| Arc::make_mut(&mut f.ps).metadata.generation = Some(9), "push"),
+    ];
+    for (what, event, then) in cases {
+        let mut facts = once_pushed();
+        event(&mut facts);
+        assert_eq!(next(&facts), then, "{what}");
+    }
+    let mut forced = once_pushed();
+    let annotations = BTreeMap::from([("force-sync".to_owned(), "1".to_owned())]);
+    Arc::make_mut(&mut forced.ps).metadata.annotations = Some(annotations);
+    assert_eq!(next(&forced), "push", "forced");
+    assert_ne!(synced_resource_version(&forced.ps), synced_resource_version(&once_pushed().ps), "no kept value will do");
+}
+
+#[test]
+fn a_generator_that_cannot_be_asked_is_told() {
+    let missing = || Some(GeneratorFacts::Missing);
+    let to = |kind: &str| json!({ "kind": kind, "name": "g" });
+    let cases = [
+        (to("Fake"), missing(), r#"unable to get generator: Fake.generators.external-secrets.io "g" not found"#),
+        (
+            json!({ "apiVersion": "elsewhere.test/v1", "kind": "Fake", "name": "g" }),
+            missing(),
+            "unable to get generator: terminal error: generatorRef may only reference the generators group, but got elsewhere.test",
+        ),
+        (
+            to("Password"),
+            Some(found(GeneratorKind::Password, json!({ "length": "x" }))),
+            "unable to get generator: terminal error: invalid Password: ",
+        ),
+    ];
+    for (reference, generator, text) in cases {
+        let facts = on(reference, generator);
+        assert_eq!(next(&facts), "push", "what fails is told by the push, which also empties stores in deletion");
+        let failure = plan(&facts, &Rules::default()).unwrap_err();
+        let failed = after(&facts, settle(&facts, Outcome::Failed { failure, synced: None }));
+        let (status, reason, message) = condition(&failed);
+        assert_eq!((status.as_str(), reason.as_str()), ("False", "Errored"));
+        assert!(message.starts_with(&format!("could not get source secret: {text}")), "{message}");
+        let mended = Facts { generator: password(), ..failed };
+        assert_eq!(next(&mended), "push", "it goes on when the generator comes");
+    }
+    let rules = Rules { cluster_generators: false, ..Rules::default() };
+    let error = plan(&on(to("ClusterGenerator"), None), &rules).unwrap_err().message;
+    assert!(error.contains("--namespaces"), "{error}");
+}
+
+#[test]
+fn what_is_not_known_yet_is_waited_for() {
+    for unknown in [None, Some(GeneratorFacts::Unknown)] {
+        let facts = Facts { generator: unknown, ..fresh() };
+        assert!(matches!(plan(&facts, &Rules::default()), Ok(Plan::Wait)));
+        assert_eq!(next(&facts), "idle");
+    }
+    assert!(matches!(plan(&fresh(), &Rules::default()), Ok(Plan::Make(order)) if &*order.generator.id.key.name == "g"));
+    let named = facts(push_secret(&spec(json!({}))), one_store());
+    assert!(matches!(plan(&named, &Rules::default()), Ok(Plan::NoGenerator)));
+}
+
+#[test]
+fn a_generator_of_another_class_makes_the_object_anothers() {
+    let mut facts = fresh();
+    facts.generator = Some(found(GeneratorKind::Password, json!({ "controller": "someone-else" })));
+    assert_eq!(next(&facts), "ignore");
+    facts.generator = Some(found(GeneratorKind::Password, json!({ "controller": Rules::default().class })));
+    assert_eq!(next(&facts), "push");
+}
+
+/// The status is what a restart knows: it must say when values were generated, however often that is.
+#[test]
+fn each_generation_is_told_at_once() {
+    let heartbeat = Duration::from_secs(300);
+    let again = |facts: &Facts| {
+        let later = Facts { now: at(10), ..facts.clone() };
+        let outcome = Outcome::Synced { synced: synced(&[("SecretStore/s", "r")]), written: true, sources: Vec::new() };
+        settle(&later, outcome).status.unwrap()
+    };
+    let (made, read) =
+        (once_pushed(), pushed(&facts(push_secret(&spec(json!({}))), one_store()), &[("SecretStore/s", "r")]));
+    assert!(must_write(&made.ps, &again(&made), heartbeat));
+    let unchanged = PushSecretStatus { source_version: read.ps.status.clone().unwrap().source_version, ..again(&read) };
+    assert!(!must_write(&read.ps, &unchanged, heartbeat), "what is read is not");
+    let failed = settle(&made, Outcome::Failed { failure: Failure::retry("x"), synced: None }).status.unwrap();
+    assert!(must_write(&made.ps, &failed, heartbeat), "a failure is news once");
+    let failing = Facts { ps: Arc::new(PushSecret { status: Some(failed), ..(*made.ps).clone() }), now: at(60), ..made };
+    let same = settle(&failing, Outcome::Failed { failure: Failure::retry("x"), synced: None }).status.unwrap();
+    assert!(!must_write(&failing.ps, &same, heartbeat));
+}
+
+#[test]
+fn nothing_in_use_is_taken_back() {
+    for (somewhere, not_everywhere, fate) in [
+        (true, false, Fate::Commit),
+        (false, false, Fate::RollBack),
+        (false, true, Fate::RollBack),
+        (true, true, Fate::KeepBoth),
+    ] {
+        assert_eq!(Used { somewhere, not_everywhere }.fate(), fate, "{somewhere} {not_everywhere}");
+    }
+}
