@@ -278,7 +278,7 @@ async fn announced(
     let Some(at) = at else { return Ok(()) };
     let status = plan::pending(facts, desired, at, &ctx.digester);
     let updated = ctx.writer.external_secret_status(&Key::of(&facts.es.metadata), &status, priority).await?;
-    remember(ctx, Arc::new(updated));
+    renew(ctx, updated);
     Ok(())
 }
 
@@ -370,7 +370,7 @@ async fn tell(ctx: &Ctx, facts: &Facts, report: Report, priority: Priority, begu
     }
     match ctx.writer.external_secret_status(&key, &status, priority).await {
         Ok(updated) => {
-            remember(ctx, Arc::new(updated));
+            renew(ctx, updated);
             report.wake
         }
         Err(WriteError::Gone | WriteError::NotLeader | WriteError::Terminating) => Wake::OnChange,
@@ -382,9 +382,9 @@ async fn tell(ctx: &Ctx, facts: &Facts, report: Report, priority: Priority, begu
 }
 
 /// Takes the object as our own write left it, so that the next look does not depend on how fast the watch is.
-pub(super) fn remember(ctx: &Ctx, es: Arc<ExternalSecret>) {
+fn renew(ctx: &Ctx, es: ExternalSecret) {
     let key = Key::of(&es.metadata);
-    let priority = ctx.index_mut().upsert_external_secret(es);
+    let priority = ctx.index_mut().renew_external_secret(Arc::new(es));
     if let Some(priority) = priority {
         ctx.external_secrets.wake(key, priority);
     }

@@ -92,7 +92,13 @@ async fn write_child(ctx: &Ctx, facts: &Facts, write: &Write) -> (String, Outcom
 /// Takes a child as our own write left it, so that the next look does not depend on how fast the watch is.
 fn remember(ctx: &Ctx, child: Child) {
     match child {
-        Child::ExternalSecret(es) => super::external_secret::remember(ctx, es),
+        Child::ExternalSecret(es) => {
+            let key = Key::of(&es.metadata);
+            let priority = ctx.index_mut().upsert_external_secret(es);
+            if let Some(priority) = priority {
+                ctx.external_secrets.wake(key, priority);
+            }
+        }
         Child::PushSecret(ps) => drop(ctx.index_mut().see_push_secret(ps)),
     }
 }
@@ -128,7 +134,7 @@ async fn tell(ctx: &Ctx, facts: &Facts, report: Report) -> Wake {
     }
     match ctx.writer.parent_status(parent, &status).await {
         Ok(updated) => {
-            ctx.index_mut().upsert_parent(Arc::new(updated));
+            ctx.index_mut().renew_parent(Arc::new(updated));
             report.wake
         }
         Err(WriteError::Gone | WriteError::NotLeader | WriteError::Terminating) => Wake::OnChange,

@@ -129,7 +129,7 @@ async fn facts(ctx: &Ctx, memories: &Memories, key: &Key, priority: Priority) ->
 async fn hold(ctx: &Ctx, ps: &PushSecret, wanted: bool) -> Result<(), Wake> {
     match ctx.writer.push_secret_finalizer(ps, wanted).await {
         Ok(Some(updated)) => {
-            ctx.index_mut().upsert_push_secret(Arc::new(updated));
+            ctx.index_mut().renew_push_secret(Arc::new(updated));
             Ok(())
         }
         Ok(None) | Err(WriteError::Gone | WriteError::NotLeader | WriteError::Terminating) => Err(Wake::OnChange),
@@ -507,7 +507,7 @@ async fn tell(ctx: &Ctx, memories: &Memories, facts: &Facts, report: Report, pri
                 ctx.maker.forget(&cause(&key));
             }
             let updated = Arc::new(updated);
-            let wake = ctx.index_mut().upsert_push_secret(updated.clone());
+            let wake = ctx.index_mut().renew_push_secret(updated.clone());
             hold_stores(ctx, &updated);
             match wake {
                 Some(priority) => Wake::After(std::time::Duration::ZERO, priority),

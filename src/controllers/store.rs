@@ -80,7 +80,7 @@ pub async fn reconcile(ctx: Arc<Ctx>, failures: Arc<Failures>, job: Job<StoreId>
     ctx.metrics.condition(kind, &id.key.namespace, &id.key.name, Ready::of(&status.conditions));
     match ctx.writer.store_status(&store, &status).await {
         Ok(updated) => {
-            ctx.index_mut().upsert_store(Arc::new(updated));
+            ctx.index_mut().renew_store(Arc::new(updated));
             report.wake
         }
         Err(WriteError::Gone | WriteError::NotLeader | WriteError::Terminating) => Wake::OnChange,
@@ -98,7 +98,7 @@ async fn hold(ctx: &Ctx, store: Arc<AnyStore>) -> Result<Arc<AnyStore>, Wake> {
     match ctx.writer.store_finalizer(&store, wanted).await {
         Ok(Some(updated)) => {
             let updated = Arc::new(updated);
-            ctx.index_mut().upsert_store(updated.clone());
+            ctx.index_mut().renew_store(updated.clone());
             Ok(updated)
         }
         Ok(None) | Err(WriteError::Gone | WriteError::NotLeader | WriteError::Terminating) => Err(Wake::OnChange),

@@ -113,6 +113,13 @@ impl FanOut {
 }
 
 impl Index {
+    /// As [`Index::upsert_parent`], for a parent as our own write left it: one that went meanwhile does not come back.
+    pub fn renew_parent(&mut self, new: Arc<Parent>) {
+        if self.fan_out.parents.get(&ParentId::of(&new)).is_some_and(|old| old.metadata().uid == new.metadata().uid) {
+            self.upsert_parent(new);
+        }
+    }
+
     /// A parent appeared or changed. `None` where nothing that decides something did.
     pub fn upsert_parent(&mut self, new: Arc<Parent>) -> Option<Priority> {
         let id = ParentId::of(&new);

@@ -19,6 +19,13 @@ pub(super) struct PushSecrets {
 }
 
 impl Index {
+    /// As [`Index::upsert_push_secret`], for an object as our own write left it: one that went meanwhile does not come back.
+    pub fn renew_push_secret(&mut self, new: Arc<PushSecret>) -> Option<Priority> {
+        let held =
+            self.push_secrets.all.get(&Key::of(&new.metadata)).is_some_and(|old| old.metadata.uid == new.metadata.uid);
+        if held { self.upsert_push_secret(new) } else { None }
+    }
+
     /// A PushSecret appeared or changed. `None` where nothing that decides something did.
     pub fn upsert_push_secret(&mut self, new: Arc<PushSecret>) -> Option<Priority> {
         let key = Key::of(&new.metadata);

@@ -362,3 +362,25 @@ fn targets_of_other_kinds_are_told_apart() {
     assert!(!index.is_manifest_used(&kind));
     assert!(index.manifest_users.is_empty());
 }
+
+/// The answer to our own write may come after the watch has told that the object is gone.
+#[test]
+fn what_went_does_not_come_back_by_our_own_write() {
+    let mut index = Index::default();
+    let es = |uid: &str, version: &str| -> Arc<ExternalSecret> {
+        let meta = json!({ "namespace": "ns", "name": "es", "uid": uid, "resourceVersion": version });
+        Arc::new(serde_json::from_value(json!({ "metadata": meta, "spec": {} })).unwrap())
+    };
+    let key = Key::new("ns", "es");
+    index.renew_external_secret(es("one", "1"));
+    assert!(index.external_secret(&key).is_none(), "it was never told of");
+    index.upsert_external_secret(es("one", "1"));
+    index.renew_external_secret(es("one", "2"));
+    assert_eq!(index.external_secret(&key).unwrap().metadata.resource_version.as_deref(), Some("2"));
+    index.remove_external_secret(&key);
+    index.renew_external_secret(es("one", "3"));
+    assert!(index.external_secret(&key).is_none(), "it is gone");
+    index.upsert_external_secret(es("two", "4"));
+    index.renew_external_secret(es("one", "5"));
+    assert_eq!(index.external_secret(&key).unwrap().metadata.uid.as_deref(), Some("two"), "another took its place");
+}
