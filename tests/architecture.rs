@@ -83,6 +83,7 @@ const LOOKERS: &[(&str, &str)] = &[
     ("apply/mod.rs", "ClusterSecretStores, the same"),
     ("apply/fan_out.rs", "cluster-wide parents, and namespaces themselves"),
     ("adopt.rs", "a command with the rights of whoever calls it, who may mean all namespaces"),
+    ("cli/render/live.rs", "reads cluster-scoped objects, by name but for Namespaces"),
 ];
 
 /// Who takes the bytes of a secret out, and what for.
