@@ -5,6 +5,7 @@
 mod fan_out;
 mod generators;
 mod push_secret;
+mod renew;
 #[cfg(test)]
 mod tests;
 
@@ -206,13 +207,6 @@ impl Index {
         }
     }
 
-    /// As [`Index::upsert_external_secret`], for an object as our own write left it: one that went meanwhile does not come back.
-    pub fn renew_external_secret(&mut self, new: Arc<ExternalSecret>) -> Option<Priority> {
-        let held =
-            self.external_secrets.get(&Key::of(&new.metadata)).is_some_and(|old| old.metadata.uid == new.metadata.uid);
-        if held { self.upsert_external_secret(new) } else { None }
-    }
-
     /// An ExternalSecret is gone.
     pub fn remove_external_secret(&mut self, key: &Key) -> Option<Arc<ExternalSecret>> {
         let old = self.external_secrets.remove(key)?;
@@ -242,13 +236,6 @@ impl Index {
         }
         self.stores.insert(id, new);
         changed
-    }
-
-    /// As [`Index::upsert_store`], for a store as our own write left it: one that went meanwhile does not come back.
-    pub fn renew_store(&mut self, new: Arc<AnyStore>) {
-        if self.stores.get(&StoreId::of(&new)).is_some_and(|old| old.metadata.uid == new.metadata.uid) {
-            self.upsert_store(new);
-        }
     }
 
     /// A store is gone.
