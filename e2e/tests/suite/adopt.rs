@@ -167,6 +167,14 @@ fn two_hundred_secrets_change_hands_and_go_back() -> Result<()> {
         )
         .await?;
         ns.wait_secret(&names[0], |data| data.keys().eq(["user"])).await?;
+        // the status is written after the Secret
+        let is_told = |es: Option<&Value>| {
+            es.is_some_and(|es| {
+                let synced = es["status"]["syncedResourceVersion"].as_str().unwrap_or_default();
+                synced.starts_with(&format!("{}-", es["metadata"]["generation"]))
+            })
+        };
+        ns.wait(EXTERNAL_SECRET, &names[0], is_told).await?;
         keyferry.kill().await?;
 
         // and back: each Secret is as ESO wants to find it
