@@ -73,7 +73,7 @@ fn fraction_of(digits: &str, unit: u64) -> u64 {
     let mut value: u64 = 0;
     let mut scale = 1.0;
     for digit in digits.bytes().map(|b| u64::from(b - b'0')) {
-        match value.checked_mul(10).map(|v| v + digit) {
+        match value.checked_mul(10).and_then(|v| v.checked_add(digit)) {
             Some(next) if value <= (i64::MAX as u64) / 10 && next <= 1 << 63 => value = next,
             _ => break,
         }
@@ -133,6 +133,8 @@ mod tests {
             ("-1.5ms", -1_500_000, "-1.5ms"),
             (".5s", 500_000_000, "500ms"),
             ("1m0.5s", 60_500_000_000, "1m0.5s"),
+            // found by fuzzing: the digits of the fraction are one more than 64 bits hold
+            ("2.18446744073709551616s", 2_184_467_440, "2.18446744s"),
         ] {
             let duration = parse(text).unwrap();
             assert_eq!((duration.as_nanos(), format(duration).as_str()), (nanos, printed), "{text}");
