@@ -78,6 +78,12 @@ macro_rules! provider_spec {
             /// Names of the providers that are served, as they stand in manifests.
             pub const SERVED: &'static [&'static str] = &[$(stringify!($field)),+];
 
+            /// Names of the providers that ESO has and that are not served.
+            #[must_use]
+            pub fn not_served() -> &'static [&'static str] {
+                NOT_SERVED
+            }
+
             /// The provider's name, as it stands in manifests.
             #[must_use]
             pub fn name(&self) -> &str {
