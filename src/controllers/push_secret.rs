@@ -273,8 +273,7 @@ impl Progress {
 async fn finish(ctx: &Ctx, facts: &Facts, progress: Progress, sources: Vec<SourceVersion>) -> Outcome {
     let Progress { synced, mut written, failures, .. } = progress;
     let old = facts.ps.status.as_ref().and_then(|s| s.synced_push_secrets.clone()).unwrap_or_default();
-    if let Some(failure) = together(failures) {
-        let failure = Failure { message: format!("set secret failed: {}", failure.message), ..failure };
+    if let Some(failure) = plan::together(failures) {
         return Outcome::Failed { failure, synced: Some(plan::merged(old, synced)) };
     }
     if !facts.ps.deletes() {
@@ -291,14 +290,6 @@ async fn finish(ctx: &Ctx, facts: &Facts, progress: Progress, sources: Vec<Sourc
             Outcome::Failed { failure: failure.within("Failed to Delete Secrets from Provider"), synced: Some(left) }
         }
     }
-}
-
-/// One failure out of those of several stores: the first one's class, and what each said.
-fn together(failures: BTreeMap<StoreId, Failure>) -> Option<Failure> {
-    let mut failures = failures.into_values();
-    let first = failures.next()?;
-    let message = std::iter::once(first.message.clone()).chain(failures.map(|f| f.message)).collect::<Vec<_>>().join("; ");
-    Some(Failure { message, ..first })
 }
 
 /// All entries for one store, until one fails.
@@ -332,7 +323,10 @@ async fn push_to(
 }
 
 /// Whether the place has a value already that must stay.
-async fn is_kept(facts: &Facts, outlet: &Outlet<'_>, place: &crate::providers::Place) -> Result<bool, Failure> {
+///
+/// # Errors
+/// What kept the provider from telling.
+pub async fn is_kept(facts: &Facts, outlet: &Outlet<'_>, place: &crate::providers::Place) -> Result<bool, Failure> {
     if facts.ps.spec.update_policy != Some(PushUpdatePolicy::IfNotExists) {
         return Ok(false);
     }
@@ -347,7 +341,7 @@ async fn outlet<'c>(
     store: &AnyStore,
     named: &str,
 ) -> Result<Outlet<'c>, Failure> {
-    let words = format!("could not get secrets client for store {named}");
+    let words = words_of_outlet(named);
     stores::allowed(facts, store).map_err(|failure| failure.within(&words))?;
     let meta = &facts.ps.metadata;
     let namespace = meta.namespace.as_deref().unwrap_or_default();
@@ -355,6 +349,12 @@ async fn outlet<'c>(
     let credentials = ctx.index().credentials(id);
     let outlet = ctx.fetcher.outlet(store, credentials, namespace, &cause).await;
     outlet.map_err(|error| Failure::provider(words, &error))
+}
+
+/// What stands before what keeps a store from being written to.
+#[must_use]
+pub fn words_of_outlet(store: &str) -> String {
+    format!("could not get secrets client for store {store}")
 }
 
 /// Two processes never write, to a provider either.
@@ -393,12 +393,7 @@ async fn delete_all(
 /// The source is not there: cleans up where the policy says so.
 async fn source_gone(ctx: &Ctx, facts: &Facts) -> Outcome {
     let Some(removals) = plan::source_gone(facts, &ctx.rules) else {
-        let namespace = facts.ps.metadata.namespace.as_deref().unwrap_or_default();
-        let what = match plan::source(&facts.ps) {
-            Source::Named(name) => format!("Secret {namespace}/{name} does not exist"),
-            _ => "spec.selector names no Secret".to_owned(),
-        };
-        return Outcome::Failed { failure: Failure::spec(format!("{NO_SOURCE}: {what}")), synced: None };
+        return Outcome::Failed { failure: plan::no_source(&facts.ps), synced: None };
     };
     tell_notes(ctx, &facts.ps, removals.notes.clone());
     match delete_all(ctx, facts, &removals, SyncedPushSecrets::new()).await {
