@@ -1,6 +1,6 @@
 //! Wires everything together, and is the only place that decides when the process ends.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
 
@@ -395,10 +395,8 @@ fn on_external_secret(ctx: &Ctx, change: Change<ExternalSecret>) {
             let es = Arc::new(es);
             let before = ctx.index().external_secret(&key);
             let wake = ctx.index_mut().upsert_external_secret(es.clone());
-            if wake.is_some() || before.as_ref().is_some_and(|b| b.metadata.owner_references != es.metadata.owner_references)
-            {
-                wake_parents(ctx, before.iter().chain([&es]).flat_map(|es| parents_of(ctx, &es.metadata)));
-            }
+            let before = before.as_ref().map(|es| &es.metadata);
+            fan_out::child_changed(ctx, ParentKind::ClusterExternalSecret, before, &es.metadata, wake.is_some());
             if wake == Some(Priority::Forced) {
                 ctx.forced.ask(&key);
             }
@@ -409,7 +407,7 @@ fn on_external_secret(ctx: &Ctx, change: Change<ExternalSecret>) {
         Change::Invalid(meta, why) => controllers::tell_invalid(ctx, "ExternalSecret", &meta, &why),
         Change::Gone(key) => {
             let gone = ctx.index_mut().remove_external_secret(&key);
-            wake_parents(ctx, gone.iter().flat_map(|es| parents_of(ctx, &es.metadata)));
+            fan_out::wake_parents_of(ctx, ParentKind::ClusterExternalSecret, gone.iter().map(|es| &es.metadata));
             ctx.manifests.drop_unused(ctx);
             ctx.metrics.deleted(ObjectKind::ExternalSecret, &key.namespace, &key.name);
             ctx.external_secrets.wake(key, Priority::Periodic);
@@ -421,10 +419,11 @@ fn on_push_secret(ctx: &Ctx, change: Change<PushSecret>) {
     match change {
         Change::Upsert(ps) => {
             let (key, ps) = (Key::of(&ps.metadata), Arc::new(ps));
-            let parents = ctx.index_mut().see_push_secret(ps.clone());
-            wake_parents(ctx, parents);
             generators::want_pushed(ctx, &ps);
+            let before = ctx.index().push_secret(&key);
             let wake = ctx.index_mut().upsert_push_secret(ps.clone());
+            let before = before.as_ref().map(|ps| &ps.metadata);
+            fan_out::child_changed(ctx, ParentKind::ClusterPushSecret, before, &ps.metadata, wake.is_some());
             push_secret::hold_stores(ctx, &ps);
             if let Some(priority) = wake {
                 ctx.push_secrets.wake(key, priority);
@@ -432,25 +431,14 @@ fn on_push_secret(ctx: &Ctx, change: Change<PushSecret>) {
         }
         Change::Invalid(meta, why) => controllers::tell_invalid(ctx, "PushSecret", &meta, &why),
         Change::Gone(key) => {
-            let parents = ctx.index_mut().lose_push_secret(&key);
-            wake_parents(ctx, parents);
             let gone = ctx.index_mut().remove_push_secret(&key);
+            fan_out::wake_parents_of(ctx, ParentKind::ClusterPushSecret, gone.iter().map(|ps| &ps.metadata));
             if let Some(gone) = gone {
                 push_secret::hold_stores(ctx, &gone);
             }
             ctx.metrics.deleted(ObjectKind::PushSecret, &key.namespace, &key.name);
             ctx.push_secrets.wake(key, Priority::Periodic);
         }
-    }
-}
-
-fn parents_of(ctx: &Ctx, meta: &ObjectMeta) -> BTreeSet<ParentId> {
-    ctx.index().parents_of(ParentKind::ClusterExternalSecret, meta)
-}
-
-fn wake_parents(ctx: &Ctx, parents: impl IntoIterator<Item = ParentId>) {
-    for id in parents {
-        ctx.parents.wake(id, Priority::Changed);
     }
 }
 
@@ -564,7 +552,7 @@ fn on_namespace(ctx: &Ctx, change: Change<ObjectMeta>) {
     match change {
         Change::Upsert(meta) => {
             let parents = ctx.index_mut().see_namespace(&meta);
-            wake_parents(ctx, parents);
+            fan_out::wake_parents(ctx, parents);
             let name = meta.name.unwrap_or_default();
             let wakes = ctx.index_mut().upsert_namespace(&name, meta.labels.unwrap_or_default());
             for (key, priority) in wakes {
@@ -577,7 +565,7 @@ fn on_namespace(ctx: &Ctx, change: Change<ObjectMeta>) {
         }
         Change::Gone(key) => {
             let parents = ctx.index_mut().lose_namespace(&key.name);
-            wake_parents(ctx, parents);
+            fan_out::wake_parents(ctx, parents);
             ctx.index_mut().remove_namespace(&key.name);
         }
         Change::Invalid(..) => {}

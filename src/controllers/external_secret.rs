@@ -8,8 +8,9 @@ use tokio::time::Instant;
 use super::chance::SystemChance;
 use super::gather::{self, Reads};
 use super::generate::{self, Asker, Generated};
-use super::{Ctx, manifest, object_reference, template};
+use super::{Ctx, fan_out, manifest, object_reference, template};
 use crate::api::ExternalSecret;
+use crate::api::fan_out::ParentKind;
 use crate::apply::error::WriteError;
 use crate::fetch::Freshness;
 use crate::index::{Index, Key, TargetView, generator_ids, store_ids, target_key};
@@ -383,9 +384,11 @@ async fn tell(ctx: &Ctx, facts: &Facts, report: Report, priority: Priority, begu
 
 /// Takes the object as our own write left it, so that the next look does not depend on how fast the watch is.
 fn renew(ctx: &Ctx, es: ExternalSecret) {
-    let key = Key::of(&es.metadata);
-    let priority = ctx.index_mut().renew_external_secret(Arc::new(es));
+    let (key, es) = (Key::of(&es.metadata), Arc::new(es));
+    let priority = ctx.index_mut().renew_external_secret(es.clone());
     if let Some(priority) = priority {
+        // somebody changed it as we wrote
+        fan_out::wake_parents_of(ctx, ParentKind::ClusterExternalSecret, [&es.metadata]);
         ctx.external_secrets.wake(key, priority);
     }
 }

@@ -9,7 +9,8 @@ use tokio::time::Instant;
 
 use super::chance::SystemChance;
 use super::generate::{self, Asker};
-use super::{Ctx, template};
+use super::{Ctx, fan_out, template};
+use crate::api::fan_out::ParentKind;
 use crate::api::push_secret::{PushUpdatePolicy, SyncedPushSecrets};
 use crate::api::{AnyStore, PushSecret};
 use crate::apply::error::WriteError;
@@ -129,7 +130,7 @@ async fn facts(ctx: &Ctx, memories: &Memories, key: &Key, priority: Priority) ->
 async fn hold(ctx: &Ctx, ps: &PushSecret, wanted: bool) -> Result<(), Wake> {
     match ctx.writer.push_secret_finalizer(ps, wanted).await {
         Ok(Some(updated)) => {
-            ctx.index_mut().renew_push_secret(Arc::new(updated));
+            renew(ctx, &Arc::new(updated));
             Ok(())
         }
         Ok(None) | Err(WriteError::Gone | WriteError::NotLeader | WriteError::Terminating) => Err(Wake::OnChange),
@@ -502,7 +503,7 @@ async fn tell(ctx: &Ctx, memories: &Memories, facts: &Facts, report: Report, pri
                 ctx.maker.forget(&cause(&key));
             }
             let updated = Arc::new(updated);
-            let wake = ctx.index_mut().renew_push_secret(updated.clone());
+            let wake = renew(ctx, &updated);
             hold_stores(ctx, &updated);
             match wake {
                 Some(priority) => Wake::After(std::time::Duration::ZERO, priority),
@@ -515,6 +516,15 @@ async fn tell(ctx: &Ctx, memories: &Memories, facts: &Facts, report: Report, pri
             Wake::After(SOON, Priority::Changed)
         }
     }
+}
+
+/// Takes the object as our own write left it. `Some`: somebody changed it as we wrote.
+fn renew(ctx: &Ctx, ps: &Arc<PushSecret>) -> Option<Priority> {
+    let wake = ctx.index_mut().renew_push_secret(ps.clone());
+    if wake.is_some() {
+        fan_out::wake_parents_of(ctx, ParentKind::ClusterPushSecret, [&ps.metadata]);
+    }
+    wake
 }
 
 /// Wakes the stores that must get or lose our finalizer because of what a PushSecret says now.
