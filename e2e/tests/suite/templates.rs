@@ -125,6 +125,18 @@ fn targets_of_other_kinds() -> Result<()> {
         let mended = json!({"key": "is value", "other": "stays"});
         eventually("the drift was not repaired", async || Ok(data("app").await?.as_ref() == Some(&mended))).await?;
 
+        // what ESO wrote, which names no field manager
+        let eso = ["--from-literal=key=is value", "--from-literal=old=1", "--field-manager=external-secrets"];
+        ns.kubectl(&[&["create", "configmap", "taken"][..], &eso].concat()).await?;
+        let target = json!({"manifest": manifest, "template": {"data": {"key": "is {{ .key }}"}}});
+        apply(ns, busy("taken", target)).await?;
+        let only = json!({"key": "is value"});
+        eventually("what ESO wrote and nobody wants is gone", async || Ok(data("taken").await?.as_ref() == Some(&only)))
+            .await?;
+        let taken = object(ns, CONFIG_MAP, "taken").await?.unwrap();
+        let entries = taken["metadata"]["managedFields"].as_array().cloned().unwrap_or_default();
+        ensure!(entries.len() == 1 && entries[0]["manager"] == "keyferry", "{entries:?}");
+
         // somebody else's
         let mut foreign = config_map("foreign", json!({"theirs": "1"}));
         let owner = object(ns, CONFIG_MAP, "app").await?.unwrap();
