@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use super::chance::SystemChance;
 use super::gather::{self, Reads};
 use super::generate::{self, Asker, Generated};
-use super::{Ctx, fan_out, manifest, object_reference, template};
+use super::{Ctx, fan_out, manifest, object_reference, template, turn};
 use crate::api::ExternalSecret;
 use crate::api::fan_out::ParentKind;
 use crate::apply::error::WriteError;
@@ -29,7 +29,6 @@ pub(super) const MOST_CONFLICTS: usize = 5;
 /// Looks at one ExternalSecret, does what is due, and says when it is next.
 pub async fn reconcile(ctx: Arc<Ctx>, job: Job<Key>) -> Wake {
     let begun = Instant::now();
-    ctx.metrics.queue_left(job.priority.as_str(), job.waited);
     let unknown_kind = manifest::watch_kind_of(&ctx, &job.key).await;
     let Some(facts) = facts(&ctx, &job.key) else {
         ctx.memory().remove(&job.key);
@@ -43,7 +42,8 @@ pub async fn reconcile(ctx: Arc<Ctx>, job: Job<Key>) -> Wake {
     };
     match worked {
         Ok(Some(report)) => {
-            ctx.metrics.reconciled(ObjectKind::ExternalSecret, begun.elapsed());
+            let turn = turn(report.failure.is_some(), report.wake);
+            ctx.metrics.reconciled(ObjectKind::ExternalSecret, begun.elapsed(), turn);
             ctx.metrics.synced(&job.key.namespace, &job.key.name, report.failure.is_some());
             tell(&ctx, &facts, report, job.priority, begun).await
         }

@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use tokio::time::Instant;
 
-use super::{Ctx, object_reference};
+use super::{Ctx, object_reference, turn};
 use crate::api::fan_out::{Child, ParentKind};
 use crate::apply::error::WriteError;
 use crate::index::{Key, ParentId};
@@ -34,7 +34,8 @@ pub async fn reconcile(ctx: Arc<Ctx>, job: Job<ParentId>) -> Wake {
     };
     let outcomes = carry_out(&ctx, &facts, &plan).await;
     let report = plan::settle(&parent, plan, outcomes, held);
-    ctx.metrics.reconciled(ObjectKind::of_parent(id.kind), begun.elapsed());
+    let turn = turn(!report.ready, report.wake);
+    ctx.metrics.reconciled(ObjectKind::of_parent(id.kind), begun.elapsed(), turn);
     tell(&ctx, &facts, report).await
 }
 

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::chance::SystemChance;
 use super::generate::{self, Asker};
-use super::{Ctx, fan_out, template};
+use super::{Ctx, fan_out, template, turn};
 use crate::api::fan_out::ParentKind;
 use crate::api::push_secret::{PushUpdatePolicy, SyncedPushSecrets};
 use crate::api::{AnyStore, PushSecret};
@@ -61,7 +61,6 @@ pub async fn reconcile(ctx: Arc<Ctx>, memories: Arc<Memories>, job: Job<Key>) ->
         return Wake::OnChange;
     }
     let begun = Instant::now();
-    ctx.metrics.queue_left(job.priority.as_str(), job.waited);
     for _ in 0..MOST_LOOKS {
         let facts = match facts(&ctx, &memories, &job.key, job.priority).await {
             Ok(Some(facts)) => facts,
@@ -89,7 +88,8 @@ pub async fn reconcile(ctx: Arc<Ctx>, memories: Arc<Memories>, job: Job<Key>) ->
                 None => return Wake::OnChange,
             },
         };
-        ctx.metrics.reconciled(ObjectKind::PushSecret, begun.elapsed());
+        let turn = turn(report.failure.is_some(), report.wake);
+        ctx.metrics.reconciled(ObjectKind::PushSecret, begun.elapsed(), turn);
         return tell(&ctx, &memories, &facts, report, job.priority).await;
     }
     Wake::After(SOON, Priority::Changed)

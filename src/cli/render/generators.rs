@@ -18,7 +18,7 @@ use tower::Service;
 
 use crate::api::external_secret::GeneratorKind;
 use crate::controllers::generate::Generated;
-use crate::generators::maker::{Consumer, Made, Maker, Order};
+use crate::generators::maker::{Consumer, LOCAL, Made, Maker, Order};
 use crate::index::Key;
 use crate::outbound::Outbound;
 use crate::plan::external_secret::Generate;
@@ -26,9 +26,6 @@ use crate::providers::connect::OwnCluster;
 use crate::providers::{ErrorKind, ProviderError, Source as Values};
 use crate::render::Entries;
 
-/// Generators that ask no server.
-const LOCAL: [GeneratorKind; 5] =
-    [GeneratorKind::Fake, GeneratorKind::MFA, GeneratorKind::Password, GeneratorKind::SSHKey, GeneratorKind::UUID];
 /// Longest time that one may take.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
