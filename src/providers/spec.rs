@@ -27,7 +27,6 @@ const NOT_SERVED: &[&str] = &[
     "crd",
     "delinea",
     "device42",
-    "doppler",
     "dvls",
     "fortanix",
     "gcpsm",
@@ -162,7 +161,7 @@ macro_rules! provider_spec {
 }
 providers!(provider_spec);
 
-use super::{aws, fake, kubernetes};
+use super::{aws, doppler, fake, kubernetes};
 
 struct ProviderVisitor;
 
