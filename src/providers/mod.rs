@@ -10,9 +10,11 @@ pub mod conformance;
 pub mod connect;
 pub mod fake;
 pub mod gcp;
+pub mod infisical;
 pub mod kubernetes;
 pub mod oauth;
 pub mod push;
+pub mod rest;
 mod spec;
 pub mod vault;
 
@@ -24,6 +26,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use crate::api::external_secret::MetadataPolicy;
+use crate::api::refs::{CaProvider, CaProviderType, SecretKeySelector, ServiceAccountSelector};
 use crate::api::secret_store::{Capabilities, StoreKind};
 use crate::render::{Entries, path};
 use crate::secret_bytes::SecretBytes;
@@ -39,6 +42,7 @@ macro_rules! providers {
             aws: Aws = aws::Aws,
             kubernetes: Kubernetes = kubernetes::Kubernetes,
             fake: Fake = fake::Fake,
+            infisical: Infisical = infisical::Infisical,
         }
     };
 }
@@ -304,6 +308,18 @@ pub struct CallCx {
     pub requests: RequestLog,
 }
 
+impl CallCx {
+    /// What goes to the end of a user agent. It holds only what a token of one may hold, and the slash.
+    #[must_use]
+    pub fn marks(&self) -> String {
+        let allowed = |c: char| c.is_ascii_alphanumeric() || "-._/".contains(c);
+        let token = |text: &str| -> String { text.chars().take(400).map(|c| if allowed(c) { c } else { '_' }).collect() };
+        let marks = [("keyferry-cause", &self.cause), ("keyferry-call", &self.correlation)];
+        let marks = marks.into_iter().filter(|(_, value)| !value.is_empty());
+        marks.map(|(name, value)| format!(" {name}/{}", token(value))).collect()
+    }
+}
+
 /// Requests that a session sent to its provider, as the metrics count them. A session that notes none is counted as having
 /// sent one.
 #[derive(Clone, Debug, Default)]
@@ -344,6 +360,31 @@ pub struct Reference {
     pub namespace: Option<String>,
     /// Its name.
     pub name: String,
+}
+
+impl Reference {
+    /// A Secret, where the selector names one.
+    #[must_use]
+    pub fn secret(selector: &SecretKeySelector) -> Option<Self> {
+        let name = selector.name.clone().filter(|name| !name.is_empty())?;
+        Some(Self { kind: ReferenceKind::Secret, namespace: selector.namespace.clone(), name })
+    }
+
+    /// A ServiceAccount.
+    #[must_use]
+    pub fn service_account(account: &ServiceAccountSelector) -> Self {
+        Self { kind: ReferenceKind::ServiceAccount, namespace: account.namespace.clone(), name: account.name.clone() }
+    }
+
+    /// Where a certificate authority is kept.
+    #[must_use]
+    pub fn ca(provider: &CaProvider) -> Self {
+        let kind = match provider.type_ {
+            CaProviderType::Secret => ReferenceKind::Secret,
+            CaProviderType::ConfigMap => ReferenceKind::ConfigMap,
+        };
+        Self { kind, namespace: provider.namespace.clone(), name: provider.name.clone() }
+    }
 }
 
 /// Kind of an object that a provider logs in with.

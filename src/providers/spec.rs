@@ -34,7 +34,6 @@ const NOT_SERVED: &[&str] = &[
     "github",
     "gitlab",
     "ibm",
-    "infisical",
     "keepersecurity",
     "nebiusmysterybox",
     "ngrok",
@@ -162,7 +161,7 @@ macro_rules! provider_spec {
 }
 providers!(provider_spec);
 
-use super::{aws, fake, kubernetes};
+use super::{aws, fake, infisical, kubernetes};
 
 struct ProviderVisitor;
 
