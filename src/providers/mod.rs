@@ -11,6 +11,7 @@ pub mod connect;
 pub mod doppler;
 pub mod fake;
 pub mod gcp;
+pub mod infisical;
 pub mod kubernetes;
 pub mod oauth;
 pub mod push;
@@ -43,6 +44,7 @@ macro_rules! providers {
             kubernetes: Kubernetes = kubernetes::Kubernetes,
             doppler: Doppler = doppler::Doppler,
             fake: Fake = fake::Fake,
+            infisical: Infisical = infisical::Infisical,
         }
     };
 }

@@ -129,6 +129,12 @@ impl Rest {
         Ok(Self { http, retries, tokens: Tokens::default() })
     }
 
+    /// The client itself, for logins.
+    #[must_use]
+    pub fn http(&self) -> HttpClient {
+        self.http.clone()
+    }
+
     /// The answer to a call, whatever it says. What the service failed is tried again, as the store's `retrySettings` say.
     ///
     /// # Errors

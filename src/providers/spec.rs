@@ -33,7 +33,6 @@ const NOT_SERVED: &[&str] = &[
     "github",
     "gitlab",
     "ibm",
-    "infisical",
     "keepersecurity",
     "nebiusmysterybox",
     "ngrok",
@@ -161,7 +160,7 @@ macro_rules! provider_spec {
 }
 providers!(provider_spec);
 
-use super::{aws, doppler, fake, kubernetes};
+use super::{aws, doppler, fake, infisical, kubernetes};
 
 struct ProviderVisitor;
 

@@ -7,6 +7,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 pub mod doppler;
+pub mod infisical;
 mod server;
 mod tls;
 
