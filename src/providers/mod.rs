@@ -17,6 +17,7 @@ pub mod oauth;
 pub mod push;
 pub mod rest;
 mod spec;
+pub mod used;
 pub mod vault;
 
 use std::borrow::Cow;
@@ -35,6 +36,7 @@ use crate::secret_bytes::SecretBytes;
 pub use connect::{ConnectCx, OwnCluster};
 pub use push::{Place, Push, Pushed, Source};
 pub use spec::ProviderSpec;
+pub use used::UsedReferences;
 
 /// Registers the providers: adding one is a file in this folder and a line here.
 macro_rules! providers {
