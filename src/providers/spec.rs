@@ -27,14 +27,12 @@ const NOT_SERVED: &[&str] = &[
     "crd",
     "delinea",
     "device42",
-    "doppler",
     "dvls",
     "fortanix",
     "gcpsm",
     "github",
     "gitlab",
     "ibm",
-    "infisical",
     "keepersecurity",
     "nebiusmysterybox",
     "ngrok",
@@ -168,7 +166,7 @@ macro_rules! provider_spec {
 }
 providers!(provider_spec);
 
-use super::{aws, fake, kubernetes};
+use super::{aws, doppler, fake, infisical, kubernetes};
 
 struct ProviderVisitor;
 
