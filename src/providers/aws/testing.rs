@@ -12,7 +12,9 @@ use serde_json::{Value, json};
 
 use super::{Aws, Service};
 use crate::api::secret_store::{RetrySettings, StoreKind};
-use crate::providers::{CallCx, ConnectCx, OwnCluster, Provider, ProviderError, Session, Want};
+use crate::providers::{
+    CallCx, ConnectCx, ErrorKind, Fetched, FindQuery, OwnCluster, Provider, ProviderError, Session, Want,
+};
 
 /// Values that must show up in no text.
 pub(super) const KEY_ID: &str = "AKIACANARYCANARY0000";
@@ -168,6 +170,9 @@ impl Server {
     pub(super) fn cx(&self) -> ConnectCx {
         let env = [
             ("AWS_SECRETSMANAGER_ENDPOINT", self.url.as_str()),
+            ("AWS_SSM_ENDPOINT", &self.url),
+            ("AWS_ACM_ENDPOINT", &self.url),
+            ("AWS_RESOURCE_GROUPS_TAGGING_API_ENDPOINT", &self.url),
             ("AWS_STS_ENDPOINT", &self.url),
             ("AWS_ACCESS_KEY_ID", KEY_ID),
             ("AWS_SECRET_ACCESS_KEY", SECRET_KEY),
@@ -193,7 +198,19 @@ impl Server {
 
     /// A session with the access key of the environment.
     pub(super) async fn session(&self) -> Arc<dyn Session> {
-        self.connect(store()).await.unwrap()
+        self.session_of(Service::SecretsManager).await
+    }
+
+    /// The same, of any service.
+    pub(super) async fn session_of(&self, service: Service) -> Arc<dyn Session> {
+        self.connect(Aws { service, ..store() }).await.unwrap()
+    }
+
+    /// What the first request for an action held.
+    pub(super) fn sent(&self, action: &str) -> Value {
+        let seen = self.seen();
+        let found = seen.iter().find(|r| r.action() == action);
+        found.unwrap_or_else(|| panic!("no {action}: {:?}", self.actions())).json()
     }
 }
 
@@ -204,6 +221,23 @@ pub(super) fn store() -> Aws {
 
 pub(super) fn call_cx() -> CallCx {
     CallCx { cause: "ExternalSecret/team-a/app".into(), correlation: "c0ffee".into(), ..CallCx::default() }
+}
+
+/// What a test looks at: the value, or the class of the error, which shows none of the canaries.
+pub(super) fn outcome(result: &Result<Fetched, ProviderError>) -> Result<&str, ErrorKind> {
+    result.as_ref().map(|f| f.bytes.expose_str().unwrap()).map_err(|e| {
+        let text = format!("{e} {e:?}");
+        for canary in [KEY_ID, SECRET_KEY, SESSION_TOKEN, VALUE] {
+            assert!(!text.contains(canary), "{text}");
+        }
+        e.kind
+    })
+}
+
+/// A search.
+pub(super) fn query(path: &str, name: &str, tags: &[(&str, &str)]) -> FindQuery {
+    let tags = tags.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+    FindQuery { path: path.into(), name: name.into(), tags }
 }
 
 pub(super) fn want(key: &str) -> Want {
