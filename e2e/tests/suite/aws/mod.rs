@@ -1,9 +1,10 @@
-//! AWS Secrets Manager, with IAM on: logins, reads, searches, pushes, and what is shared between them.
+//! AWS Secrets Manager and Parameter Store, with IAM on: logins, reads, searches, pushes, and what is shared between them.
 
 mod examples;
 mod find;
 mod identity;
 mod login;
+mod parameter_store;
 mod push;
 mod read;
 mod sharing;
