@@ -2,6 +2,8 @@
 //! A check that cannot apply is named with its reason, and stands so in the table that a run prints.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
 
+pub mod served;
+
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -14,7 +16,7 @@ use super::{CallCx, ErrorKind, Fetched, FindQuery, Place, ProviderError, Push, P
 use crate::secret_bytes::SecretBytes;
 
 /// Stands in every value, and in the answer of every fault: no error may carry it.
-pub const CANARY: &str = "c4n4ry-6b1d";
+pub const CANARY: &str = keyferry_fakes::CANARY;
 
 /// What [`Fault::Throttled`] asks the caller to wait.
 pub const RETRY_AFTER: Duration = Duration::from_secs(7);

@@ -14,6 +14,7 @@ pub mod kubernetes;
 pub mod oauth;
 pub mod push;
 mod spec;
+pub mod used;
 pub mod vault;
 
 use std::borrow::Cow;
@@ -31,6 +32,7 @@ use crate::secret_bytes::SecretBytes;
 pub use connect::{ConnectCx, OwnCluster};
 pub use push::{Place, Push, Pushed, Source};
 pub use spec::ProviderSpec;
+pub use used::UsedReferences;
 
 /// Registers the providers: adding one is a file in this folder and a line here.
 macro_rules! providers {
