@@ -6,6 +6,7 @@
 //! that may be passed on.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+pub mod acm;
 mod server;
 mod tls;
 

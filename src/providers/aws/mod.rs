@@ -8,6 +8,7 @@ mod client;
 #[cfg(test)]
 mod conformance;
 mod errors;
+pub mod identity;
 mod parameter_store;
 mod secrets_manager;
 mod session;

@@ -166,30 +166,9 @@ impl Server {
         self.seen().iter().map(Request::action).collect()
     }
 
-    /// A store in namespace `team-a`, with the server as AWS and as the Kubernetes API, and an access key in the environment.
+    /// See [`cx_at`].
     pub(super) fn cx(&self) -> ConnectCx {
-        let env = [
-            ("AWS_SECRETSMANAGER_ENDPOINT", self.url.as_str()),
-            ("AWS_SSM_ENDPOINT", &self.url),
-            ("AWS_ACM_ENDPOINT", &self.url),
-            ("AWS_RESOURCE_GROUPS_TAGGING_API_ENDPOINT", &self.url),
-            ("AWS_STS_ENDPOINT", &self.url),
-            ("AWS_ACCESS_KEY_ID", KEY_ID),
-            ("AWS_SECRET_ACCESS_KEY", SECRET_KEY),
-            ("AWS_SESSION_TOKEN", SESSION_TOKEN),
-        ];
-        let cluster = kube::Config::new(self.url.parse().unwrap());
-        ConnectCx {
-            client: kube::Client::try_from(cluster.clone()).unwrap(),
-            cluster: OwnCluster::of(&cluster),
-            store_kind: StoreKind::SecretStore,
-            store_name: "aws".into(),
-            namespace: "team-a".into(),
-            retry: Some(RetrySettings { max_retries: Some(2), retry_interval: Some("1ms".into()) }),
-            env: Arc::new(env.map(|(k, v)| (k.to_owned(), v.to_owned())).into()),
-            outbound: crate::outbound::testing::outbound(),
-            used: Default::default(),
-        }
+        cx_at(&self.url)
     }
 
     pub(super) async fn connect(&self, aws: Aws) -> Result<Arc<dyn Session>, ProviderError> {
@@ -211,6 +190,32 @@ impl Server {
         let seen = self.seen();
         let found = seen.iter().find(|r| r.action() == action);
         found.unwrap_or_else(|| panic!("no {action}: {:?}", self.actions())).json()
+    }
+}
+
+/// A store in namespace `team-a`, with the server as AWS and as the Kubernetes API, and an access key in the environment.
+pub(super) fn cx_at(url: &str) -> ConnectCx {
+    let env = [
+        ("AWS_SECRETSMANAGER_ENDPOINT", url),
+        ("AWS_SSM_ENDPOINT", url),
+        ("AWS_ACM_ENDPOINT", url),
+        ("AWS_RESOURCE_GROUPS_TAGGING_API_ENDPOINT", url),
+        ("AWS_STS_ENDPOINT", url),
+        ("AWS_ACCESS_KEY_ID", KEY_ID),
+        ("AWS_SECRET_ACCESS_KEY", SECRET_KEY),
+        ("AWS_SESSION_TOKEN", SESSION_TOKEN),
+    ];
+    let cluster = kube::Config::new(url.parse().unwrap());
+    ConnectCx {
+        client: kube::Client::try_from(cluster.clone()).unwrap(),
+        cluster: OwnCluster::of(&cluster),
+        store_kind: StoreKind::SecretStore,
+        store_name: "aws".into(),
+        namespace: "team-a".into(),
+        retry: Some(RetrySettings { max_retries: Some(2), retry_interval: Some("1ms".into()) }),
+        env: Arc::new(env.map(|(k, v)| (k.to_owned(), v.to_owned())).into()),
+        outbound: crate::outbound::testing::outbound(),
+        used: Default::default(),
     }
 }
 

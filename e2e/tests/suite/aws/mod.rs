@@ -1,5 +1,6 @@
-//! AWS Secrets Manager and Parameter Store, with IAM on: logins, reads, searches, pushes, and what is shared between them.
+//! AWS Secrets Manager, Parameter Store and Certificate Manager, with IAM on: logins, reads, searches, pushes, and what is shared between them.
 
+mod certificate_manager;
 mod examples;
 mod find;
 mod identity;

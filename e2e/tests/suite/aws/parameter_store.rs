@@ -46,7 +46,7 @@ async fn store_of_reader(ns: &Sandbox<'_>) -> Result<()> {
 
 #[test]
 fn references_name_versions_labels_properties_and_tags() -> Result<()> {
-    with_namespace("ssm-refs", async |ns| {
+    with_namespace("params-refs", async |ns| {
         let name = put_parameter(ns, "app/rotated", "first", json!({"Type": "SecureString"})).await?;
         let label = json!({"Name": name, "ParameterVersion": 1, "Labels": ["stable"]});
         ns.aws().parameter_store("LabelParameterVersion", label).await?;
@@ -97,7 +97,7 @@ fn references_name_versions_labels_properties_and_tags() -> Result<()> {
 
 #[test]
 fn a_role_reads_its_own_path_only() -> Result<()> {
-    with_namespace("ssm-iam", async |ns| {
+    with_namespace("params-iam", async |ns| {
         put_parameter(ns, "app/key", "value", json!({"Type": "SecureString"})).await?;
         put_parameter(ns, "other/key", "value", json!({})).await?;
         ns.env.operator().await?;
@@ -119,7 +119,7 @@ fn a_role_reads_its_own_path_only() -> Result<()> {
 /// Twenty-five keys: three calls where batches are allowed; where not, that is found out once.
 #[test]
 fn batches_where_the_role_may_single_reads_where_not() -> Result<()> {
-    with_namespace("ssm-batches", async |ns| {
+    with_namespace("params-batches", async |ns| {
         let mut keys = Vec::new();
         for n in 0..25 {
             keys.push(put_parameter(ns, &format!("key-{n:02}"), &n.to_string(), json!({})).await?);
@@ -135,7 +135,7 @@ fn batches_where_the_role_may_single_reads_where_not() -> Result<()> {
         batches.sort_unstable();
         assert_eq!((batches, reads(ns, "GetParameter").len()), (vec![5, 10, 10], 0));
 
-        let without = ns.env.namespace("ssm-singly").await?;
+        let without = ns.env.namespace("params-singly").await?;
         store_with(&without, vec![allow(&["GetParameter"], &below(&own_path(ns, "*")))], json!({})).await?;
         apply_external_secret(&without, "app", "aws", spec).await?;
         without.wait_secret("app", complete).await?;
@@ -156,7 +156,7 @@ fn batches_where_the_role_may_single_reads_where_not() -> Result<()> {
 
 #[test]
 fn searches_go_by_path_or_where_that_is_denied_by_descriptions() -> Result<()> {
-    with_namespace("ssm-find", async |ns| {
+    with_namespace("params-find", async |ns| {
         for n in 0..12 {
             put_parameter(ns, &format!("app/key-{n:02}"), &n.to_string(), json!({})).await?;
         }
@@ -174,7 +174,7 @@ fn searches_go_by_path_or_where_that_is_denied_by_descriptions() -> Result<()> {
         apply_external_secret(ns, "one", "aws", search("0[7]$")).await?;
         wait_data(ns, "one", &[("key-07", "7")]).await?;
 
-        let without = ns.env.namespace("ssm-described").await?;
+        let without = ns.env.namespace("params-described").await?;
         let statements = vec![allow(&["GetParameters", "DescribeParameters"], "*")];
         store_with(&without, statements, json!({})).await?;
         apply_external_secret(&without, "all", "aws", search("key")).await?;
@@ -224,7 +224,7 @@ fn writes(ns: &Sandbox<'_>) -> Vec<String> {
 
 #[test]
 fn a_push_writes_what_differs_follows_its_source_and_is_taken_back() -> Result<()> {
-    with_namespace("ssm-push", async |ns| {
+    with_namespace("params-push", async |ns| {
         store_with(ns, vec![allow(&["*"], &below(&own_path(ns, "*")))], json!({})).await?;
         source(ns, json!({"user": "ann", "pw": "one"})).await?;
         let (db, whole) = (own_path(ns, "db"), own_path(ns, "whole"));
@@ -270,7 +270,7 @@ fn a_push_writes_what_differs_follows_its_source_and_is_taken_back() -> Result<(
 
 #[test]
 fn what_others_wrote_is_not_touched() -> Result<()> {
-    with_namespace("ssm-foreign", async |ns| {
+    with_namespace("params-foreign", async |ns| {
         store_with(ns, vec![allow(&["*"], &below(&own_path(ns, "*")))], json!({})).await?;
         source(ns, json!({"a": "mine"})).await?;
         let theirs = put_parameter(ns, "theirs", "theirs", json!({})).await?;
