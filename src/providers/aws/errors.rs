@@ -312,6 +312,14 @@ mod tests {
             ("InternalServiceError", "secret-canary", ErrorKind::Unavailable, "InternalServiceError"),
             ("DecryptionFailure", "key is disabled", ErrorKind::Misconfigured, "DecryptionFailure: key is disabled"),
             ("SomethingNew", "secret-canary", ErrorKind::Misconfigured, "SomethingNew"),
+            ("ParameterNotFound", "secret-canary", ErrorKind::NotFound, "Secret does not exist"),
+            ("ParameterVersionNotFound", "secret-canary", ErrorKind::NotFound, "Secret does not exist"),
+            ("InvalidResourceId", "secret-canary", ErrorKind::NotFound, "Secret does not exist"),
+            ("ThrottledException", "secret-canary", ErrorKind::Throttled, "ThrottledException"),
+            ("TooManyUpdates", "secret-canary", ErrorKind::Conflict, "TooManyUpdates"),
+            ("InvalidKeyId", "secret-canary", ErrorKind::Misconfigured, "the KMS key does not exist"),
+            ("RequestInProgressException", "secret-canary", ErrorKind::Misconfigured, "not issued yet"),
+            ("ResourceInUseException", "secret-canary", ErrorKind::Conflict, "it is in use"),
         ];
         for (code, message, kind, text) in cases {
             let error = CALL.item_error(code, message);

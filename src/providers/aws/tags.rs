@@ -68,3 +68,28 @@ impl Change {
         !self.gone.is_empty() || !self.new.is_empty()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tags(pairs: &[(&str, &str)]) -> Tags {
+        pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+    }
+
+    #[test]
+    fn a_change_names_what_goes_and_what_comes() {
+        let there = tags(&[("gone", "1"), ("same", "2"), ("other", "3")]);
+        let wanted = tags(&[("same", "2"), ("other", "4"), ("new", "5")]);
+        let change = Change::between(&there, &wanted);
+        assert_eq!(change, Change { gone: tags(&[("gone", "1")]), new: tags(&[("other", "4"), ("new", "5")]) });
+        assert!(change.is_any() && !Change::between(&there, &there).is_any());
+    }
+
+    #[test]
+    fn the_mark_is_the_owners() {
+        assert!(are_ours(&marked(&tags(&[("managed-by", "me")]))));
+        assert!(!are_ours(&tags(&[("managed-by", "terraform")])) && !are_ours(&Tags::new()));
+        assert!(check(&tags(&[("managed-by", "x")])).is_err() && check(&tags(&[("team", "x")])).is_ok());
+    }
+}

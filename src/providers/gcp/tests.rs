@@ -255,6 +255,11 @@ async fn an_identity_of_aws_needs_a_key_and_an_audience() {
     }
     let error = redacted(login(auth("a"), &Cluster::new(), &server, &outbound()).await);
     assert!(error.detail.contains("awsCredentialsSecretRef: Secret team-a/aws does not exist"), "{error}");
+    let mut foreign = auth("a");
+    foreign["workloadIdentityFederation"]["awsSecurityCredentials"]["awsCredentialsSecretRef"]["namespace"] =
+        json!("team-b");
+    let error = redacted(login(foreign, &Cluster::new(), &server, &outbound()).await);
+    assert!(error.detail.contains("awsCredentialsSecretRef names namespace \"team-b\""), "{error}");
     assert!(server.received().is_empty());
 }
 

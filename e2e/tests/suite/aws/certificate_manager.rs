@@ -17,7 +17,8 @@ fn actions(acm: &Service<Acm>) -> Vec<String> {
 async fn lab_with(ns: &Sandbox<'_>, acm: &Service<Acm>) -> Result<impl Sized> {
     let env = [("AWS_ACM_ENDPOINT", acm.url()), ("AWS_RESOURCE_GROUPS_TAGGING_API_ENDPOINT", acm.url())];
     let operator = operator_with(ns, &[], &env).await?;
-    let key = ns.aws().create_user(&ns.name, json!([])).await?;
+    let all = json!([{"Effect": "Allow", "Action": ["acm:*", "tag:GetResources"], "Resource": "*"}]);
+    let key = ns.aws().create_user(&ns.name, all).await?;
     apply_key(ns, "key", &key).await?;
     apply_store(ns, STORE, "aws", json!({"service": "CertificateManager", "auth": key_auth("key")})).await?;
     Ok(operator)

@@ -232,13 +232,13 @@ fn a_push_writes_what_differs_follows_its_source_and_is_taken_back() -> Result<(
             "apiVersion": "kubernetes.external-secrets.io/v1alpha1", "kind": "PushSecretMetadata",
             "spec": {"secretType": "SecureString", "tags": {"team": "a"}, "description": "The database"},
         });
-        let mut data = [to(&db, "user", "login.user"), to(&db, "pw", "password"), to(&whole, "", "")];
+        let mut data = [to(&db, "user", "user"), to(&db, "pw", "password"), to(&whole, "", "")];
         data[0]["metadata"] = metadata.clone();
         data[1]["metadata"] = metadata;
         push(ns, "push", json!({"refreshInterval": "2s", "deletionPolicy": "Delete", "data": data})).await?;
         pushed(ns, "push").await?;
         let made = value(ns, &db).await.unwrap();
-        assert_eq!(made["Value"], r#"{"login":{"user":"ann"},"password":"one"}"#);
+        assert_eq!(made["Value"], r#"{"user":"ann","password":"one"}"#);
         assert_eq!(made["Type"], "SecureString");
         assert_eq!(value(ns, &whole).await.unwrap()["Value"], r#"{"pw":"b25l","user":"YW5u"}"#);
         let tags = json!({"ResourceType": "Parameter", "ResourceId": db});
@@ -256,7 +256,7 @@ fn a_push_writes_what_differs_follows_its_source_and_is_taken_back() -> Result<(
         assert_eq!(writes(ns), before, "what is unchanged makes no new version");
 
         source(ns, json!({"user": "ann", "pw": "two"})).await?;
-        wait_value(ns, &db, Some(r#"{"login":{"user":"ann"},"password":"two"}"#)).await;
+        wait_value(ns, &db, Some(r#"{"user":"ann","password":"two"}"#)).await;
         let back = json!({"data": [entry("pw", json!({"key": db, "property": "password"}))]});
         apply_external_secret(ns, "back", "aws", back).await?;
         wait_data(ns, "back", &[("pw", "two")]).await?;

@@ -238,8 +238,8 @@ impl ParameterStore {
 fn with_limits(mut error: ProviderError) -> ProviderError {
     if error.detail.ends_with("ValidationException") {
         error.detail.push_str(
-            ": names are of letters, digits and .-_/, and values of 1 to 4096 characters (8192 with metadata.spec.tier.type: \
-             Advanced)",
+            ": names are of letters, digits and .-_/ and do not begin with aws or ssm, and values have 1 to 4096 characters (8192 \
+             with metadata.spec.tier.type: Advanced)",
         );
     }
     error

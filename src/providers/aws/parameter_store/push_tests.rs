@@ -168,7 +168,7 @@ async fn a_block_that_makes_no_sense_is_told_of() {
 async fn a_refusal_shows_neither_the_value_nor_the_login() {
     for (code, kind, text) in [
         ("AccessDeniedException", ErrorKind::Denied, "ssm:PutParameter on \"/db\": AccessDeniedException: told"),
-        ("ValidationException", ErrorKind::Misconfigured, "values of 1 to 4096 characters"),
+        ("ValidationException", ErrorKind::Misconfigured, "values have 1 to 4096 characters"),
         ("ParameterAlreadyExists", ErrorKind::Conflict, "somebody else made it"),
         ("HierarchyTypeMismatchException", ErrorKind::Misconfigured, "the type of a parameter cannot be changed"),
     ] {
