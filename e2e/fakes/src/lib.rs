@@ -8,6 +8,7 @@
 
 pub mod doppler;
 pub mod infisical;
+pub mod acm;
 mod server;
 mod tls;
 
