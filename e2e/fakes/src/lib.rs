@@ -8,6 +8,7 @@
 
 mod server;
 mod tls;
+pub mod vault;
 
 use std::sync::{Arc, Mutex};
 
