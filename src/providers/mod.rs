@@ -16,6 +16,7 @@ pub mod openbao;
 pub mod push;
 pub mod retries;
 mod spec;
+pub mod used;
 pub mod vault;
 
 use std::borrow::Cow;
@@ -35,6 +36,7 @@ pub use connect::{ConnectCx, OwnCluster};
 pub use push::{Place, Push, Pushed, Source};
 pub use retries::Retries;
 pub use spec::ProviderSpec;
+pub use used::UsedReferences;
 
 /// Registers the providers: adding one is a file in this folder and a line here.
 macro_rules! providers {
