@@ -14,8 +14,10 @@ pub mod gcp;
 pub mod infisical;
 pub mod kubernetes;
 pub mod oauth;
+pub mod openbao;
 pub mod push;
 pub mod rest;
+pub mod retries;
 mod spec;
 pub mod used;
 pub mod vault;
@@ -35,6 +37,7 @@ use crate::secret_bytes::SecretBytes;
 
 pub use connect::{ConnectCx, OwnCluster};
 pub use push::{Place, Push, Pushed, Source};
+pub use retries::Retries;
 pub use spec::ProviderSpec;
 pub use used::UsedReferences;
 
@@ -47,6 +50,8 @@ macro_rules! providers {
             doppler: Doppler = doppler::Doppler,
             fake: Fake = fake::Fake,
             infisical: Infisical = infisical::Infisical,
+            vault: Vault = vault::Vault,
+            openBao: OpenBao = openbao::OpenBao,
         }
     };
 }
@@ -150,6 +155,9 @@ pub trait Session: Send + Sync {
     /// # Errors
     /// What the provider said.
     async fn validate(&self, cx: &CallCx) -> Result<Validation, ProviderError>;
+
+    /// Logs out. Nobody uses the session any more.
+    async fn close(&self) {}
 
     /// The value as `data` without a property has it, from the bytes that [`Session::get`] read. They are the same unless the
     /// provider keeps values as something else than one text.
@@ -349,12 +357,19 @@ pub struct ProviderRequest {
     pub name: Cow<'static, str>,
     /// Whether it failed.
     pub failed: bool,
+    /// How the provider's own records name it, where it says so.
+    pub id: Option<String>,
 }
 
 impl RequestLog {
     /// Notes a request that ended.
     pub fn note(&self, name: impl Into<Cow<'static, str>>, failed: bool) {
-        self.lock().push(ProviderRequest { name: name.into(), failed });
+        self.note_as(name, failed, None);
+    }
+
+    /// The same, with the name that the provider's own records have for it.
+    pub fn note_as(&self, name: impl Into<Cow<'static, str>>, failed: bool, id: Option<String>) {
+        self.lock().push(ProviderRequest { name: name.into(), failed, id });
     }
 
     /// Takes out what was noted.

@@ -39,7 +39,6 @@ const NOT_SERVED: &[&str] = &[
     "onboardbase",
     "onepassword",
     "onepasswordSDK",
-    "openBao",
     "oracle",
     "ovh",
     "passbolt",
@@ -49,7 +48,6 @@ const NOT_SERVED: &[&str] = &[
     "scaleway",
     "secretserver",
     "senhasegura",
-    "vault",
     "volcengine",
     "webhook",
     "yandexcertificatemanager",
@@ -166,7 +164,7 @@ macro_rules! provider_spec {
 }
 providers!(provider_spec);
 
-use super::{aws, doppler, fake, infisical, kubernetes};
+use super::*;
 
 struct ProviderVisitor;
 

@@ -6,11 +6,12 @@
 //! that may be passed on.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+pub mod acm;
 pub mod doppler;
 pub mod infisical;
-pub mod acm;
 mod server;
 mod tls;
+pub mod vault;
 
 use std::sync::{Arc, Mutex};
 

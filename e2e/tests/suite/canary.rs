@@ -326,7 +326,7 @@ fn values_of_cluster_push_secrets_are_nowhere_else() -> Result<()> {
             .await
             .with_context(|| template.to_owned())?;
         }
-        let seen = unseen(ns, &*operator.lock().await, &[value("pushed"), CANARY.to_owned()]).await;
+        let seen = unseen(ns, &*operator.lock().await, &[value("pushed"), BEGINS.to_owned()]).await;
         operator.lock().await.set_log_level("info").await?;
         progress::note(format!("canary (ClusterPushSecret, trace): none in {} bytes", seen?));
         let parents: Api<DynamicObject> = ns.cluster().api(PUSH_PARENT.0, PUSH_PARENT.1, "").await?;

@@ -13,9 +13,9 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value as Json, json};
 
 use super::Aws;
+use super::Service;
 use super::certificate_manager::CertificateManagerFixture;
 use super::parameter_store::ParameterStoreFixture;
-use super::Service;
 use super::testing::{Answer, Request, Server};
 use crate::providers::Session;
 use crate::providers::conformance::{self, CANARY, Check, Fault, Fixture, Stored, Tested, Value, World};
@@ -166,7 +166,7 @@ fn batch(secrets: &[Stored], asked: &Json) -> Answer {
 impl Tested for Aws {
     const TITLE: &'static str = "AWS";
     const AUTH: &'static [&'static str] = &["jwt", "secretRef", "role"];
-    const SERVER: &'static str = "ministack, with IAM on; Certificate Manager: a fake of its API, proven by boto3";
+    const SERVER: &'static str = "ministack, with IAM on; Certificate Manager: a fake of its documented API";
 
     fn fixtures() -> Vec<Box<dyn Fixture>> {
         vec![

@@ -45,6 +45,16 @@ pub trait Served: Send + Sync {
     fn plain_property(&self) -> Option<&'static str> {
         None
     }
+
+    /// See [`Fixture::versions`].
+    fn versions(&self) -> (&'static str, &'static str) {
+        ("v1", "v9")
+    }
+
+    /// See [`Fixture::escapes_html`].
+    fn escapes_html(&self) -> bool {
+        false
+    }
 }
 
 /// The fixture of such a provider.
@@ -82,6 +92,14 @@ impl<S: Served> Fixture for OverHttp<S> {
 
     fn plain_property(&self) -> Option<&'static str> {
         self.served.plain_property()
+    }
+
+    fn versions(&self) -> (&'static str, &'static str) {
+        self.served.versions()
+    }
+
+    fn escapes_html(&self) -> bool {
+        self.served.escapes_html()
     }
 
     fn writes(&self) -> usize {
