@@ -23,6 +23,7 @@ demo-down: e2e-tool ## end what demo-up left running
 	@$(E2E) demo-down
 
 test: lint generated ## formatting, lints, generated files, unit and end-to-end tests
+	@$(E2E) setup --tests
 	$(CARGO) test --workspace
 
 SOAK_SECONDS ?= 600

@@ -24,3 +24,4 @@ mod scope;
 mod shapes;
 mod takeover;
 mod templates;
+mod vault;
