@@ -233,12 +233,14 @@ impl Vault {
         Ok(made.pointer("/auth/client_token").and_then(Value::as_str).context("no token")?.to_owned())
     }
 
-    /// A role of AppRole with these policies, whose tokens live as long as `ttl` says; returns `(role id, secret id)`.
+    /// A role `app` of an AppRole that is enabled at `mount`, with these policies, whose tokens live as long as `ttl` says; returns
+    /// `(role id, secret id)`.
     ///
     /// # Errors
     /// [`Refusal`], or no answer.
-    pub async fn app_role(&self, name: &str, policies: &[&str], ttl: &str) -> Result<(String, String)> {
-        let role = format!("auth/approle/role/{name}");
+    pub async fn app_role(&self, mount: &str, policies: &[&str], ttl: &str) -> Result<(String, String)> {
+        self.enable_auth(mount, "approle").await?;
+        let role = format!("auth/{mount}/role/app");
         self.write(&role, json!({"token_policies": policies, "token_ttl": ttl, "token_max_ttl": "24h"})).await?;
         let id = self.read(&format!("{role}/role-id")).await?;
         let secret = self.write(&format!("{role}/secret-id"), json!({})).await?;

@@ -26,8 +26,6 @@ const CHANGE: [&str; 2] = [
     "ActivationFunc func(context.Context, *logical.Request) error",
 ];
 const LINKER: &str = "-s -w";
-/// What the build may hold in memory before Go's garbage collector works harder. Linking alone takes 4.5 GB else.
-const MEMORY: &str = "3GiB";
 
 /// The version that is built, without the `v`: the one that go.mod names.
 ///
@@ -53,6 +51,7 @@ pub fn find_or_make() -> Result<PathBuf> {
         patch_sdk(&source)?;
         let mut build = go_in(&source)?;
         build.args(["build", "-v", "-trimpath", "-ldflags", LINKER, "-o"]).arg(dir.join("vault")).arg(MODULE);
+        // Its last step takes 4.7 GB of memory.
         let what = format!("building Vault {version} for the tests (once; about 12 minutes on two cores)");
         progress::run(&what, &mut build, &dir.join("build.log"))?;
         check(&dir.join("vault"), version)?;
@@ -63,7 +62,7 @@ pub fn find_or_make() -> Result<PathBuf> {
 
 fn go_in(dir: &Path) -> Result<Command> {
     let mut go = go()?;
-    go.current_dir(dir).env("CGO_ENABLED", "0").env("GOMEMLIMIT", MEMORY);
+    go.current_dir(dir).env("CGO_ENABLED", "0");
     Ok(go)
 }
 
@@ -111,8 +110,8 @@ fn copy(from: &Path, to: &Path) -> Result<()> {
 /// Whether the program is what it should be.
 fn check(program: &Path, version: &str) -> Result<()> {
     let output = Command::new(program).arg("version").output()?;
-    let says = String::from_utf8_lossy(&output.stdout);
-    if says.split_whitespace().nth(1) != Some(&format!("v{version}")) {
+    let says = String::from_utf8_lossy(&output.stdout).into_owned();
+    if says.split([' ', ',', '\n']).nth(1) != Some(&format!("v{version}")) {
         bail!("the program that was built is not Vault {version}: it says {:?}", says.trim());
     }
     Ok(())
@@ -136,7 +135,7 @@ mod tests {
     fn another_program_is_not_taken() {
         let dir = tempfile::tempdir().unwrap();
         let program = dir.path().join("vault");
-        fs::write(&program, "#!/bin/sh\necho 'Vault v1.20.0 (x), built y'\n").unwrap();
+        fs::write(&program, "#!/bin/sh\necho 'Vault v1.20.0, built y'\n").unwrap();
         fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
         let error = check(&program, "1.21.4").unwrap_err().to_string();
         assert!(error.starts_with("the program that was built is not Vault 1.21.4"), "{error}");
