@@ -16,17 +16,17 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;
 
 use crate::api::AnyStore;
 use crate::index::{Key, StoreId};
 use crate::outbound::Outbound;
-use crate::providers::connect::{OwnCluster, UsedReferences};
 use crate::providers::{
     CallCx, ConnectCx, ErrorKind, Fetched, FindQuery, Found, ProviderError, ProviderRequest, ProviderSpec, ReferenceKind,
     Session, Validation, Want,
 };
+use crate::providers::{OwnCluster, UsedReferences};
 use handle::Handle;
 
 pub use outlet::Outlet;
@@ -68,6 +68,17 @@ pub struct Read {
     pub at: Timestamp,
     /// The same on the monotonic clock.
     pub sent: Instant,
+    /// How long after that the value may be used before it must be read again; `None`: the reader decides.
+    pub holds: Option<Duration>,
+}
+
+impl Read {
+    /// When the value must be read again.
+    #[must_use]
+    pub fn read_again(&self) -> Option<Timestamp> {
+        let holds = self.holds.map(|holds| SignedDuration::try_from(holds).unwrap_or(SignedDuration::MAX))?;
+        Some(self.at.checked_add(holds).unwrap_or(Timestamp::MAX))
+    }
 }
 
 /// What came of reads from one store.
@@ -90,9 +101,11 @@ pub struct Freshness {
 }
 
 impl Freshness {
-    /// Whether a call that was sent at that moment is good enough now.
-    fn accepts(&self, sent: Instant, now: Instant) -> bool {
-        now.saturating_duration_since(sent) <= self.max_age && self.not_before.is_none_or(|limit| sent >= limit)
+    /// Whether what was read is good enough now.
+    fn accepts(&self, read: &Read, now: Instant) -> bool {
+        let age = now.saturating_duration_since(read.sent);
+        let holds = read.holds.is_none_or(|holds| age < holds);
+        holds && age <= self.max_age && self.not_before.is_none_or(|limit| read.sent >= limit)
     }
 }
 
@@ -292,12 +305,12 @@ impl Fetcher {
     #[must_use]
     pub fn has_used(&self, store: &StoreId, kind: ReferenceKind, key: &Key, version: &str) -> bool {
         let handles = self.lock();
-        let mut used = handles
+        let mut logins = handles
             .iter()
             .filter(|(identity, _)| identity.store == *store)
-            .filter_map(|(_, (_, handle))| handle.used(kind, key))
+            .filter_map(|(_, (_, handle))| handle.is_login_of(kind, key, version))
             .peekable();
-        used.peek().is_some() && used.all(|used| used == version)
+        logins.peek().is_some() && logins.all(|is_of_it| is_of_it)
     }
 
     /// Forgets a store: its sessions and its values.

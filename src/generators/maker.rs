@@ -9,12 +9,14 @@ use jiff::Timestamp;
 use serde_json::Value;
 use tokio::time::Instant;
 
-use super::{GenerateCx, Generator, served};
+use super::vault::Logins;
+use super::{GenerateCx, Generator, Renewed, served};
 use crate::api::StoreKind;
 use crate::api::generators::AnySpec;
 use crate::outbound::Outbound;
-use crate::providers::connect::{OwnCluster, UsedReferences};
+use crate::plan::lease::Granted;
 use crate::providers::{CallCx, ConnectCx, ErrorKind, ProviderError};
+use crate::providers::{OwnCluster, UsedReferences};
 use crate::render::Entries;
 
 /// How long values that could not be written are kept: credentials among them may not hold for long.
@@ -28,6 +30,7 @@ pub struct Maker {
     timeout: Duration,
     serve: Serve,
     kept: Mutex<HashMap<Slot, Kept>>,
+    vault: Arc<Logins>,
 }
 
 /// Finds the generator of a spec.
@@ -49,7 +52,9 @@ pub struct Made {
     pub values: Entries,
     /// What cleaning up needs; `None` where there is nothing to clean up.
     pub state: Option<Value>,
-    /// When it was made.
+    /// How long it holds; `None`: as long as nobody takes it back.
+    pub granted: Option<Granted>,
+    /// When it was asked for.
     pub at: Timestamp,
 }
 
@@ -81,7 +86,7 @@ impl Maker {
     /// A maker that ends each call after `timeout`.
     #[must_use]
     pub fn new(client: kube::Client, cluster: OwnCluster, outbound: Arc<Outbound>, timeout: Duration) -> Self {
-        Self { client, cluster, outbound, timeout, serve: served, kept: Mutex::default() }
+        Self { client, cluster, outbound, timeout, serve: served, kept: Mutex::default(), vault: Arc::default() }
     }
 
     /// The same, with other generators than those that are served.
@@ -102,7 +107,7 @@ impl Maker {
         }
         let (generator, cx) = ((self.serve)(order.spec)?, self.cx(consumer));
         let made = tokio::time::timeout(self.timeout, generator.generate(&cx)).await.map_err(|_| late())??;
-        let made = Made { values: made.values, state: made.state, at: cx.now };
+        let made = Made { values: made.values, state: made.state, granted: made.lease, at: cx.now };
         // what has a state is taken back by it when the sync fails
         if made.state.is_none() {
             let kept = Kept { revision: order.revision.to_owned(), since: Instant::now(), made: made.clone() };
@@ -118,6 +123,20 @@ impl Maker {
     pub async fn clean_up(&self, consumer: Consumer<'_>, spec: &AnySpec, state: &Value) -> Result<(), ProviderError> {
         let (generator, cx) = ((self.serve)(spec)?, self.cx(consumer));
         tokio::time::timeout(self.timeout, generator.cleanup(state, &cx)).await.map_err(|_| late())?
+    }
+
+    /// Renews the lease of what was made. `None`: there is nothing left to renew.
+    ///
+    /// # Errors
+    /// Why it could not be.
+    pub async fn renew(
+        &self,
+        consumer: Consumer<'_>,
+        spec: &AnySpec,
+        state: &Value,
+    ) -> Result<Option<Renewed>, ProviderError> {
+        let (generator, cx) = ((self.serve)(spec)?, self.cx(consumer));
+        tokio::time::timeout(self.timeout, generator.renew(state, &cx)).await.map_err(|_| late())?
     }
 
     /// What was made for an object was written, or the object is gone: nothing is kept for it.
@@ -148,6 +167,7 @@ impl Maker {
             },
             call: CallCx { cause: consumer.cause.to_owned(), ..CallCx::default() },
             now: Timestamp::now(),
+            vault: self.vault.clone(),
         }
     }
 

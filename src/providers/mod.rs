@@ -12,8 +12,11 @@ pub mod fake;
 pub mod gcp;
 pub mod kubernetes;
 pub mod oauth;
+pub mod openbao;
 pub mod push;
+pub mod retries;
 mod spec;
+pub mod used;
 pub mod vault;
 
 use std::borrow::Cow;
@@ -24,13 +27,16 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use crate::api::external_secret::MetadataPolicy;
+use crate::api::refs::{CaProvider, CaProviderType, SecretKeySelector, ServiceAccountSelector};
 use crate::api::secret_store::{Capabilities, StoreKind};
 use crate::render::{Entries, path};
 use crate::secret_bytes::SecretBytes;
 
 pub use connect::{ConnectCx, OwnCluster};
 pub use push::{Place, Push, Pushed, Source};
+pub use retries::Retries;
 pub use spec::ProviderSpec;
+pub use used::UsedReferences;
 
 /// Registers the providers: adding one is a file in this folder and a line here.
 macro_rules! providers {
@@ -39,6 +45,8 @@ macro_rules! providers {
             aws: Aws = aws::Aws,
             kubernetes: Kubernetes = kubernetes::Kubernetes,
             fake: Fake = fake::Fake,
+            vault: Vault = vault::Vault,
+            openBao: OpenBao = openbao::OpenBao,
         }
     };
 }
@@ -101,6 +109,13 @@ pub trait Session: Send + Sync {
     /// Reads values: one result for each want, in order. A want that is denied or missing fails alone.
     async fn get(&self, wants: &[Want], cx: &CallCx) -> Vec<Result<Fetched, ProviderError>>;
 
+    /// Until when the value that was last read for this want may be used before it must be read again, as it has a lease that
+    /// ends; `None`: the reader decides. Reading it again renews the lease or gives another value.
+    fn holds_until(&self, want: &Want) -> Option<tokio::time::Instant> {
+        let _ = want;
+        None
+    }
+
     /// Reads all values that match, by name.
     ///
     /// # Errors
@@ -142,6 +157,9 @@ pub trait Session: Send + Sync {
     /// # Errors
     /// What the provider said.
     async fn validate(&self, cx: &CallCx) -> Result<Validation, ProviderError>;
+
+    /// Logs out. Nobody uses the session any more.
+    async fn close(&self) {}
 
     /// The value as `data` without a property has it, from the bytes that [`Session::get`] read. They are the same unless the
     /// provider keeps values as something else than one text.
@@ -316,12 +334,19 @@ pub struct ProviderRequest {
     pub name: Cow<'static, str>,
     /// Whether it failed.
     pub failed: bool,
+    /// How the provider's own records name it, where it says so.
+    pub id: Option<String>,
 }
 
 impl RequestLog {
     /// Notes a request that ended.
     pub fn note(&self, name: impl Into<Cow<'static, str>>, failed: bool) {
-        self.lock().push(ProviderRequest { name: name.into(), failed });
+        self.note_as(name, failed, None);
+    }
+
+    /// The same, with the name that the provider's own records have for it.
+    pub fn note_as(&self, name: impl Into<Cow<'static, str>>, failed: bool, id: Option<String>) {
+        self.lock().push(ProviderRequest { name: name.into(), failed, id });
     }
 
     /// Takes out what was noted.
@@ -344,6 +369,32 @@ pub struct Reference {
     pub namespace: Option<String>,
     /// Its name.
     pub name: String,
+}
+
+impl Reference {
+    /// A Secret; `None` where the reference names none.
+    #[must_use]
+    pub fn secret(selector: &SecretKeySelector) -> Option<Self> {
+        let name = selector.name.clone().filter(|name| !name.is_empty())?;
+        Some(Self { kind: ReferenceKind::Secret, namespace: selector.namespace.clone(), name })
+    }
+
+    /// A ServiceAccount.
+    #[must_use]
+    pub fn account(selector: &ServiceAccountSelector) -> Self {
+        let ServiceAccountSelector { name, namespace, .. } = selector.clone();
+        Self { kind: ReferenceKind::ServiceAccount, namespace, name }
+    }
+
+    /// What holds a certificate authority.
+    #[must_use]
+    pub fn authority(provider: &CaProvider) -> Self {
+        let kind = match provider.type_ {
+            CaProviderType::Secret => ReferenceKind::Secret,
+            CaProviderType::ConfigMap => ReferenceKind::ConfigMap,
+        };
+        Self { kind, namespace: provider.namespace.clone(), name: provider.name.clone() }
+    }
 }
 
 /// Kind of an object that a provider logs in with.

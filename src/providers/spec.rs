@@ -41,7 +41,6 @@ const NOT_SERVED: &[&str] = &[
     "onboardbase",
     "onepassword",
     "onepasswordSDK",
-    "openBao",
     "oracle",
     "ovh",
     "passbolt",
@@ -51,7 +50,6 @@ const NOT_SERVED: &[&str] = &[
     "scaleway",
     "secretserver",
     "senhasegura",
-    "vault",
     "volcengine",
     "webhook",
     "yandexcertificatemanager",
@@ -162,7 +160,7 @@ macro_rules! provider_spec {
 }
 providers!(provider_spec);
 
-use super::{aws, fake, kubernetes};
+use super::{aws, fake, kubernetes, openbao, vault};
 
 struct ProviderVisitor;
 

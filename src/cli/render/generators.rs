@@ -50,9 +50,12 @@ pub async fn generate(maker: &Maker, facts: &Facts, plan: &FetchPlan, blanks: Op
         };
         let made = match (made, blanks) {
             // MFA reads a Secret, which need not be among the manifests
-            (Err(_), Some(blanks)) if !LOCAL.contains(&kind) || kind == GeneratorKind::MFA => {
-                Ok(Made { values: blanks.generated(&facts.es, order.index), state: None, at: Timestamp::now() })
-            }
+            (Err(_), Some(blanks)) if !LOCAL.contains(&kind) || kind == GeneratorKind::MFA => Ok(Made {
+                values: blanks.generated(&facts.es, order.index),
+                state: None,
+                granted: None,
+                at: Timestamp::now(),
+            }),
             (made, _) => made,
         };
         generated.made.insert(order.index, made);

@@ -255,7 +255,9 @@ impl Intercept for Mark {
         config: &mut ConfigBag,
     ) -> Result<(), BoxError> {
         let name = config.load::<Metadata>().map_or("", Metadata::name).to_owned();
-        self.requests.note(name, context.output_or_error().is_none_or(|outcome| outcome.is_err()));
+        let failed = context.output_or_error().is_none_or(|outcome| outcome.is_err());
+        let id = context.response().and_then(|answer| answer.headers().get("x-amzn-requestid"));
+        self.requests.note_as(name, failed, id.map(str::to_owned));
         Ok(())
     }
 }

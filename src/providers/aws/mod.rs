@@ -1,6 +1,7 @@
 //! AWS: Secrets Manager. The login and the client are shared by its services; each service is one file.
 
 mod auth;
+pub mod caller;
 mod client;
 #[cfg(test)]
 mod conformance;
@@ -197,7 +198,8 @@ impl AccessKeyRef {
     const SECRET_ACCESS_KEY: &str = "spec.provider.aws.auth.secretRef.secretAccessKeySecretRef";
     const SESSION_TOKEN: &str = "spec.provider.aws.auth.secretRef.sessionTokenSecretRef";
 
-    fn selectors(&self) -> impl Iterator<Item = (&SecretKeySelector, &'static str)> {
+    /// The references that are set, each with its path in a store of AWS.
+    pub(in crate::providers) fn selectors(&self) -> impl Iterator<Item = (&SecretKeySelector, &'static str)> {
         [
             (&self.access_key_id, Self::ACCESS_KEY_ID),
             (&self.secret_access_key, Self::SECRET_ACCESS_KEY),
