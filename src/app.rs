@@ -347,7 +347,7 @@ impl Operator {
         }
         for api in self.scope().apis::<DeserializeGuard<GeneratorState>>(&self.client) {
             let (ctx, stop) = (ctx.clone(), self.stop.clone());
-            let handle = move |change| ctx.states.on_change(change);
+            let handle = move |change: watch::Change<GeneratorState>| generator_state::on_change(&ctx, change);
             self.tasks.spawn(watch::watch(api, "GeneratorState".into(), |_| (), stop, handle));
         }
     }

@@ -56,7 +56,9 @@ pub async fn reconcile(ctx: Arc<Ctx>, job: Job<Key>) -> Wake {
 /// Takes everything that the plan needs from the index, at one moment.
 fn facts(ctx: &Ctx, key: &Key) -> Option<Facts> {
     let memory = ctx.memory().get(key).cloned().unwrap_or_default();
-    facts_of(&ctx.index(), &ctx.rules, key, memory, Timestamp::now())
+    let mut facts = facts_of(&ctx.index(), &ctx.rules, key, memory, Timestamp::now())?;
+    facts.replace_at = ctx.states.replace_at(facts.es.metadata.uid.as_deref().unwrap_or_default());
+    Some(facts)
 }
 
 /// As [`facts`], of an index that need not be that of a running operator.
@@ -92,6 +94,7 @@ pub fn facts_of(index: &Index, rules: &Rules, key: &Key, memory: Memory, now: Ti
         target: index.target(key, &es).cloned(),
         owned: index.owned_by(key),
         sources: index.sources(key, &es),
+        replace_at: None,
         es,
         memory,
         now,

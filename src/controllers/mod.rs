@@ -98,7 +98,7 @@ impl Ctx {
 
     /// What generating needs.
     pub fn generating(&self) -> generate::Tools<'_> {
-        generate::Tools { maker: &self.maker, writer: &self.writer, grace: self.state_grace }
+        generate::Tools { maker: &self.maker, writer: &self.writer, states: &self.states, grace: self.state_grace }
     }
 
     /// The lock of a Secret.

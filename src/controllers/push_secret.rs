@@ -105,6 +105,7 @@ async fn facts(ctx: &Ctx, memories: &Memories, key: &Key, priority: Priority) ->
             namespace_labels: index.namespace_labels(&key.namespace),
             sources: index.push_named_sources(&ps),
             generator: pushed_generator(&ps).map(|id| index.generator(&id)),
+            replace_at: ctx.states.replace_at(ps.metadata.uid.as_deref().unwrap_or_default()),
             ps,
             memory: memories.of(key),
             now: Timestamp::now(),

@@ -9,11 +9,13 @@ use jiff::Timestamp;
 use serde_json::Value;
 use tokio::time::Instant;
 
-use super::{GenerateCx, Generator, served};
+use super::vault::Logins;
+use super::{GenerateCx, Generator, Renewed, served};
 use crate::api::StoreKind;
 use crate::api::external_secret::GeneratorKind;
 use crate::api::generators::AnySpec;
 use crate::outbound::Outbound;
+use crate::plan::lease::Granted;
 use crate::providers::{CallCx, ConnectCx, ErrorKind, ProviderError};
 use crate::providers::{OwnCluster, UsedReferences};
 use crate::render::Entries;
@@ -30,6 +32,7 @@ pub struct Maker {
     serve: Serve,
     count: Option<Count>,
     kept: Mutex<HashMap<Slot, Kept>>,
+    vault: Arc<Logins>,
 }
 
 /// Finds the generator of a spec.
@@ -58,7 +61,9 @@ pub struct Made {
     pub values: Entries,
     /// What cleaning up needs; `None` where there is nothing to clean up.
     pub state: Option<Value>,
-    /// When it was made.
+    /// How long it holds; `None`: as long as nobody takes it back.
+    pub granted: Option<Granted>,
+    /// When it was asked for.
     pub at: Timestamp,
 }
 
@@ -90,7 +95,16 @@ impl Maker {
     /// A maker that ends each call after `timeout`.
     #[must_use]
     pub fn new(client: kube::Client, cluster: OwnCluster, outbound: Arc<Outbound>, timeout: Duration) -> Self {
-        Self { client, cluster, outbound, timeout, serve: served, count: None, kept: Mutex::default() }
+        Self {
+            client,
+            cluster,
+            outbound,
+            timeout,
+            serve: served,
+            count: None,
+            kept: Mutex::default(),
+            vault: Arc::default(),
+        }
     }
 
     /// The same, which tells `count` of each call.
@@ -117,7 +131,7 @@ impl Maker {
         }
         let (generator, cx) = ((self.serve)(order.spec)?, self.cx(consumer));
         let made = self.call(order.spec, "Generate", generator.generate(&cx)).await?;
-        let made = Made { values: made.values, state: made.state, at: cx.now };
+        let made = Made { values: made.values, state: made.state, granted: made.lease, at: cx.now };
         // what has a state is taken back by it when the sync fails
         if made.state.is_none() {
             let kept = Kept { revision: order.revision.to_owned(), since: Instant::now(), made: made.clone() };
@@ -149,6 +163,20 @@ impl Maker {
         answer
     }
 
+    /// Renews the lease of what was made. `None`: there is nothing left to renew.
+    ///
+    /// # Errors
+    /// Why it could not be.
+    pub async fn renew(
+        &self,
+        consumer: Consumer<'_>,
+        spec: &AnySpec,
+        state: &Value,
+    ) -> Result<Option<Renewed>, ProviderError> {
+        let (generator, cx) = ((self.serve)(spec)?, self.cx(consumer));
+        self.call(spec, "Renew", generator.renew(state, &cx)).await
+    }
+
     /// What was made for an object was written, or the object is gone: nothing is kept for it.
     pub fn forget(&self, cause: &str) {
         let now = Instant::now();
@@ -177,6 +205,7 @@ impl Maker {
             },
             call: CallCx { cause: consumer.cause.to_owned(), ..CallCx::default() },
             now: Timestamp::now(),
+            vault: self.vault.clone(),
         }
     }
 

@@ -268,6 +268,7 @@ mod tests {
             namespace_labels: None,
             target: None,
             owned: Vec::new(),
+            replace_at: None,
             sources: Default::default(),
             memory: Memory::default(),
             now: jiff::Timestamp::UNIX_EPOCH,

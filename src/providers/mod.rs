@@ -114,6 +114,13 @@ pub trait Session: Send + Sync {
     /// Reads values: one result for each want, in order. A want that is denied or missing fails alone.
     async fn get(&self, wants: &[Want], cx: &CallCx) -> Vec<Result<Fetched, ProviderError>>;
 
+    /// Until when the value that was last read for this want may be used before it must be read again, as it has a lease that
+    /// ends; `None`: the reader decides. Reading it again renews the lease or gives another value.
+    fn holds_until(&self, want: &Want) -> Option<tokio::time::Instant> {
+        let _ = want;
+        None
+    }
+
     /// Reads all values that match, by name.
     ///
     /// # Errors

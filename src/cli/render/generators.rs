@@ -50,7 +50,8 @@ pub async fn generate(
         let made = match made {
             // MFA reads a Secret, which need not be among the manifests
             Err(error) if !LOCAL.contains(&kind) || kind == GeneratorKind::MFA => {
-                let blank = blank(order.index).map(|values| Made { values, state: None, at: Timestamp::now() });
+                let blank =
+                    blank(order.index).map(|values| Made { values, state: None, granted: None, at: Timestamp::now() });
                 blank.ok_or(error)
             }
             made => made,

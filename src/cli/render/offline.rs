@@ -47,7 +47,7 @@ pub async fn read(facts: &Facts, fetch: &FetchPlan, values: &Arc<Values>, blanks
         let mut reads = HashMap::new();
         for request in requests {
             let (at, sent) = (Timestamp::now(), Instant::now());
-            reads.insert(request.clone(), Read { answer: ask(session.as_ref(), request).await, at, sent });
+            reads.insert(request.clone(), Read { answer: ask(session.as_ref(), request).await, at, sent, holds: None });
         }
         all.insert(id.clone(), StoreReads { from: id.clone(), reads, session: Some(session) });
     }

@@ -58,6 +58,7 @@ impl Maker {
             generator: pushed_generator(&ps).map(|id| index.generator(&id)),
             ps,
             memory: Memory::default(),
+            replace_at: None,
             now: self.now(),
         })
     }

@@ -36,6 +36,11 @@ pub trait Served: Send + Sync {
         Vec::new()
     }
 
+    /// What of the provider it is, where a block serves several things: `KV v1`.
+    fn service(&self) -> &'static str {
+        Self::PROVIDER
+    }
+
     /// See [`Fixture::does_not_apply`].
     fn does_not_apply(&self) -> Vec<(Check, &'static str)> {
         Vec::new()
@@ -83,7 +88,7 @@ pub async fn connect<S: Served>(served: &S, url: &str) -> Arc<dyn Session> {
 #[async_trait]
 impl<S: Served> Fixture for OverHttp<S> {
     fn provider(&self) -> &'static str {
-        S::PROVIDER
+        self.served.service()
     }
 
     fn does_not_apply(&self) -> Vec<(Check, &'static str)> {
