@@ -39,6 +39,7 @@ macro_rules! providers {
             aws: Aws = aws::Aws,
             kubernetes: Kubernetes = kubernetes::Kubernetes,
             fake: Fake = fake::Fake,
+            gcpsm: GcpSm = gcp::SecretManager,
         }
     };
 }

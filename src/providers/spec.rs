@@ -30,7 +30,6 @@ const NOT_SERVED: &[&str] = &[
     "doppler",
     "dvls",
     "fortanix",
-    "gcpsm",
     "github",
     "gitlab",
     "ibm",
@@ -162,7 +161,7 @@ macro_rules! provider_spec {
 }
 providers!(provider_spec);
 
-use super::{aws, fake, kubernetes};
+use super::{aws, fake, gcp, kubernetes};
 
 struct ProviderVisitor;
 
