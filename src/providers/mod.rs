@@ -37,6 +37,7 @@ macro_rules! providers {
     ($macro:ident) => {
         $macro! {
             aws: Aws = aws::Aws,
+            azurekv: AzureKv = azure::KeyVault,
             kubernetes: Kubernetes = kubernetes::Kubernetes,
             fake: Fake = fake::Fake,
             gcpsm: GcpSm = gcp::SecretManager,

@@ -5,8 +5,9 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::Deserialize;
 
-use super::{ErrorKind, ProviderError};
-use crate::outbound::{Answer, secret};
+use super::vault::Retries;
+use super::{CallCx, ErrorKind, ProviderError};
+use crate::outbound::{Answer, Call, HttpClient, secret};
 use crate::secret_bytes::SecretBytes;
 
 /// Who may ask for a token by one of somebody else's (RFC 8693).
@@ -20,6 +21,8 @@ pub struct AccessToken {
     pub expires_at: Timestamp,
 }
 
+/// Time that one try of a call may take.
+const DEADLINE: Duration = Duration::from_secs(15);
 /// How long before its end a token is got anew; a fifth of its life where that is less.
 const EARLY: Duration = Duration::from_secs(300);
 /// When that is tried again, while the old token still holds.
@@ -70,6 +73,83 @@ impl KeptToken {
         if kept.as_ref().is_some_and(|kept| kept.token.value == *refused) {
             *kept = None;
         }
+    }
+}
+
+/// Sends calls with an access token: one login serves them all, and what the server failed is tried again.
+pub struct BearerClient {
+    http: HttpClient,
+    token: KeptToken,
+    retries: Retries,
+}
+
+/// A call as errors and metrics name it.
+#[derive(Clone, Copy)]
+pub struct Asked<'a> {
+    /// What it is about, for errors.
+    pub what: &'a str,
+    /// Its name in metrics.
+    pub name: &'static str,
+}
+
+impl BearerClient {
+    /// A client that is not logged in.
+    #[must_use]
+    pub fn new(http: HttpClient, retries: Retries) -> Self {
+        Self { http, token: KeptToken::default(), retries }
+    }
+
+    /// The token, by `login` where there is none.
+    ///
+    /// # Errors
+    /// What `login` says.
+    pub async fn log_in<F>(&self, login: impl FnOnce() -> F) -> Result<SecretBytes, ProviderError>
+    where
+        F: Future<Output = Result<AccessToken, ProviderError>>,
+    {
+        self.token.get(login).await
+    }
+
+    /// Sends a call; the answer may be a refusal.
+    ///
+    /// # Errors
+    /// `Unavailable` where the server fails, after the tries that the store allows; those of `call` and `login`.
+    pub async fn send<F>(
+        &self,
+        asked: Asked<'_>,
+        call: impl Fn() -> Result<Call, ProviderError>,
+        login: impl Fn() -> F,
+        cx: &CallCx,
+    ) -> Result<Answer, ProviderError>
+    where
+        F: Future<Output = Result<AccessToken, ProviderError>>,
+    {
+        self.retries
+            .run(|| async {
+                let token = self.log_in(&login).await?;
+                let mut answer = self.once(asked, call()?, &token, cx).await?;
+                if answer.status == 401 {
+                    // It may have been revoked before its end.
+                    self.token.forget(&token).await;
+                    let token = self.log_in(&login).await?;
+                    answer = self.once(asked, call()?, &token, cx).await?;
+                }
+                if answer.status.is_server_error() { Err(answer.refusal(asked.what)) } else { Ok(answer) }
+            })
+            .await
+    }
+
+    async fn once(
+        &self,
+        Asked { what, name }: Asked<'_>,
+        call: Call,
+        token: &SecretBytes,
+        cx: &CallCx,
+    ) -> Result<Answer, ProviderError> {
+        let call = call.bearer(token, what)?.caused_by(cx).within(DEADLINE);
+        let answer = self.http.send(call, what).await;
+        cx.requests.note(name, !answer.as_ref().is_ok_and(|answer| answer.status.is_success()));
+        answer
     }
 }
 

@@ -16,7 +16,6 @@ use crate::api::rules;
 const NOT_SERVED: &[&str] = &[
     "akeyless",
     "alibaba",
-    "azurekv",
     "barbican",
     "beyondtrust",
     "beyondtrustworkloadcredentials",
@@ -161,7 +160,7 @@ macro_rules! provider_spec {
 }
 providers!(provider_spec);
 
-use super::{aws, fake, gcp, kubernetes};
+use super::{aws, azure, fake, gcp, kubernetes};
 
 struct ProviderVisitor;
 

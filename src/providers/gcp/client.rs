@@ -1,7 +1,5 @@
 //! A client of Secret Manager's REST API: one project, one login.
 
-use std::time::Duration;
-
 use http::Method;
 use jiff::Timestamp;
 use serde::Deserialize;
@@ -10,16 +8,14 @@ use serde::de::DeserializeOwned;
 use super::config::{PATH, SecretManager};
 use super::{Endpoints, Login, misconfigured};
 use crate::api::generators::GcrAuth;
-use crate::outbound::{Answer, Call, HttpClient, TlsOptions, query, segment};
-use crate::providers::oauth::KeptToken;
+use crate::outbound::{Answer, Call, TlsOptions, query, segment};
+use crate::providers::oauth::{Asked, BearerClient};
 use crate::providers::vault::Retries;
 use crate::providers::{CallCx, ConnectCx, ErrorKind, ProviderError};
 use crate::secret_bytes::SecretBytes;
 
 /// Where the login stands in a store.
 const AUTH: &str = "spec.provider.gcpsm.auth";
-/// Time that one try may take.
-const DEADLINE: Duration = Duration::from_secs(15);
 /// Most bytes of a page of secrets, whose annotations may be 16 KiB each.
 const MAX_ANSWER: usize = 16 << 20;
 
@@ -77,7 +73,7 @@ impl<'a> Request<'a> {
 
 /// A client that is logged in.
 pub(super) struct Client {
-    http: HttpClient,
+    bearer: BearerClient,
     endpoint: String,
     /// `projects/p` or `projects/p/locations/l`, as it stands in paths.
     parent: String,
@@ -85,8 +81,6 @@ pub(super) struct Client {
     pub(super) location: Option<String>,
     auth: GcrAuth,
     cx: ConnectCx,
-    token: KeptToken,
-    retries: Retries,
 }
 
 impl Client {
@@ -102,15 +96,16 @@ impl Client {
         };
         let given = cx.env.get("GCP_SECRETMANAGER_ENDPOINT").filter(|url| !url.is_empty());
         let mut client = Self {
-            http: cx.outbound.client(&TlsOptions::default(), PATH)?,
+            bearer: BearerClient::new(
+                cx.outbound.client(&TlsOptions::default(), PATH)?,
+                Retries::of(cx.retry.as_ref(), "spec.retrySettings")?,
+            ),
             endpoint: given.map_or(usual, |url| url.trim_end_matches('/').to_owned()),
             parent: String::new(),
             project: store.project().unwrap_or_default().to_owned(),
             location,
             auth: store.login(),
             cx: cx.clone(),
-            token: KeptToken::default(),
-            retries: Retries::of(cx.retry.as_ref(), "spec.retrySettings")?,
         };
         if client.project.is_empty() {
             let missing = || misconfigured(format!("unable to find ProjectID in storeSpec: set {PATH}.projectID"));
@@ -137,7 +132,7 @@ impl Client {
 
     /// The token, by a login where there is none.
     pub(super) async fn log_in(&self) -> Result<SecretBytes, ProviderError> {
-        self.token.get(|| async { self.login().access_token().await }).await
+        self.bearer.log_in(|| async { self.login().access_token().await }).await
     }
 
     /// Path of all secrets.
@@ -162,39 +157,26 @@ impl Client {
     /// Asks; the answer may be a refusal.
     ///
     /// # Errors
-    /// `Unavailable` where the server fails, after the tries that the store allows; those of a login.
+    /// `Unavailable` where the server fails; those of a login.
     pub(super) async fn exchange(&self, request: &Request<'_>, cx: &CallCx) -> Result<Answer, ProviderError> {
-        self.retries.run(|| self.once(request, cx)).await
-    }
-
-    async fn once(&self, request: &Request<'_>, cx: &CallCx) -> Result<Answer, ProviderError> {
-        let token = self.log_in().await?;
-        let mut answer = self.send(request, &token, cx).await?;
-        if answer.status == 401 {
-            // It may have been revoked before its end.
-            self.token.forget(&token).await;
-            answer = self.send(request, &self.log_in().await?, cx).await?;
-        }
-        if answer.status.is_server_error() { Err(refusal(&answer, request)) } else { Ok(answer) }
-    }
-
-    async fn send(&self, request: &Request<'_>, token: &SecretBytes, cx: &CallCx) -> Result<Answer, ProviderError> {
         let what = request.what();
+        let asked = Asked { what: &what, name: request.action.name };
+        let call = || self.request(request, &what);
+        self.bearer.send(asked, call, || async { self.login().access_token().await }, cx).await
+    }
+
+    fn request(&self, request: &Request<'_>, what: &str) -> Result<Call, ProviderError> {
         let mut url = format!("{}/v1/{}", self.endpoint, request.path);
         if !request.query.is_empty() {
             let pairs: Vec<_> = request.query.iter().map(|(name, value)| (*name, value.as_str())).collect();
             url.push('?');
             url.push_str(&query(&pairs));
         }
-        let call = Call::new(request.method.clone(), &url, &what)?.bearer(token, &what)?.caused_by(cx);
-        let call = call.within(DEADLINE).at_most(MAX_ANSWER);
-        let call = match &request.body {
+        let call = Call::new(request.method.clone(), &url, what)?.at_most(MAX_ANSWER);
+        Ok(match &request.body {
             Some(body) => call.json(body.clone()),
             None => call,
-        };
-        let answer = self.http.send(call, &what).await;
-        cx.requests.note(request.action.name, !answer.as_ref().is_ok_and(|answer| answer.status.is_success()));
-        answer
+        })
     }
 }
 

@@ -66,6 +66,11 @@ pub fn key(password: &[u8], file: &[u8]) -> Result<String, FuncError> {
     key.pkcs8_pem().ok_or(FuncError::new("the private key is not one that PKCS#8 can hold"))
 }
 
+/// The first certificate of a file without a password, as DER.
+pub fn leaf(file: &[u8]) -> Option<Vec<u8>> {
+    read::chain(file, b"").ok()?.1.into_iter().next().map(|certificate| certificate.der)
+}
+
 /// `pkcs12cert`, `pkcs12certPass`: the certificates in PEM, from leaf to root if they are one chain, and as they are if not.
 ///
 /// # Errors
