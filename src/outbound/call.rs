@@ -13,7 +13,7 @@ use serde::{Deserialize, Deserializer};
 use url::Url;
 use url::form_urlencoded::Serializer;
 
-use crate::providers::{CallCx, ErrorKind, ProviderError};
+use crate::providers::{ErrorKind, ProviderError};
 use crate::secret_bytes::SecretBytes;
 
 /// Most bytes of an answer.
@@ -111,16 +111,6 @@ impl Call {
         let plain = SecretBytes::new([user, b":", password.expose()].concat());
         let value = SecretBytes::from(format!("Basic {}", STANDARD.encode(plain.expose())));
         self.header(AUTHORIZATION.as_str(), value.expose(), what)
-    }
-
-    /// With the cause in its user agent, so that the server's own audit lines can be matched to it.
-    #[must_use]
-    pub fn caused_by(mut self, cx: &CallCx) -> Self {
-        let text = format!("keyferry/{} ({}; {})", env!("CARGO_PKG_VERSION"), cx.cause, cx.correlation);
-        if let Ok(agent) = HeaderValue::try_from(text) {
-            self.headers.insert(USER_AGENT, agent);
-        }
-        self
     }
 
     /// With a JSON text as its body.

@@ -8,12 +8,16 @@ pub mod azure;
 #[cfg(test)]
 pub mod conformance;
 pub mod connect;
+pub mod doppler;
 pub mod fake;
 pub mod gcp;
+pub mod infisical;
 pub mod kubernetes;
 pub mod oauth;
 pub mod push;
+pub mod rest;
 mod spec;
+pub mod used;
 pub mod vault;
 
 use std::borrow::Cow;
@@ -24,6 +28,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use crate::api::external_secret::MetadataPolicy;
+use crate::api::refs::{CaProvider, CaProviderType, SecretKeySelector, ServiceAccountSelector};
 use crate::api::secret_store::{Capabilities, StoreKind};
 use crate::render::{Entries, path};
 use crate::secret_bytes::SecretBytes;
@@ -31,6 +36,7 @@ use crate::secret_bytes::SecretBytes;
 pub use connect::{ConnectCx, OwnCluster};
 pub use push::{Place, Push, Pushed, Source};
 pub use spec::ProviderSpec;
+pub use used::UsedReferences;
 
 /// Registers the providers: adding one is a file in this folder and a line here.
 macro_rules! providers {
@@ -39,8 +45,10 @@ macro_rules! providers {
             aws: Aws = aws::Aws,
             azurekv: AzureKv = azure::KeyVault,
             kubernetes: Kubernetes = kubernetes::Kubernetes,
+            doppler: Doppler = doppler::Doppler,
             fake: Fake = fake::Fake,
             gcpsm: GcpSm = gcp::SecretManager,
+            infisical: Infisical = infisical::Infisical,
         }
     };
 }
@@ -277,6 +285,19 @@ pub struct FindQuery {
     pub tags: BTreeMap<String, String>,
 }
 
+impl FindQuery {
+    /// The expression over the name.
+    ///
+    /// # Errors
+    /// `Misconfigured` where it is none.
+    pub fn matcher(&self) -> Result<regex::Regex, ProviderError> {
+        regex::Regex::new(&self.name).map_err(|_| {
+            let text = format!("find.name.regexp {:?} is not a regular expression", self.name);
+            ProviderError::new(ErrorKind::Misconfigured, text)
+        })
+    }
+}
+
 /// A value that was found.
 #[derive(Clone, Debug, Default)]
 pub struct Found {
@@ -304,6 +325,18 @@ pub struct CallCx {
     pub correlation: String,
     /// The requests that the call turned into.
     pub requests: RequestLog,
+}
+
+impl CallCx {
+    /// What goes to the end of a user agent. It holds only what a token of one may hold, and the slash.
+    #[must_use]
+    pub fn marks(&self) -> String {
+        let allowed = |c: char| c.is_ascii_alphanumeric() || "-._/".contains(c);
+        let token = |text: &str| -> String { text.chars().take(400).map(|c| if allowed(c) { c } else { '_' }).collect() };
+        let marks = [("keyferry-cause", &self.cause), ("keyferry-call", &self.correlation)];
+        let marks = marks.into_iter().filter(|(_, value)| !value.is_empty());
+        marks.map(|(name, value)| format!(" {name}/{}", token(value))).collect()
+    }
 }
 
 /// Requests that a session sent to its provider, as the metrics count them. A session that notes none is counted as having
@@ -346,6 +379,31 @@ pub struct Reference {
     pub namespace: Option<String>,
     /// Its name.
     pub name: String,
+}
+
+impl Reference {
+    /// A Secret, where the selector names one.
+    #[must_use]
+    pub fn secret(selector: &SecretKeySelector) -> Option<Self> {
+        let name = selector.name.clone().filter(|name| !name.is_empty())?;
+        Some(Self { kind: ReferenceKind::Secret, namespace: selector.namespace.clone(), name })
+    }
+
+    /// A ServiceAccount.
+    #[must_use]
+    pub fn service_account(account: &ServiceAccountSelector) -> Self {
+        Self { kind: ReferenceKind::ServiceAccount, namespace: account.namespace.clone(), name: account.name.clone() }
+    }
+
+    /// Where a certificate authority is kept.
+    #[must_use]
+    pub fn ca(provider: &CaProvider) -> Self {
+        let kind = match provider.type_ {
+            CaProviderType::Secret => ReferenceKind::Secret,
+            CaProviderType::ConfigMap => ReferenceKind::ConfigMap,
+        };
+        Self { kind, namespace: provider.namespace.clone(), name: provider.name.clone() }
+    }
 }
 
 /// Kind of an object that a provider logs in with.

@@ -213,20 +213,8 @@ pub(super) struct Mark {
 
 impl Mark {
     pub(super) fn new(cx: &CallCx) -> Self {
-        let mut text = String::new();
-        for (name, value) in [("keyferry-cause", &cx.cause), ("keyferry-call", &cx.correlation)] {
-            if !value.is_empty() {
-                text.push_str(&format!(" {name}/{}", token(value)));
-            }
-        }
-        Self { text, requests: cx.requests.clone() }
+        Self { text: cx.marks(), requests: cx.requests.clone() }
     }
-}
-
-/// Only what a token of a user agent may hold, and the slash.
-fn token(text: &str) -> String {
-    let allowed = |c: char| c.is_ascii_alphanumeric() || "-._/".contains(c);
-    text.chars().take(400).map(|c| if allowed(c) { c } else { '_' }).collect()
 }
 
 impl Intercept for Mark {

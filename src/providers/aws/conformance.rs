@@ -12,9 +12,10 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value as Json, json};
 
+use super::Aws;
 use super::testing::{Answer, Request, Server};
 use crate::providers::Session;
-use crate::providers::conformance::{self, CANARY, Check, Fault, Fixture, Stored, Value, World};
+use crate::providers::conformance::{self, CANARY, Check, Fault, Fixture, Stored, Tested, Value, World};
 
 #[derive(Default)]
 struct SecretsManagerFixture {
@@ -24,7 +25,7 @@ struct SecretsManagerFixture {
 #[async_trait]
 impl Fixture for SecretsManagerFixture {
     fn provider(&self) -> &'static str {
-        "aws"
+        "Secrets Manager"
     }
 
     fn does_not_apply(&self) -> Vec<(Check, &'static str)> {
@@ -144,7 +145,12 @@ fn batch(secrets: &[Stored], asked: &Json) -> Answer {
     }))
 }
 
-#[tokio::test]
-async fn does_what_every_provider_does() {
-    conformance::run(&SecretsManagerFixture::default()).await;
+impl Tested for Aws {
+    const TITLE: &'static str = "AWS";
+    const AUTH: &'static [&'static str] = &["jwt", "secretRef", "role"];
+    const SERVER: &'static str = "ministack, with IAM on";
+
+    fn fixtures() -> Vec<Box<dyn Fixture>> {
+        vec![Box::new(SecretsManagerFixture::default())]
+    }
 }

@@ -13,9 +13,8 @@ use serde::Deserialize;
 use super::secrets_manager::{Caller, SecretsManager};
 use super::{SecretsManagerOptions, misconfigured};
 use crate::api::refs::SecretKeySelector;
-use crate::providers::push::{self, Place, Push, Pushed};
+use crate::providers::push::{self, Left, Place, Push, Pushed};
 use crate::providers::{ErrorKind, ProviderError};
-use crate::render::json_edit;
 use crate::secret_bytes::SecretBytes;
 
 /// Tag of the secrets that ESO and keyferry wrote: others are never touched.
@@ -351,19 +350,19 @@ impl SecretsManager {
         if !is_ours(&secret) || secret.deleted_date().is_some() {
             return Ok(());
         }
-        if let Some(property) = place.property() {
+        if place.property().is_some() {
             let current = match self.read_one(&id, "", caller).await {
                 Ok(fetched) => fetched.bytes,
                 Err(error) if error.kind == ErrorKind::NotFound => return Ok(()),
                 Err(error) => return Err(error),
             };
-            if !json_edit::exists(&current, property) {
-                return Ok(());
-            }
-            let left = json_edit::remove(&current, property).unwrap_or_default();
-            if !is_empty_object(&left) {
-                let metadata = PushMetadata::of(place).unwrap_or_default();
-                return self.put(&id, &left, &metadata, false, caller).await;
+            match place.left_of(&current) {
+                Left::All => return Ok(()),
+                Left::Some(left) => {
+                    let metadata = PushMetadata::of(place).unwrap_or_default();
+                    return self.put(&id, &left, &metadata, false, caller).await;
+                }
+                Left::Nothing => {}
             }
         }
         let regions: Vec<String> = replicas(&secret).into_iter().collect();
@@ -388,7 +387,7 @@ impl SecretsManager {
 
     pub(super) async fn exists_as(&self, place: &Place, caller: &Caller<'_>) -> Result<bool, ProviderError> {
         match self.read_one(&self.name(&place.key), "", caller).await {
-            Ok(fetched) => Ok(place.property().is_none_or(|property| json_edit::exists(&fetched.bytes, property))),
+            Ok(fetched) => Ok(place.is_in(&fetched.bytes)),
             Err(error) if error.kind == ErrorKind::NotFound => Ok(false),
             Err(error) => Err(error),
         }
@@ -397,8 +396,4 @@ impl SecretsManager {
 
 fn replica(region: &str, key: &str) -> ReplicaRegionType {
     ReplicaRegionType::builder().region(region).kms_key_id(key).build()
-}
-
-fn is_empty_object(json: &SecretBytes) -> bool {
-    crate::render::json::members(json.expose()).is_none_or(|members| members.is_empty())
 }

@@ -1,19 +1,24 @@
 //! A client of Key Vault's REST API: one vault, one login.
 
-use http::Method;
+use std::time::Duration;
+
+use async_trait::async_trait;
 use http::header::WWW_AUTHENTICATE;
+use http::{Method, StatusCode};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::config::{KeyVault, PATH};
 use crate::outbound::{Answer, Call, TlsOptions, query};
-use crate::providers::oauth::{Asked, BearerClient};
-use crate::providers::vault::Retries;
+use crate::providers::rest::{Ask, Granted, Login, Rest};
 use crate::providers::{CallCx, ConnectCx, ErrorKind, ProviderError};
 use crate::secret_bytes::SecretBytes;
 
 /// Version of the API: it has all that is asked for, in every cloud.
 const API_VERSION: &str = "7.4";
+
+/// Time that one try may take.
+const DEADLINE: Duration = Duration::from_secs(15);
 
 /// A request.
 pub(super) struct Request<'a> {
@@ -46,7 +51,7 @@ impl<'a> Request<'a> {
 
 /// A client that is logged in.
 pub(super) struct Client {
-    bearer: BearerClient,
+    rest: Rest,
     /// Address of the vault, without a slash at the end.
     vault: String,
     store: KeyVault,
@@ -64,30 +69,27 @@ impl Client {
     pub(super) async fn open(store: &KeyVault, cx: &ConnectCx) -> Result<Self, ProviderError> {
         let url = store.vault()?;
         let vault = url.as_str().trim_end_matches('/').to_owned();
-        let http = cx.outbound.client(&TlsOptions::default(), PATH)?;
-        let retries = Retries::of(cx.retry.as_ref(), "spec.retrySettings")?;
+        let rest = Rest::open(&TlsOptions::default(), PATH, cx)?;
         let what = format!("{PATH}.vaultUrl");
-        let answer = retries
-            .run(|| async {
-                let url = format!("{vault}/secrets?{}", query(&[("api-version", API_VERSION), ("maxresults", "1")]));
-                let answer = http.send(Call::new(Method::GET, &url, &what)?, &what).await?;
-                if answer.status == 401 { Ok(answer) } else { Err(answer.refusal(&what)) }
-            })
-            .await?;
+        let first = format!("{vault}/secrets?{}", query(&[("api-version", API_VERSION), ("maxresults", "1")]));
+        let ask = Ask { name: "GetSecrets", what: &what, cx: &CallCx::default() };
+        let answer = rest.send(&ask, &|| Ok(Call::new(Method::GET, &first, &what)?.within(DEADLINE))).await?;
+        if answer.status != StatusCode::UNAUTHORIZED {
+            return Err(answer.refusal(&what));
+        }
         let resource = answer.headers.get(WWW_AUTHENTICATE).and_then(|value| wanted(value.to_str().ok()?));
         let resource = resource.ok_or_else(|| {
             ProviderError::new(ErrorKind::Malformed, format!("{what}: the server does not ask for a login as a vault does"))
         })?;
         store.check_resource(url.host_str().unwrap_or_default(), &resource)?;
-        let bearer = BearerClient::new(http, retries);
-        let client = Self { bearer, vault, store: store.clone(), resource, cx: cx.clone() };
+        let client = Self { rest, vault, store: store.clone(), resource, cx: cx.clone() };
         client.log_in().await?;
         Ok(client)
     }
 
     /// Logs in where there is no token that holds.
-    pub(super) async fn log_in(&self) -> Result<SecretBytes, ProviderError> {
-        self.bearer.log_in(|| self.store.log_in(&self.resource, &self.cx)).await
+    pub(super) async fn log_in(&self) -> Result<(), ProviderError> {
+        self.rest.log_in(self).await
     }
 
     /// The path of a page's address, if the page is of this vault: no token goes elsewhere.
@@ -107,23 +109,32 @@ impl Client {
     /// Asks; the answer may be a refusal.
     ///
     /// # Errors
-    /// `Unavailable` where the server fails; those of a login.
+    /// `Unavailable` where there is no answer; those of a login.
     pub(super) async fn exchange(&self, request: &Request<'_>, cx: &CallCx) -> Result<Answer, ProviderError> {
         let what = request.what();
-        let call = || {
-            // A page's address has the version in it.
-            let separator = if request.path.contains('?') { '&' } else { '?' };
-            let version =
-                if request.path.contains("api-version=") { String::new() } else { query(&[("api-version", API_VERSION)]) };
-            let url = format!("{}/{}{separator}{version}", self.vault, request.path);
-            let call = Call::new(request.method.clone(), url.trim_end_matches(['?', '&']), &what)?;
-            Ok(match &request.body {
-                Some(body) => call.json(body.clone()),
-                None => call,
-            })
+        let ask = Ask { name: request.name, what: &what, cx };
+        self.rest.ask(&ask, self, &|token| self.request(request, &what)?.bearer(token, &what)).await
+    }
+
+    fn request(&self, request: &Request<'_>, what: &str) -> Result<Call, ProviderError> {
+        // The address of a further page has the version in it.
+        let version = match request.path.contains("api-version=") {
+            true => String::new(),
+            false => format!("?{}", query(&[("api-version", API_VERSION)])),
         };
-        let login = || self.store.log_in(&self.resource, &self.cx);
-        self.bearer.send(Asked { what: &what, name: request.name }, call, login, cx).await
+        let url = format!("{}/{}{version}", self.vault, request.path);
+        let call = Call::new(request.method.clone(), &url, what)?.within(DEADLINE);
+        Ok(match &request.body {
+            Some(body) => call.json(body.clone()),
+            None => call,
+        })
+    }
+}
+
+#[async_trait]
+impl Login for Client {
+    async fn login(&self) -> Result<Granted, ProviderError> {
+        self.store.log_in(&self.resource, &self.cx).await.map(crate::providers::oauth::AccessToken::granted)
     }
 }
 

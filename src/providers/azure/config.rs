@@ -15,7 +15,7 @@ use crate::api::generators::AzureEnvironment;
 use crate::api::refs::{SecretKeySelector, ServiceAccountSelector};
 use crate::api::secret_store::{Capabilities, StoreKind};
 use crate::providers::oauth::AccessToken;
-use crate::providers::{ConnectCx, Provider, ProviderError, Reference, ReferenceKind, Session, Taker};
+use crate::providers::{ConnectCx, Provider, ProviderError, Reference, Session, Taker};
 
 /// Where the block stands in a store.
 pub(super) const PATH: &str = "spec.provider.azurekv";
@@ -327,19 +327,9 @@ impl Provider for KeyVault {
     }
 
     fn references(&self) -> Vec<Reference> {
-        let secret = |selector: &SecretKeySelector| Reference {
-            kind: ReferenceKind::Secret,
-            namespace: selector.namespace.clone(),
-            name: selector.name.clone().unwrap_or_default(),
-        };
         let account = self.service_account_ref.iter().filter(|_| self.auth() == AuthType::WorkloadIdentity);
-        let account = account.map(|account| Reference {
-            kind: ReferenceKind::ServiceAccount,
-            namespace: account.namespace.clone(),
-            name: account.name.clone(),
-        });
-        let secrets = self.selectors().filter(|_| self.auth() != AuthType::ManagedIdentity && !self.is_own()).map(secret);
-        secrets.chain(account).collect()
+        let secrets = self.selectors().filter(|_| !self.is_own()).filter_map(Reference::secret);
+        secrets.chain(account.map(Reference::service_account)).collect()
     }
 
     async fn connect(&self, cx: &ConnectCx) -> Result<Arc<dyn Session>, ProviderError> {

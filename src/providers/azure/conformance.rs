@@ -11,7 +11,7 @@ use serde_json::{Value as Json, json};
 use super::KeyVault;
 use crate::generators::testing::cluster::Cluster;
 use crate::outbound::testing::{FakeServer, Pki, Received, Reply, outbound_trusting};
-use crate::providers::conformance::{self, CANARY, Check, Fault, Fixture, Stored, Value, World};
+use crate::providers::conformance::{self, CANARY, Check, Fault, Fixture, Stored, Tested, Value, World};
 use crate::providers::{ConnectCx, Provider as _, Session};
 
 #[derive(Default)]
@@ -166,7 +166,12 @@ fn list(secrets: &[Stored], query: &str, host: &str) -> Reply {
     Reply::json(200, &json!({"value": page, "nextLink": next}))
 }
 
-#[tokio::test]
-async fn does_what_every_provider_does() {
-    conformance::run(&KeyVaultFixture::default()).await;
+impl Tested for KeyVault {
+    const TITLE: &'static str = "Azure Key Vault";
+    const AUTH: &'static [&'static str] = &["ServicePrincipal", "ManagedIdentity", "WorkloadIdentity"];
+    const SERVER: &'static str = "Microsoft's own server stubs in Go, proven by its clients";
+
+    fn fixtures() -> Vec<Box<dyn Fixture>> {
+        vec![Box::new(KeyVaultFixture::default())]
+    }
 }

@@ -112,6 +112,21 @@ struct StackFile {
     registries: String,
 }
 
+impl Endpoints {
+    /// Those of a cloud, for Azure's management API.
+    ///
+    /// # Errors
+    /// `Unsupported` for Azure Stack, which has no addresses that are known.
+    pub fn of(environment: AzureEnvironment) -> Result<Self, ProviderError> {
+        let Cloud { authority, management, .. } = Cloud::of(environment).ok_or_else(|| {
+            let text =
+                "environmentType AzureStackCloud: an Azure Stack has addresses of its own, which cannot be given here";
+            ProviderError::new(ErrorKind::Unsupported, text)
+        })?;
+        Ok(Self { authority: authority.to_owned(), metadata: METADATA.to_owned(), resource: management.to_owned() })
+    }
+}
+
 impl Registries {
     /// Those of a cloud. An Azure Stack's addresses are in the file that the operator's environment names, as for Azure's own tools: a
     /// generator has no fields for them.
@@ -120,9 +135,7 @@ impl Registries {
     /// `Misconfigured` where there is no such file, or it does not say enough.
     pub async fn of(environment: AzureEnvironment, cx: &ConnectCx) -> Result<Self, ProviderError> {
         if let Some(cloud) = Cloud::of(environment) {
-            let (authority, resource) = (cloud.authority.to_owned(), cloud.management.to_owned());
-            let endpoints = Endpoints { authority, metadata: METADATA.to_owned(), resource };
-            return Ok(Self { endpoints, domain: cloud.registries.to_owned() });
+            return Ok(Self { endpoints: Endpoints::of(environment)?, domain: cloud.registries.to_owned() });
         }
         let bad = |text: &str| misconfigured(format!("environmentType AzureStackCloud: {text}"));
         let path = cx.env.get("AZURE_ENVIRONMENT_FILEPATH").filter(|path| !path.is_empty());

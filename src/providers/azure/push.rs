@@ -15,10 +15,10 @@ use super::misconfigured;
 use super::objects::{Bundle, Kind, Name};
 use super::session::AzureSession;
 use crate::outbound::Answer;
-use crate::providers::push::{self, Place, Push, Pushed};
+use crate::providers::push::{self, Left, Place, Push, Pushed};
 use crate::providers::{CallCx, ErrorKind, ProviderError};
+use crate::render::json as render_json;
 use crate::render::template::crypto::{leaf_certificate, private_jwk};
-use crate::render::{json as render_json, json_edit};
 use crate::secret_bytes::SecretBytes;
 
 /// Tag of the objects that ESO and keyferry wrote: others are never touched.
@@ -304,14 +304,14 @@ impl AzureSession {
         let Some(current) = self.find_bundle(key, &name, cx).await?.filter(|found| is_ours(found.tags())) else {
             return Ok(());
         };
-        if let Some(property) = place.property().filter(|_| name.kind == Kind::Secret) {
-            let Some(value) = current.value.as_ref().filter(|value| json_edit::exists(value, property)) else {
-                return Ok(());
-            };
-            let left = json_edit::remove(value, property).unwrap_or_default();
-            if render_json::members(left.expose()).is_some_and(|members| !members.is_empty()) {
-                let metadata = PushMetadata::of(place).unwrap_or_default();
-                return self.set(key, &name, &metadata, &left, current.content_type.as_deref(), cx).await;
+        if name.kind == Kind::Secret && place.property().is_some() {
+            match current.value.as_ref().map_or(Left::All, |value| place.left_of(value)) {
+                Left::All => return Ok(()),
+                Left::Some(left) => {
+                    let metadata = PushMetadata::of(place).unwrap_or_default();
+                    return self.set(key, &name, &metadata, &left, current.content_type.as_deref(), cx).await;
+                }
+                Left::Nothing => {}
             }
         }
         let action = match name.kind {
@@ -329,10 +329,8 @@ impl AzureSession {
     pub(super) async fn exists_as(&self, place: &Place, cx: &CallCx) -> Result<bool, ProviderError> {
         let name = Name::of(&place.key)?;
         let Some(current) = self.find_bundle(&place.key, &name, cx).await? else { return Ok(false) };
-        Ok(match place.property().filter(|_| name.kind == Kind::Secret) {
-            Some(property) => current.value.is_some_and(|value| json_edit::exists(&value, property)),
-            None => true,
-        })
+        let whole = name.kind != Kind::Secret || place.property().is_none();
+        Ok(whole || current.value.is_some_and(|value| place.is_in(&value)))
     }
 }
 

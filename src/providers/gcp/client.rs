@@ -1,21 +1,25 @@
 //! A client of Secret Manager's REST API: one project, one login.
 
+use std::time::Duration;
+
+use async_trait::async_trait;
 use http::Method;
 use jiff::Timestamp;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::config::{PATH, SecretManager};
-use super::{Endpoints, Login, misconfigured};
+use super::{Endpoints, misconfigured};
 use crate::api::generators::GcrAuth;
 use crate::outbound::{Answer, Call, TlsOptions, query, segment};
-use crate::providers::oauth::{Asked, BearerClient};
-use crate::providers::vault::Retries;
+use crate::providers::rest::{Ask, Granted, Login, Rest};
 use crate::providers::{CallCx, ConnectCx, ErrorKind, ProviderError};
 use crate::secret_bytes::SecretBytes;
 
 /// Where the login stands in a store.
 const AUTH: &str = "spec.provider.gcpsm.auth";
+/// Time that one try may take.
+const DEADLINE: Duration = Duration::from_secs(15);
 /// Most bytes of a page of secrets, whose annotations may be 16 KiB each.
 const MAX_ANSWER: usize = 16 << 20;
 
@@ -73,7 +77,7 @@ impl<'a> Request<'a> {
 
 /// A client that is logged in.
 pub(super) struct Client {
-    bearer: BearerClient,
+    rest: Rest,
     endpoint: String,
     /// `projects/p` or `projects/p/locations/l`, as it stands in paths.
     parent: String,
@@ -96,10 +100,7 @@ impl Client {
         };
         let given = cx.env.get("GCP_SECRETMANAGER_ENDPOINT").filter(|url| !url.is_empty());
         let mut client = Self {
-            bearer: BearerClient::new(
-                cx.outbound.client(&TlsOptions::default(), PATH)?,
-                Retries::of(cx.retry.as_ref(), "spec.retrySettings")?,
-            ),
+            rest: Rest::open(&TlsOptions::default(), PATH, cx)?,
             endpoint: given.map_or(usual, |url| url.trim_end_matches('/').to_owned()),
             parent: String::new(),
             project: store.project().unwrap_or_default().to_owned(),
@@ -109,7 +110,7 @@ impl Client {
         };
         if client.project.is_empty() {
             let missing = || misconfigured(format!("unable to find ProjectID in storeSpec: set {PATH}.projectID"));
-            client.project = client.login().own_project().await.ok_or_else(missing)?;
+            client.project = client.credentials().own_project().await.ok_or_else(missing)?;
         }
         client.parent = match &client.location {
             Some(location) => format!("projects/{}/locations/{location}", segment(&client.project)),
@@ -119,8 +120,8 @@ impl Client {
         Ok(client)
     }
 
-    fn login(&self) -> Login<'_> {
-        Login {
+    fn credentials(&self) -> super::Login<'_> {
+        super::Login {
             auth: &self.auth,
             project: &self.project,
             path: AUTH,
@@ -130,9 +131,9 @@ impl Client {
         }
     }
 
-    /// The token, by a login where there is none.
-    pub(super) async fn log_in(&self) -> Result<SecretBytes, ProviderError> {
-        self.bearer.log_in(|| async { self.login().access_token().await }).await
+    /// Logs in where there is no token that holds.
+    pub(super) async fn log_in(&self) -> Result<(), ProviderError> {
+        self.rest.log_in(self).await
     }
 
     /// Path of all secrets.
@@ -157,12 +158,11 @@ impl Client {
     /// Asks; the answer may be a refusal.
     ///
     /// # Errors
-    /// `Unavailable` where the server fails; those of a login.
+    /// `Unavailable` where there is no answer; those of a login.
     pub(super) async fn exchange(&self, request: &Request<'_>, cx: &CallCx) -> Result<Answer, ProviderError> {
         let what = request.what();
-        let asked = Asked { what: &what, name: request.action.name };
-        let call = || self.request(request, &what);
-        self.bearer.send(asked, call, || async { self.login().access_token().await }, cx).await
+        let ask = Ask { name: request.action.name, what: &what, cx };
+        self.rest.ask(&ask, self, &|token| self.request(request, &what)?.bearer(token, &what)).await
     }
 
     fn request(&self, request: &Request<'_>, what: &str) -> Result<Call, ProviderError> {
@@ -172,11 +172,18 @@ impl Client {
             url.push('?');
             url.push_str(&query(&pairs));
         }
-        let call = Call::new(request.method.clone(), &url, what)?.at_most(MAX_ANSWER);
+        let call = Call::new(request.method.clone(), &url, what)?.at_most(MAX_ANSWER).within(DEADLINE);
         Ok(match &request.body {
             Some(body) => call.json(body.clone()),
             None => call,
         })
+    }
+}
+
+#[async_trait]
+impl Login for Client {
+    async fn login(&self) -> Result<Granted, ProviderError> {
+        self.credentials().access_token().await.map(crate::providers::oauth::AccessToken::granted)
     }
 }
 

@@ -153,23 +153,23 @@ impl Provider for SecretManager {
 
     fn references(&self) -> Vec<Reference> {
         let Some(auth) = &self.auth else { return Vec::new() };
-        let reference = |kind, namespace: &Option<String>, name: &str| Reference {
-            kind,
-            namespace: namespace.clone(),
-            name: name.to_owned(),
-        };
-        let account = |a: &ServiceAccountSelector| reference(ReferenceKind::ServiceAccount, &a.namespace, &a.name);
         if let Some(key) = auth.secret_ref.as_ref().and_then(|r| r.secret_access_key_secret_ref.as_ref()) {
-            return vec![reference(ReferenceKind::Secret, &key.namespace, key.name.as_deref().unwrap_or_default())];
+            return Reference::secret(key).into_iter().collect();
         }
         if let Some(identity) = &auth.workload_identity {
-            return vec![account(&identity.service_account_ref)];
+            return vec![Reference::service_account(&identity.service_account_ref)];
         }
         let Some(federation) = &auth.workload_identity_federation else { return Vec::new() };
-        let config = federation.cred_config.as_ref().map(|c| reference(ReferenceKind::ConfigMap, &c.namespace, &c.name));
+        let named = |kind, namespace: &Option<String>, name: &String| Reference {
+            kind,
+            namespace: namespace.clone(),
+            name: name.clone(),
+        };
+        let config = federation.cred_config.as_ref().map(|c| named(ReferenceKind::ConfigMap, &c.namespace, &c.name));
         let aws = federation.aws_security_credentials.as_ref().map(|a| &a.aws_credentials_secret_ref);
-        let aws = aws.map(|secret| reference(ReferenceKind::Secret, &secret.namespace, &secret.name));
-        [config, federation.service_account_ref.as_ref().map(account), aws].into_iter().flatten().collect()
+        let aws = aws.map(|secret| named(ReferenceKind::Secret, &secret.namespace, &secret.name));
+        let account = federation.service_account_ref.as_ref().map(Reference::service_account);
+        [config, account, aws].into_iter().flatten().collect()
     }
 
     async fn connect(&self, cx: &ConnectCx) -> Result<Arc<dyn Session>, ProviderError> {

@@ -14,7 +14,7 @@ use super::SecretManager;
 use super::session::crc32c;
 use crate::generators::testing::cluster::Cluster;
 use crate::outbound::testing::{FakeServer, Received, Reply, outbound_with};
-use crate::providers::conformance::{self, CANARY, Fault, Fixture, Stored, Value, World};
+use crate::providers::conformance::{self, CANARY, Fault, Fixture, Stored, Tested, Value, World};
 use crate::providers::{Provider as _, Session};
 
 #[derive(Default)]
@@ -153,7 +153,12 @@ fn access(secrets: &[Stored], key: &str, wanted: &str) -> Reply {
     }
 }
 
-#[tokio::test]
-async fn does_what_every_provider_does() {
-    conformance::run(&SecretManagerFixture::default()).await;
+impl Tested for SecretManager {
+    const TITLE: &'static str = "Google Cloud Secret Manager";
+    const AUTH: &'static [&'static str] = &["secretRef", "workloadIdentity", "workloadIdentityFederation"];
+    const SERVER: &'static str = "Google's own messages and service interface in Go behind REST, proven by its client";
+
+    fn fixtures() -> Vec<Box<dyn Fixture>> {
+        vec![Box::new(SecretManagerFixture::default())]
+    }
 }

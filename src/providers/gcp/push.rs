@@ -12,9 +12,8 @@ use super::client::{Action, Request};
 use super::config::VersionPolicy;
 use super::misconfigured;
 use super::session::{GcpSession, Secret, crc32c};
-use crate::providers::push::{self, Place, Push, Pushed};
+use crate::providers::push::{self, Left, Place, Push, Pushed};
 use crate::providers::{CallCx, ErrorKind, ProviderError};
-use crate::render::json_edit;
 use crate::secret_bytes::SecretBytes;
 
 /// Label of the secrets that ESO and keyferry wrote: others are never touched.
@@ -197,12 +196,12 @@ impl GcpSession {
     pub(super) async fn delete_as(&self, place: &Place, cx: &CallCx) -> Result<(), ProviderError> {
         let key = place.key.as_str();
         let Some(secret) = self.find_secret(key, cx).await?.filter(is_ours) else { return Ok(()) };
-        if let Some(property) = place.property() {
+        if place.property().is_some() {
             let current = self.current(key, VersionPolicy::LatestOrFetch, cx).await?;
-            let Some(current) = current.filter(|current| json_edit::exists(current, property)) else { return Ok(()) };
-            let left = json_edit::remove(&current, property).unwrap_or_default();
-            if crate::render::json::members(left.expose()).is_some_and(|members| !members.is_empty()) {
-                return self.add(key, &left, cx).await;
+            match current.map_or(Left::All, |current| place.left_of(&current)) {
+                Left::All => return Ok(()),
+                Left::Some(left) => return self.add(key, &left, cx).await,
+                Left::Nothing => {}
             }
         }
         let request = Request::write(Action::DELETE, Method::DELETE, self.client.secret(key), None, key);
@@ -215,6 +214,6 @@ impl GcpSession {
 
     pub(super) async fn exists_as(&self, place: &Place, cx: &CallCx) -> Result<bool, ProviderError> {
         let current = self.current(&place.key, VersionPolicy::LatestOrFetch, cx).await?;
-        Ok(current.is_some_and(|value| place.property().is_none_or(|property| json_edit::exists(&value, property))))
+        Ok(current.is_some_and(|value| place.is_in(&value)))
     }
 }

@@ -261,7 +261,7 @@ impl Session for GcpSession {
 
     /// As ESO: the login is enough; which secrets it may read shows when one is read.
     async fn validate(&self, _: &CallCx) -> Result<Validation, ProviderError> {
-        self.client.log_in().await.map(|_| Validation::Ready)
+        self.client.log_in().await.map(|()| Validation::Ready)
     }
 
     fn property(&self, want: &Want, value: &SecretBytes, property: &str) -> Result<SecretBytes, ProviderError> {

@@ -235,7 +235,7 @@ async fn failures_are_tried_again_as_the_store_says_and_noted() {
     let requests: Vec<_> = cx.requests.take().into_iter().map(|r| (r.name, r.failed)).collect();
     assert_eq!(requests, [("AccessSecretVersion".into(), true), ("AccessSecretVersion".into(), true)]);
     let agent = server.received().last().unwrap().header("user-agent").to_owned();
-    assert!(agent.ends_with(" (ExternalSecret/team-a/db; c1)"), "{agent}");
+    assert!(agent.ends_with(" keyferry-cause/ExternalSecret/team-a/db keyferry-call/c1"), "{agent}");
 }
 
 #[tokio::test]

@@ -46,27 +46,6 @@ impl Retries {
         };
         Ok(Self { count, pause })
     }
-
-    /// Runs a call, and again where the server failed it.
-    ///
-    /// # Errors
-    /// What the last try came to.
-    pub async fn run<T, F>(self, call: impl Fn() -> F) -> Result<T, ProviderError>
-    where
-        F: Future<Output = Result<T, ProviderError>>,
-    {
-        let mut left = self.count;
-        loop {
-            match call().await {
-                // A server that says how long it wants to be left alone is left alone: the caller knows what else waits.
-                Err(error) if error.kind == ErrorKind::Unavailable && error.retry_after.is_none() && left > 0 => {
-                    left -= 1;
-                    tokio::time::sleep(self.pause).await;
-                }
-                result => return result,
-            }
-        }
-    }
 }
 
 /// A request.
@@ -164,7 +143,17 @@ impl VaultClient {
         request: &Request,
         what: &str,
     ) -> Result<Option<SecretBytes>, ProviderError> {
-        self.retries.run(|| self.once(namespace, request, what)).await
+        let mut left = self.retries.count;
+        loop {
+            match self.once(namespace, request, what).await {
+                // A server that says how long it wants to be left alone is left alone: the caller knows what else waits.
+                Err(error) if error.kind == ErrorKind::Unavailable && error.retry_after.is_none() && left > 0 => {
+                    left -= 1;
+                    tokio::time::sleep(self.retries.pause).await;
+                }
+                result => return result,
+            }
+        }
     }
 
     async fn once(
