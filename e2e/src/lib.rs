@@ -8,6 +8,7 @@ pub mod aws;
 pub mod bench;
 pub mod cache;
 pub mod certs;
+pub mod clouds;
 pub mod cluster;
 pub mod controlplane;
 pub mod demo;

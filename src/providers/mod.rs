@@ -46,9 +46,11 @@ macro_rules! providers {
     ($macro:ident) => {
         $macro! {
             aws: Aws = aws::Aws,
+            azurekv: AzureKv = azure::KeyVault,
             kubernetes: Kubernetes = kubernetes::Kubernetes,
             doppler: Doppler = doppler::Doppler,
             fake: Fake = fake::Fake,
+            gcpsm: GcpSm = gcp::SecretManager,
             infisical: Infisical = infisical::Infisical,
             vault: Vault = vault::Vault,
             openBao: OpenBao = openbao::OpenBao,

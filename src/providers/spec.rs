@@ -16,7 +16,6 @@ use crate::api::rules;
 const NOT_SERVED: &[&str] = &[
     "akeyless",
     "alibaba",
-    "azurekv",
     "barbican",
     "beyondtrust",
     "beyondtrustworkloadcredentials",
@@ -29,7 +28,6 @@ const NOT_SERVED: &[&str] = &[
     "device42",
     "dvls",
     "fortanix",
-    "gcpsm",
     "github",
     "gitlab",
     "ibm",

@@ -6,6 +6,7 @@ mod adopt;
 mod aws;
 mod aws_emulator;
 mod canary;
+mod clouds;
 mod conformance;
 mod control_plane;
 mod crash;

@@ -146,7 +146,7 @@ impl Login for Identity {
                 if let Some((_, resource)) = read.iter().find(|(field, _)| *field == "resource") {
                     resource.expose_str().unwrap_or_default().clone_into(&mut endpoints.resource);
                 }
-                let jwt = azure::with_machine("", &endpoints, &self.cx).await?;
+                let jwt = azure::with_machine("", &endpoints, &self.cx).await?.value;
                 self.exchange_own("azure-auth", &read, jwt).await
             }
             Kind::GoogleMachine => {
