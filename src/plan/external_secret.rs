@@ -73,6 +73,9 @@ fn what_is_due(facts: &Facts, rules: &Rules) -> Next {
         Due::NotYet(_) if has_failed(es) && recover::can_be_known(facts) => Next::Inspect,
         Due::NotYet(_) if has_failed(es) => fetch(facts, rules, NEW_AGE, Priority::Changed),
         Due::NotYet(_) if template::source_changed(facts) => fetch(facts, rules, NEW_AGE, Priority::Changed),
+        Due::NotYet(_) if refresh::follows(es, interval, facts.now) && facts.values() != facts.memory.values => {
+            fetch(facts, rules, NEW_AGE, Priority::Changed)
+        }
         // a refresh that failed is not tried again outside of its window either
         Due::NotYet(left) | Due::Held(left) => not_due(facts, rules, wake_in(left)),
     }
@@ -395,6 +398,7 @@ fn synced(
         written: target.as_ref().and_then(|t| Some((es.target_name().to_owned(), t.resource_version.clone()?))),
         told,
         sources: Some(facts.sources.clone()),
+        values: facts.values(),
         ..Memory::default()
     };
     let status = ExternalSecretStatus {

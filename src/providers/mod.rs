@@ -15,6 +15,7 @@ pub mod kubernetes;
 pub mod oauth;
 pub mod push;
 pub mod rest;
+pub mod sops;
 mod spec;
 pub mod vault;
 
@@ -43,6 +44,7 @@ macro_rules! providers {
             kubernetes: Kubernetes = kubernetes::Kubernetes,
             fake: Fake = fake::Fake,
             infisical: Infisical = infisical::Infisical,
+            sops: Sops = sops::Sops,
         }
     };
 }
@@ -66,6 +68,11 @@ pub trait Provider: Send + Sync {
     /// The objects that the provider logs in with. The store is checked again when one of them changes; one without a
     /// namespace in a ClusterSecretStore makes the store log in as each of its consumers ("referent authentication").
     fn references(&self) -> Vec<Reference>;
+
+    /// Whether the values themselves are in the objects of [`Provider::references`]: a change of one is news for all who read them.
+    fn holds_values(&self) -> bool {
+        false
+    }
 
     /// Whether a ClusterSecretStore logs in as each of its consumers, so that they share neither session nor values.
     fn is_referent(&self) -> bool {

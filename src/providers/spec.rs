@@ -161,7 +161,7 @@ macro_rules! provider_spec {
 }
 providers!(provider_spec);
 
-use super::{aws, fake, infisical, kubernetes};
+use super::{aws, fake, infisical, kubernetes, sops};
 
 struct ProviderVisitor;
 
