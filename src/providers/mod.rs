@@ -10,6 +10,7 @@ pub mod conformance;
 pub mod connect;
 pub mod fake;
 pub mod gcp;
+pub mod ibm;
 pub mod infisical;
 pub mod kubernetes;
 pub mod oauth;
@@ -44,6 +45,7 @@ macro_rules! providers {
             kubernetes: Kubernetes = kubernetes::Kubernetes,
             fake: Fake = fake::Fake,
             infisical: Infisical = infisical::Infisical,
+            ibm: Ibm = ibm::Ibm,
             sops: Sops = sops::Sops,
         }
     };

@@ -33,7 +33,6 @@ const NOT_SERVED: &[&str] = &[
     "gcpsm",
     "github",
     "gitlab",
-    "ibm",
     "keepersecurity",
     "nebiusmysterybox",
     "ngrok",
@@ -161,7 +160,7 @@ macro_rules! provider_spec {
 }
 providers!(provider_spec);
 
-use super::{aws, fake, infisical, kubernetes, sops};
+use super::{aws, fake, ibm, infisical, kubernetes, sops};
 
 struct ProviderVisitor;
 

@@ -7,6 +7,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 pub mod files;
+pub mod ibm;
 pub mod infisical;
 pub mod registry;
 mod server;
