@@ -16,6 +16,7 @@ pub mod kubernetes;
 pub mod oauth;
 pub mod push;
 pub mod rest;
+pub mod scaleway;
 pub mod sops;
 mod spec;
 pub mod vault;
@@ -46,6 +47,7 @@ macro_rules! providers {
             fake: Fake = fake::Fake,
             infisical: Infisical = infisical::Infisical,
             ibm: Ibm = ibm::Ibm,
+            scaleway: Scaleway = scaleway::Scaleway,
             sops: Sops = sops::Sops,
         }
     };

@@ -46,7 +46,6 @@ const NOT_SERVED: &[&str] = &[
     "passworddepot",
     "previder",
     "pulumi",
-    "scaleway",
     "secretserver",
     "senhasegura",
     "vault",
@@ -160,7 +159,7 @@ macro_rules! provider_spec {
 }
 providers!(provider_spec);
 
-use super::{aws, fake, ibm, infisical, kubernetes, sops};
+use super::{aws, fake, ibm, infisical, kubernetes, scaleway, sops};
 
 struct ProviderVisitor;
 

@@ -10,6 +10,7 @@ pub mod files;
 pub mod ibm;
 pub mod infisical;
 pub mod registry;
+pub mod scaleway;
 mod server;
 mod tls;
 
