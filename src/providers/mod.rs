@@ -14,6 +14,7 @@ pub mod ibm;
 pub mod infisical;
 pub mod kubernetes;
 pub mod oauth;
+pub mod pulumi;
 pub mod push;
 pub mod rest;
 pub mod scaleway;
@@ -47,6 +48,7 @@ macro_rules! providers {
             fake: Fake = fake::Fake,
             infisical: Infisical = infisical::Infisical,
             ibm: Ibm = ibm::Ibm,
+            pulumi: Pulumi = pulumi::Pulumi,
             scaleway: Scaleway = scaleway::Scaleway,
             sops: Sops = sops::Sops,
         }

@@ -45,7 +45,6 @@ const NOT_SERVED: &[&str] = &[
     "passbolt",
     "passworddepot",
     "previder",
-    "pulumi",
     "secretserver",
     "senhasegura",
     "vault",
@@ -159,7 +158,7 @@ macro_rules! provider_spec {
 }
 providers!(provider_spec);
 
-use super::{aws, fake, ibm, infisical, kubernetes, scaleway, sops};
+use super::{aws, fake, ibm, infisical, kubernetes, pulumi, scaleway, sops};
 
 struct ProviderVisitor;
 

@@ -9,6 +9,7 @@
 pub mod files;
 pub mod ibm;
 pub mod infisical;
+pub mod pulumi;
 pub mod registry;
 pub mod scaleway;
 mod server;
