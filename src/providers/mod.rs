@@ -8,6 +8,7 @@ pub mod azure;
 #[cfg(test)]
 pub mod conformance;
 pub mod connect;
+pub mod doppler;
 pub mod fake;
 pub mod gcp;
 pub mod ibm;
@@ -20,6 +21,7 @@ pub mod rest;
 pub mod scaleway;
 pub mod sops;
 mod spec;
+pub mod used;
 pub mod vault;
 
 use std::borrow::Cow;
@@ -38,6 +40,7 @@ use crate::secret_bytes::SecretBytes;
 pub use connect::{ConnectCx, OwnCluster};
 pub use push::{Place, Push, Pushed, Source};
 pub use spec::ProviderSpec;
+pub use used::UsedReferences;
 
 /// Registers the providers: adding one is a file in this folder and a line here.
 macro_rules! providers {
@@ -45,6 +48,7 @@ macro_rules! providers {
         $macro! {
             aws: Aws = aws::Aws,
             kubernetes: Kubernetes = kubernetes::Kubernetes,
+            doppler: Doppler = doppler::Doppler,
             fake: Fake = fake::Fake,
             infisical: Infisical = infisical::Infisical,
             ibm: Ibm = ibm::Ibm,
@@ -290,6 +294,19 @@ pub struct FindQuery {
     pub name: String,
     /// Tags that the secret has; empty: any.
     pub tags: BTreeMap<String, String>,
+}
+
+impl FindQuery {
+    /// The expression over the name.
+    ///
+    /// # Errors
+    /// `Misconfigured` where it is none.
+    pub fn matcher(&self) -> Result<regex::Regex, ProviderError> {
+        regex::Regex::new(&self.name).map_err(|_| {
+            let text = format!("find.name.regexp {:?} is not a regular expression", self.name);
+            ProviderError::new(ErrorKind::Misconfigured, text)
+        })
+    }
 }
 
 /// A value that was found.

@@ -27,7 +27,6 @@ const NOT_SERVED: &[&str] = &[
     "crd",
     "delinea",
     "device42",
-    "doppler",
     "dvls",
     "fortanix",
     "gcpsm",
@@ -73,6 +72,12 @@ macro_rules! provider_spec {
         impl ProviderSpec {
             /// Names of the providers that are served, as they stand in manifests.
             pub const SERVED: &'static [&'static str] = &[$(stringify!($field)),+];
+
+            /// Names of the providers that ESO has and that are not served.
+            #[must_use]
+            pub fn not_served() -> &'static [&'static str] {
+                NOT_SERVED
+            }
 
             /// The provider's name, as it stands in manifests.
             #[must_use]
@@ -158,7 +163,7 @@ macro_rules! provider_spec {
 }
 providers!(provider_spec);
 
-use super::{aws, fake, ibm, infisical, kubernetes, pulumi, scaleway, sops};
+use super::{aws, doppler, fake, ibm, infisical, kubernetes, pulumi, scaleway, sops};
 
 struct ProviderVisitor;
 

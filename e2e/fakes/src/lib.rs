@@ -6,6 +6,8 @@
 //! that may be passed on.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+pub mod acm;
+pub mod doppler;
 pub mod files;
 pub mod ibm;
 pub mod infisical;
