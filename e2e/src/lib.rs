@@ -22,6 +22,7 @@ pub mod recorder;
 pub mod rundir;
 pub mod services;
 pub mod shapes;
+pub mod sops;
 pub mod tools;
 
 use std::path::{Path, PathBuf};

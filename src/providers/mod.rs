@@ -13,6 +13,7 @@ pub mod fake;
 pub mod gcp;
 pub mod ibm;
 pub mod infisical;
+pub mod keeper;
 pub mod kubernetes;
 pub mod oauth;
 pub mod pulumi;
@@ -52,6 +53,7 @@ macro_rules! providers {
             fake: Fake = fake::Fake,
             infisical: Infisical = infisical::Infisical,
             ibm: Ibm = ibm::Ibm,
+            keepersecurity: Keeper = keeper::Keeper,
             pulumi: Pulumi = pulumi::Pulumi,
             scaleway: Scaleway = scaleway::Scaleway,
             sops: Sops = sops::Sops,

@@ -32,7 +32,6 @@ const NOT_SERVED: &[&str] = &[
     "gcpsm",
     "github",
     "gitlab",
-    "keepersecurity",
     "nebiusmysterybox",
     "ngrok",
     "onboardbase",
@@ -163,7 +162,7 @@ macro_rules! provider_spec {
 }
 providers!(provider_spec);
 
-use super::{aws, doppler, fake, ibm, infisical, kubernetes, pulumi, scaleway, sops};
+use super::{aws, doppler, fake, ibm, infisical, keeper, kubernetes, pulumi, scaleway, sops};
 
 struct ProviderVisitor;
 

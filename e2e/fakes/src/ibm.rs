@@ -107,7 +107,8 @@ impl Ibm {
             _ => false,
         };
         if !ok {
-            let body = json!({"errorCode": "BXNIM0415E", "errorMessage": format!("Provided API key {CANARY} could not be found.")});
+            let body =
+                json!({"errorCode": "BXNIM0415E", "errorMessage": format!("Provided API key {CANARY} could not be found.")});
             return Reply::json(400, &body);
         }
         let token = self.token();
@@ -138,7 +139,8 @@ impl Ibm {
         let mut fields = asked.json();
         let text = |name: &str| fields[name].as_str().unwrap_or("default").to_owned();
         let (name, kind, group) = (text("name"), text("secret_type"), text("secret_group_id"));
-        let group = self.state().groups.iter().enumerate().find(|(i, _)| uuid(3, *i) == group).map_or(group, |(_, g)| g.clone());
+        let group =
+            self.state().groups.iter().enumerate().find(|(i, _)| uuid(3, *i) == group).map_or(group, |(_, g)| g.clone());
         fields.as_object_mut().unwrap().remove("secret_group_id");
         let id = self.put(&group, &kind, &name, fields);
         self.one(|kept| kept.id == id, 201)

@@ -11,6 +11,7 @@ pub mod doppler;
 pub mod files;
 pub mod ibm;
 pub mod infisical;
+pub mod keeper;
 pub mod pulumi;
 pub mod registry;
 pub mod scaleway;

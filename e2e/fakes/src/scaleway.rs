@@ -183,7 +183,8 @@ fn missing(resource: &str) -> Reply {
 impl Fake for Scaleway {
     fn answer(&self, asked: &Received) -> Reply {
         if asked.header("x-auth-token") != SECRET_KEY {
-            let body = json!({"type": "denied_authentication", "method": "api_key", "reason": "not_found", "message": CANARY});
+            let body =
+                json!({"type": "denied_authentication", "method": "api_key", "reason": "not_found", "message": CANARY});
             return Reply::json(401, &body);
         }
         let steps = asked.steps();

@@ -24,5 +24,6 @@ mod render;
 mod saas;
 mod scope;
 mod shapes;
+mod sops;
 mod takeover;
 mod templates;

@@ -9,7 +9,7 @@ use crate::api::external_secret::MetadataPolicy;
 use crate::generators::testing::cluster::Cluster;
 use crate::outbound::testing::outbound;
 use crate::providers::conformance::served::{OverHttp, Served, connect};
-use crate::providers::conformance::{self, CANARY, Check, Stored, Value};
+use crate::providers::conformance::{CANARY, Check, Fixture, Stored, Tested, Value};
 use crate::providers::{CallCx, FindQuery, Want};
 use crate::render::Entries;
 
@@ -45,8 +45,7 @@ impl Served for ByKey {
 
     fn does_not_apply(&self) -> Vec<(Check, &'static str)> {
         const READ_ONLY: &str = "ESO does not push to it";
-        const ONE_TEXT: &str =
-            "a key without a type is an arbitrary secret, which has no properties: those of the others are tested here";
+        const ONE_TEXT: &str = "a key without a type is an arbitrary secret, which has no properties; for those of the others, tests of its own";
         let push = [
             Check::Push,
             Check::PushWhole,
@@ -67,9 +66,14 @@ impl Served for ByKey {
     }
 }
 
-#[tokio::test]
-async fn does_what_every_provider_does() {
-    conformance::run(&OverHttp::new(ByKey)).await;
+impl Tested for Ibm {
+    const TITLE: &'static str = "IBM Cloud Secrets Manager";
+    const AUTH: &'static [&'static str] = &["secretRef", "containerAuth"];
+    const SERVER: &'static str = "a fake of its API, proven by its own SDK";
+
+    fn fixtures() -> Vec<Box<dyn Fixture>> {
+        vec![Box::new(OverHttp::new(ByKey))]
+    }
 }
 
 /// A service with a secret of each type.

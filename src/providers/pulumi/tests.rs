@@ -8,7 +8,7 @@ use super::*;
 use crate::generators::testing::cluster::Cluster;
 use crate::outbound::testing::outbound;
 use crate::providers::conformance::served::{OverHttp, Served, connect};
-use crate::providers::conformance::{self, CANARY, Check, Stored, Value};
+use crate::providers::conformance::{CANARY, Check, Fixture, Stored, Tested, Value};
 use crate::providers::{CallCx, FindQuery, Place, Push, Pushed, Source, Want};
 use crate::secret_bytes::SecretBytes;
 
@@ -57,9 +57,14 @@ impl Served for ByToken {
     }
 }
 
-#[tokio::test]
-async fn does_what_every_provider_does() {
-    conformance::run(&OverHttp::new(ByToken)).await;
+impl Tested for Pulumi {
+    const TITLE: &'static str = "Pulumi ESC";
+    const AUTH: &'static [&'static str] = &["accessToken", "oidcConfig"];
+    const SERVER: &'static str = "a fake of its API, proven by its own SDK";
+
+    fn fixtures() -> Vec<Box<dyn Fixture>> {
+        vec![Box::new(OverHttp::new(ByToken))]
+    }
 }
 
 async fn session(values: Json) -> (Service<Fake>, Arc<dyn Session>) {

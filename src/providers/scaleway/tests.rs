@@ -9,7 +9,7 @@ use serde_json::{Value as Json, json};
 use super::session::Name;
 use super::*;
 use crate::providers::conformance::served::{OverHttp, Served, connect};
-use crate::providers::conformance::{self, CANARY, Check, Stored, Value};
+use crate::providers::conformance::{CANARY, Check, Fixture, Stored, Tested, Value};
 use crate::providers::{CallCx, FindQuery, Place, Push, Pushed, Source};
 
 struct ByName;
@@ -49,9 +49,14 @@ impl Served for ByName {
     }
 }
 
-#[tokio::test]
-async fn does_what_every_provider_does() {
-    conformance::run(&OverHttp::new(ByName)).await;
+impl Tested for Scaleway {
+    const TITLE: &'static str = "Scaleway Secret Manager";
+    const AUTH: &'static [&'static str] = &["secretKey"];
+    const SERVER: &'static str = "a fake of its API, proven by its own SDK";
+
+    fn fixtures() -> Vec<Box<dyn Fixture>> {
+        vec![Box::new(OverHttp::new(ByName))]
+    }
 }
 
 #[test]

@@ -18,7 +18,7 @@ use crate::api::external_secret::MetadataPolicy;
 use crate::generators::testing::cluster::Cluster;
 use crate::outbound::testing::outbound;
 use crate::providers::conformance::served::{OverHttp, Served};
-use crate::providers::conformance::{self, CANARY, Check, Stored, Value};
+use crate::providers::conformance::{CANARY, Check, Fixture, Stored, Tested, Value};
 use crate::providers::{CallCx, ErrorKind, FindQuery, ProviderError, ProviderSpec, Session, Validation, Want};
 use crate::secret_bytes::SecretBytes;
 
@@ -383,9 +383,14 @@ impl Served for OnServer {
     }
 }
 
-#[tokio::test]
-async fn does_what_every_provider_does() {
-    conformance::run(&OverHttp::new(OnServer)).await;
+impl Tested for super::Sops {
+    const TITLE: &'static str = "SOPS";
+    const AUTH: &'static [&'static str] = &["ageKeySecretRef"];
+    const SERVER: &'static str = "files that sops 3.13.3 encrypted for keys of age 1.1.1";
+
+    fn fixtures() -> Vec<Box<dyn Fixture>> {
+        vec![Box::new(OverHttp::new(OnServer))]
+    }
 }
 
 #[tokio::test]
