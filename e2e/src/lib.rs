@@ -25,6 +25,7 @@ pub mod recorder;
 pub mod rundir;
 pub mod services;
 pub mod shapes;
+pub mod sops;
 pub mod tools;
 pub mod vault;
 

@@ -25,6 +25,7 @@ mod render;
 mod saas;
 mod scope;
 mod shapes;
+mod sops;
 mod takeover;
 mod templates;
 mod vault;
