@@ -1,6 +1,7 @@
 //! What a provider may reach while it logs in: the objects that its store refers to, and nothing else.
 
 use std::collections::{BTreeMap, HashMap};
+use std::path::{Component, Path};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -18,6 +19,11 @@ use crate::api::refs::{CaProvider, CaProviderType, SecretKeySelector, ServiceAcc
 use crate::api::secret_store::{RetrySettings, StoreKind};
 use crate::outbound::Outbound;
 use crate::secret_bytes::SecretBytes;
+
+/// Token that every Pod has.
+const OWN_TOKEN: &str = "/var/run/secrets/kubernetes.io/serviceaccount/token";
+/// Where tokens are mounted into Pods: no other file of the operator's is sent anywhere.
+const TOKENS: &str = "/var/run/secrets";
 
 /// Resolves the references of one store, for one consumer. A SecretStore's references stay in its own namespace, whatever
 /// they say; a ClusterSecretStore's go where they say, else to the consumer's namespace.
@@ -211,6 +217,22 @@ impl ConnectCx {
                  ClusterSecretStore, or another way to log in"
             ))),
         }
+    }
+
+    /// A token that is mounted into the operator's own Pod: at a path, or the one that every Pod has. Only what is mounted as a token is read.
+    ///
+    /// # Errors
+    /// `Misconfigured` where the operator's identity may not be shown ([`ConnectCx::allow_own_identity`]), or the file is no token.
+    pub async fn own_token(&self, path: Option<&SecretBytes>, what: &str) -> Result<SecretBytes, ProviderError> {
+        self.allow_own_identity(what)?;
+        let file = Path::new(path.and_then(SecretBytes::expose_str).filter(|path| !path.is_empty()).unwrap_or(OWN_TOKEN));
+        let goes_up = file.components().any(|step| step == Component::ParentDir);
+        if !file.starts_with(TOKENS) || goes_up {
+            return Err(misconfigured(format!("{what}: only a file below {TOKENS} can be a token")));
+        }
+        let read = tokio::fs::read(file).await.map(SecretBytes::new);
+        let token = read.map_err(|_| misconfigured(format!("{what}: the operator's token cannot be read")))?;
+        Ok(SecretBytes::from(token.expose_str().unwrap_or_default().trim()))
     }
 
     /// Annotations of a ServiceAccount.

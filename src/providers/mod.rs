@@ -5,6 +5,7 @@
 
 pub mod aws;
 pub mod azure;
+pub mod bitwarden;
 #[cfg(test)]
 pub mod conformance;
 pub mod connect;
@@ -42,6 +43,7 @@ macro_rules! providers {
             aws: Aws = aws::Aws,
             kubernetes: Kubernetes = kubernetes::Kubernetes,
             fake: Fake = fake::Fake,
+            bitwardensecretsmanager: Bitwarden = bitwarden::Bitwarden,
             infisical: Infisical = infisical::Infisical,
         }
     };

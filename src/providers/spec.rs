@@ -20,7 +20,6 @@ const NOT_SERVED: &[&str] = &[
     "barbican",
     "beyondtrust",
     "beyondtrustworkloadcredentials",
-    "bitwardensecretsmanager",
     "chef",
     "cloudrusm",
     "conjur",
@@ -161,7 +160,7 @@ macro_rules! provider_spec {
 }
 providers!(provider_spec);
 
-use super::{aws, fake, infisical, kubernetes};
+use super::{aws, bitwarden, fake, infisical, kubernetes};
 
 struct ProviderVisitor;
 

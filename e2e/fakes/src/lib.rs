@@ -6,6 +6,8 @@
 //! that may be passed on.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+pub mod akeyless;
+pub mod bitwarden;
 pub mod infisical;
 mod server;
 mod tls;

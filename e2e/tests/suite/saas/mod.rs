@@ -4,6 +4,9 @@
 //! - what a manifest of that provider brings, with [`with_service`] and the methods of [`Bench`];
 //! - that the vendor's client, a script in `e2e/oracles/clients`, and the fake agree, with [`with_client`].
 
+mod bitwarden;
+mod infisical;
+
 use std::collections::BTreeMap;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
