@@ -46,6 +46,16 @@ pub struct Stored {
     pub tags: BTreeMap<String, String>,
 }
 
+impl Stored {
+    /// Its value as one text: several properties as a JSON object.
+    pub fn text(&self) -> String {
+        match &self.value {
+            Value::Plain(bytes) => String::from_utf8(bytes.clone()).unwrap(),
+            Value::Properties(pairs) => serde_json::to_string(pairs).unwrap(),
+        }
+    }
+}
+
 /// The value of a secret.
 #[derive(Clone, Debug)]
 pub enum Value {

@@ -1,20 +1,19 @@
 //! What a provider may reach while it logs in: the objects that its store refers to, and nothing else.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::path::{Component, Path};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
 use k8s_openapi::api::core::v1::{ConfigMap, Secret, ServiceAccount};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{Api, PostParams};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 
-use super::{ErrorKind, ProviderError, ReferenceKind};
+use super::{ErrorKind, ProviderError, ReferenceKind, UsedReferences};
 use crate::api::refs::{CaProvider, CaProviderType, SecretKeySelector, ServiceAccountSelector};
 use crate::api::secret_store::{RetrySettings, StoreKind};
 use crate::outbound::Outbound;
@@ -48,37 +47,6 @@ pub struct ConnectCx {
     pub outbound: Arc<Outbound>,
     /// Which objects were read to log in.
     pub used: UsedReferences,
-}
-
-/// The objects that a login was made with, and the resourceVersion of each: news of the very same version are no news.
-#[derive(Clone, Default)]
-pub struct UsedReferences(Arc<Mutex<HashMap<Used, String>>>);
-
-/// Kind, namespace and name of an object that was used.
-type Used = (ReferenceKind, String, String);
-
-impl UsedReferences {
-    /// The resourceVersion with which an object was read, if it was.
-    #[must_use]
-    pub fn version(&self, kind: ReferenceKind, namespace: &str, name: &str) -> Option<String> {
-        let used = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        used.get(&(kind, namespace.to_owned(), name.to_owned())).cloned()
-    }
-
-    fn note(&self, kind: ReferenceKind, meta: &ObjectMeta) {
-        let [namespace, name, version] = [&meta.namespace, &meta.name, &meta.resource_version].map(Option::clone);
-        let key = (kind, namespace.unwrap_or_default(), name.unwrap_or_default());
-        let version = version.unwrap_or_default();
-        let mut used = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        // read twice with a change between: the login is of neither version
-        used.entry(key)
-            .and_modify(|first| {
-                if *first != version {
-                    first.clear()
-                }
-            })
-            .or_insert_with(|| version.clone());
-    }
 }
 
 /// Address and certificate authority of the cluster that the operator runs in: the configuration of its client without the
@@ -169,9 +137,8 @@ impl ConnectCx {
 
     async fn secret_in(&self, namespace: &str, name: &str, what: &str) -> Result<Secret, ProviderError> {
         let api: Api<Secret> = Api::namespaced(self.client.clone(), namespace);
-        let secret = api.get(name).await.map_err(|e| api_error(&e, what, "Secret", namespace, name))?;
-        self.used.note(ReferenceKind::Secret, &secret.metadata);
-        Ok(secret)
+        let read = self.used.reading((ReferenceKind::Secret, namespace, name), || api.get(name));
+        read.await.map_err(|e| api_error(&e, what, "Secret", namespace, name))
     }
 
     /// The text of a ConfigMap's key.
@@ -185,8 +152,8 @@ impl ConnectCx {
     ) -> Result<String, ProviderError> {
         let namespace = self.resolve_namespace(namespace, what)?;
         let api: Api<ConfigMap> = Api::namespaced(self.client.clone(), &namespace);
-        let map = api.get(name).await.map_err(|e| api_error(&e, what, "ConfigMap", &namespace, name))?;
-        self.used.note(ReferenceKind::ConfigMap, &map.metadata);
+        let read = self.used.reading((ReferenceKind::ConfigMap, &namespace, name), || api.get(name));
+        let map = read.await.map_err(|e| api_error(&e, what, "ConfigMap", &namespace, name))?;
         map.data
             .and_then(|mut data| data.remove(key))
             .ok_or_else(|| misconfigured(format!("{what}: ConfigMap {namespace}/{name} has no key {key:?}")))
@@ -246,11 +213,9 @@ impl ConnectCx {
     ) -> Result<BTreeMap<String, String>, ProviderError> {
         let namespace = self.resolve_namespace(selector.namespace.as_deref(), what)?;
         let api: Api<ServiceAccount> = Api::namespaced(self.client.clone(), &namespace);
-        let account = api
-            .get_metadata(&selector.name)
-            .await
-            .map_err(|e| api_error(&e, what, "ServiceAccount", &namespace, &selector.name))?;
-        self.used.note(ReferenceKind::ServiceAccount, &account.metadata);
+        let name = selector.name.as_str();
+        let read = self.used.reading((ReferenceKind::ServiceAccount, &namespace, name), || api.get_metadata(name));
+        let account = read.await.map_err(|e| api_error(&e, what, "ServiceAccount", &namespace, name))?;
         Ok(account.metadata.annotations.unwrap_or_default())
     }
 
@@ -369,30 +334,5 @@ fn api_error(error: &kube::Error, what: &str, kind: &str, namespace: &str, name:
             ErrorKind::Unavailable,
             format!("{what}: {kind} {namespace}/{name} could not be read: the API server did not answer"),
         ),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_login_made_with_two_versions_of_an_object_is_of_neither() {
-        let used = UsedReferences::default();
-        let meta = |version: &str| ObjectMeta {
-            namespace: Some("ns".into()),
-            name: Some("key".into()),
-            resource_version: Some(version.into()),
-            ..ObjectMeta::default()
-        };
-        let version = || used.version(ReferenceKind::Secret, "ns", "key");
-        assert_eq!(version(), None);
-        used.note(ReferenceKind::Secret, &meta("5"));
-        used.note(ReferenceKind::Secret, &meta("5"));
-        assert_eq!(version().as_deref(), Some("5"));
-        used.note(ReferenceKind::Secret, &meta("6"));
-        used.note(ReferenceKind::Secret, &meta("6"));
-        assert_eq!(version().as_deref(), Some(""));
-        assert_eq!(used.version(ReferenceKind::ServiceAccount, "ns", "key"), None);
     }
 }

@@ -7,7 +7,6 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
-use regex::Regex;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -135,10 +134,7 @@ impl Session for FakeSession {
         if query.name.is_empty() && !(query.tags.is_empty() && query.path.is_empty()) {
             return Err(ProviderError::new(ErrorKind::Unsupported, "the fake provider finds by find.name only"));
         }
-        let regex = Regex::new(&query.name).map_err(|_| {
-            let text = format!("find.name.regexp {:?} is not a regular expression", query.name);
-            ProviderError::new(ErrorKind::Misconfigured, text)
-        })?;
+        let regex = query.matcher()?;
         let mut newest: BTreeMap<&str, &FakeData> = BTreeMap::new();
         for data in self.config.data.iter().filter(|data| regex.is_match(&data.key)) {
             let best = newest.entry(&data.key).or_insert(data);

@@ -3,12 +3,15 @@
 //! A provider is a config type (its block in a store's `spec.provider`), a pure `validate`, and a [`Session`]: the logged-in
 //! client, which reads in batches. The CRD schema, metric labels and docs table come from the same list.
 
+pub mod akeyless;
 pub mod aws;
 pub mod azure;
 pub mod bitwarden;
 #[cfg(test)]
 pub mod conformance;
+pub mod conjur;
 pub mod connect;
+pub mod doppler;
 pub mod fake;
 pub mod gcp;
 pub mod infisical;
@@ -17,6 +20,7 @@ pub mod oauth;
 pub mod push;
 pub mod rest;
 mod spec;
+pub mod used;
 pub mod vault;
 
 use std::borrow::Cow;
@@ -29,12 +33,13 @@ use async_trait::async_trait;
 use crate::api::external_secret::MetadataPolicy;
 use crate::api::refs::{CaProvider, CaProviderType, SecretKeySelector, ServiceAccountSelector};
 use crate::api::secret_store::{Capabilities, StoreKind};
-use crate::render::{Entries, path};
+use crate::render::{Entries, path, re2};
 use crate::secret_bytes::SecretBytes;
 
 pub use connect::{ConnectCx, OwnCluster};
 pub use push::{Place, Push, Pushed, Source};
 pub use spec::ProviderSpec;
+pub use used::UsedReferences;
 
 /// Registers the providers: adding one is a file in this folder and a line here.
 macro_rules! providers {
@@ -42,8 +47,11 @@ macro_rules! providers {
         $macro! {
             aws: Aws = aws::Aws,
             kubernetes: Kubernetes = kubernetes::Kubernetes,
+            doppler: Doppler = doppler::Doppler,
             fake: Fake = fake::Fake,
+            akeyless: Akeyless = akeyless::Akeyless,
             bitwardensecretsmanager: Bitwarden = bitwarden::Bitwarden,
+            conjur: Conjur = conjur::Conjur,
             infisical: Infisical = infisical::Infisical,
         }
     };
@@ -279,6 +287,17 @@ pub struct FindQuery {
     pub name: String,
     /// Tags that the secret has; empty: any.
     pub tags: BTreeMap<String, String>,
+}
+
+impl FindQuery {
+    /// The expression over the name.
+    ///
+    /// # Errors
+    /// `Misconfigured` where it is none.
+    pub fn matcher(&self) -> Result<regex::Regex, ProviderError> {
+        re2::compile(&self.name)
+            .map_err(|error| ProviderError::new(ErrorKind::Misconfigured, format!("find.name.regexp: {error}")))
+    }
 }
 
 /// A value that was found.

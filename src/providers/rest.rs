@@ -114,11 +114,19 @@ impl Rest {
     /// # Errors
     /// `Misconfigured` where the certificates or the store's `retrySettings` cannot be used.
     pub fn open(options: &TlsOptions, path: &str, cx: &ConnectCx) -> Result<Self, ProviderError> {
+        Self::over(cx.outbound.client(options, path)?, cx)
+    }
+
+    /// A client over one that is there.
+    ///
+    /// # Errors
+    /// `Misconfigured` where the store's `retrySettings` cannot be used.
+    pub fn over(http: HttpClient, cx: &ConnectCx) -> Result<Self, ProviderError> {
         let retries = match &cx.retry {
             None => Retries { count: 0, pause: Duration::ZERO },
             settings => Retries::of(settings.as_ref(), "spec.retrySettings")?,
         };
-        Ok(Self { http: cx.outbound.client(options, path)?, retries, tokens: Tokens::default() })
+        Ok(Self { http, retries, tokens: Tokens::default() })
     }
 
     /// The client itself, for logins.
@@ -140,7 +148,7 @@ impl Rest {
         loop {
             let call = marked(make()?, ask)?;
             let result = self.http.send(call, ask.what).await;
-            ask.cx.requests.note(ask.name, result.as_ref().map_or(true, |answer| !answer.status.is_success()));
+            ask.cx.requests.note(ask.name, !result.as_ref().is_ok_and(went_well));
             if left == 0 || !is_worth_another(&result, ask.what) {
                 return result;
             }
@@ -184,10 +192,15 @@ fn marked(call: Call, ask: &Ask<'_>) -> Result<Call, ProviderError> {
     call.header("user-agent", agent.as_bytes(), ask.what)
 }
 
+/// "Nothing has changed" is what a conditional read hopes for.
+fn went_well(answer: &Answer) -> bool {
+    answer.status.is_success() || answer.status == StatusCode::NOT_MODIFIED
+}
+
 /// A server that says how long it wants to be left alone is left alone: the caller knows what else waits.
 fn is_worth_another(result: &Result<Answer, ProviderError>, what: &str) -> bool {
     let error = match result {
-        Ok(answer) if answer.status.is_success() => return false,
+        Ok(answer) if went_well(answer) => return false,
         Ok(answer) => &answer.refusal(what),
         Err(error) => error,
     };

@@ -14,7 +14,6 @@ use crate::api::rules;
 /// Providers that ESO has and keyferry does not serve yet. Their blocks are stored as they are, and the store says so.
 /// `alibaba` and `device42` are in ESO's v1beta1 only.
 const NOT_SERVED: &[&str] = &[
-    "akeyless",
     "alibaba",
     "azurekv",
     "barbican",
@@ -22,11 +21,9 @@ const NOT_SERVED: &[&str] = &[
     "beyondtrustworkloadcredentials",
     "chef",
     "cloudrusm",
-    "conjur",
     "crd",
     "delinea",
     "device42",
-    "doppler",
     "dvls",
     "fortanix",
     "gcpsm",
@@ -160,7 +157,7 @@ macro_rules! provider_spec {
 }
 providers!(provider_spec);
 
-use super::{aws, bitwarden, fake, infisical, kubernetes};
+use super::{akeyless, aws, bitwarden, conjur, doppler, fake, infisical, kubernetes};
 
 struct ProviderVisitor;
 

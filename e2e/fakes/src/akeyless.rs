@@ -152,7 +152,9 @@ impl Akeyless {
         let all: Vec<Value> = state
             .items
             .iter()
-            .filter(|(name, item)| name.contains(&filter) && wanted(item.kind) && (tag.is_empty() || item.tags.contains(&tag)))
+            .filter(|(name, item)| {
+                name.contains(&filter) && wanted(item.kind) && (tag.is_empty() || item.tags.contains(&tag))
+            })
             .map(|(name, item)| shown(name, item))
             .collect();
         let next = (all.len() > from + PAGE).then(|| (from + PAGE).to_string());

@@ -8,6 +8,8 @@
 
 pub mod akeyless;
 pub mod bitwarden;
+pub mod conjur;
+pub mod doppler;
 pub mod infisical;
 mod server;
 mod tls;

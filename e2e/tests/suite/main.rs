@@ -9,6 +9,7 @@ mod canary;
 mod conformance;
 mod control_plane;
 mod crash;
+mod failover;
 mod fan_out;
 mod generators;
 mod generators_http;

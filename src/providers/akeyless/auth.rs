@@ -80,7 +80,9 @@ impl Identity {
                 );
                 Err(ProviderError::new(ErrorKind::Unsupported, text))
             }
-            _ => Err(misconfigured(format!("{path}.secretRef.accessType: the value is none of api_key, access_key and k8s"))),
+            _ => {
+                Err(misconfigured(format!("{path}.secretRef.accessType: the value is none of api_key, access_key and k8s")))
+            }
         }
     }
 

@@ -16,7 +16,7 @@ use crate::providers::rest::{Ask, Body, Rest};
 use crate::providers::{
     CallCx, ConnectCx, ErrorKind, Fetched, FindQuery, Found, Place, ProviderError, Push, Pushed, Session, Validation, Want,
 };
-use crate::render::{json, re2};
+use crate::render::json;
 use crate::secret_bytes::SecretBytes;
 
 /// Most static secrets in one request.
@@ -144,12 +144,13 @@ impl AkeylessSession {
 
     async fn value_of(&self, kind: Kind, name: &str, version: &str, cx: &CallCx) -> Result<SecretBytes, ProviderError> {
         let what = format!("secret {name:?} of Akeyless");
-        let number = match version {
-            "" => None,
-            _ => Some(version.strip_prefix('v').unwrap_or(version).parse::<u32>().map_err(|_| {
-                misconfigured(format!("{what}: version {version:?} is no number, such as \"3\" or \"v3\""))
-            })?),
-        };
+        let number =
+            match version {
+                "" => None,
+                _ => Some(version.strip_prefix('v').unwrap_or(version).parse::<u32>().map_err(|_| {
+                    misconfigured(format!("{what}: version {version:?} is no number, such as \"3\" or \"v3\""))
+                })?),
+            };
         let (request, endpoint) = match kind {
             Kind::Static => ("getSecretValue", "get-secret-value"),
             Kind::Dynamic => ("getDynamicSecretValue", "get-dynamic-secret-value"),
@@ -183,6 +184,22 @@ impl AkeylessSession {
         value.ok_or_else(|| malformed(&what))
     }
 
+    /// A value, unless it was read with others.
+    async fn fetch(
+        &self,
+        want: &Want,
+        kind: Result<Kind, ProviderError>,
+        read: &HashMap<String, SecretBytes>,
+        cx: &CallCx,
+    ) -> Result<Fetched, ProviderError> {
+        kind?;
+        let bytes = match read.get(&want.key).filter(|_| want.version.is_empty()) {
+            Some(bytes) => bytes.clone(),
+            None => self.value(&want.key, &want.version, cx).await?,
+        };
+        Ok(Fetched { bytes, ..Fetched::default() })
+    }
+
     fn uncached(&self, body: Body, kind: Kind) -> Body {
         match self.identity.config.ignore_cache == Some(true) && kind != Kind::Dynamic {
             true => body.text("ignore-cache", "true"),
@@ -208,7 +225,10 @@ impl AkeylessSession {
                 .request(&ask, "list-items", |body| {
                     let body = body.raw("type", br#"["static-secret","dynamic-secret","rotated-secret"]"#);
                     let texts = [("filter", path), ("tag", tag), ("pagination-token", page.as_str())];
-                    texts.into_iter().filter(|(_, text)| !text.is_empty()).fold(body, |body, (name, text)| body.text(name, text))
+                    texts
+                        .into_iter()
+                        .filter(|(_, text)| !text.is_empty())
+                        .fold(body, |body, (name, text)| body.text(name, text))
                 })
                 .await?;
             let Items { items, next_page } = answer.success(what)?.json(what)?;
@@ -289,7 +309,8 @@ impl Session for AkeylessSession {
     }
 
     async fn get(&self, wants: &[Want], cx: &CallCx) -> Vec<Result<Fetched, ProviderError>> {
-        let kinds: Vec<_> = stream::iter(wants).map(|want| self.kind(&want.key, cx)).buffered(PARALLEL).collect().await;
+        let asked: Vec<_> = wants.iter().map(|want| self.kind(&want.key, cx)).collect();
+        let kinds: Vec<_> = stream::iter(asked).buffered(PARALLEL).collect().await;
         let together: Vec<&str> = wants
             .iter()
             .zip(&kinds)
@@ -297,20 +318,13 @@ impl Session for AkeylessSession {
             .map(|(want, _)| want.key.as_str())
             .collect();
         let read = if together.len() > 1 { self.statics(&together, cx).await.unwrap_or_default() } else { HashMap::new() };
-        let fetch = async |(want, kind): (&Want, Result<Kind, ProviderError>)| {
-            kind?;
-            let bytes = match read.get(&want.key).filter(|_| want.version.is_empty()) {
-                Some(bytes) => bytes.clone(),
-                None => self.value(&want.key, &want.version, cx).await?,
-            };
-            Ok(Fetched { bytes, ..Fetched::default() })
-        };
-        stream::iter(wants.iter().zip(kinds)).map(fetch).buffered(PARALLEL).collect().await
+        let reads: Vec<_> = wants.iter().zip(kinds).map(|(want, kind)| self.fetch(want, kind, &read, cx)).collect();
+        stream::iter(reads).buffered(PARALLEL).collect().await
     }
 
     /// By name, folder and tags; a tag of Akeyless has no key, so the values are looked for, and all of them must be there.
     async fn find(&self, query: &FindQuery, cx: &CallCx) -> Result<Vec<Found>, ProviderError> {
-        let regex = re2::compile(&query.name).map_err(|e| misconfigured(format!("find.name.regexp: {e}")))?;
+        let regex = query.matcher()?;
         let path = match query.path.trim_matches('/') {
             "" => String::new(),
             path => format!("/{path}/"),

@@ -44,11 +44,7 @@ impl Served for ApiKey {
 
     fn does_not_apply(&self) -> Vec<(Check, &'static str)> {
         let slash = "names of Akeyless begin with a slash, which those of the suite have not: see find_gives_full_names";
-        vec![
-            (Check::Binary, "Akeyless keeps text only"),
-            (Check::FindByName, slash),
-            (Check::FindByTags, slash),
-        ]
+        vec![(Check::Binary, "Akeyless keeps text only"), (Check::FindByName, slash), (Check::FindByTags, slash)]
     }
 }
 
@@ -222,7 +218,10 @@ async fn static_secrets_are_read_together() {
     assert_eq!(get(&["b", "/a"]).await, [of("/b"), of("/a")]);
     let reads = || service.server.lines().iter().filter(|line| line.contains("get-secret-value")).count();
     assert_eq!(reads(), 1);
-    assert_eq!(get(&["/c", "/a", "/gone", "/b"]).await, [Err(ErrorKind::Denied), of("/a"), Err(ErrorKind::NotFound), of("/b")]);
+    assert_eq!(
+        get(&["/c", "/a", "/gone", "/b"]).await,
+        [Err(ErrorKind::Denied), of("/a"), Err(ErrorKind::NotFound), of("/b")]
+    );
     // One of them fails, the others are read all the same.
     service.fake.remove("/a");
     assert_eq!(get(&["/a", "b"]).await, [Err(ErrorKind::NotFound), of("/b")]);

@@ -17,7 +17,7 @@ use crate::providers::{
     CallCx, ConnectCx, ErrorKind, Fetched, FindQuery, Found, Place, ProviderError, Push, Pushed, Session, Taker as _,
     Validation, Want,
 };
-use crate::render::{Entries, re2};
+use crate::render::Entries;
 use crate::secret_bytes::SecretBytes;
 
 /// Most secrets in one call of a batch.
@@ -274,7 +274,7 @@ impl Session for BitwardenSession {
             let text = "Bitwarden has neither folders nor tags: use find.name";
             return Err(ProviderError::new(ErrorKind::Unsupported, text));
         }
-        let regex = re2::compile(&query.name).map_err(|e| misconfigured(format!("find.name.regexp: {e}")))?;
+        let regex = query.matcher()?;
         let what = "secrets of Bitwarden";
         let listed = self.list(what, cx).await?;
         let ids: Vec<String> = listed.into_iter().filter(|found| regex.is_match(&found.key)).map(|found| found.id).collect();

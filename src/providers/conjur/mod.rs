@@ -104,17 +104,20 @@ impl Conjur {
 
     fn account(&self) -> &str {
         let Auth { apikey, jwt, cert } = &self.auth;
-        let accounts = [apikey.as_ref().map(|a| &a.account), jwt.as_ref().map(|a| &a.account), cert.as_ref().map(|a| &a.account)];
+        let accounts =
+            [apikey.as_ref().map(|a| &a.account), jwt.as_ref().map(|a| &a.account), cert.as_ref().map(|a| &a.account)];
         accounts.into_iter().flatten().next().map_or("", String::as_str)
     }
 
     /// The Secrets' keys that the login needs, each with its field.
     fn selectors(&self) -> Vec<(&'static str, &SecretKeySelector)> {
         let Auth { apikey, jwt, cert } = &self.auth;
-        let key = apikey.iter().flat_map(|a| [("auth.apikey.userRef", &a.user_ref), ("auth.apikey.apiKeyRef", &a.api_key_ref)]);
+        let key =
+            apikey.iter().flat_map(|a| [("auth.apikey.userRef", &a.user_ref), ("auth.apikey.apiKeyRef", &a.api_key_ref)]);
         let token = jwt.iter().filter(|a| a.service_account_ref.is_none()).filter_map(|a| a.secret_ref.as_ref());
-        let cert =
-            cert.iter().flat_map(|a| [("auth.cert.clientCertRef", &a.client_cert_ref), ("auth.cert.clientKeyRef", &a.client_key_ref)]);
+        let cert = cert
+            .iter()
+            .flat_map(|a| [("auth.cert.clientCertRef", &a.client_cert_ref), ("auth.cert.clientKeyRef", &a.client_key_ref)]);
         key.chain(token.map(|selector| ("auth.jwt.secretRef", selector))).chain(cert).collect()
     }
 }
@@ -157,7 +160,8 @@ impl Provider for Conjur {
 
     fn references(&self) -> Vec<Reference> {
         let secrets = self.selectors().into_iter().filter_map(|(_, selector)| Reference::secret(selector));
-        let account = self.auth.jwt.as_ref().and_then(|jwt| jwt.service_account_ref.as_ref()).map(Reference::service_account);
+        let account =
+            self.auth.jwt.as_ref().and_then(|jwt| jwt.service_account_ref.as_ref()).map(Reference::service_account);
         secrets.chain(account).chain(self.ca_provider.as_ref().map(Reference::ca)).collect()
     }
 

@@ -15,10 +15,8 @@ use super::{Conjur, misconfigured};
 use crate::api::external_secret::MetadataPolicy;
 use crate::outbound::{Answer, Call, Identity as Certificate, TlsOptions, query, segment};
 use crate::providers::rest::{Ask, Rest};
-use crate::providers::{
-    CallCx, ConnectCx, ErrorKind, Fetched, FindQuery, Found, ProviderError, Session, Validation, Want,
-};
-use crate::render::{json, re2};
+use crate::providers::{CallCx, ConnectCx, ErrorKind, Fetched, FindQuery, Found, ProviderError, Session, Validation, Want};
+use crate::render::json;
 use crate::secret_bytes::SecretBytes;
 
 /// Most variables in one request: their names go into its address.
@@ -116,6 +114,20 @@ impl ConjurSession {
         Ok(Fetched { bytes, version, request_id: None })
     }
 
+    /// A value, unless it was read with others.
+    async fn fetch(
+        &self,
+        want: &Want,
+        plain: bool,
+        read: &HashMap<String, SecretBytes>,
+        cx: &CallCx,
+    ) -> Result<Fetched, ProviderError> {
+        match read.get(&want.key).filter(|_| plain) {
+            Some(bytes) => Ok(Fetched { bytes: bytes.clone(), ..Fetched::default() }),
+            None => self.one(want, cx).await,
+        }
+    }
+
     async fn annotations(&self, name: &str, what: &str, cx: &CallCx) -> Result<Fetched, ProviderError> {
         let answer = self.request(&Ask { name: "showResource", what, cx }, &self.variable("resources", name), false).await?;
         if answer.status == StatusCode::NOT_FOUND {
@@ -142,7 +154,9 @@ impl ConjurSession {
             return error.kind.is_store_wide().then_some(Err(error));
         }
         let encoded = answer.headers.get(CONTENT_ENCODING).is_some_and(|encoding| encoding == "base64");
-        let malformed = || ProviderError::new(ErrorKind::Malformed, format!("{what}: the answer is not the JSON that such a server sends"));
+        let malformed = || {
+            ProviderError::new(ErrorKind::Malformed, format!("{what}: the answer is not the JSON that such a server sends"))
+        };
         let Some(members) = json::members(answer.body.expose()) else { return Some(Err(malformed())) };
         let mut values = HashMap::new();
         for (id, raw) in members {
@@ -176,7 +190,8 @@ impl Session for ConjurSession {
     /// The present values in one request; one by one where Conjur refuses that, as it does when one of them is missing.
     async fn get(&self, wants: &[Want], cx: &CallCx) -> Vec<Result<Fetched, ProviderError>> {
         // A comma parts the names in a batch.
-        let plain = |want: &&Want| want.version.is_empty() && want.metadata == MetadataPolicy::None && !want.key.contains(',');
+        let plain =
+            |want: &&Want| want.version.is_empty() && want.metadata == MetadataPolicy::None && !want.key.contains(',');
         let names: Vec<&str> = wants.iter().filter(plain).map(|want| want.key.as_str()).collect();
         let read = match names.len() {
             0 | 1 => HashMap::new(),
@@ -186,16 +201,13 @@ impl Session for ConjurSession {
                 None => HashMap::new(),
             },
         };
-        let fetch = async |want: &Want| match read.get(&want.key).filter(|_| plain(&want)) {
-            Some(bytes) => Ok(Fetched { bytes: bytes.clone(), ..Fetched::default() }),
-            None => self.one(want, cx).await,
-        };
-        stream::iter(wants).map(fetch).buffered(PARALLEL).collect().await
+        let reads: Vec<_> = wants.iter().map(|want| self.fetch(want, plain(&want), &read, cx)).collect();
+        stream::iter(reads).buffered(PARALLEL).collect().await
     }
 
     /// By name, by the policy that the name begins with, and by annotations. Variables without a value are left out.
     async fn find(&self, search: &FindQuery, cx: &CallCx) -> Result<Vec<Found>, ProviderError> {
-        let regex = re2::compile(&search.name).map_err(|e| misconfigured(format!("find.name.regexp: {e}")))?;
+        let regex = search.matcher()?;
         let prefix = match search.path.trim_matches('/') {
             "" => String::new(),
             path => format!("{path}/"),

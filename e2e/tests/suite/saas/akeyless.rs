@@ -60,7 +60,8 @@ fn secrets_are_written() -> Result<()> {
         let looks = bench.service.server.received().len();
         eventually("it is looked at again", async || Ok(bench.service.server.received().len() > looks + 3)).await?;
         let lines = bench.service.server.lines();
-        let writes = lines.iter().filter(|line| line.contains("create-secret") || line.contains("update-secret-val")).count();
+        let writes =
+            lines.iter().filter(|line| line.contains("create-secret") || line.contains("update-secret-val")).count();
         ensure!(writes == 1, "written {writes} times");
         bench.takes_back("push").await?;
         ensure!(there().is_none(), "it is still there");

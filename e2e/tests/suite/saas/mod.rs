@@ -4,7 +4,10 @@
 //! - what a manifest of that provider brings, with [`with_service`] and the methods of [`Bench`];
 //! - that the vendor's client, a script in `e2e/oracles/clients`, and the fake agree, with [`with_client`].
 
+mod akeyless;
 mod bitwarden;
+mod conjur;
+mod doppler;
 mod infisical;
 
 use std::collections::BTreeMap;
@@ -20,7 +23,7 @@ use serde_json::{Value, json};
 
 use crate::canary;
 use crate::lab::{
-    self, EXTERNAL_SECRET, PUSH_SECRET, SECRET_STORE, apply, external_secret, operator, patch, push_secret, with_lab,
+    self, EXTERNAL_SECRET, PUSH_SECRET, SECRET_STORE, apply, external_secret, operator_with, patch, push_secret, with_lab,
 };
 
 /// A service, an operator that may call it, and the namespace that it serves.
@@ -36,9 +39,21 @@ pub struct Bench<'a, F> {
 /// Runs `test` with the service and an operator in a namespace of its own. Afterwards nothing that begins as [`canary::value`]
 /// does, and nothing that the service says of its failures, may be seen in what the operator said.
 pub fn with_service<F: Fake>(label: &str, fake: F, test: impl AsyncFnOnce(&Bench<'_, F>) -> Result<()>) -> Result<()> {
+    with_service_at(label, fake, "", test)
+}
+
+/// As [`with_service`]; the variable of this name tells the operator where the service is.
+pub fn with_service_at<F: Fake>(
+    label: &str,
+    fake: F,
+    variable: &str,
+    test: impl AsyncFnOnce(&Bench<'_, F>) -> Result<()>,
+) -> Result<()> {
     with_lab(label, async |ns| {
         let service = Service::start(fake).await;
-        let operator = operator(ns, &["--allow-local-endpoints", "--loglevel=trace"]).await?;
+        let args = ["--allow-local-endpoints", "--loglevel=trace"];
+        let env = [(variable, service.url())];
+        let operator = operator_with(ns, &args, if variable.is_empty() { &[] } else { &env }).await?;
         let bench = Bench { ns, service, operator };
         test(&bench).await?;
         let never = [canary::BEGINS.to_owned(), keyferry_fakes::CANARY.to_owned()];
