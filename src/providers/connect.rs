@@ -14,7 +14,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 
 use super::{ErrorKind, ProviderError, ReferenceKind, UsedReferences};
-use crate::api::refs::{CaProvider, CaProviderType, SecretKeySelector, ServiceAccountSelector};
+use crate::api::refs::{CaProvider, CaProviderType, SecretKeySelector, ServiceAccountSelector, ValueOrSecret};
 use crate::api::secret_store::{RetrySettings, StoreKind};
 use crate::outbound::Outbound;
 use crate::secret_bytes::SecretBytes;
@@ -186,6 +186,18 @@ impl ConnectCx {
         }
     }
 
+    /// A text that stands in the store itself or in a Secret, without surrounding white space.
+    ///
+    /// # Errors
+    /// As for [`ConnectCx::secret_text`]; also `Misconfigured` where both are given, or neither.
+    pub async fn value_or_secret(&self, text: &ValueOrSecret, what: &str) -> Result<SecretBytes, ProviderError> {
+        text.check(what)?;
+        match (&text.secret_ref, &text.value) {
+            (Some(selector), _) => self.secret_text(selector, &format!("{what}.secretRef")).await,
+            (None, value) => Ok(SecretBytes::from(value.as_deref().unwrap_or_default().trim())),
+        }
+    }
+
     /// A token that is mounted into the operator's own Pod: at a path, or the one that every Pod has. Only what is mounted as a token is read.
     ///
     /// # Errors
@@ -295,6 +307,20 @@ impl ConnectCx {
             CaProviderType::ConfigMap => self.config_map((namespace, name, key), what).await?.into_bytes(),
         };
         pem(found, what).map(Some)
+    }
+}
+
+impl ValueOrSecret {
+    /// Checks that one of both is given, as ESO does.
+    ///
+    /// # Errors
+    /// `Misconfigured` where not.
+    pub fn check(&self, what: &str) -> Result<(), ProviderError> {
+        match (self.value.as_deref().is_some_and(|value| !value.is_empty()), &self.secret_ref) {
+            (true, Some(_)) => Err(misconfigured(format!("{what}: cannot specify both secret reference and value"))),
+            (false, None) => Err(misconfigured(format!("{what}: must specify either secret reference or direct value"))),
+            _ => Ok(()),
+        }
     }
 }
 

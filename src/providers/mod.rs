@@ -11,6 +11,7 @@ pub mod bitwarden;
 pub mod conformance;
 pub mod conjur;
 pub mod connect;
+pub mod delinea;
 pub mod doppler;
 pub mod fake;
 pub mod gcp;
@@ -19,6 +20,7 @@ pub mod kubernetes;
 pub mod oauth;
 pub mod push;
 pub mod rest;
+pub mod secretserver;
 mod spec;
 pub mod used;
 pub mod vault;
@@ -52,7 +54,9 @@ macro_rules! providers {
             akeyless: Akeyless = akeyless::Akeyless,
             bitwardensecretsmanager: Bitwarden = bitwarden::Bitwarden,
             conjur: Conjur = conjur::Conjur,
+            delinea: Delinea = delinea::Delinea,
             infisical: Infisical = infisical::Infisical,
+            secretserver: SecretServer = secretserver::SecretServer,
         }
     };
 }

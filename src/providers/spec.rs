@@ -22,7 +22,6 @@ const NOT_SERVED: &[&str] = &[
     "chef",
     "cloudrusm",
     "crd",
-    "delinea",
     "device42",
     "dvls",
     "fortanix",
@@ -44,7 +43,6 @@ const NOT_SERVED: &[&str] = &[
     "previder",
     "pulumi",
     "scaleway",
-    "secretserver",
     "senhasegura",
     "vault",
     "volcengine",
@@ -157,7 +155,7 @@ macro_rules! provider_spec {
 }
 providers!(provider_spec);
 
-use super::{akeyless, aws, bitwarden, conjur, doppler, fake, infisical, kubernetes};
+use super::{akeyless, aws, bitwarden, conjur, delinea, doppler, fake, infisical, kubernetes, secretserver};
 
 struct ProviderVisitor;
 

@@ -9,8 +9,10 @@
 pub mod akeyless;
 pub mod bitwarden;
 pub mod conjur;
+pub mod delinea;
 pub mod doppler;
 pub mod infisical;
+pub mod secretserver;
 mod server;
 mod tls;
 

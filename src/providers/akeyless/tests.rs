@@ -8,7 +8,7 @@ use serde_json::{Value as Json, json};
 
 use super::*;
 use crate::generators::testing::cluster::Cluster;
-use crate::outbound::testing::outbound;
+use crate::outbound::testing::{Received, outbound};
 use crate::providers::conformance::served::{OverHttp, Served, connect};
 use crate::providers::conformance::{self, CANARY, Check, Stored, Value};
 use crate::providers::{CallCx, FindQuery, Place, Push, Pushed, Source, Want};
@@ -40,6 +40,11 @@ impl Served for ApiKey {
 
     fn login(&self) -> Vec<(&'static str, &'static str)> {
         LOGIN.to_vec()
+    }
+
+    /// All requests are of one method.
+    fn writes(&self, asked: &Received) -> bool {
+        ["/create-secret", "/update-secret-val", "/delete-item"].contains(&asked.path())
     }
 
     fn does_not_apply(&self) -> Vec<(Check, &'static str)> {

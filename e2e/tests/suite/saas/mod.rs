@@ -7,8 +7,10 @@
 mod akeyless;
 mod bitwarden;
 mod conjur;
+mod delinea;
 mod doppler;
 mod infisical;
+mod secretserver;
 
 use std::collections::BTreeMap;
 use std::process::{Command, Stdio};
