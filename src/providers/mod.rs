@@ -3,11 +3,15 @@
 //! A provider is a config type (its block in a store's `spec.provider`), a pure `validate`, and a [`Session`]: the logged-in
 //! client, which reads in batches. The CRD schema, metric labels and docs table come from the same list.
 
+pub mod akeyless;
 pub mod aws;
 pub mod azure;
+pub mod bitwarden;
 #[cfg(test)]
 pub mod conformance;
+pub mod conjur;
 pub mod connect;
+pub mod delinea;
 pub mod doppler;
 pub mod fake;
 pub mod gcp;
@@ -22,6 +26,7 @@ pub mod push;
 pub mod rest;
 pub mod retries;
 pub mod scaleway;
+pub mod secretserver;
 pub mod sops;
 mod spec;
 pub mod used;
@@ -37,7 +42,7 @@ use async_trait::async_trait;
 use crate::api::external_secret::MetadataPolicy;
 use crate::api::refs::{CaProvider, CaProviderType, SecretKeySelector, ServiceAccountSelector};
 use crate::api::secret_store::{Capabilities, StoreKind};
-use crate::render::{Entries, path};
+use crate::render::{Entries, path, re2};
 use crate::secret_bytes::SecretBytes;
 
 pub use connect::{ConnectCx, OwnCluster};
@@ -64,6 +69,11 @@ macro_rules! providers {
             pulumi: Pulumi = pulumi::Pulumi,
             scaleway: Scaleway = scaleway::Scaleway,
             sops: Sops = sops::Sops,
+            akeyless: Akeyless = akeyless::Akeyless,
+            bitwardensecretsmanager: Bitwarden = bitwarden::Bitwarden,
+            conjur: Conjur = conjur::Conjur,
+            delinea: Delinea = delinea::Delinea,
+            secretserver: SecretServer = secretserver::SecretServer,
         }
     };
 }
@@ -321,10 +331,8 @@ impl FindQuery {
     /// # Errors
     /// `Misconfigured` where it is none.
     pub fn matcher(&self) -> Result<regex::Regex, ProviderError> {
-        regex::Regex::new(&self.name).map_err(|_| {
-            let text = format!("find.name.regexp {:?} is not a regular expression", self.name);
-            ProviderError::new(ErrorKind::Misconfigured, text)
-        })
+        re2::compile(&self.name)
+            .map_err(|error| ProviderError::new(ErrorKind::Misconfigured, format!("find.name.regexp: {error}")))
     }
 }
 

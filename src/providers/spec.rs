@@ -14,17 +14,13 @@ use crate::api::rules;
 /// Providers that ESO has and keyferry does not serve yet. Their blocks are stored as they are, and the store says so.
 /// `alibaba` and `device42` are in ESO's v1beta1 only.
 const NOT_SERVED: &[&str] = &[
-    "akeyless",
     "alibaba",
     "barbican",
     "beyondtrust",
     "beyondtrustworkloadcredentials",
-    "bitwardensecretsmanager",
     "chef",
     "cloudrusm",
-    "conjur",
     "crd",
-    "delinea",
     "device42",
     "dvls",
     "fortanix",

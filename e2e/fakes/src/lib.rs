@@ -7,6 +7,10 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 pub mod acm;
+pub mod akeyless;
+pub mod bitwarden;
+pub mod conjur;
+pub mod delinea;
 pub mod doppler;
 pub mod files;
 pub mod ibm;
@@ -15,6 +19,7 @@ pub mod keeper;
 pub mod pulumi;
 pub mod registry;
 pub mod scaleway;
+pub mod secretserver;
 mod server;
 mod tls;
 pub mod vault;

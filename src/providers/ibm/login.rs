@@ -30,9 +30,8 @@ impl Login for Identity {
         let form = match &self.config.auth.container_auth {
             Some(container) => {
                 let path = format!("{PATH}.auth.containerAuth");
-                self.cx.allow_own_identity(&path)?;
                 let file = container.token_location.as_deref().filter(|file| !file.is_empty()).unwrap_or(TOKEN);
-                key = self.cx.mounted_token(file, &format!("{path}.tokenLocation")).await?;
+                key = self.cx.own_token(Some(file), &format!("{path}.tokenLocation")).await?;
                 profile = container.profile.as_str();
                 [("grant_type", "urn:ibm:params:oauth:grant-type:cr-token"), ("cr_token", ""), ("profile_name", profile)]
             }

@@ -14,9 +14,6 @@ use crate::providers::{ConnectCx, ErrorKind, ProviderError, azure, gcp};
 use crate::secret_bytes::SecretBytes;
 
 const WHAT: &str = "login to Infisical";
-/// Token that every Pod has.
-const OWN_TOKEN: &str = "/var/run/secrets/kubernetes.io/serviceaccount/token";
-
 /// What a login answers.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -135,8 +132,10 @@ impl Login for Identity {
             Kind::Sent(endpoint) => self.exchange(endpoint, &read).await,
             Kind::Kubernetes => {
                 let file = read.iter().find(|(field, _)| *field == "serviceAccountTokenPath").map(|(_, file)| file);
-                let file = file.and_then(SecretBytes::expose_str).filter(|file| !file.is_empty()).unwrap_or(OWN_TOKEN);
-                let jwt = self.cx.mounted_token(file, &format!("{path}.serviceAccountTokenPath")).await?;
+                let jwt = self
+                    .cx
+                    .own_token(file.and_then(SecretBytes::expose_str), &format!("{path}.serviceAccountTokenPath"))
+                    .await?;
                 self.exchange_own("kubernetes-auth", &read, jwt).await
             }
             Kind::Azure => {

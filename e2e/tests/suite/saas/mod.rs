@@ -4,11 +4,17 @@
 //! - what a manifest of that provider brings, with [`with_service`] and the methods of [`Bench`];
 //! - that the vendor's client, a script in `e2e/oracles/clients`, and the fake agree, with [`with_client`].
 
+mod akeyless;
+mod bitwarden;
+mod conjur;
+mod delinea;
 mod doppler;
 mod ibm;
+mod infisical;
 mod keeper;
 mod pulumi;
 mod scaleway;
+mod secretserver;
 
 use std::collections::BTreeMap;
 use std::process::{Command, Stdio};
