@@ -178,6 +178,21 @@ impl ConnectCx {
         }
     }
 
+    /// Whether the operator's own identity may be shown to a server that the store names: only who may write cluster-wide objects
+    /// may have that done.
+    ///
+    /// # Errors
+    /// `Misconfigured` for a SecretStore.
+    pub fn allow_own_identity(&self, what: &str) -> Result<(), ProviderError> {
+        match self.store_kind {
+            StoreKind::ClusterSecretStore => Ok(()),
+            StoreKind::SecretStore => Err(misconfigured(format!(
+                "{what} logs in as the operator itself, which goes to no server that a namespaced object names: use a \
+                 ClusterSecretStore, or another way to log in"
+            ))),
+        }
+    }
+
     /// Annotations of a ServiceAccount.
     ///
     /// # Errors

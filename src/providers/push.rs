@@ -104,11 +104,37 @@ impl Push {
     }
 }
 
-/// What is left of a JSON value without a property that it has; `None` where that is an empty object.
-#[must_use]
-pub fn without(current: &SecretBytes, property: &str) -> Option<SecretBytes> {
-    let left = json_edit::remove(current, property)?;
-    json::members(left.expose()).is_some_and(|members| !members.is_empty()).then_some(left)
+/// What is left of a value when what was pushed to a place is deleted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Left {
+    /// All of it: the property is not there.
+    All,
+    /// This.
+    Some(SecretBytes),
+    /// Nothing worth keeping.
+    Nothing,
+}
+
+impl Place {
+    /// What is left of a value without what the place is about.
+    #[must_use]
+    pub fn left_of(&self, current: &SecretBytes) -> Left {
+        let Some(property) = self.property() else { return Left::Nothing };
+        if !self.is_in(current) {
+            return Left::All;
+        }
+        let left = json_edit::remove(current, property).unwrap_or_default();
+        match json::members(left.expose()).is_none_or(|members| members.is_empty()) {
+            true => Left::Nothing,
+            false => Left::Some(left),
+        }
+    }
+
+    /// Whether a value holds what the place is about.
+    #[must_use]
+    pub fn is_in(&self, current: &SecretBytes) -> bool {
+        self.property().is_none_or(|property| json_edit::exists(current, property))
+    }
 }
 
 /// What a push came to.

@@ -231,20 +231,8 @@ pub(super) struct Mark {
 
 impl Mark {
     pub(super) fn new(cx: &CallCx) -> Self {
-        let mut text = String::new();
-        for (name, value) in [("keyferry-cause", &cx.cause), ("keyferry-call", &cx.correlation)] {
-            if !value.is_empty() {
-                text.push_str(&format!(" {name}/{}", token(value)));
-            }
-        }
-        Self { text, requests: cx.requests.clone() }
+        Self { text: cx.marks(), requests: cx.requests.clone() }
     }
-}
-
-/// Only what a token of a user agent may hold, and the slash.
-fn token(text: &str) -> String {
-    let allowed = |c: char| c.is_ascii_alphanumeric() || "-._/".contains(c);
-    text.chars().take(400).map(|c| if allowed(c) { c } else { '_' }).collect()
 }
 
 impl Intercept for Mark {
@@ -273,7 +261,9 @@ impl Intercept for Mark {
         config: &mut ConfigBag,
     ) -> Result<(), BoxError> {
         let name = config.load::<Metadata>().map_or("", Metadata::name).to_owned();
-        self.requests.note(name, context.output_or_error().is_none_or(|outcome| outcome.is_err()));
+        let failed = context.output_or_error().is_none_or(|outcome| outcome.is_err());
+        let id = context.response().and_then(|answer| answer.headers().get("x-amzn-requestid"));
+        self.requests.note_as(name, failed, id.map(str::to_owned));
         Ok(())
     }
 }

@@ -12,10 +12,13 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value as Json, json};
 
+use super::Aws;
 use super::Service;
+use super::certificate_manager::CertificateManagerFixture;
+use super::parameter_store::ParameterStoreFixture;
 use super::testing::{Answer, Request, Server};
 use crate::providers::Session;
-use crate::providers::conformance::{self, CANARY, Check, Fault, Fixture, Stored, Value, World};
+use crate::providers::conformance::{self, CANARY, Check, Fault, Fixture, Stored, Tested, Value, World};
 
 #[derive(Default)]
 struct SecretsManagerFixture {
@@ -25,7 +28,7 @@ struct SecretsManagerFixture {
 #[async_trait]
 impl Fixture for SecretsManagerFixture {
     fn provider(&self) -> &'static str {
-        "aws"
+        "Secrets Manager"
     }
 
     fn does_not_apply(&self) -> Vec<(Check, &'static str)> {
@@ -160,7 +163,16 @@ fn batch(secrets: &[Stored], asked: &Json) -> Answer {
     }))
 }
 
-#[tokio::test]
-async fn does_what_every_provider_does() {
-    conformance::run(&SecretsManagerFixture::default()).await;
+impl Tested for Aws {
+    const TITLE: &'static str = "AWS";
+    const AUTH: &'static [&'static str] = &["jwt", "secretRef", "role"];
+    const SERVER: &'static str = "ministack, with IAM on; Certificate Manager: a fake of its documented API";
+
+    fn fixtures() -> Vec<Box<dyn Fixture>> {
+        vec![
+            Box::new(SecretsManagerFixture::default()),
+            Box::new(ParameterStoreFixture::default()),
+            Box::new(CertificateManagerFixture),
+        ]
+    }
 }

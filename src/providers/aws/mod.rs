@@ -3,6 +3,7 @@
 
 mod auth;
 mod batch;
+pub mod caller;
 mod certificate_manager;
 mod client;
 #[cfg(test)]
@@ -203,7 +204,8 @@ impl AccessKeyRef {
     const SECRET_ACCESS_KEY: &str = "spec.provider.aws.auth.secretRef.secretAccessKeySecretRef";
     const SESSION_TOKEN: &str = "spec.provider.aws.auth.secretRef.sessionTokenSecretRef";
 
-    fn selectors(&self) -> impl Iterator<Item = (&SecretKeySelector, &'static str)> {
+    /// The references that are set, each with its path in a store of AWS.
+    pub(in crate::providers) fn selectors(&self) -> impl Iterator<Item = (&SecretKeySelector, &'static str)> {
         [
             (&self.access_key_id, Self::ACCESS_KEY_ID),
             (&self.secret_access_key, Self::SECRET_ACCESS_KEY),

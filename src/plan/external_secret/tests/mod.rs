@@ -2,8 +2,10 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod due;
+mod failover;
 mod failures;
 mod generate;
+mod leases;
 mod properties;
 mod templates;
 mod trust;

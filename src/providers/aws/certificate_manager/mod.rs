@@ -28,6 +28,9 @@ use crate::render::template::chance::Chance;
 use crate::render::template::crypto;
 use crate::secret_bytes::SecretBytes;
 
+#[cfg(test)]
+pub(super) use tests::CertificateManagerFixture;
+
 /// Exports that are kept, so that a certificate is exported once. ESO keeps as many.
 const EXPORTS: NonZeroUsize = const_size(128);
 /// Remote keys whose certificates are known. ESO knows as many.

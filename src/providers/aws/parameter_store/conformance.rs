@@ -12,17 +12,17 @@ use crate::providers::Session;
 use crate::providers::aws::Service;
 use crate::providers::aws::conformance::{faulty, session};
 use crate::providers::aws::testing::{Answer, Request};
-use crate::providers::conformance::{self, Check, Fixture, Stored, Value, World};
+use crate::providers::conformance::{Check, Fixture, Stored, Value, World};
 
 #[derive(Default)]
-struct ParameterStoreFixture {
+pub(in crate::providers::aws) struct ParameterStoreFixture {
     writes: Arc<AtomicUsize>,
 }
 
 #[async_trait]
 impl Fixture for ParameterStoreFixture {
     fn provider(&self) -> &'static str {
-        "aws (Parameter Store)"
+        "Parameter Store"
     }
 
     fn does_not_apply(&self) -> Vec<(Check, &'static str)> {
@@ -137,9 +137,4 @@ fn batch(secrets: &[Stored], asked: &Json) -> Answer {
         "Parameters": names.iter().filter_map(|name| find(secrets, name)).map(entry).collect::<Vec<_>>(),
         "InvalidParameters": names.iter().filter(|name| find(secrets, name).is_none()).collect::<Vec<_>>(),
     }))
-}
-
-#[tokio::test]
-async fn does_what_every_provider_does() {
-    conformance::run(&ParameterStoreFixture::default()).await;
 }

@@ -26,6 +26,9 @@ use crate::providers::{ConnectCx, ErrorKind, Fetched, FindQuery, Found, Place, P
 use crate::render::re2;
 use crate::secret_bytes::SecretBytes;
 
+#[cfg(test)]
+pub(super) use conformance::ParameterStoreFixture;
+
 /// Most names in one `GetParameters`: AWS's limit.
 const BATCH: usize = 10;
 /// Most parameters in a page of `GetParametersByPath`: AWS's limit.

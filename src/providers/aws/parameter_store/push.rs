@@ -12,9 +12,9 @@ use super::ParameterStore;
 use crate::providers::aws::misconfigured;
 use crate::providers::aws::session::Caller;
 use crate::providers::aws::tags::{self, Change, DESCRIPTION, Tags};
-use crate::providers::push::{self, Place, Push, Pushed};
+use crate::providers::push::{self, Left, Place, Push, Pushed};
 use crate::providers::{ErrorKind, ProviderError};
-use crate::render::{json, json_edit};
+use crate::render::json;
 use crate::secret_bytes::SecretBytes;
 
 /// Key that new values of type `SecureString` are encrypted with where none is given.
@@ -208,16 +208,15 @@ impl ParameterStore {
         if !tags::are_ours(&tags) {
             return Ok(());
         }
-        if let Some(property) = place.property() {
-            let current = parameter.value.map(SecretBytes::from).unwrap_or_default();
-            if !json_edit::exists(&current, property) {
-                return Ok(());
-            }
-            if let Some(left) = push::without(&current, property) {
+        let current = parameter.value.map(SecretBytes::from).unwrap_or_default();
+        match place.left_of(&current) {
+            Left::All => return Ok(()),
+            Left::Some(left) => {
                 let metadata = PushMetadata::of(place).unwrap_or_default();
                 let kind = parameter.r#type.unwrap_or_else(|| metadata.secret_type());
                 return self.put(&name, &left, &metadata, Some(kind), caller).await;
             }
+            Left::Nothing => {}
         }
         let request = self.client.delete_parameter().name(&name);
         let outcome = request.customize().interceptor(caller.mark()).send().await;
@@ -230,7 +229,7 @@ impl ParameterStore {
     pub(super) async fn exists_as(&self, place: &Place, caller: &Caller<'_>) -> Result<bool, ProviderError> {
         let Some(parameter) = self.current(&self.name(&place.key), caller).await? else { return Ok(false) };
         let current = parameter.value.map(SecretBytes::from).unwrap_or_default();
-        Ok(place.property().is_none_or(|property| json_edit::exists(&current, property)))
+        Ok(place.is_in(&current))
     }
 }
 

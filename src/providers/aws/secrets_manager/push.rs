@@ -14,9 +14,8 @@ use crate::api::refs::SecretKeySelector;
 use crate::providers::aws::session::Caller;
 use crate::providers::aws::tags::{self, Change, DESCRIPTION, Tags};
 use crate::providers::aws::{SecretsManagerOptions, misconfigured};
-use crate::providers::push::{self, Place, Push, Pushed};
+use crate::providers::push::{self, Left, Place, Push, Pushed};
 use crate::providers::{ErrorKind, ProviderError};
-use crate::render::json_edit;
 use crate::secret_bytes::SecretBytes;
 
 /// Key that new secrets are encrypted with where none is given.
@@ -313,18 +312,19 @@ impl SecretsManager {
         if !is_ours(&secret) || secret.deleted_date().is_some() {
             return Ok(());
         }
-        if let Some(property) = place.property() {
+        if place.property().is_some() {
             let current = match self.read_version(&id, "", caller).await {
                 Ok(fetched) => fetched.bytes,
                 Err(error) if error.kind == ErrorKind::NotFound => return Ok(()),
                 Err(error) => return Err(error),
             };
-            if !json_edit::exists(&current, property) {
-                return Ok(());
-            }
-            if let Some(left) = push::without(&current, property) {
-                let metadata = PushMetadata::of(place).unwrap_or_default();
-                return self.put(&id, &left, &metadata, false, caller).await;
+            match place.left_of(&current) {
+                Left::All => return Ok(()),
+                Left::Some(left) => {
+                    let metadata = PushMetadata::of(place).unwrap_or_default();
+                    return self.put(&id, &left, &metadata, false, caller).await;
+                }
+                Left::Nothing => {}
             }
         }
         let regions: Vec<String> = replicas(&secret).into_iter().collect();
@@ -347,7 +347,7 @@ impl SecretsManager {
 
     pub(super) async fn exists_as(&self, place: &Place, caller: &Caller<'_>) -> Result<bool, ProviderError> {
         match self.read_version(&self.name(&place.key), "", caller).await {
-            Ok(fetched) => Ok(place.property().is_none_or(|property| json_edit::exists(&fetched.bytes, property))),
+            Ok(fetched) => Ok(place.is_in(&fetched.bytes)),
             Err(error) if error.kind == ErrorKind::NotFound => Ok(false),
             Err(error) => Err(error),
         }
