@@ -1,6 +1,7 @@
 //! What a provider may reach while it logs in: the objects that its store refers to, and nothing else.
 
 use std::collections::BTreeMap;
+use std::path::{Component, Path};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,6 +18,9 @@ use crate::api::refs::{CaProvider, CaProviderType, SecretKeySelector, ServiceAcc
 use crate::api::secret_store::{RetrySettings, StoreKind};
 use crate::outbound::Outbound;
 use crate::secret_bytes::SecretBytes;
+
+/// Where tokens are mounted into a Pod.
+const TOKENS: &str = "/var/run/secrets";
 
 /// Resolves the references of one store, for one consumer. A SecretStore's references stay in its own namespace, whatever
 /// they say; a ClusterSecretStore's go where they say, else to the consumer's namespace.
@@ -191,6 +195,20 @@ impl ConnectCx {
                  ClusterSecretStore, or another way to log in"
             ))),
         }
+    }
+
+    /// A token that is mounted into the operator's Pod. Whose it is sent to is for [`ConnectCx::allow_own_identity`].
+    ///
+    /// # Errors
+    /// `Misconfigured` where the file is not below `/var/run/secrets`, or cannot be read.
+    pub async fn mounted_token(&self, file: &str, what: &str) -> Result<SecretBytes, ProviderError> {
+        let path = Path::new(file);
+        if !path.starts_with(TOKENS) || path.components().any(|step| step == Component::ParentDir) {
+            return Err(misconfigured(format!("{what}: only a file below {TOKENS} can be a token")));
+        }
+        let read = tokio::fs::read(path).await.map(SecretBytes::new);
+        let token = read.map_err(|_| misconfigured(format!("{what}: the file cannot be read")))?;
+        Ok(SecretBytes::from(token.expose_str().unwrap_or_default().trim()))
     }
 
     /// Annotations of a ServiceAccount.

@@ -11,13 +11,18 @@ pub mod connect;
 pub mod doppler;
 pub mod fake;
 pub mod gcp;
+pub mod ibm;
 pub mod infisical;
+pub mod keeper;
 pub mod kubernetes;
 pub mod oauth;
 pub mod openbao;
+pub mod pulumi;
 pub mod push;
 pub mod rest;
 pub mod retries;
+pub mod scaleway;
+pub mod sops;
 mod spec;
 pub mod used;
 pub mod vault;
@@ -46,12 +51,19 @@ macro_rules! providers {
     ($macro:ident) => {
         $macro! {
             aws: Aws = aws::Aws,
+            azurekv: AzureKv = azure::KeyVault,
             kubernetes: Kubernetes = kubernetes::Kubernetes,
             doppler: Doppler = doppler::Doppler,
             fake: Fake = fake::Fake,
+            gcpsm: GcpSm = gcp::SecretManager,
             infisical: Infisical = infisical::Infisical,
             vault: Vault = vault::Vault,
             openBao: OpenBao = openbao::OpenBao,
+            ibm: Ibm = ibm::Ibm,
+            keepersecurity: Keeper = keeper::Keeper,
+            pulumi: Pulumi = pulumi::Pulumi,
+            scaleway: Scaleway = scaleway::Scaleway,
+            sops: Sops = sops::Sops,
         }
     };
 }
@@ -75,6 +87,11 @@ pub trait Provider: Send + Sync {
     /// The objects that the provider logs in with. The store is checked again when one of them changes; one without a
     /// namespace in a ClusterSecretStore makes the store log in as each of its consumers ("referent authentication").
     fn references(&self) -> Vec<Reference>;
+
+    /// Whether the values themselves are in the objects of [`Provider::references`]: a change of one is news for all who read them.
+    fn holds_values(&self) -> bool {
+        false
+    }
 
     /// Whether a ClusterSecretStore logs in as each of its consumers, so that they share neither session nor values.
     fn is_referent(&self) -> bool {

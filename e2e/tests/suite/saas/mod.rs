@@ -5,6 +5,10 @@
 //! - that the vendor's client, a script in `e2e/oracles/clients`, and the fake agree, with [`with_client`].
 
 mod doppler;
+mod ibm;
+mod keeper;
+mod pulumi;
+mod scaleway;
 
 use std::collections::BTreeMap;
 use std::process::{Command, Stdio};
@@ -151,6 +155,11 @@ impl<F: Fake> Client<F> {
     /// The service itself.
     pub fn fake(&self) -> &Arc<F> {
         &self.service.fake
+    }
+
+    /// Where the service listens.
+    pub fn url(&self) -> &str {
+        self.service.url()
     }
 
     /// Runs the client.
