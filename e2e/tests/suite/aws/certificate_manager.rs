@@ -72,8 +72,9 @@ fn a_certificate_is_exported_with_its_key_and_again_when_it_is_renewed() -> Resu
         let closed = acm.fake.hold("closed", Held { exportable: false, ..issued(&authority, "closed.test")? });
         apply_external_secret(ns, "closed", "aws", data("pem", &closed)).await?;
         assert!(wait_failed(ns, "closed").await?.contains("is not exportable (Options.Export is not ENABLED)"));
+        let refused = acm.fake.hold("refused", issued(&authority, "refused.test")?);
         acm.set_fault(Some(Fault::Refuses(Refusal::Denied)));
-        apply_external_secret(ns, "denied", "aws", data("pem", &arn)).await?;
+        apply_external_secret(ns, "denied", "aws", data("pem", &refused)).await?;
         let message = wait_failed(ns, "denied").await?;
         assert!(message.contains("acm:GetCertificate") && message.contains("AccessDeniedException"), "{message}");
         acm.set_fault(None);
@@ -81,6 +82,7 @@ fn a_certificate_is_exported_with_its_key_and_again_when_it_is_renewed() -> Resu
         let mut spec = data("pem", &arn);
         spec["target"] = json!({"deletionPolicy": "Delete"});
         apply_external_secret(ns, "site", "aws", spec).await?;
+        force_sync(ns, "site").await?;
         ns.wait(("v1", "Secret"), "site", |secret| secret.is_none()).await.map(drop)
     })
 }
