@@ -22,8 +22,8 @@ use self::changes::{
 use crate::api::external_secret::GeneratorKind;
 use crate::api::fan_out::ParentKind;
 use crate::api::generators::GeneratorState;
-use crate::api::{ClusterSecretStore, ExternalSecret, SecretStore, StoreKind};
 use crate::api::{ClusterExternalSecret, ClusterPushSecret, PushSecret};
+use crate::api::{ClusterSecretStore, ExternalSecret, SecretStore, StoreKind};
 use crate::apply::{Writer, digest_key};
 use crate::cli::{Scope, Settings};
 use crate::controllers::manifest::Manifests;
