@@ -148,6 +148,8 @@ pub struct StoreHealth {
     pub credentials: u64,
     /// Whether it may be used.
     pub ready: bool,
+    /// Whether that is because the provider is.
+    pub unavailable: bool,
     /// Why not.
     pub cause: String,
 }

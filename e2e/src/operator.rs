@@ -88,6 +88,7 @@ impl Operator {
             .env("AWS_SECRETSMANAGER_ENDPOINT", aws)
             .env("AWS_STS_ENDPOINT", aws)
             .env("AWS_ECR_ENDPOINT", aws)
+            .env("AWS_SSM_ENDPOINT", aws)
             // No machine that runs this answers there; waiting for it would only take time.
             .env("AWS_EC2_METADATA_DISABLED", "true");
         launch.env.extend(options.env.iter().cloned());

@@ -13,10 +13,11 @@ use crate::api::ExternalSecret;
 use crate::api::fan_out::ParentKind;
 use crate::apply::error::WriteError;
 use crate::fetch::Freshness;
-use crate::index::{Index, Key, TargetView, generator_ids, store_ids, target_key};
+use crate::index::{Index, Key, StoreId, TargetView, generator_ids, store_ids, target_key};
 use crate::plan::external_secret::{
     self as plan, Decision, Facts, Failure, FetchPlan, Gathered, Memory, Next, Report, Seen, StoreFacts, Written,
 };
+use crate::plan::failover;
 use crate::plan::store::{health_by_status, serves};
 use crate::plan::target::{Desired, own_data};
 use crate::plan::{Rules, Wake};
@@ -62,7 +63,10 @@ fn facts(ctx: &Ctx, key: &Key) -> Option<Facts> {
 #[must_use]
 pub fn facts_of(index: &Index, rules: &Rules, key: &Key, memory: Memory, now: Timestamp) -> Option<Facts> {
     let es = index.external_secret(key)?;
-    let stores = store_ids(&es)
+    let mut named = store_ids(&es);
+    let stand_ins = |id: &StoreId| index.store(id).and_then(|store| failover::stand_ins(&store).ok()).unwrap_or_default();
+    named.extend(named.iter().flat_map(stand_ins).collect::<Vec<_>>());
+    let stores = named
         .into_iter()
         .map(|id| {
             let store = index.store(&id);

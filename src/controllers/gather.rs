@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use super::generate::Generated;
 use crate::api::external_secret::{DataFrom, DeletionPolicy, RemoteRef};
 use crate::fetch::{Answer, Fetcher, Freshness, Read, Request};
-use crate::index::StoreId;
+use crate::index::{Key, StoreId};
 use crate::plan::entries::{self, Entry};
 use crate::plan::external_secret::{Facts, Failure, FetchPlan, Gathered};
 use crate::providers::{ErrorKind, Fetched, Missing, ProviderError, Session};
@@ -16,18 +16,35 @@ use crate::render::template::Chance;
 use crate::render::{self, Entries, Outside, RenderError};
 use crate::secret_bytes::SecretBytes;
 
-/// What one store answered.
+/// What one store answered, or the one that was read from in its place.
 pub struct StoreReads {
+    /// Which it was.
+    pub from: StoreId,
     /// Reads by request.
     pub reads: HashMap<Request, Read>,
     /// The session that knows how to take the values apart.
     pub session: Option<Arc<dyn Session>>,
 }
 
+impl StoreReads {
+    /// Whether the store is unavailable: not where it says that something is missing, or that it may not be read.
+    fn is_unavailable(&self) -> bool {
+        let unavailable = |read: &Read| read.answer.as_ref().is_err_and(|error| error.kind == ErrorKind::Unavailable);
+        self.reads.values().any(unavailable)
+    }
+
+    fn is_complete(&self) -> bool {
+        self.reads.values().all(|read| read.answer.is_ok())
+    }
+}
+
 /// What all stores answered.
 pub type Reads = HashMap<StoreId, StoreReads>;
 
 /// Reads from all stores, each store's values together. `credentials` counts the changes of what a store logs in with.
+///
+/// While a store is unavailable, all that it was asked for is read from the first of its stand-ins that has all of it: values of
+/// two stores need not fit together. What a stand-in lacks or refuses says nothing of the store itself.
 pub async fn read(
     fetcher: &Fetcher,
     credentials: impl Fn(&StoreId) -> u64,
@@ -35,18 +52,43 @@ pub async fn read(
     fetch: &FetchPlan,
     freshness: Freshness,
 ) -> Reads {
-    let namespace = facts.es.metadata.namespace.as_deref().unwrap_or_default();
-    let cause = format!("ExternalSecret/{namespace}/{}", facts.es.metadata.name.as_deref().unwrap_or_default());
-    let reads = fetch.requests.iter().filter_map(|(id, requests)| {
-        let store = facts.stores.get(id)?.store.clone()?;
-        let (id, cause, credentials) = (id.clone(), cause.clone(), credentials(id));
-        Some(async move {
-            let answers = fetcher.read(&store, credentials, namespace, requests, freshness, &cause).await;
-            let reads = requests.iter().cloned().zip(answers.reads).collect();
-            (id, StoreReads { reads, session: answers.session })
-        })
+    let reads = fetch.requests.iter().map(|(id, requests)| {
+        let stand_ins = fetch.stand_ins.get(id).into_iter().flatten();
+        let sources: Vec<_> = std::iter::once(id).chain(stand_ins).map(|id| (id.clone(), credentials(id))).collect();
+        let id = id.clone();
+        async move {
+            let mut own = None;
+            for (source, credentials) in sources {
+                let Some(reads) = read_from(fetcher, facts, &source, credentials, requests, freshness).await else {
+                    continue;
+                };
+                match own {
+                    None if reads.is_unavailable() => own = Some(reads),
+                    None => return Some((id, reads)),
+                    Some(_) if reads.is_complete() => return Some((id, reads)),
+                    Some(_) => {}
+                }
+            }
+            own.map(|own| (id, own))
+        }
     });
-    futures::future::join_all(reads).await.into_iter().collect()
+    futures::future::join_all(reads).await.into_iter().flatten().collect()
+}
+
+async fn read_from(
+    fetcher: &Fetcher,
+    facts: &Facts,
+    id: &StoreId,
+    credentials: u64,
+    requests: &[Request],
+    freshness: Freshness,
+) -> Option<StoreReads> {
+    let store = facts.stores.get(id)?.store.clone()?;
+    let key = Key::of(&facts.es.metadata);
+    let cause = format!("ExternalSecret/{key}");
+    let answers = fetcher.read(&store, credentials, &key.namespace, requests, freshness, &cause).await;
+    let reads = requests.iter().cloned().zip(answers.reads).collect();
+    Some(StoreReads { from: id.clone(), reads, session: answers.session })
 }
 
 /// Puts the values of all entries together. What was not generated (yet) is left out.
@@ -55,7 +97,8 @@ pub async fn read(
 /// The first entry that failed. One that the provider says does not exist is no failure where the policy lets it go.
 pub fn values(facts: &Facts, reads: &Reads, generated: &Generated, chance: &dyn Chance) -> Result<Gathered, Failure> {
     let es = &facts.es;
-    let mut gathered = Gathered::default();
+    let stood_in = reads.iter().filter(|(id, reads)| **id != reads.from).map(|(id, reads)| (id.clone(), reads.from.clone()));
+    let mut gathered = Gathered { stood_in: stood_in.collect(), ..Gathered::default() };
     let outside = Outside { now: facts.now, chance };
     for entry in entries::entries(es) {
         let place = entry.place();

@@ -65,9 +65,9 @@ pub struct Handle {
 const WRITES: usize = 16;
 
 impl Handle {
-    /// The resourceVersion of an object that the login read, if it did.
-    pub(super) fn used(&self, kind: ReferenceKind, key: &Key) -> Option<String> {
-        self.cx.used.version(kind, &key.namespace, &key.name)
+    /// Whether the login is one with this version of an object; `None` where it did not read the object.
+    pub(super) fn is_login_of(&self, kind: ReferenceKind, key: &Key, version: &str) -> Option<bool> {
+        self.cx.used.is_of(kind, &key.namespace, &key.name, version)
     }
 
     pub(super) fn new(

@@ -22,11 +22,11 @@ use tokio::time::Instant;
 use crate::api::AnyStore;
 use crate::index::{Key, StoreId};
 use crate::outbound::Outbound;
-use crate::providers::connect::{OwnCluster, UsedReferences};
 use crate::providers::{
     CallCx, ConnectCx, ErrorKind, Fetched, FindQuery, Found, ProviderError, ProviderRequest, ProviderSpec, ReferenceKind,
     Session, Validation, Want,
 };
+use crate::providers::{OwnCluster, UsedReferences};
 use handle::Handle;
 
 pub use outlet::Outlet;
@@ -292,12 +292,12 @@ impl Fetcher {
     #[must_use]
     pub fn has_used(&self, store: &StoreId, kind: ReferenceKind, key: &Key, version: &str) -> bool {
         let handles = self.lock();
-        let mut used = handles
+        let mut logins = handles
             .iter()
             .filter(|(identity, _)| identity.store == *store)
-            .filter_map(|(_, (_, handle))| handle.used(kind, key))
+            .filter_map(|(_, (_, handle))| handle.is_login_of(kind, key, version))
             .peekable();
-        used.peek().is_some() && used.all(|used| used == version)
+        logins.peek().is_some() && logins.all(|is_of_it| is_of_it)
     }
 
     /// Forgets a store: its sessions and its values.

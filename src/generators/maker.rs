@@ -14,8 +14,8 @@ use crate::api::StoreKind;
 use crate::api::external_secret::GeneratorKind;
 use crate::api::generators::AnySpec;
 use crate::outbound::Outbound;
-use crate::providers::connect::{OwnCluster, UsedReferences};
 use crate::providers::{CallCx, ConnectCx, ErrorKind, ProviderError};
+use crate::providers::{OwnCluster, UsedReferences};
 use crate::render::Entries;
 
 /// How long values that could not be written are kept: credentials among them may not hold for long.

@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 
 use async_trait::async_trait;
-use serde_json::{Value, json};
+use serde_json::json;
 
-use super::{GenerateCx, Generated, Generator, misconfigured};
+use super::{GenerateCx, Generated, Generator};
 use crate::api::generators::{VaultDynamicSecretSpec, VaultResultType};
-use crate::providers::vault::{Request, Retries, Vault, VaultClient};
+use crate::providers::vault::{Request, Retries, VaultClient};
 use crate::providers::{ErrorKind, ProviderError};
 use crate::render::Entries;
 use crate::render::json::{self, Json, byte_value};
@@ -51,14 +51,9 @@ fn auth_shape() -> [(&'static str, Option<Json>); 11] {
 #[async_trait]
 impl Generator for VaultDynamicSecretSpec {
     async fn generate(&self, cx: &GenerateCx) -> Result<Generated, ProviderError> {
-        let vault: Vault = serde_json::from_value(Value::Object(self.provider.0.clone())).map_err(|_| {
-            misconfigured(
-                "spec.provider is not what spec.provider.vault of a store is: check names and types of its fields".into(),
-            )
-        })?;
         let retries = Retries::of(self.retry_settings.as_ref(), "spec.retrySettings")?;
-        let client = VaultClient::login(&vault, "spec.provider", retries, &cx.connect).await?;
-        let Some(body) = client.request(&self.request(), WHAT).await? else {
+        let client = VaultClient::login(&self.provider, "spec.provider", retries, &cx.connect).await?;
+        let Some(body) = client.request(&self.request(), WHAT, &cx.call).await? else {
             if self.allow_empty_response == Some(true) {
                 return Ok(Generated::default());
             }
@@ -146,6 +141,8 @@ fn shaped(object: BTreeMap<String, Json>, shape: &Shape) -> Entries {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use serde_json::Value;
+
     use super::*;
     use crate::generators::testing::cluster::{CANARY, Cluster, generate, redacted, spec, values};
     use crate::outbound::testing::{FakeServer, Reply, outbound};
@@ -281,12 +278,5 @@ mod tests {
                 let _ = result.map_err(|error| redacted::<()>(Err(error)));
             }
         }
-    }
-
-    #[tokio::test]
-    async fn a_provider_that_is_none_is_told() {
-        let server = vault().await;
-        let error = redacted(run(&server, json!({"provider": {"server": 17, "x": CANARY}})).await);
-        assert!(error.detail.starts_with("spec.provider is not"), "{error}");
     }
 }

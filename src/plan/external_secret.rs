@@ -3,6 +3,7 @@
 //! The shell asks three times: [`before_fetch`] says whether and what to read, [`after_fetch`] what to write, and [`settle`]
 //! what to report of how the write went.
 
+mod fetch;
 mod generate;
 mod recover;
 mod words;
@@ -10,7 +11,7 @@ mod words;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
@@ -18,15 +19,13 @@ use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::digest::{Digester, comparable};
-use super::entries::{self, Entry};
 use super::refresh::{self, Due, LastSync};
 use super::target::{self, Change, Content, Desired};
-use super::{Note, Rules, Wake, access, backoff, duration, manifest, object_hash, status, template};
+use super::{Note, Rules, Wake, backoff, duration, manifest, object_hash, status, template};
 use crate::api::external_secret::{Binding, CreationPolicy, DeletionPolicy, TargetStatus};
-use crate::api::{ExternalSecret, ExternalSecretStatus, FINALIZER_ESO, StoreKind};
-use crate::fetch::Request;
-use crate::index::{Key, StoreId, TargetView};
-use crate::providers::{ErrorKind, ProviderError};
+use crate::api::{ExternalSecret, ExternalSecretStatus, FINALIZER_ESO};
+use crate::index::{Key, TargetView, store_ids};
+use crate::providers::ErrorKind;
 use crate::queue::Priority;
 use crate::validate;
 
@@ -67,12 +66,12 @@ fn what_is_due(facts: &Facts, rules: &Rules) -> Next {
     };
     let current = synced_resource_version(es);
     match refresh::due(es, interval, last_sync(facts), &current, facts.now) {
-        Due::New => fetch(facts, rules, NEW_AGE, Priority::New),
-        Due::Changed => fetch(facts, rules, NEW_AGE, Priority::Changed),
-        Due::Periodic => fetch(facts, rules, refresh::shared_age(interval), Priority::Periodic),
+        Due::New => fetch::fetch(facts, rules, NEW_AGE, Priority::New),
+        Due::Changed => fetch::fetch(facts, rules, NEW_AGE, Priority::Changed),
+        Due::Periodic => fetch::fetch(facts, rules, refresh::shared_age(interval), Priority::Periodic),
         Due::NotYet(_) if has_failed(es) && recover::can_be_known(facts) => Next::Inspect,
-        Due::NotYet(_) if has_failed(es) => fetch(facts, rules, NEW_AGE, Priority::Changed),
-        Due::NotYet(_) if template::source_changed(facts) => fetch(facts, rules, NEW_AGE, Priority::Changed),
+        Due::NotYet(_) if has_failed(es) => fetch::fetch(facts, rules, NEW_AGE, Priority::Changed),
+        Due::NotYet(_) if template::source_changed(facts) => fetch::fetch(facts, rules, NEW_AGE, Priority::Changed),
         // a refresh that failed is not tried again outside of its window either
         Due::NotYet(left) | Due::Held(left) => not_due(facts, rules, wake_in(left)),
     }
@@ -95,13 +94,13 @@ fn not_due(facts: &Facts, rules: &Rules, wake: Wake) -> Next {
     let recorded = facts.es.status.as_ref().and_then(|s| s.target.as_ref());
     match (&facts.target, recorded) {
         // deleted by hand, or made by hand where a merge waits for it
-        (None, Some(_)) => fetch(facts, rules, NEW_AGE, Priority::Changed),
+        (None, Some(_)) => fetch::fetch(facts, rules, NEW_AGE, Priority::Changed),
         (None, None) => Next::Idle(wake),
         (Some(view), Some(recorded)) if is_known(facts, view, recorded) => Next::Idle(wake),
         (Some(_), Some(recorded)) if recorded.digest.is_some() => Next::Inspect,
         (Some(_), _) if recover::can_be_known(facts) => Next::Inspect,
         // there is no digest to compare with, as when ESO wrote it
-        (Some(_), _) => fetch(facts, rules, NEW_AGE, Priority::Changed),
+        (Some(_), _) => fetch::fetch(facts, rules, NEW_AGE, Priority::Changed),
     }
 }
 
@@ -130,10 +129,10 @@ pub fn after_inspection(facts: &Facts, rules: &Rules, live: Option<Seen>) -> Nex
             next => return next,
         }
     }
-    let Some(Seen { view, digest, .. }) = live else { return fetch(facts, rules, NEW_AGE, Priority::Changed) };
+    let Some(Seen { view, digest, .. }) = live else { return fetch::fetch(facts, rules, NEW_AGE, Priority::Changed) };
     let lost = || recover::can_be_known(facts) && !recorded.digest.as_ref().is_some_and(|d| comparable(d, &digest));
     if !view.managed || !(recorded.digest.as_ref() == Some(&digest) || lost()) {
-        return fetch(facts, rules, NEW_AGE, Priority::Changed);
+        return fetch::fetch(facts, rules, NEW_AGE, Priority::Changed);
     }
     // somebody changed metadata only: note it, and let the next refresh mend what is ours of it
     let target = TargetStatus {
@@ -381,11 +380,14 @@ fn synced(
     let es = &facts.es;
     let old = es.status.as_ref();
     let read_at = gathered.read_at.unwrap_or(facts.now);
-    let missing = || gathered.missing.iter().map(|text| ("MissingProviderSecret", text.clone()));
-    let told: Vec<_> = missing().collect();
+    let missing = gathered.missing.iter().map(|text| Note::normal("MissingProviderSecret", text.clone()));
+    let stood_in = fetch::stood_in(gathered);
+    let news: Vec<_> = missing.chain(stood_in.clone().map(|text| Note::warning("FailedOver", text))).collect();
+    let told: Vec<_> = news.iter().map(|note| (note.reason, note.message.clone())).collect();
     if facts.memory.told != told {
-        notes.extend(missing().map(|(reason, text)| Note::normal(reason, text)));
+        notes.extend(news);
     }
+    let message = stood_in.map_or_else(|| message.to_owned(), |text| format!("{message}; {text}"));
     let binding = match &target {
         Some(_) if es.target().manifest.is_none() => Some(Binding { name: es.target_name().to_owned() }),
         _ => old.and_then(|s| s.binding.clone()),
@@ -401,7 +403,7 @@ fn synced(
         refresh_time: Some(Time(read_at)),
         synced_resource_version: Some(synced_resource_version(es)),
         binding,
-        conditions: vec![status::ready(true, &words::reason(es, reason), message, es.ready(), facts.now)],
+        conditions: vec![status::ready(true, &words::reason(es, reason), &message, es.ready(), facts.now)],
         target,
     };
     let wake = wake_after(es, &status, &memory, facts.now);
@@ -458,8 +460,10 @@ fn clean_up(facts: &Facts) -> Next {
 
 /// Whether a store or generator of the object belongs to another controller: then the whole object does (ESO's rule).
 fn of_another_class(facts: &Facts, rules: &Rules) -> bool {
-    let class = |s: &StoreFacts| s.store.as_ref().and_then(|s| s.spec.controller.clone()).filter(|c| !c.is_empty());
-    facts.stores.values().filter_map(class).chain(generate::classes(facts)).any(|c| c != rules.class)
+    let class = |id| {
+        facts.stores.get(&id).and_then(|s: &StoreFacts| s.store.as_ref()?.spec.controller.clone()).filter(|c| !c.is_empty())
+    };
+    store_ids(&facts.es).into_iter().filter_map(class).chain(generate::classes(facts)).any(|c| c != rules.class)
 }
 
 /// Checks what the spec says, and gives the refresh interval.
@@ -480,77 +484,6 @@ fn interval(es: &ExternalSecret) -> Result<SignedDuration, Failure> {
             let cause = format!("spec.refreshInterval: {e}; write a Go duration such as 1h, 15m or 90s");
             Failure::spec("could not get secret data from provider", cause)
         }),
-    }
-}
-
-/// Plans the reads, if all stores can be used.
-fn fetch(facts: &Facts, rules: &Rules, max_age: Duration, priority: Priority) -> Next {
-    let es = &facts.es;
-    let mut requests: BTreeMap<StoreId, BTreeSet<Request>> = BTreeMap::new();
-    let mut generate = Vec::new();
-    for entry in entries::entries(es) {
-        match generate::plan(facts, rules, &entry) {
-            Ok(generate::Plan::Make(one)) => generate.push(one),
-            Ok(generate::Plan::NoGenerator) => {}
-            // its kind's first list is under way, and will wake us
-            Ok(generate::Plan::Wait) => return Next::Idle(Wake::After(LATER, Priority::New)),
-            Err(failure) => return Next::Settle(Box::new(failed(facts, &failure))),
-        }
-        let Some(request) = entry.request() else { continue };
-        let id = entry.store(es);
-        if let Request::Find(query) = &request
-            && !entry.finds_by_name()
-            && query.tags.is_empty()
-        {
-            let detail = "unexpected find operator: set find.name.regexp, find.tags, or both";
-            let error = ProviderError::new(ErrorKind::Misconfigured, detail);
-            return Next::Settle(Box::new(failed(facts, &Failure::provider(&entry.place(), &error))));
-        }
-        match usable(facts, rules, &entry, &id) {
-            Ok(true) => {}
-            // its first check is under way, and will wake us
-            Ok(false) => return Next::Idle(Wake::After(LATER, Priority::New)),
-            Err(failure) => return Next::Settle(Box::new(failed(facts, &failure))),
-        }
-        requests.entry(id).or_default().insert(request);
-    }
-    let requests = requests.into_iter().map(|(id, set)| (id, set.into_iter().collect())).collect();
-    let again = interval(es).ok().and_then(|interval| refresh::again(es, interval));
-    Next::Fetch(FetchPlan { requests, generate, max_age, again, insist: priority != Priority::Periodic, priority })
-}
-
-/// Whether a store may be used by an entry; `false` while its first check is not over.
-fn usable(facts: &Facts, rules: &Rules, entry: &Entry<'_>, id: &StoreId) -> Result<bool, Failure> {
-    let place = entry.place();
-    let refuse = |kind: ErrorKind, detail: String| Err(Failure::provider(&place, &ProviderError::new(kind, detail)));
-    let name = &id.key.name;
-    if id.kind == StoreKind::ClusterSecretStore && !rules.cluster_stores {
-        let detail = format!(
-            "ClusterSecretStore {name:?} cannot be used: this keyferry runs without cluster-wide rights (--namespaces, or \
-             --enable-cluster-store-reconciler=false); use a SecretStore"
-        );
-        return refuse(ErrorKind::Unsupported, detail);
-    }
-    let known = facts.stores.get(id);
-    let Some(store) = known.and_then(|s| s.store.as_ref()) else {
-        let detail = format!("could not get {} {name:?}, {}.external-secrets.io {name:?} not found", id.kind, id.kind);
-        return refuse(ErrorKind::Misconfigured, detail);
-    };
-    let namespace = facts.es.metadata.namespace.as_deref().unwrap_or_default();
-    let empty = BTreeMap::new();
-    let labels = facts.namespace_labels.as_deref().unwrap_or(&empty);
-    if id.kind == StoreKind::ClusterSecretStore && !access::allows(&store.spec.conditions, namespace, labels) {
-        let detail =
-            format!("using cluster store {name:?} is not allowed from namespace {namespace:?}: denied by spec.condition");
-        return refuse(ErrorKind::Misconfigured, detail);
-    }
-    match known.and_then(|s| s.health.as_ref()) {
-        None => Ok(false),
-        Some(health) if health.ready || !rules.flood_gate => Ok(true),
-        Some(health) => {
-            let cause = if health.cause.is_empty() { String::new() } else { format!(": {}", health.cause) };
-            refuse(ErrorKind::Misconfigured, format!("{} {name:?} is not ready{cause}", id.kind))
-        }
     }
 }
 

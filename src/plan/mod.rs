@@ -10,6 +10,7 @@ pub mod digest;
 pub mod duration;
 pub mod entries;
 pub mod external_secret;
+pub mod failover;
 pub mod fan_out;
 pub mod generator_state;
 pub mod generators;

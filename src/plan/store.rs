@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::{Note, Rules, Wake, backoff, duration, phase, status};
+use super::{Note, Rules, Wake, backoff, duration, failover, phase, status};
 use crate::api::secret_store::{IntOrString, StoreStatus};
 use crate::api::{AnyStore, Condition, StoreKind};
 use crate::fetch::Invalid;
@@ -109,9 +109,9 @@ pub fn before_check(store: &AnyStore, referent: bool, rules: &Rules) -> Next {
             kind: ErrorKind::Unsupported,
             retry_after: None,
         }),
-        _ => match validate::validate_store(&store.spec, store.kind) {
-            Err(error) => {
-                let error = ProviderError::new(ErrorKind::Misconfigured, error.to_string());
+        _ => match checked(store) {
+            Err(text) => {
+                let error = ProviderError::new(ErrorKind::Misconfigured, text);
                 Next::Known(Outcome::invalid("unable to validate store", &error))
             }
             // it logs in as each of its consumers: there is nothing to check by itself
@@ -119,6 +119,11 @@ pub fn before_check(store: &AnyStore, referent: bool, rules: &Rules) -> Next {
             Ok(()) => Next::Check,
         },
     }
+}
+
+fn checked(store: &AnyStore) -> Result<(), String> {
+    validate::validate_store(&store.spec, store.kind).map_err(|error| error.to_string())?;
+    failover::stand_ins(store).map(drop)
 }
 
 /// Says what to report of a check. `failures` counts the failures in a row before this one.
@@ -157,6 +162,7 @@ pub fn settle(
         generation: store.metadata.generation.unwrap_or_default(),
         credentials,
         ready: condition.is_ready(),
+        unavailable: matches!(outcome, Outcome::Invalid { kind: ErrorKind::Unavailable, .. }),
         cause: match outcome {
             Outcome::Invalid { cause, .. } => cause.clone(),
             _ => String::new(),
@@ -215,6 +221,7 @@ pub fn health_by_status(store: &AnyStore) -> StoreHealth {
         generation: store.metadata.generation.unwrap_or_default(),
         credentials: 0,
         ready: ready.is_some_and(Condition::is_ready),
+        unavailable: false,
         cause: ready.and_then(|c| c.message.clone()).unwrap_or_else(|| "nobody has checked it yet".into()),
     }
 }

@@ -1,19 +1,18 @@
 //! What a provider may reach while it logs in: the objects that its store refers to, and nothing else.
 
-use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
 use k8s_openapi::api::core::v1::{ConfigMap, Secret, ServiceAccount};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{Api, PostParams};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 
-use super::{ErrorKind, ProviderError, ReferenceKind};
+use super::{ErrorKind, ProviderError, ReferenceKind, UsedReferences};
 use crate::api::refs::{CaProvider, CaProviderType, SecretKeySelector, ServiceAccountSelector};
 use crate::api::secret_store::{RetrySettings, StoreKind};
 use crate::outbound::Outbound;
@@ -42,37 +41,6 @@ pub struct ConnectCx {
     pub outbound: Arc<Outbound>,
     /// Which objects were read to log in.
     pub used: UsedReferences,
-}
-
-/// The objects that a login was made with, and the resourceVersion of each: news of the very same version are no news.
-#[derive(Clone, Default)]
-pub struct UsedReferences(Arc<Mutex<HashMap<Used, String>>>);
-
-/// Kind, namespace and name of an object that was used.
-type Used = (ReferenceKind, String, String);
-
-impl UsedReferences {
-    /// The resourceVersion with which an object was read, if it was.
-    #[must_use]
-    pub fn version(&self, kind: ReferenceKind, namespace: &str, name: &str) -> Option<String> {
-        let used = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        used.get(&(kind, namespace.to_owned(), name.to_owned())).cloned()
-    }
-
-    fn note(&self, kind: ReferenceKind, meta: &ObjectMeta) {
-        let [namespace, name, version] = [&meta.namespace, &meta.name, &meta.resource_version].map(Option::clone);
-        let key = (kind, namespace.unwrap_or_default(), name.unwrap_or_default());
-        let version = version.unwrap_or_default();
-        let mut used = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        // read twice with a change between: the login is of neither version
-        used.entry(key)
-            .and_modify(|first| {
-                if *first != version {
-                    first.clear()
-                }
-            })
-            .or_insert_with(|| version.clone());
-    }
 }
 
 /// Address and certificate authority of the cluster that the operator runs in: the configuration of its client without the
@@ -158,14 +126,26 @@ impl ConnectCx {
                 "{what}: Secret {namespace}/{name} does not carry the label '{label}: {value}', which lets it be used here"
             )));
         }
-        Ok(secret.data.unwrap_or_default().into_iter().map(|(key, bytes)| (key, SecretBytes::new(bytes.0))).collect())
+        Ok(values(secret))
+    }
+
+    /// All keys of a Secret, by namespace and name.
+    ///
+    /// # Errors
+    /// As for [`ConnectCx::secret`].
+    pub async fn whole_secret(
+        &self,
+        (namespace, name): (Option<&str>, &str),
+        what: &str,
+    ) -> Result<BTreeMap<String, SecretBytes>, ProviderError> {
+        let namespace = self.resolve_namespace(namespace, what)?;
+        Ok(values(self.secret_in(&namespace, name, what).await?))
     }
 
     async fn secret_in(&self, namespace: &str, name: &str, what: &str) -> Result<Secret, ProviderError> {
         let api: Api<Secret> = Api::namespaced(self.client.clone(), namespace);
-        let secret = api.get(name).await.map_err(|e| api_error(&e, what, "Secret", namespace, name))?;
-        self.used.note(ReferenceKind::Secret, &secret.metadata);
-        Ok(secret)
+        let read = self.used.reading((ReferenceKind::Secret, namespace, name), || api.get(name));
+        read.await.map_err(|e| api_error(&e, what, "Secret", namespace, name))
     }
 
     /// The text of a ConfigMap's key.
@@ -179,8 +159,8 @@ impl ConnectCx {
     ) -> Result<String, ProviderError> {
         let namespace = self.resolve_namespace(namespace, what)?;
         let api: Api<ConfigMap> = Api::namespaced(self.client.clone(), &namespace);
-        let map = api.get(name).await.map_err(|e| api_error(&e, what, "ConfigMap", &namespace, name))?;
-        self.used.note(ReferenceKind::ConfigMap, &map.metadata);
+        let read = self.used.reading((ReferenceKind::ConfigMap, &namespace, name), || api.get(name));
+        let map = read.await.map_err(|e| api_error(&e, what, "ConfigMap", &namespace, name))?;
         map.data
             .and_then(|mut data| data.remove(key))
             .ok_or_else(|| misconfigured(format!("{what}: ConfigMap {namespace}/{name} has no key {key:?}")))
@@ -198,6 +178,21 @@ impl ConnectCx {
         }
     }
 
+    /// Whether the operator's own identity may be shown to a server that the store names: only who may write cluster-wide objects
+    /// may have that done.
+    ///
+    /// # Errors
+    /// `Misconfigured` for a SecretStore.
+    pub fn allow_own_identity(&self, what: &str) -> Result<(), ProviderError> {
+        match self.store_kind {
+            StoreKind::ClusterSecretStore => Ok(()),
+            StoreKind::SecretStore => Err(misconfigured(format!(
+                "{what} logs in as the operator itself, which goes to no server that a namespaced object names: use a \
+                 ClusterSecretStore, or another way to log in"
+            ))),
+        }
+    }
+
     /// Annotations of a ServiceAccount.
     ///
     /// # Errors
@@ -209,11 +204,9 @@ impl ConnectCx {
     ) -> Result<BTreeMap<String, String>, ProviderError> {
         let namespace = self.resolve_namespace(selector.namespace.as_deref(), what)?;
         let api: Api<ServiceAccount> = Api::namespaced(self.client.clone(), &namespace);
-        let account = api
-            .get_metadata(&selector.name)
-            .await
-            .map_err(|e| api_error(&e, what, "ServiceAccount", &namespace, &selector.name))?;
-        self.used.note(ReferenceKind::ServiceAccount, &account.metadata);
+        let name = selector.name.as_str();
+        let read = self.used.reading((ReferenceKind::ServiceAccount, &namespace, name), || api.get_metadata(name));
+        let account = read.await.map_err(|e| api_error(&e, what, "ServiceAccount", &namespace, name))?;
         Ok(account.metadata.annotations.unwrap_or_default())
     }
 
@@ -296,6 +289,10 @@ impl ConnectCx {
     }
 }
 
+fn values(secret: Secret) -> BTreeMap<String, SecretBytes> {
+    secret.data.unwrap_or_default().into_iter().map(|(key, bytes)| (key, SecretBytes::new(bytes.0))).collect()
+}
+
 fn pem(bytes: Vec<u8>, what: &str) -> Result<Vec<u8>, ProviderError> {
     let holds_certificate = |bytes: &[u8]| CertificateDer::pem_slice_iter(bytes).next().is_some_and(|first| first.is_ok());
     if holds_certificate(&bytes) {
@@ -332,30 +329,5 @@ fn api_error(error: &kube::Error, what: &str, kind: &str, namespace: &str, name:
             ErrorKind::Unavailable,
             format!("{what}: {kind} {namespace}/{name} could not be read: the API server did not answer"),
         ),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_login_made_with_two_versions_of_an_object_is_of_neither() {
-        let used = UsedReferences::default();
-        let meta = |version: &str| ObjectMeta {
-            namespace: Some("ns".into()),
-            name: Some("key".into()),
-            resource_version: Some(version.into()),
-            ..ObjectMeta::default()
-        };
-        let version = || used.version(ReferenceKind::Secret, "ns", "key");
-        assert_eq!(version(), None);
-        used.note(ReferenceKind::Secret, &meta("5"));
-        used.note(ReferenceKind::Secret, &meta("5"));
-        assert_eq!(version().as_deref(), Some("5"));
-        used.note(ReferenceKind::Secret, &meta("6"));
-        used.note(ReferenceKind::Secret, &meta("6"));
-        assert_eq!(version().as_deref(), Some(""));
-        assert_eq!(used.version(ReferenceKind::ServiceAccount, "ns", "key"), None);
     }
 }

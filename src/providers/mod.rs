@@ -8,12 +8,18 @@ pub mod azure;
 #[cfg(test)]
 pub mod conformance;
 pub mod connect;
+pub mod doppler;
 pub mod fake;
 pub mod gcp;
+pub mod infisical;
 pub mod kubernetes;
 pub mod oauth;
+pub mod openbao;
 pub mod push;
+pub mod rest;
+pub mod retries;
 mod spec;
+pub mod used;
 pub mod vault;
 
 use std::borrow::Cow;
@@ -24,13 +30,16 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use crate::api::external_secret::MetadataPolicy;
+use crate::api::refs::{CaProvider, CaProviderType, SecretKeySelector, ServiceAccountSelector};
 use crate::api::secret_store::{Capabilities, StoreKind};
 use crate::render::{Entries, path};
 use crate::secret_bytes::SecretBytes;
 
 pub use connect::{ConnectCx, OwnCluster};
 pub use push::{Place, Push, Pushed, Source};
+pub use retries::Retries;
 pub use spec::ProviderSpec;
+pub use used::UsedReferences;
 
 /// Registers the providers: adding one is a file in this folder and a line here.
 macro_rules! providers {
@@ -38,7 +47,11 @@ macro_rules! providers {
         $macro! {
             aws: Aws = aws::Aws,
             kubernetes: Kubernetes = kubernetes::Kubernetes,
+            doppler: Doppler = doppler::Doppler,
             fake: Fake = fake::Fake,
+            infisical: Infisical = infisical::Infisical,
+            vault: Vault = vault::Vault,
+            openBao: OpenBao = openbao::OpenBao,
         }
     };
 }
@@ -142,6 +155,9 @@ pub trait Session: Send + Sync {
     /// # Errors
     /// What the provider said.
     async fn validate(&self, cx: &CallCx) -> Result<Validation, ProviderError>;
+
+    /// Logs out. Nobody uses the session any more.
+    async fn close(&self) {}
 
     /// The value as `data` without a property has it, from the bytes that [`Session::get`] read. They are the same unless the
     /// provider keeps values as something else than one text.
@@ -275,6 +291,19 @@ pub struct FindQuery {
     pub tags: BTreeMap<String, String>,
 }
 
+impl FindQuery {
+    /// The expression over the name.
+    ///
+    /// # Errors
+    /// `Misconfigured` where it is none.
+    pub fn matcher(&self) -> Result<regex::Regex, ProviderError> {
+        regex::Regex::new(&self.name).map_err(|_| {
+            let text = format!("find.name.regexp {:?} is not a regular expression", self.name);
+            ProviderError::new(ErrorKind::Misconfigured, text)
+        })
+    }
+}
+
 /// A value that was found.
 #[derive(Clone, Debug, Default)]
 pub struct Found {
@@ -304,6 +333,18 @@ pub struct CallCx {
     pub requests: RequestLog,
 }
 
+impl CallCx {
+    /// What goes to the end of a user agent. It holds only what a token of one may hold, and the slash.
+    #[must_use]
+    pub fn marks(&self) -> String {
+        let allowed = |c: char| c.is_ascii_alphanumeric() || "-._/".contains(c);
+        let token = |text: &str| -> String { text.chars().take(400).map(|c| if allowed(c) { c } else { '_' }).collect() };
+        let marks = [("keyferry-cause", &self.cause), ("keyferry-call", &self.correlation)];
+        let marks = marks.into_iter().filter(|(_, value)| !value.is_empty());
+        marks.map(|(name, value)| format!(" {name}/{}", token(value))).collect()
+    }
+}
+
 /// Requests that a session sent to its provider, as the metrics count them. A session that notes none is counted as having
 /// sent one.
 #[derive(Clone, Debug, Default)]
@@ -316,12 +357,19 @@ pub struct ProviderRequest {
     pub name: Cow<'static, str>,
     /// Whether it failed.
     pub failed: bool,
+    /// How the provider's own records name it, where it says so.
+    pub id: Option<String>,
 }
 
 impl RequestLog {
     /// Notes a request that ended.
     pub fn note(&self, name: impl Into<Cow<'static, str>>, failed: bool) {
-        self.lock().push(ProviderRequest { name: name.into(), failed });
+        self.note_as(name, failed, None);
+    }
+
+    /// The same, with the name that the provider's own records have for it.
+    pub fn note_as(&self, name: impl Into<Cow<'static, str>>, failed: bool, id: Option<String>) {
+        self.lock().push(ProviderRequest { name: name.into(), failed, id });
     }
 
     /// Takes out what was noted.
@@ -344,6 +392,31 @@ pub struct Reference {
     pub namespace: Option<String>,
     /// Its name.
     pub name: String,
+}
+
+impl Reference {
+    /// A Secret, where the selector names one.
+    #[must_use]
+    pub fn secret(selector: &SecretKeySelector) -> Option<Self> {
+        let name = selector.name.clone().filter(|name| !name.is_empty())?;
+        Some(Self { kind: ReferenceKind::Secret, namespace: selector.namespace.clone(), name })
+    }
+
+    /// A ServiceAccount.
+    #[must_use]
+    pub fn service_account(account: &ServiceAccountSelector) -> Self {
+        Self { kind: ReferenceKind::ServiceAccount, namespace: account.namespace.clone(), name: account.name.clone() }
+    }
+
+    /// Where a certificate authority is kept.
+    #[must_use]
+    pub fn ca(provider: &CaProvider) -> Self {
+        let kind = match provider.type_ {
+            CaProviderType::Secret => ReferenceKind::Secret,
+            CaProviderType::ConfigMap => ReferenceKind::ConfigMap,
+        };
+        Self { kind, namespace: provider.namespace.clone(), name: provider.name.clone() }
+    }
 }
 
 /// Kind of an object that a provider logs in with.

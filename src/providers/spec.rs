@@ -27,21 +27,18 @@ const NOT_SERVED: &[&str] = &[
     "crd",
     "delinea",
     "device42",
-    "doppler",
     "dvls",
     "fortanix",
     "gcpsm",
     "github",
     "gitlab",
     "ibm",
-    "infisical",
     "keepersecurity",
     "nebiusmysterybox",
     "ngrok",
     "onboardbase",
     "onepassword",
     "onepasswordSDK",
-    "openBao",
     "oracle",
     "ovh",
     "passbolt",
@@ -51,7 +48,6 @@ const NOT_SERVED: &[&str] = &[
     "scaleway",
     "secretserver",
     "senhasegura",
-    "vault",
     "volcengine",
     "webhook",
     "yandexcertificatemanager",
@@ -77,6 +73,12 @@ macro_rules! provider_spec {
         impl ProviderSpec {
             /// Names of the providers that are served, as they stand in manifests.
             pub const SERVED: &'static [&'static str] = &[$(stringify!($field)),+];
+
+            /// Names of the providers that ESO has and that are not served.
+            #[must_use]
+            pub fn not_served() -> &'static [&'static str] {
+                NOT_SERVED
+            }
 
             /// The provider's name, as it stands in manifests.
             #[must_use]
@@ -162,7 +164,7 @@ macro_rules! provider_spec {
 }
 providers!(provider_spec);
 
-use super::{aws, fake, kubernetes};
+use super::*;
 
 struct ProviderVisitor;
 

@@ -222,7 +222,7 @@ impl Metrics {
 
     /// A call to a provider has ended.
     pub fn provider_call(&self, call: ProviderCall<'_>) {
-        let one = [ProviderRequest { name: call.call.into(), failed: call.error.is_some() }];
+        let one = [ProviderRequest { name: call.call.into(), failed: call.error.is_some(), id: None }];
         for request in if call.requests.is_empty() { &one } else { call.requests } {
             let status = if request.failed { "error" } else { "success" };
             let labels = ApiCallLabels { provider: call.provider, call: request.name.clone(), status };

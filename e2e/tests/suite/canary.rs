@@ -17,12 +17,12 @@ use crate::lab::{
     external_secrets, fake_store, objects, one, operator, patch, push_secret, ready, to_place, with_lab,
 };
 
-/// Begins every secret value of this test.
-const CANARY: &str = "cAnArY";
+/// Begins every secret value of these tests.
+pub const BEGINS: &str = "cAnArY";
 
 /// A secret value that is found again wherever it shows up.
 pub fn value(of: &str) -> String {
-    format!("{CANARY}-7f3e9b-{of}-pq8Zx2LmWv5Tn4Kd")
+    format!("{BEGINS}-7f3e9b-{of}-pq8Zx2LmWv5Tn4Kd")
 }
 
 /// All that may not be seen of `value`, with its name.
@@ -267,7 +267,7 @@ async fn run(ns: &Sandbox<'_>, format: &str) -> Result<()> {
     .await?;
     tokio::time::sleep(std::time::Duration::from_secs(3)).await;
 
-    let values: Vec<String> = VALUES.map(value).into_iter().chain([CANARY.to_owned()]).collect();
+    let values: Vec<String> = VALUES.map(value).into_iter().chain([BEGINS.to_owned()]).collect();
     let size = unseen(ns, &operator, &values).await?;
     // The search finds what is there.
     ensure!(secrets_hold_canaries(ns).await?, "the Secrets do not hold the values");
@@ -280,7 +280,7 @@ async fn run(ns: &Sandbox<'_>, format: &str) -> Result<()> {
 async fn secrets_hold_canaries(ns: &Sandbox<'_>) -> Result<bool> {
     let all = crate::lab::secrets(ns).await?;
     let values = all.values().flat_map(|secret| secret.data.iter().flatten());
-    Ok(values.filter(|(_, value)| value.0.starts_with(CANARY.as_bytes())).count() >= 4)
+    Ok(values.filter(|(_, value)| value.0.starts_with(BEGINS.as_bytes())).count() >= 4)
 }
 
 #[test]
@@ -326,7 +326,7 @@ fn values_of_cluster_push_secrets_are_nowhere_else() -> Result<()> {
             .await
             .with_context(|| template.to_owned())?;
         }
-        let seen = unseen(ns, &*operator.lock().await, &[value("pushed"), CANARY.to_owned()]).await;
+        let seen = unseen(ns, &*operator.lock().await, &[value("pushed"), BEGINS.to_owned()]).await;
         operator.lock().await.set_log_level("info").await?;
         progress::note(format!("canary (ClusterPushSecret, trace): none in {} bytes", seen?));
         let parents: Api<DynamicObject> = ns.cluster().api(PUSH_PARENT.0, PUSH_PARENT.1, "").await?;

@@ -49,7 +49,7 @@ pub async fn read(facts: &Facts, fetch: &FetchPlan, values: &Arc<Values>, blanks
             let (at, sent) = (Timestamp::now(), Instant::now());
             reads.insert(request.clone(), Read { answer: ask(session.as_ref(), request).await, at, sent });
         }
-        all.insert(id.clone(), StoreReads { reads, session: Some(session) });
+        all.insert(id.clone(), StoreReads { from: id.clone(), reads, session: Some(session) });
     }
     all
 }

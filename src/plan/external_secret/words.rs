@@ -23,7 +23,7 @@ use crate::secret_bytes::SecretBytes;
 pub struct Facts {
     /// The object.
     pub es: Arc<ExternalSecret>,
-    /// The stores that it names.
+    /// The stores that it names, and those that stand in for them.
     pub stores: BTreeMap<StoreId, StoreFacts>,
     /// The generators that it names.
     pub generators: BTreeMap<GeneratorId, GeneratorFacts>,
@@ -98,6 +98,8 @@ pub enum Next {
 pub struct FetchPlan {
     /// Requests by store.
     pub requests: BTreeMap<StoreId, Vec<Request>>,
+    /// For each store those that stand in for it while it is unavailable, in their order.
+    pub stand_ins: BTreeMap<StoreId, Vec<StoreId>>,
     /// What to generate, once, after all reads came to a good end.
     pub generate: Vec<Generate>,
     /// How old a shared value may be.
@@ -130,6 +132,8 @@ pub struct Gathered {
     pub read_at: Option<Timestamp>,
     /// Entries whose secret the provider says does not exist, under a policy that allows it.
     pub missing: Vec<String>,
+    /// Stores that are unavailable, each with the one that was read from in its place.
+    pub stood_in: BTreeMap<StoreId, StoreId>,
 }
 
 /// What to do with the Secret.

@@ -1,5 +1,6 @@
 //! Google Cloud: logs in, in all the ways that ESO has, and gives the access token that comes of it.
 
+mod assertion;
 mod federation;
 #[cfg(test)]
 mod tests;
@@ -13,7 +14,7 @@ use super::oauth::{self, AccessToken, TOKEN_EXCHANGE, accepted};
 use super::{ConnectCx, ErrorKind, ProviderError};
 use crate::api::generators::{GcrAuth, GcrWorkloadIdentity};
 use crate::jwt::RsaKey;
-use crate::outbound::{Call, TlsOptions, secret, segment};
+use crate::outbound::{Call, TlsOptions, query, secret, segment};
 use crate::render::json::object_of_text;
 use crate::secret_bytes::SecretBytes;
 
@@ -96,6 +97,18 @@ struct Impersonated {
     expire_time: Timestamp,
 }
 
+impl Key {
+    fn of(file: &SecretBytes, what: &str) -> Result<Self, ProviderError> {
+        let bad = |text: &str| misconfigured(format!("{what}: {text}"));
+        let key: Self =
+            serde_json::from_slice(file.expose()).map_err(|_| bad("the value is no service account's key, as JSON"))?;
+        if key.r#type != "service_account" {
+            return Err(bad("the key's \"type\" is not \"service_account\""));
+        }
+        Ok(key)
+    }
+}
+
 impl Login<'_> {
     /// Logs in: the first way that is given, as in ESO; without any, as the operator itself.
     ///
@@ -117,11 +130,7 @@ impl Login<'_> {
 
     async fn with_key(&self, file: &SecretBytes, what: &str) -> Result<AccessToken, ProviderError> {
         let bad = |text: &str| misconfigured(format!("{what}: {text}"));
-        let key: Key =
-            serde_json::from_slice(file.expose()).map_err(|_| bad("the value is no service account's key, as JSON"))?;
-        if key.r#type != "service_account" {
-            return Err(bad("the key's \"type\" is not \"service_account\""));
-        }
+        let key = Key::of(file, what)?;
         let audience = key.token_uri.as_deref().filter(|uri| !uri.is_empty()).unwrap_or(TOKEN_URI);
         let issued = self.now.as_second();
         let claims =
@@ -214,6 +223,20 @@ impl Login<'_> {
         let answer = self.cx.outbound.client(&TlsOptions::default(), what)?.send(call, what).await?;
         oauth::token(answer, self.now, what)
     }
+}
+
+/// A token that says which machine the operator runs on, for somebody who trusts Google: signed by Google, and for one audience.
+///
+/// # Errors
+/// `Unavailable` where there is no metadata service.
+pub async fn machine_identity(audience: &str, cx: &ConnectCx) -> Result<SecretBytes, ProviderError> {
+    let what = "identity token of the machine";
+    let wishes = query(&[("audience", audience), ("format", "full")]);
+    let base = Endpoints::of(cx).metadata;
+    let url = format!("{base}/computeMetadata/v1/instance/service-accounts/default/identity?{wishes}");
+    let call = Call::new(Method::GET, &url, what)?.header("metadata-flavor", b"Google", what)?;
+    let answer = cx.outbound.ambient()?.send(call, what).await?.success(what)?;
+    Ok(SecretBytes::from(answer.body.expose_str().unwrap_or_default().trim()))
 }
 
 fn text<'a>(secret: &'a SecretBytes, what: &str) -> Result<&'a str, ProviderError> {

@@ -22,7 +22,7 @@ fn lines(metrics: &Metrics, start: &str) -> Vec<String> {
 #[test]
 fn a_call_that_fell_apart_is_counted_as_the_requests_it_became() {
     let metrics = Metrics::default();
-    let request = |name: &'static str, failed| ProviderRequest { name: name.into(), failed };
+    let request = |name: &'static str, failed| ProviderRequest { name: name.into(), failed, id: None };
     let requests =
         [request("BatchGetSecretValue", true), request("GetSecretValue", false), request("GetSecretValue", false)];
     metrics.provider_call(ProviderCall { requests: &requests, ..call(None, &store()) });

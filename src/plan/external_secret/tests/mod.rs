@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod due;
+mod failover;
 mod failures;
 mod generate;
 mod properties;

@@ -1,0 +1,119 @@
+//! What an ExternalSecret reads, and from which stores.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use super::words::{Facts, Failure, FetchPlan, Gathered, Next};
+use super::{LATER, failed, generate, interval};
+use crate::api::StoreKind;
+use crate::fetch::Request;
+use crate::index::StoreId;
+use crate::plan::entries::{self, Entry};
+use crate::plan::{Rules, Wake, access, failover, refresh};
+use crate::providers::{ErrorKind, ProviderError};
+use crate::queue::Priority;
+
+/// Plans the reads, if all stores can be used.
+pub(super) fn fetch(facts: &Facts, rules: &Rules, max_age: Duration, priority: Priority) -> Next {
+    let es = &facts.es;
+    let mut requests: BTreeMap<StoreId, BTreeSet<Request>> = BTreeMap::new();
+    let mut stand_ins = BTreeMap::new();
+    let mut generate = Vec::new();
+    for entry in entries::entries(es) {
+        match generate::plan(facts, rules, &entry) {
+            Ok(generate::Plan::Make(one)) => generate.push(one),
+            Ok(generate::Plan::NoGenerator) => {}
+            // its kind's first list is under way, and will wake us
+            Ok(generate::Plan::Wait) => return Next::Idle(Wake::After(LATER, Priority::New)),
+            Err(failure) => return Next::Settle(Box::new(failed(facts, &failure))),
+        }
+        let Some(request) = entry.request() else { continue };
+        let id = entry.store(es);
+        if let Request::Find(query) = &request
+            && !entry.finds_by_name()
+            && query.tags.is_empty()
+        {
+            let detail = "unexpected find operator: set find.name.regexp, find.tags, or both";
+            let error = ProviderError::new(ErrorKind::Misconfigured, detail);
+            return Next::Settle(Box::new(failed(facts, &Failure::provider(&entry.place(), &error))));
+        }
+        let substitutes = stand_ins_of(facts, rules, &entry, &id);
+        match usable(facts, rules, &entry, &id) {
+            Ok(true) => {}
+            // the read finds out whether it still is
+            Err(_) if is_unavailable(facts, &id) && !substitutes.is_empty() => {}
+            // its first check is under way, and will wake us
+            Ok(false) => return Next::Idle(Wake::After(LATER, Priority::New)),
+            Err(failure) => return Next::Settle(Box::new(failed(facts, &failure))),
+        }
+        stand_ins.insert(id.clone(), substitutes);
+        requests.entry(id).or_default().insert(request);
+    }
+    let requests = requests.into_iter().map(|(id, set)| (id, set.into_iter().collect())).collect();
+    let again = interval(es).ok().and_then(|interval| refresh::again(es, interval));
+    Next::Fetch(FetchPlan {
+        requests,
+        stand_ins,
+        generate,
+        max_age,
+        again,
+        insist: priority != Priority::Periodic,
+        priority,
+    })
+}
+
+/// Whether a store may be used by an entry; `false` while its first check is not over.
+fn usable(facts: &Facts, rules: &Rules, entry: &Entry<'_>, id: &StoreId) -> Result<bool, Failure> {
+    let place = entry.place();
+    let refuse = |kind: ErrorKind, detail: String| Err(Failure::provider(&place, &ProviderError::new(kind, detail)));
+    let name = &id.key.name;
+    if id.kind == StoreKind::ClusterSecretStore && !rules.cluster_stores {
+        let detail = format!(
+            "ClusterSecretStore {name:?} cannot be used: this keyferry runs without cluster-wide rights (--namespaces, or \
+             --enable-cluster-store-reconciler=false); use a SecretStore"
+        );
+        return refuse(ErrorKind::Unsupported, detail);
+    }
+    let known = facts.stores.get(id);
+    let Some(store) = known.and_then(|s| s.store.as_ref()) else {
+        let detail = format!("could not get {} {name:?}, {}.external-secrets.io {name:?} not found", id.kind, id.kind);
+        return refuse(ErrorKind::Misconfigured, detail);
+    };
+    let namespace = facts.es.metadata.namespace.as_deref().unwrap_or_default();
+    let empty = BTreeMap::new();
+    let labels = facts.namespace_labels.as_deref().unwrap_or(&empty);
+    if id.kind == StoreKind::ClusterSecretStore && !access::allows(&store.spec.conditions, namespace, labels) {
+        let detail =
+            format!("using cluster store {name:?} is not allowed from namespace {namespace:?}: denied by spec.condition");
+        return refuse(ErrorKind::Misconfigured, detail);
+    }
+    match known.and_then(|s| s.health.as_ref()) {
+        None => Ok(false),
+        Some(health) if health.ready || !rules.flood_gate => Ok(true),
+        Some(health) => {
+            let cause = if health.cause.is_empty() { String::new() } else { format!(": {}", health.cause) };
+            refuse(ErrorKind::Misconfigured, format!("{} {name:?} is not ready{cause}", id.kind))
+        }
+    }
+}
+
+/// Whether the last check of a store found that it is unavailable: another failure has another cure than reading elsewhere.
+fn is_unavailable(facts: &Facts, id: &StoreId) -> bool {
+    facts.stores.get(id).and_then(|known| known.health.as_ref()).is_some_and(|health| health.unavailable)
+}
+
+/// The stores that an entry may read from while its own is unavailable: those that it could name itself.
+fn stand_ins_of(facts: &Facts, rules: &Rules, entry: &Entry<'_>, id: &StoreId) -> Vec<StoreId> {
+    let store = facts.stores.get(id).and_then(|known| known.store.as_ref());
+    let named = store.and_then(|store| failover::stand_ins(store).ok()).unwrap_or_default();
+    named.into_iter().filter(|id| usable(facts, rules, entry, id) == Ok(true)).collect()
+}
+
+/// Says which stores were read from in place of others, if any.
+pub(super) fn stood_in(gathered: &Gathered) -> Option<String> {
+    let one = |(of, by): (&StoreId, &StoreId)| {
+        format!("{} {:?} is unavailable: read from {} {:?}", of.kind, &*of.key.name, by.kind, &*by.key.name)
+    };
+    let all: Vec<_> = gathered.stood_in.iter().map(one).collect();
+    (!all.is_empty()).then(|| all.join("; "))
+}

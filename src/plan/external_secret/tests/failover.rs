@@ -1,0 +1,100 @@
+//! Reading from another store while one is unavailable.
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use super::world::*;
+use crate::api::{ANNOTATION_FAILOVER, SecretStore};
+use crate::index::StoreId;
+use crate::plan::external_secret::{Gathered, Next, before_fetch};
+use crate::providers::ErrorKind;
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+/// A world whose store names others, of which `dr` and `far` are there.
+fn world(names: &str) -> World {
+    let mut world = World::new(&spec(&json!({})));
+    let store_of: SecretStore = serde_json::from_value(json!({
+        "metadata": {
+            "name": "store", "namespace": "ns", "uid": "store", "generation": 1, "annotations": {ANNOTATION_FAILOVER: names},
+        },
+        "spec": { "provider": { "fake": { "data": [] } } },
+    }))
+    .unwrap();
+    world.stores = [facts_of(store_of.into()), store("dr"), store("far")].into();
+    world
+}
+
+fn id(name: &str) -> StoreId {
+    store(name).0
+}
+
+/// The stand-ins that a plan names for the store; `None` where nothing is read.
+fn stand_ins(world: &World) -> Option<Vec<StoreId>> {
+    match before_fetch(&world.facts(), &world.rules) {
+        Next::Fetch(plan) => {
+            assert_eq!(plan.requests.keys().collect::<Vec<_>>(), [&id("store")]);
+            plan.stand_ins.get(&id("store")).cloned()
+        }
+        _ => None,
+    }
+}
+
+fn fails(world: &mut World, name: &str, unavailable: bool) {
+    let health = world.stores.get_mut(&id(name)).unwrap().health.as_mut().unwrap();
+    (health.ready, health.unavailable, health.cause) = (false, unavailable, "why".into());
+}
+
+#[test]
+fn stand_ins_are_those_that_could_be_named_themselves() {
+    assert_eq!(stand_ins(&world("far, dr")), Some(vec![id("far"), id("dr")]));
+    assert_eq!(stand_ins(&world("nobody,dr")), Some(vec![id("dr")]), "one that is not there");
+    assert_eq!(stand_ins(&world("ClusterSecretStore/dr,dr")), Some(vec![id("dr")]));
+    let mut one_is_down = world("far,dr");
+    fails(&mut one_is_down, "far", true);
+    assert_eq!(stand_ins(&one_is_down), Some(vec![id("dr")]));
+}
+
+#[test]
+fn a_store_that_failed_its_check_is_passed_over_only_where_it_is_unavailable() {
+    let mut down = world("dr");
+    fails(&mut down, "store", true);
+    assert_eq!(stand_ins(&down), Some(vec![id("dr")]));
+    let mut denied = world("dr");
+    fails(&mut denied, "store", false);
+    assert_eq!(stand_ins(&denied), None);
+    assert_eq!(denied.look(values(&[])).told().1, "SecretSyncedError");
+    let mut alone = world("");
+    fails(&mut alone, "store", true);
+    assert_eq!(stand_ins(&alone), None);
+}
+
+#[test]
+fn a_stand_in_of_another_class_does_not_give_the_object_away() {
+    let mut world = world("dr");
+    let mut other = (**world.stores[&id("dr")].store.as_ref().unwrap()).clone();
+    other.spec.controller = Some("other".into());
+    world.stores.get_mut(&id("dr")).unwrap().store = Some(other.into());
+    assert_eq!(world.look(values(&[("k", "v")])).told().0, "True");
+}
+
+#[test]
+fn the_condition_and_one_event_tell_of_it() {
+    let mut world = world("dr");
+    let by_stand_in = || {
+        let stood_in = [(id("store"), id("dr"))].into();
+        Ok(Gathered { stood_in, ..values(&[("k", "v")]).unwrap() })
+    };
+    let text = "secret synced; SecretStore \"store\" is unavailable: read from SecretStore \"dr\"";
+    let step = world.look(by_stand_in());
+    assert_eq!(step.told(), ("True", "SecretSynced", text));
+    assert_eq!(step.events(), ["Created", "FailedOver!"]);
+    world.pass(HOUR);
+    let step = world.look(by_stand_in());
+    assert_eq!((step.told().2, step.events()), (text, vec![]));
+    world.pass(HOUR);
+    let step = world.look(values(&[("k", "v")]));
+    assert_eq!((step.told().2, step.events()), ("secret synced", vec![]));
+    assert_eq!(world.look(provider_failure(ErrorKind::Unavailable)).did.len(), 0, "not due");
+}
