@@ -279,15 +279,9 @@ struct DeployTokens {
     deletes_nothing: bool,
 }
 
-/// The scopes that a deploy token may have.
-const SCOPES: [&str; 6] = [
-    "read_repository",
-    "read_registry",
-    "write_registry",
-    "read_package_registry",
-    "write_package_registry",
-    "read_virtual_registry",
-];
+/// The scopes that a deploy token may have, in a GitLab from before it had virtual registries.
+const SCOPES: [&str; 5] =
+    ["read_repository", "read_registry", "write_registry", "read_package_registry", "write_package_registry"];
 
 impl Gitlab {
     /// Starts one that may be administered with `token`. The tokens that it makes hold `mark`.

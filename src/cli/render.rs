@@ -154,11 +154,11 @@ impl Render {
             printed: Vec::new(),
         };
         let mut maker = Maker::new(manifests, self.rules(), from).await;
-        let pulled: Vec<_> = maker.manifests().external_secrets.iter().map(|(key, es)| (key.clone(), es.clone())).collect();
-        let pushed: Vec<_> = maker.manifests().push_secrets.iter().map(|(key, ps)| (key.clone(), ps.clone())).collect();
+        let pulled: Vec<_> = maker.manifests.external_secrets.iter().map(|(key, es)| (key.clone(), es.clone())).collect();
+        let pushed: Vec<_> = maker.manifests.push_secrets.iter().map(|(key, ps)| (key.clone(), ps.clone())).collect();
         if pulled.is_empty() && pushed.is_empty() && done.problems.is_empty() {
             let nothing = "there is no ExternalSecret and no PushSecret in what was given".to_owned();
-            if maker.manifests().is_empty() { done.problems.push(nothing) } else { done.notes.push(nothing) }
+            if maker.manifests.is_empty() { done.problems.push(nothing) } else { done.notes.push(nothing) }
         }
         for (key, es) in pulled {
             let outcome = maker.make(&key).await;
@@ -216,7 +216,7 @@ impl Done {
             Outcomes::Nothing(why) => self.notes.push(format!("{label}: {why}")),
             Outcomes::Failed(why) => {
                 self.problems.push(format!("{label}: {why}"));
-                if maker.manifests().guesses_labels(&needs()) {
+                if maker.manifests.guesses_labels(&needs()) {
                     let what = "its labels are taken to be none where stores choose namespaces by label";
                     self.notes.push(format!("Namespace {} is not among the manifests: {what}", key.namespace));
                 }

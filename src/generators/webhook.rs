@@ -8,8 +8,9 @@ use http::{Method, StatusCode};
 
 use super::{GenerateCx, Generated, Generator, misconfigured};
 use crate::api::generators::WebhookSpec;
+use crate::api::refs::SecretKeySelector;
 use crate::chance::SystemChance;
-use crate::outbound::{Answer, Call, TlsOptions};
+use crate::outbound::{Answer, Call, Login, TlsOptions};
 use crate::plan::duration;
 use crate::providers::{ErrorKind, ProviderError};
 use crate::render::Entries;
@@ -27,20 +28,33 @@ const LONGEST: Duration = Duration::from_secs(300);
 #[async_trait]
 impl Generator for WebhookSpec {
     async fn generate(&self, cx: &GenerateCx) -> Result<Generated, ProviderError> {
-        if self.auth.as_ref().is_some_and(|auth| auth.ntlm.is_some()) {
-            let text = "spec.auth.ntlm is not served by this version of keyferry: log in by a header";
-            return Err(ProviderError::new(ErrorKind::Unsupported, text));
-        }
         let bundle = self.ca_bundle.as_ref().map(|bytes| bytes.0.as_slice()).filter(|bytes| !bytes.is_empty());
         let ca = cx.connect.ca_bundle(bundle, self.ca_provider.as_ref(), "spec").await?;
         let client = cx.connect.outbound.client(&TlsOptions { ca, identity: None }, "spec")?;
         let call = self.call(&self.scope(cx).await?, cx)?;
-        let answer = client.send(call, WHAT).await?;
+        let answer = match self.login(cx).await? {
+            Some(login) => client.send_ntlm(call, &login, WHAT).await?,
+            None => client.send(call, WHAT).await?,
+        };
         Ok(Generated { values: self.values(success(answer)?)?, ..Generated::default() })
     }
 }
 
 impl WebhookSpec {
+    /// Who logs in by NTLM, if that is asked for. The Secrets must say themselves that they are for it.
+    async fn login(&self, cx: &GenerateCx) -> Result<Option<Login>, ProviderError> {
+        let Some(ntlm) = self.auth.as_ref().and_then(|auth| auth.ntlm.as_ref()) else { return Ok(None) };
+        let value = async |selector: &SecretKeySelector, field: &str| {
+            let what = format!("spec.auth.ntlm.{field}");
+            let key = selector.key.as_deref().unwrap_or_default();
+            let mut entries = cx.connect.labelled_secret(selector, LABEL, &what).await?;
+            entries.remove(key).ok_or_else(|| misconfigured(format!("{what}: the Secret has no key {key:?}")))
+        };
+        let user = value(&ntlm.username_secret, "usernameSecret").await?;
+        let password = value(&ntlm.password_secret, "passwordSecret").await?;
+        Login::new(&user, password, "spec.auth.ntlm").map(Some)
+    }
+
     /// What the templates may use: the Secrets that are named, and that say so themselves.
     async fn scope(&self, cx: &GenerateCx) -> Result<BTreeMap<String, Entries>, ProviderError> {
         let mut scope = BTreeMap::new();
@@ -171,6 +185,30 @@ mod tests {
         assert_eq!(asked.json(), json!({"user": "BOB"}));
     }
 
+    /// How the login goes is tested where it is made.
+    #[tokio::test]
+    async fn a_login_by_ntlm_is_made_where_it_is_asked_for() {
+        let ntlm = |name: &str| {
+            let key = |key: &str| json!({"name": name, "key": key});
+            json!({"auth": {"ntlm": {"usernameSecret": key("user"), "passwordSecret": key("token")}}})
+        };
+        let server = FakeServer::start(|asked| match asked.header("authorization") {
+            "" => Reply::text(401, "").with("www-authenticate", "NTLM"),
+            _ => Reply::text(200, r#"{"a": "b"}"#),
+        })
+        .await;
+        let error = redacted(generate(&wanted(&server, ntlm("login")), &cluster(), &outbound()).await);
+        assert_eq!(error.kind, ErrorKind::Malformed, "the server begins no login");
+        let begun = server.received()[1].header("authorization").to_owned();
+        assert!(begun.starts_with("NTLM TlRMTVNTUAABAAAA"), "{begun}");
+        let open = FakeServer::start(|_| Reply::text(200, r#"{"a": "b"}"#)).await;
+        let made = generate(&wanted(&open, ntlm("login")), &cluster(), &outbound()).await.unwrap();
+        assert_eq!(values(&made), [("a", "b")].into());
+        // Any Secret's value could be sent to any server else, if in the form of a proof.
+        let error = redacted(generate(&wanted(&open, ntlm("other")), &cluster(), &outbound()).await);
+        assert!(error.detail.contains("does not carry the label"), "{error}");
+    }
+
     #[tokio::test]
     async fn without_more_it_is_a_plain_get() {
         let server = FakeServer::start(|_| Reply::text(201, r#"{"a": "b"}"#)).await;
@@ -292,7 +330,14 @@ mod tests {
             (json!({"timeout": "soon"}), "spec.timeout"),
             (json!({"headers": {"X": "a\n{{ .auth.token }}"}}), "spec.headers.X"),
             (json!({"body": "{{ fail .auth.token }}"}), "spec.body"),
-            (json!({"auth": {"ntlm": {"usernameSecret": key, "passwordSecret": key}}}), "spec.auth.ntlm"),
+            (
+                json!({"auth": {"ntlm": {"usernameSecret": {"name": "login", "key": "gone"}, "passwordSecret": key}}}),
+                "spec.auth.ntlm.usernameSecret",
+            ),
+            (
+                json!({"auth": {"ntlm": {"usernameSecret": key, "passwordSecret": {"name": "other", "key": "token"}}}}),
+                "spec.auth.ntlm.passwordSecret",
+            ),
         ] {
             let mut more = more;
             more["secrets"] = login("login");

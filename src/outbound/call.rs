@@ -146,6 +146,17 @@ impl Call {
         self
     }
 
+    /// The same once more.
+    pub(super) fn again(&self) -> Self {
+        Self {
+            method: self.method.clone(),
+            uri: self.uri.clone(),
+            headers: self.headers.clone(),
+            body: self.body.clone(),
+            ..*self
+        }
+    }
+
     fn content(mut self, kind: &'static str, body: SecretBytes) -> Self {
         self.headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
         self.body(body)

@@ -6,6 +6,7 @@
 mod address;
 mod call;
 mod dial;
+mod ntlm;
 #[cfg(test)]
 pub mod testing;
 #[cfg(test)]
@@ -14,21 +15,27 @@ mod tls;
 
 use std::collections::BTreeMap;
 use std::error::Error;
+use std::future::poll_fn;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::Request;
+use http::header::HOST;
+use http::{HeaderValue, Request, Response, Uri};
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
+use hyper::body::Incoming;
+use hyper::client::conn::http1;
 use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
+use tower::Service as _;
 
 use crate::providers::{ErrorKind, ProviderError};
 use crate::secret_bytes::SecretBytes;
 pub use call::{Answer, Call, query, secret, segment};
 pub use dial::Reach;
 use dial::{Dial, Refused};
+pub use ntlm::Login;
 pub use tls::{Identity, TlsOptions};
 
 /// How long a connection without calls is kept.
@@ -100,6 +107,7 @@ fn shared(
 /// Sends calls.
 #[derive(Clone)]
 pub struct HttpClient {
+    connector: HttpsConnector<Dial>,
     connections: Client<HttpsConnector<Dial>, Full<Bytes>>,
 }
 
@@ -114,8 +122,8 @@ impl HttpClient {
             .pool_idle_timeout(IDLE)
             .pool_max_idle_per_host(IDLE_PER_HOST)
             .pool_timer(TokioTimer::new())
-            .build(connector);
-        Self { connections }
+            .build(connector.clone());
+        Self { connector, connections }
     }
 
     /// Sends a call and reads the answer, whatever its status. `what` says in errors what was asked for.
@@ -124,30 +132,86 @@ impl HttpClient {
     /// `Unavailable` where there is no whole answer in time; `Misconfigured` where the address may not be called or the server's
     /// certificate is not trusted; `Malformed` where the answer is too large.
     pub async fn send(&self, call: Call, what: &str) -> Result<Answer, ProviderError> {
-        let deadline = call.deadline;
-        tokio::time::timeout(deadline, self.exchange(call, what)).await.unwrap_or_else(|_| {
-            let text = format!("{what}: the server gave no answer in {} s", deadline.as_secs_f32());
-            Err(ProviderError::new(ErrorKind::Unavailable, text))
-        })
+        in_time(call.deadline, what, self.exchange(call, what)).await
     }
 
     async fn exchange(&self, call: Call, what: &str) -> Result<Answer, ProviderError> {
-        let max_answer = call.max_answer;
-        let mut request = Request::new(Full::new(Bytes::from_owner(Owned(call.body))));
-        *request.method_mut() = call.method;
-        *request.uri_mut() = call.uri;
-        *request.headers_mut() = call.headers;
+        let (request, max_answer) = request(call);
         let answer = self.connections.request(request).await.map_err(|error| failure(&error, what))?;
-        let (parts, body) = answer.into_parts();
-        let body = Limited::new(body, max_answer).collect().await.map_err(|error| {
-            let (kind, text) = match find::<LengthLimitError>(error.as_ref()) {
-                Some(_) => (ErrorKind::Malformed, "the answer is larger than any that such a server should send"),
-                None => (ErrorKind::Unavailable, "the answer broke off"),
-            };
-            ProviderError::new(kind, format!("{what}: {text}"))
-        })?;
-        Ok(Answer { status: parts.status, headers: parts.headers, body: SecretBytes::new(body.to_bytes().to_vec()) })
+        read(answer, max_answer, what).await
     }
+
+    /// A connection of its own.
+    async fn line(&self, uri: &Uri, what: &str) -> Result<Line, ProviderError> {
+        let mut connector = self.connector.clone();
+        poll_fn(|cx| connector.poll_ready(cx)).await.map_err(|error| failure(error.as_ref(), what))?;
+        let stream = connector.call(uri.clone()).await.map_err(|error| failure(error.as_ref(), what))?;
+        let (sender, connection) = http1::handshake(stream).await.map_err(|error| failure(&error, what))?;
+        tokio::spawn(async move { drop(connection.await) });
+        Ok(Line { sender })
+    }
+}
+
+/// One connection, for logins that belong to it. It ends when this is dropped.
+struct Line {
+    sender: http1::SendRequest<Full<Bytes>>,
+}
+
+impl Line {
+    async fn exchange(&mut self, call: Call, what: &str) -> Result<Answer, ProviderError> {
+        let (mut request, max_answer) = request(call);
+        if let Some(host) = host(request.uri()) {
+            request.headers_mut().entry(HOST).or_insert(host);
+        }
+        let path = request.uri().path_and_query().cloned();
+        *request.uri_mut() = path.map(Uri::from).unwrap_or_default();
+        self.sender.ready().await.map_err(|error| failure(&error, what))?;
+        let answer = self.sender.send_request(request).await.map_err(|error| failure(&error, what))?;
+        read(answer, max_answer, what).await
+    }
+}
+
+/// A port that the scheme implies is not named, as some servers tell themselves apart by the whole text.
+fn host(uri: &Uri) -> Option<HeaderValue> {
+    let implied = if uri.scheme_str() == Some("https") { 443 } else { 80 };
+    let host = match uri.port_u16().filter(|port| *port != implied) {
+        Some(port) => format!("{}:{port}", uri.host()?),
+        None => uri.host()?.to_owned(),
+    };
+    HeaderValue::try_from(host).ok()
+}
+
+async fn in_time<T>(
+    deadline: Duration,
+    what: &str,
+    work: impl Future<Output = Result<T, ProviderError>>,
+) -> Result<T, ProviderError> {
+    tokio::time::timeout(deadline, work).await.unwrap_or_else(|_| {
+        let text = format!("{what}: the server gave no answer in {} s", deadline.as_secs_f32());
+        Err(ProviderError::new(ErrorKind::Unavailable, text))
+    })
+}
+
+/// A call as a request, and the bound of the answer.
+fn request(call: Call) -> (Request<Full<Bytes>>, usize) {
+    let mut request = Request::new(Full::new(Bytes::from_owner(Owned(call.body))));
+    *request.method_mut() = call.method;
+    *request.uri_mut() = call.uri;
+    *request.headers_mut() = call.headers;
+    (request, call.max_answer)
+}
+
+/// Reads an answer, whole.
+async fn read(answer: Response<Incoming>, max_answer: usize, what: &str) -> Result<Answer, ProviderError> {
+    let (parts, body) = answer.into_parts();
+    let body = Limited::new(body, max_answer).collect().await.map_err(|error| {
+        let (kind, text) = match find::<LengthLimitError>(error.as_ref()) {
+            Some(_) => (ErrorKind::Malformed, "the answer is larger than any that such a server should send"),
+            None => (ErrorKind::Unavailable, "the answer broke off"),
+        };
+        ProviderError::new(kind, format!("{what}: {text}"))
+    })?;
+    Ok(Answer { status: parts.status, headers: parts.headers, body: SecretBytes::new(body.to_bytes().to_vec()) })
 }
 
 /// A body that is zeroed when it was sent.

@@ -259,13 +259,13 @@ fn what_gitlab_made_is_taken_back() -> Result<()> {
         .await?;
 
         // What GitLab refuses, and who it refuses and quotes.
-        spec["scopes"] = json!(["admin"]);
+        spec["scopes"] = json!(["write_virtual_registry"]);
         generator(ns, "GitlabDeployToken", "wrong", spec.clone()).await?;
         user(ns, "wrong", "GitlabDeployToken", "wrong").await?;
-        ensure!(failed(ns, "wrong").await?.contains("400"), "scopes that there are not");
+        ensure!(failed(ns, "wrong").await?.contains("400"), "a scope that this GitLab does not know");
         let stranger = value("stranger");
-        login(ns, "stranger", false, &stranger).await?;
-        spec["auth"]["token"]["secretRef"]["name"] = json!("stranger");
+        login(ns, "no-admin", false, &stranger).await?;
+        spec["auth"]["token"]["secretRef"]["name"] = json!("no-admin");
         generator(ns, "GitlabDeployToken", "stranger", spec).await?;
         user(ns, "stranger", "GitlabDeployToken", "stranger").await?;
         ensure!(failed(ns, "stranger").await?.contains("401"), "a stranger");

@@ -1,16 +1,18 @@
 //! `keyferry render` prints what the operator writes, and asks the cluster for what the manifests do not hold.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Stdio;
 
 use anyhow::{Context, Result, ensure};
+use k8s_openapi::ByteString;
 use keyferry_e2e::cluster::{documents, text};
 use keyferry_e2e::env::{Sandbox, yaml_files};
 use keyferry_e2e::{operator::binary, progress};
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
 
-use crate::lab::{self, with_lab};
+use crate::lab::{self, PUSH_SECRET, apply, fake_store, objects, push_secret, with_lab};
 
 const SECRET: (&str, &str) = ("v1", "Secret");
 
@@ -97,6 +99,52 @@ fn render_prints_what_the_operator_writes() -> Result<()> {
         }
         progress::note(format!("{compared} Secrets of {files} examples are as they were printed"));
         ensure!(files >= 8 && compared >= 10, "{compared} Secrets of {files} examples");
+        Ok(())
+    })
+}
+
+#[test]
+fn render_tells_what_the_operator_pushes() -> Result<()> {
+    with_lab("render-push", async |ns| {
+        let _operator = lab::operator(ns, &["--log-format=text"]).await?;
+        let mut store = fake_store("target", &[("there", "old")]);
+        let labels = json!({"role": "archive"});
+        store["metadata"]["labels"] = labels.clone();
+        apply(ns, store).await?;
+        let source = json!({"user": "ann", "pw": "secret"});
+        apply(ns, json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "src"}, "stringData": source})).await?;
+        let archive = json!({"labelSelector": {"matchLabels": labels}});
+        let place = |key: &str, place: Value| json!({"match": {"secretKey": key, "remoteRef": place}});
+        let push = push_secret(
+            "ps",
+            "by-label",
+            json!({"secret": {"name": "src"}}),
+            json!({
+                "secretStoreRefs": [archive], "updatePolicy": "IfNotExists",
+                "data": [place("user", json!({"remoteKey": "one", "property": "name"})), place("user", json!({"remoteKey": "there"}))],
+                "dataTo": [{"storeRef": archive, "rewrite": [{"regexp": {"source": "^", "target": "app/"}}]}],
+            }),
+        );
+        // Store and Secret come from the cluster, and so does what is there already.
+        let printed = render(ns, &["--live"], &push.to_string()).await?;
+        let value = |value: &Value| {
+            serde_json::from_value::<ByteString>(value.clone()).map(|b| String::from_utf8_lossy(&b.0).into_owned())
+        };
+        let mut told = BTreeMap::new();
+        for push in printed[0]["pushes"].as_array().context("no pushes")? {
+            ensure!(push["store"] == json!({"kind": "SecretStore", "name": "target"}), "{push}");
+            let property = push["property"].as_str().map(|property| format!("/{property}")).unwrap_or_default();
+            told.insert(text(push, "remoteKey") + &property, value(&push["value"])?);
+        }
+        let wanted = [("app/pw", "secret"), ("one/name", "ann")].map(|(place, value)| (place.to_owned(), value.to_owned()));
+        ensure!(told == BTreeMap::from(wanted), "{told:?}");
+
+        apply(ns, push).await?;
+        ns.wait_ready(PUSH_SECRET, "ps", "True", "Synced").await?;
+        let pushed = objects(ns, PUSH_SECRET).await?;
+        let synced = pushed[0]["status"]["syncedPushSecrets"]["SecretStore/target"].as_object().cloned().unwrap_or_default();
+        let kept = |place: &String| place != "there";
+        ensure!(synced.keys().filter(|place| kept(place)).eq(told.keys()), "{:?} were pushed", synced.keys());
         Ok(())
     })
 }

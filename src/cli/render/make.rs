@@ -72,15 +72,15 @@ pub enum Outcomes {
 
 /// Everything that the objects are rendered with.
 pub struct Maker {
-    index: Index,
-    manifests: Manifests,
-    rules: Rules,
-    from: Origin,
-    generators: crate::generators::maker::Maker,
+    pub(super) index: Index,
+    pub(super) manifests: Manifests,
+    pub(super) rules: Rules,
+    pub(super) from: Origin,
+    pub(super) generators: crate::generators::maker::Maker,
     digester: Digester,
-    now: Timestamp,
-    /// Secrets that were made, to see who else would write them.
-    made: BTreeMap<Key, Secret>,
+    pub(super) now: Timestamp,
+    /// Secrets that were made, to see who else would write them, and who pushes them.
+    pub(super) made: BTreeMap<Key, Secret>,
 }
 
 impl Maker {
@@ -129,46 +129,10 @@ impl Maker {
         Self { index, manifests, rules, from, generators, digester, now, made: BTreeMap::new() }
     }
 
-    /// The manifests.
-    #[must_use]
-    pub fn manifests(&self) -> &Manifests {
-        &self.manifests
-    }
-
-    /// What is known.
-    pub(super) fn index(&self) -> &Index {
-        &self.index
-    }
-
-    /// The rules.
-    pub(super) fn rules(&self) -> &Rules {
-        &self.rules
-    }
-
-    /// Now.
-    pub(super) fn now(&self) -> Timestamp {
-        self.now
-    }
-
-    /// The way to the generators.
-    pub(super) fn generators(&self) -> &crate::generators::maker::Maker {
-        &self.generators
-    }
-
-    /// Where values come from.
-    pub(super) fn origin(&self) -> &Origin {
-        &self.from
-    }
-
     /// Whether placeholders stand for what is not known.
     pub(super) fn placeholders(&self) -> bool {
         let (Origin::File { placeholders, .. } | Origin::Providers { placeholders, .. }) = &self.from;
         *placeholders
-    }
-
-    /// The Secrets that were made.
-    pub(super) fn made(&self) -> &BTreeMap<Key, Secret> {
-        &self.made
     }
 
     /// Renders one ExternalSecret.

@@ -32,7 +32,7 @@ impl Maker {
     pub async fn push(&self, key: &Key) -> Outcomes {
         let Some(mut facts) = self.push_facts(key) else { return Outcomes::Nothing("it is gone".into()) };
         loop {
-            return match plan::before_push(&facts, self.rules()) {
+            return match plan::before_push(&facts, &self.rules) {
                 Next::Finalizer(true) => {
                     hold(&mut facts);
                     continue;
@@ -49,7 +49,7 @@ impl Maker {
     }
 
     fn push_facts(&self, key: &Key) -> Option<Facts> {
-        let index = self.index();
+        let index = &self.index;
         let ps = index.push_secret(key)?;
         Some(Facts {
             stores: index.push_stores(&ps),
@@ -59,7 +59,7 @@ impl Maker {
             ps,
             memory: Memory::default(),
             replace_at: None,
-            now: self.now(),
+            now: self.now,
         })
     }
 
@@ -79,9 +79,9 @@ impl Maker {
     /// What goes where, and the places that keep what they have. The order of the questions is the controller's.
     async fn places(&self, facts: &Facts) -> Result<(Vec<Value>, Vec<String>), Failure> {
         let templates = self.templates(facts);
-        let order = generator_plan(facts, self.rules())?;
+        let order = generator_plan(facts, &self.rules)?;
         let secrets = self.secrets(facts, &templates)?;
-        let targets = stores::targets(facts, self.rules())?;
+        let targets = stores::targets(facts, &self.rules)?;
         let known: Vec<&AnyStore> = targets.iter().filter_map(|id| facts.stores.get(id)).map(AsRef::as_ref).collect();
         entries::check_selectors(&facts.ps.spec, &known)?;
         let all = match order {
@@ -90,7 +90,7 @@ impl Maker {
                 let key = Key::of(&facts.ps.metadata);
                 let blank = |_| self.placeholders().then(|| blank(&facts.ps, &templates));
                 let asker = (&*format!("PushSecret/{key}"), &*key.namespace);
-                let generated = generators::generate(self.generators(), asker, &[order], blank).await;
+                let generated = generators::generate(&self.generators, asker, &[order], blank).await;
                 let made = generated.made.into_values();
                 let unable = |e: ProviderError| Failure::provider(format!("{NO_SOURCE}: unable to generate"), &e);
                 made.map(|made| made.map(|made| plan::generated(made.values)).map_err(unable)).collect::<Result<_, _>>()?
@@ -99,7 +99,7 @@ impl Maker {
         };
         let (mut places, mut kept, mut failures) = (Vec::new(), Vec::new(), BTreeMap::new());
         for values in all {
-            let source = Arc::new(plan::shaped(&facts.ps, self.rules(), values, &templates, outside(facts))?);
+            let source = Arc::new(plan::shaped(&facts.ps, &self.rules, values, &templates, outside(facts))?);
             for id in &targets {
                 if let Err(failure) = self.push_to(facts, id, &source, &mut places, &mut kept).await {
                     failures.insert(id.clone(), failure);
@@ -137,14 +137,14 @@ impl Maker {
     async fn outlet(&self, facts: &Facts, id: &StoreId, store: &AnyStore) -> Result<Option<Outlet<'_>>, Failure> {
         let words = words_of_outlet(&id.key.name);
         stores::allowed(facts, store).map_err(|failure| failure.within(&words))?;
-        if let Some(health) = self.index().health(id).filter(|health| !health.ready) {
+        if let Some(health) = self.index.health(id).filter(|health| !health.ready) {
             return Err(Failure::spec(format!("{words}: {}", health.cause)));
         }
         if store.spec.provider.served().is_some_and(|p| p.capabilities() == Capabilities::ReadOnly) {
             let error = ProviderError::new(ErrorKind::Unsupported, "this provider cannot be pushed to");
             return Err(Failure::provider(words, &error));
         }
-        let Origin::Providers { live, .. } = self.origin() else { return Ok(None) };
+        let Origin::Providers { live, .. } = &self.from else { return Ok(None) };
         let key = Key::of(&facts.ps.metadata);
         let outlet = live.fetcher().outlet(store, 0, &key.namespace, &format!("PushSecret/{key}")).await;
         outlet.map(Some).map_err(|error| Failure::provider(words, &error))
@@ -153,7 +153,7 @@ impl Maker {
     fn templates(&self, facts: &Facts) -> Sources {
         let namespace = facts.ps.metadata.namespace.as_deref().unwrap_or_default();
         let named = facts.ps.spec.template.as_ref().map(target::sources).unwrap_or_default().into_iter();
-        named.map(|source| (source.clone(), self.manifests().source(namespace, &source))).collect()
+        named.map(|source| (source.clone(), self.manifests.source(namespace, &source))).collect()
     }
 
     /// The Secrets that are pushed.
@@ -167,7 +167,7 @@ impl Maker {
             Source::Selected(selector) => {
                 access::to_text(selector)
                     .map_err(|e| Failure::spec(format!("{NO_SOURCE}: spec.selector.secret.selector: {e}")))?;
-                let all: BTreeSet<&Key> = self.manifests().secrets.keys().chain(self.made().keys()).collect();
+                let all: BTreeSet<&Key> = self.manifests.secrets.keys().chain(self.made.keys()).collect();
                 let near = all.into_iter().filter(|key| &*key.namespace == namespace).filter_map(|key| self.secret(key));
                 near.filter(|secret| access::selects(selector, &secret.labels)).collect()
             }
@@ -175,7 +175,7 @@ impl Maker {
         if found.is_empty() && self.placeholders() {
             found.push(Values { data: blank(ps, templates), ..Values::default() });
         }
-        match (found.is_empty(), plan::source(ps), self.origin()) {
+        match (found.is_empty(), plan::source(ps), &self.from) {
             (true, Source::Named(_), Origin::File { .. }) => {
                 let hint = "among the manifests, and none of their ExternalSecrets makes it";
                 let failure = plan::no_source(ps);
@@ -191,7 +191,7 @@ impl Maker {
 
     /// A Secret of the manifests, and what ExternalSecrets make of it.
     fn secret(&self, key: &Key) -> Option<Values> {
-        let (given, made) = (self.manifests().secrets.get(key).cloned(), self.made().get(key).cloned().map(plan::opened));
+        let (given, made) = (self.manifests.secrets.get(key).cloned(), self.made.get(key).cloned().map(plan::opened));
         match (given, made) {
             (Some(mut given), Some(made)) => {
                 given.data.extend(made.data);
