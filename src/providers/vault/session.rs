@@ -269,7 +269,9 @@ impl Session for VaultSession {
 
     async fn close(&self) {
         self.tending.abort();
-        self.client.log_out().await;
+        if self.leases().is_empty() {
+            self.client.log_out().await;
+        }
     }
 
     fn whole(&self, want: &Want, value: &SecretBytes) -> Result<SecretBytes, ProviderError> {
@@ -289,9 +291,8 @@ impl Session for VaultSession {
 impl Drop for VaultSession {
     fn drop(&mut self) {
         self.tending.abort();
-        let lends = !self.leases.get_mut().unwrap_or_else(PoisonError::into_inner).is_empty();
         if let Ok(runtime) = tokio::runtime::Handle::try_current()
-            && !lends
+            && self.leases().is_empty()
         {
             let client = self.client.clone();
             runtime.spawn(async move { client.log_out().await });
