@@ -4,6 +4,7 @@ use http::Method;
 
 use super::config::Vault;
 use super::login::Login;
+pub use super::login::TokenInUse;
 use super::transport::{Failed, Transport};
 use super::{Retries, answer};
 use crate::providers::{CallCx, ConnectCx, ProviderError};
@@ -121,7 +122,8 @@ impl VaultClient {
     }
 
     /// Whether the token was made by a login of this client, and not given by the store.
-    pub(super) fn made_token(&self) -> bool {
+    #[must_use]
+    pub fn made_token(&self) -> bool {
         self.login.makes_tokens()
     }
 
@@ -130,9 +132,9 @@ impl VaultClient {
         self.login.tend(&self.transport).await;
     }
 
-    /// When the token ends if nobody renews it; `None`: never, or nobody knows.
-    pub async fn token_ends(&self) -> Option<tokio::time::Instant> {
-        self.login.ends().await
+    /// The token that is in use: what is lent ends with the one that it was asked for with.
+    pub async fn token_in_use(&self) -> TokenInUse {
+        self.login.in_use().await
     }
 
     /// Gives back the token that a login of this client made: its leases end with it. There is no way back.

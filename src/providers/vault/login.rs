@@ -1,5 +1,8 @@
 //! The login and its token: made once, renewed before it ends, replaced where it cannot be renewed, and given back.
 
+use std::hash::{BuildHasher as _, RandomState};
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -87,10 +90,18 @@ impl Life {
 #[derive(Clone)]
 struct Kept {
     token: SecretBytes,
+    /// An id of our own, which no other token has.
+    id: String,
     life: Option<Life>,
 }
 
 impl Kept {
+    fn new(token: SecretBytes, life: Option<Life>) -> Self {
+        static NUMBER: AtomicU64 = AtomicU64::new(0);
+        static PROCESS: LazyLock<u64> = LazyLock::new(|| RandomState::new().hash_one("process"));
+        Self { token, life, id: format!("{:x}-{}", *PROCESS, NUMBER.fetch_add(1, Ordering::Relaxed)) }
+    }
+
     fn is_due(&self, now: Instant) -> bool {
         self.life.is_some_and(|life| life.turn <= now)
     }
@@ -102,6 +113,23 @@ impl Kept {
     /// The same, to be looked after again shortly.
     fn later(self, now: Instant) -> Self {
         Self { life: self.life.map(|life| Life { turn: life.ends.min(now + FAILURE_HELD), ..life }), ..self }
+    }
+}
+
+/// A token that is in use, without the token.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TokenInUse {
+    /// An id of our own, which no other token has.
+    pub id: String,
+    /// How long it lives if nobody renews it; `None`: for ever, or nobody knows.
+    pub left: Option<Duration>,
+}
+
+impl TokenInUse {
+    /// How much of a lease's time it really lasts: it ends with its token.
+    #[must_use]
+    pub fn bounds(&self, lease: Duration) -> Duration {
+        self.left.map_or(lease, |left| left.min(lease))
     }
 }
 
@@ -149,7 +177,7 @@ impl Login {
             Some(auth) => match &auth.token_secret_ref {
                 Some(selector) => {
                     let token = cx.secret_text(selector, &format!("{path}.auth.tokenSecretRef")).await?;
-                    state.kept = Some(Kept { token, life: None });
+                    state.kept = Some(Kept::new(token, None));
                     How::Store
                 }
                 None if auth.is_empty() => How::Nobody,
@@ -250,7 +278,7 @@ impl Login {
             let text = format!("{LOGIN}: Vault asks for a second factor, which nobody can give here: use another role");
             return Err(ProviderError::new(ErrorKind::Denied, text));
         }
-        Ok(Kept { life: Life::granted(granted.lease_duration, granted.renewable, now), token: granted.client_token })
+        Ok(Kept::new(granted.client_token, Life::granted(granted.lease_duration, granted.renewable, now)))
     }
 
     async fn renew(
@@ -362,9 +390,16 @@ impl Login {
         life.map(|life| life.turn.max(now + STORE_TOKEN_AGAIN))
     }
 
-    /// When the token ends if nobody renews it.
-    pub async fn ends(&self) -> Option<Instant> {
-        self.state.lock().await.kept.as_ref().and_then(|kept| Some(kept.life?.ends))
+    /// The token that is in use.
+    pub async fn in_use(&self) -> TokenInUse {
+        let now = Instant::now();
+        match &self.state.lock().await.kept {
+            Some(kept) => {
+                let left = kept.life.map(|life| life.ends.saturating_duration_since(now));
+                TokenInUse { id: kept.id.clone(), left }
+            }
+            None => TokenInUse::default(),
+        }
     }
 
     /// Gives back a token that a login made.

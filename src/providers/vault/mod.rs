@@ -5,6 +5,7 @@ mod auth;
 mod client;
 mod config;
 mod data;
+mod lent;
 mod login;
 mod mount;
 mod provider;
@@ -18,7 +19,7 @@ mod transport;
 
 pub use super::Retries;
 pub use answer::Lease;
-pub use client::{Request, VaultClient};
+pub use client::{Request, TokenInUse, VaultClient};
 pub use config::{
     AppRole, Auth, CertAuth, CheckAndSet, ClientTls, GcpAuth, IamAuth, JwtAuth, KubernetesAuth, PasswordAuth,
     ServiceAccountToken, Vault, Version,

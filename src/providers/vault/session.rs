@@ -1,7 +1,7 @@
 //! Reads and finds secrets of the key-value engine, and checks that the store can.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use futures::future::join_all;
@@ -9,10 +9,11 @@ use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 use serde::Deserialize;
 use tokio::task::AbortHandle;
 
-use super::answer::{Answer, Lease};
+use super::answer::Answer;
 use super::client::{Request, VaultClient};
 use super::config::Version;
 use super::data::{Metadata, Stored};
+use super::lent::Lent;
 use super::mount::Mount;
 use super::provider::{Block, SecretTaker};
 use super::transport::misconfigured;
@@ -33,8 +34,8 @@ pub struct VaultSession {
     pub(super) client: Arc<VaultClient>,
     pub(super) mount: Mount,
     block: Block,
-    /// What was lent, by the path that it was read from: it lasts no longer than the token.
-    leases: Mutex<BTreeMap<String, Lease>>,
+    /// What was lent: it lasts no longer than the token.
+    lent: Lent,
     tending: AbortHandle,
 }
 
@@ -44,13 +45,7 @@ impl VaultSession {
         let client = Arc::new(client);
         let tended = client.clone();
         let tending = tokio::spawn(async move { tended.tend().await }).abort_handle();
-        Self { client, mount, block, leases: Mutex::default(), tending }
-    }
-
-    /// What was lent to this session, by path: the last lease of each.
-    #[must_use]
-    pub fn leases(&self) -> BTreeMap<String, Lease> {
-        self.leases.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        Self { client, mount, block, lent: Lent::default(), tending }
     }
 
     async fn read(&self, want: &Want, cx: &CallCx) -> Result<Fetched, ProviderError> {
@@ -94,10 +89,13 @@ impl VaultSession {
     ) -> Result<Option<(Stored, Option<String>)>, ProviderError> {
         let path = self.mount.data(key);
         let what = format!("Vault path {path:?}");
-        let body = self.client.request(&Request { query, ..Request::read(&path) }, &what, cx).await?;
+        let body = match self.lent.again(&self.client, &path, cx).await? {
+            Some(lent) => Some(lent),
+            None => self.client.request(&Request { query, ..Request::read(&path) }, &what, cx).await?,
+        };
         let answer = Answer::of(body.as_ref(), &what)?;
-        if let Some(lease) = answer.lease() {
-            self.leases.lock().unwrap_or_else(PoisonError::into_inner).insert(path, lease);
+        if let (Some(lease), Some(body)) = (answer.lease(), &body) {
+            self.lent.note(&path, &lease, body, &self.client.token_in_use().await);
         }
         let stored = Stored::of(&answer, self.mount.version, &what)?;
         Ok(stored.map(|stored| (stored, answer.request_id)))
@@ -269,9 +267,14 @@ impl Session for VaultSession {
 
     async fn close(&self) {
         self.tending.abort();
-        if self.leases().is_empty() {
+        // what is lent stands in Secrets, which outlive this process
+        if !self.lent.is_in_use() {
             self.client.log_out().await;
         }
+    }
+
+    fn holds_until(&self, want: &Want) -> Option<tokio::time::Instant> {
+        self.lent.holds_until(&self.mount.data(&want.key))
     }
 
     fn whole(&self, want: &Want, value: &SecretBytes) -> Result<SecretBytes, ProviderError> {
@@ -292,7 +295,7 @@ impl Drop for VaultSession {
     fn drop(&mut self) {
         self.tending.abort();
         if let Ok(runtime) = tokio::runtime::Handle::try_current()
-            && self.leases().is_empty()
+            && !self.lent.is_in_use()
         {
             let client = self.client.clone();
             runtime.spawn(async move { client.log_out().await });

@@ -3,6 +3,7 @@
 
 mod checks;
 mod clouds;
+mod lent;
 mod lifetime;
 mod push;
 mod session;
