@@ -8,6 +8,7 @@ pub mod aws;
 pub mod bench;
 pub mod cache;
 pub mod certs;
+pub mod clouds;
 pub mod cluster;
 pub mod controlplane;
 pub mod demo;
@@ -24,6 +25,7 @@ pub mod recorder;
 pub mod rundir;
 pub mod services;
 pub mod shapes;
+pub mod sops;
 pub mod tools;
 pub mod vault;
 

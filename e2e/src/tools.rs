@@ -152,7 +152,7 @@ fn helm(cache: &Cache) -> Result<PathBuf> {
     Ok(dir.join("helm"))
 }
 
-fn go() -> Result<Command> {
+pub(crate) fn go() -> Result<Command> {
     need("go", &["version"], "install Go 1.26 or newer and put it on the PATH")?;
     let mut go = Command::new("go");
     // A workspace of the caller has no say here.

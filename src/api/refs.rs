@@ -22,6 +22,18 @@ pub struct SecretKeySelector {
     pub key: Option<String>,
 }
 
+/// A text that stands in the object itself or in a Secret: one of both.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ValueOrSecret {
+    /// The text itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub value: Option<String>,
+    /// Where the text is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret_ref: Option<SecretKeySelector>,
+}
+
 /// A ServiceAccount whose token authenticates to the provider.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ServiceAccountSelector {

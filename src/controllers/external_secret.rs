@@ -9,8 +9,8 @@ use super::chance::SystemChance;
 use super::gather::{self, Reads};
 use super::generate::{self, Asker, Generated};
 use super::{Ctx, fan_out, manifest, object_reference, template, turn};
-use crate::api::ExternalSecret;
 use crate::api::fan_out::ParentKind;
+use crate::api::{AnyStore, ExternalSecret};
 use crate::apply::error::WriteError;
 use crate::fetch::Freshness;
 use crate::index::{Index, Key, StoreId, TargetView, generator_ids, store_ids, target_key};
@@ -72,7 +72,7 @@ pub fn facts_of(index: &Index, rules: &Rules, key: &Key, memory: Memory, now: Ti
         .into_iter()
         .map(|id| {
             let store = index.store(&id);
-            let current = |s: &Arc<crate::api::AnyStore>| {
+            let current = |s: &Arc<AnyStore>| {
                 index.health(&id).filter(|h| {
                     Some(&h.uid) == s.metadata.uid.as_ref()
                         && Some(h.generation) == s.metadata.generation
@@ -83,7 +83,9 @@ pub fn facts_of(index: &Index, rules: &Rules, key: &Key, memory: Memory, now: Ti
                 Some(store) if !serves(id.kind, rules) => Some(health_by_status(store)),
                 store => store.as_ref().and_then(current).cloned(),
             };
-            (id, StoreFacts { store, health })
+            let holds = |store: &Arc<AnyStore>| store.spec.provider.served().is_some_and(|provider| provider.holds_values());
+            let values = store.as_ref().is_some_and(holds).then(|| index.credentials(&id));
+            (id, StoreFacts { store, health, values })
         })
         .collect();
     let generators = generator_ids(&es).into_iter().map(|id| (id.clone(), index.generator(&id))).collect();

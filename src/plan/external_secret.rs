@@ -72,6 +72,9 @@ fn what_is_due(facts: &Facts, rules: &Rules) -> Next {
         Due::NotYet(_) if has_failed(es) && recover::can_be_known(facts) => Next::Inspect,
         Due::NotYet(_) if has_failed(es) => fetch::fetch(facts, rules, NEW_AGE, Priority::Changed),
         Due::NotYet(_) if template::source_changed(facts) => fetch::fetch(facts, rules, NEW_AGE, Priority::Changed),
+        Due::NotYet(_) if refresh::follows(es, interval, facts.now) && facts.values() != facts.memory.values => {
+            fetch::fetch(facts, rules, NEW_AGE, Priority::Changed)
+        }
         // a refresh that failed is not tried again outside of its window either
         Due::NotYet(left) | Due::Held(left) => not_due(facts, rules, wake_in(left)),
     }
@@ -398,6 +401,7 @@ fn synced(
         told,
         sources: Some(facts.sources.clone()),
         read_again: gathered.read_again,
+        values: facts.values(),
         ..Memory::default()
     };
     let target = target.map(|target| TargetStatus { read_again: gathered.read_again.map(Time), ..target });

@@ -82,6 +82,12 @@ pub fn again(es: &ExternalSecret, interval: SignedDuration) -> Option<Duration> 
     (periodic && interval > SignedDuration::ZERO).then(|| interval.unsigned_abs())
 }
 
+/// Whether values of which it is known that they changed are read before the interval has passed.
+#[must_use]
+pub fn follows(es: &ExternalSecret, interval: SignedDuration, now: Timestamp) -> bool {
+    again(es, interval).is_some() && es.spec.sync_windows.as_ref().is_none_or(|set| windows::is_open(set, now))
+}
+
 /// Time between two reads: the interval, a little less for each object, never more.
 #[must_use]
 pub fn period(interval: SignedDuration, uid: &str) -> SignedDuration {

@@ -1,6 +1,7 @@
 //! What a provider may reach while it logs in: the objects that its store refers to, and nothing else.
 
 use std::collections::BTreeMap;
+use std::path::{Component, Path};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,10 +14,15 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 
 use super::{ErrorKind, ProviderError, ReferenceKind, UsedReferences};
-use crate::api::refs::{CaProvider, CaProviderType, SecretKeySelector, ServiceAccountSelector};
+use crate::api::refs::{CaProvider, CaProviderType, SecretKeySelector, ServiceAccountSelector, ValueOrSecret};
 use crate::api::secret_store::{RetrySettings, StoreKind};
 use crate::outbound::Outbound;
 use crate::secret_bytes::SecretBytes;
+
+/// Token that every Pod has.
+const OWN_TOKEN: &str = "/var/run/secrets/kubernetes.io/serviceaccount/token";
+/// Where tokens are mounted into Pods: no other file of the operator's is sent anywhere.
+const TOKENS: &str = "/var/run/secrets";
 
 /// Resolves the references of one store, for one consumer. A SecretStore's references stay in its own namespace, whatever
 /// they say; a ClusterSecretStore's go where they say, else to the consumer's namespace.
@@ -193,6 +199,34 @@ impl ConnectCx {
         }
     }
 
+    /// A text that stands in the store itself or in a Secret, without surrounding white space.
+    ///
+    /// # Errors
+    /// As for [`ConnectCx::secret_text`]; also `Misconfigured` where both are given, or neither.
+    pub async fn value_or_secret(&self, text: &ValueOrSecret, what: &str) -> Result<SecretBytes, ProviderError> {
+        text.check(what)?;
+        match (&text.secret_ref, &text.value) {
+            (Some(selector), _) => self.secret_text(selector, &format!("{what}.secretRef")).await,
+            (None, value) => Ok(SecretBytes::from(value.as_deref().unwrap_or_default().trim())),
+        }
+    }
+
+    /// A token that is mounted into the operator's own Pod: at a path, or the one that every Pod has. Only what is mounted as a token is read.
+    ///
+    /// # Errors
+    /// `Misconfigured` where the operator's identity may not be shown ([`ConnectCx::allow_own_identity`]), or the file is no token.
+    pub async fn own_token(&self, path: Option<&str>, what: &str) -> Result<SecretBytes, ProviderError> {
+        self.allow_own_identity(what)?;
+        let file = Path::new(path.filter(|path| !path.is_empty()).unwrap_or(OWN_TOKEN));
+        let goes_up = file.components().any(|step| step == Component::ParentDir);
+        if !file.starts_with(TOKENS) || goes_up {
+            return Err(misconfigured(format!("{what}: only a file below {TOKENS} can be a token")));
+        }
+        let read = tokio::fs::read(file).await.map(SecretBytes::new);
+        let token = read.map_err(|_| misconfigured(format!("{what}: the operator's token cannot be read")))?;
+        Ok(SecretBytes::from(token.expose_str().unwrap_or_default().trim()))
+    }
+
     /// Annotations of a ServiceAccount.
     ///
     /// # Errors
@@ -291,6 +325,20 @@ impl ConnectCx {
 
 fn values(secret: Secret) -> BTreeMap<String, SecretBytes> {
     secret.data.unwrap_or_default().into_iter().map(|(key, bytes)| (key, SecretBytes::new(bytes.0))).collect()
+}
+
+impl ValueOrSecret {
+    /// Checks that one of both is given, as ESO does.
+    ///
+    /// # Errors
+    /// `Misconfigured` where not.
+    pub fn check(&self, what: &str) -> Result<(), ProviderError> {
+        match (self.value.as_deref().is_some_and(|value| !value.is_empty()), &self.secret_ref) {
+            (true, Some(_)) => Err(misconfigured(format!("{what}: cannot specify both secret reference and value"))),
+            (false, None) => Err(misconfigured(format!("{what}: must specify either secret reference or direct value"))),
+            _ => Ok(()),
+        }
+    }
 }
 
 fn pem(bytes: Vec<u8>, what: &str) -> Result<Vec<u8>, ProviderError> {

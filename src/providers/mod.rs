@@ -3,21 +3,31 @@
 //! A provider is a config type (its block in a store's `spec.provider`), a pure `validate`, and a [`Session`]: the logged-in
 //! client, which reads in batches. The CRD schema, metric labels and docs table come from the same list.
 
+pub mod akeyless;
 pub mod aws;
 pub mod azure;
+pub mod bitwarden;
 #[cfg(test)]
 pub mod conformance;
+pub mod conjur;
 pub mod connect;
+pub mod delinea;
 pub mod doppler;
 pub mod fake;
 pub mod gcp;
+pub mod ibm;
 pub mod infisical;
+pub mod keeper;
 pub mod kubernetes;
 pub mod oauth;
 pub mod openbao;
+pub mod pulumi;
 pub mod push;
 pub mod rest;
 pub mod retries;
+pub mod scaleway;
+pub mod secretserver;
+pub mod sops;
 mod spec;
 pub mod used;
 pub mod vault;
@@ -32,7 +42,7 @@ use async_trait::async_trait;
 use crate::api::external_secret::MetadataPolicy;
 use crate::api::refs::{CaProvider, CaProviderType, SecretKeySelector, ServiceAccountSelector};
 use crate::api::secret_store::{Capabilities, StoreKind};
-use crate::render::{Entries, path};
+use crate::render::{Entries, path, re2};
 use crate::secret_bytes::SecretBytes;
 
 pub use connect::{ConnectCx, OwnCluster};
@@ -46,12 +56,24 @@ macro_rules! providers {
     ($macro:ident) => {
         $macro! {
             aws: Aws = aws::Aws,
+            azurekv: AzureKv = azure::KeyVault,
             kubernetes: Kubernetes = kubernetes::Kubernetes,
             doppler: Doppler = doppler::Doppler,
             fake: Fake = fake::Fake,
+            gcpsm: GcpSm = gcp::SecretManager,
             infisical: Infisical = infisical::Infisical,
             vault: Vault = vault::Vault,
             openBao: OpenBao = openbao::OpenBao,
+            ibm: Ibm = ibm::Ibm,
+            keepersecurity: Keeper = keeper::Keeper,
+            pulumi: Pulumi = pulumi::Pulumi,
+            scaleway: Scaleway = scaleway::Scaleway,
+            sops: Sops = sops::Sops,
+            akeyless: Akeyless = akeyless::Akeyless,
+            bitwardensecretsmanager: Bitwarden = bitwarden::Bitwarden,
+            conjur: Conjur = conjur::Conjur,
+            delinea: Delinea = delinea::Delinea,
+            secretserver: SecretServer = secretserver::SecretServer,
         }
     };
 }
@@ -75,6 +97,11 @@ pub trait Provider: Send + Sync {
     /// The objects that the provider logs in with. The store is checked again when one of them changes; one without a
     /// namespace in a ClusterSecretStore makes the store log in as each of its consumers ("referent authentication").
     fn references(&self) -> Vec<Reference>;
+
+    /// Whether the values themselves are in the objects of [`Provider::references`]: a change of one is news for all who read them.
+    fn holds_values(&self) -> bool {
+        false
+    }
 
     /// Whether a ClusterSecretStore logs in as each of its consumers, so that they share neither session nor values.
     fn is_referent(&self) -> bool {
@@ -304,10 +331,8 @@ impl FindQuery {
     /// # Errors
     /// `Misconfigured` where it is none.
     pub fn matcher(&self) -> Result<regex::Regex, ProviderError> {
-        regex::Regex::new(&self.name).map_err(|_| {
-            let text = format!("find.name.regexp {:?} is not a regular expression", self.name);
-            ProviderError::new(ErrorKind::Misconfigured, text)
-        })
+        re2::compile(&self.name)
+            .map_err(|error| ProviderError::new(ErrorKind::Misconfigured, format!("find.name.regexp: {error}")))
     }
 }
 

@@ -124,7 +124,7 @@ fn look_at_external_secret(es: ExternalSecret) {
     let health = Some(StoreHealth { uid: "u".into(), generation: 1, ready: true, ..StoreHealth::default() });
     let stores = store_ids(&es).into_iter().map(|id| {
         let store = Some(a_store(&id));
-        (id, StoreFacts { store, health: health.clone() })
+        (id, StoreFacts { store, health: health.clone(), values: None })
     });
     let facts = Facts {
         replace_at: None,

@@ -7,8 +7,19 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 pub mod acm;
+pub mod akeyless;
+pub mod bitwarden;
+pub mod conjur;
+pub mod delinea;
 pub mod doppler;
+pub mod files;
+pub mod ibm;
 pub mod infisical;
+pub mod keeper;
+pub mod pulumi;
+pub mod registry;
+pub mod scaleway;
+pub mod secretserver;
 mod server;
 mod tls;
 pub mod vault;
@@ -23,6 +34,13 @@ pub use tls::Pki;
 
 /// Stands in what a fake says when it fails: no error, log line or status may carry it.
 pub const CANARY: &str = "c4n4ry-6b1d";
+
+/// SHA-256 of bytes, in hexadecimal.
+#[must_use]
+pub fn digest(bytes: &[u8]) -> String {
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, bytes);
+    digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+}
 
 /// A service.
 pub trait Fake: Send + Sync + 'static {

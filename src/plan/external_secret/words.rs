@@ -43,6 +43,14 @@ pub struct Facts {
     pub now: Timestamp,
 }
 
+impl Facts {
+    /// How often the values of those stores changed that keep them in objects of this cluster.
+    #[must_use]
+    pub fn values(&self) -> BTreeMap<StoreId, u64> {
+        self.stores.iter().filter_map(|(id, store)| Some((id.clone(), store.values?))).collect()
+    }
+}
+
 /// What is known of a store.
 #[derive(Clone, Debug, Default)]
 pub struct StoreFacts {
@@ -50,6 +58,8 @@ pub struct StoreFacts {
     pub store: Option<Arc<AnyStore>>,
     /// What the last check of this very revision of it came to.
     pub health: Option<StoreHealth>,
+    /// Where the values themselves are in objects of this cluster: counts the changes of those.
+    pub values: Option<u64>,
 }
 
 /// What this process remembers of an object between two looks at it.
@@ -63,6 +73,8 @@ pub struct Memory {
     pub read_again: Option<Timestamp>,
     /// Versions of the sources of its template when it was last synced.
     pub sources: Option<Versions>,
+    /// [`StoreFacts::values`] of its stores when it was last synced.
+    pub values: BTreeMap<StoreId, u64>,
     /// Failures in a row, and the `syncedResourceVersion` that they were for.
     pub failures: u32,
     /// See `failures`.

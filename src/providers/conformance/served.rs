@@ -4,7 +4,7 @@
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
-use keyferry_fakes::{Fake, Refusal, Service};
+use keyferry_fakes::{Fake, Received, Refusal, Service};
 use serde_json::{Value, json};
 
 use super::{Check, Fault, Fixture, RETRY_AFTER, Stored, World};
@@ -39,6 +39,11 @@ pub trait Served: Send + Sync {
     /// What of the provider it is, where a block serves several things: `KV v1`.
     fn service(&self) -> &'static str {
         Self::PROVIDER
+    }
+
+    /// Whether a request could have changed something.
+    fn writes(&self, asked: &Received) -> bool {
+        !["GET", "HEAD"].contains(&asked.method())
     }
 
     /// See [`Fixture::does_not_apply`].
@@ -110,7 +115,7 @@ impl<S: Served> Fixture for OverHttp<S> {
     fn writes(&self) -> usize {
         let service = self.service.lock().unwrap();
         let received = service.as_ref().map(|service| service.server.received()).unwrap_or_default();
-        received.iter().filter(|asked| !["GET", "HEAD"].contains(&asked.method())).count()
+        received.iter().filter(|asked| self.served.writes(asked)).count()
     }
 
     async fn connect(&self, world: World) -> Arc<dyn Session> {

@@ -20,7 +20,7 @@ use crate::providers::{
     CallCx, ConnectCx, ErrorKind, Fetched, FindQuery, Found, Place, ProviderError, Push, Pushed, Session, Validation, Want,
     azure,
 };
-use crate::render::{json, re2};
+use crate::render::json;
 use crate::secret_bytes::SecretBytes;
 
 /// Most bytes of a list: all secrets of an environment can be in one.
@@ -374,7 +374,7 @@ impl Session for InfisicalSession {
     /// imported ones do where there is no other, those of the last import first.
     async fn find(&self, query: &FindQuery, cx: &CallCx) -> Result<Vec<Found>, ProviderError> {
         let scope = &self.config.secrets_scope;
-        let regex = re2::compile(&query.name).map_err(|e| misconfigured(format!("find.name.regexp: {e}")))?;
+        let regex = query.matcher()?;
         let what = "list of the secrets of Infisical";
         let ask = Ask { name: "listSecrets", what, cx };
         let flag = |on: Option<bool>, default: bool| if on.unwrap_or(default) { "true" } else { "false" };

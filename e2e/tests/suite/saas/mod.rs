@@ -4,7 +4,17 @@
 //! - what a manifest of that provider brings, with [`with_service`] and the methods of [`Bench`];
 //! - that the vendor's client, a script in `e2e/oracles/clients`, and the fake agree, with [`with_client`].
 
+mod akeyless;
+mod bitwarden;
+mod conjur;
+mod delinea;
 mod doppler;
+mod ibm;
+mod infisical;
+mod keeper;
+mod pulumi;
+mod scaleway;
+mod secretserver;
 
 use std::collections::BTreeMap;
 use std::process::{Command, Stdio};
@@ -151,6 +161,11 @@ impl<F: Fake> Client<F> {
     /// The service itself.
     pub fn fake(&self) -> &Arc<F> {
         &self.service.fake
+    }
+
+    /// Where the service listens.
+    pub fn url(&self) -> &str {
+        self.service.url()
     }
 
     /// Runs the client.

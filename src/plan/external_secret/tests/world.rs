@@ -82,7 +82,7 @@ pub fn store(name: &str) -> (StoreId, StoreFacts) {
 
 pub fn facts_of(store: AnyStore) -> (StoreId, StoreFacts) {
     let health = StoreHealth { ready: true, ..StoreHealth::default() };
-    (StoreId::of(&store), StoreFacts { store: Some(Arc::new(store)), health: Some(health) })
+    (StoreId::of(&store), StoreFacts { store: Some(Arc::new(store)), health: Some(health), values: None })
 }
 
 /// A spec with one entry, and more fields.

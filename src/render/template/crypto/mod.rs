@@ -48,6 +48,20 @@ impl FuncError {
     }
 }
 
+/// The members of the JWK of a private key in PEM, each as its bytes, `kty` and `crv` as text. None: it is no key of RSA or ECDSA.
+#[must_use]
+pub fn private_jwk(text: &[u8]) -> Option<Vec<(&'static str, Zeroizing<Vec<u8>>)>> {
+    keys::PrivateKey::from_pem(text).ok()?.jwk()
+}
+
+/// The first certificate of PEM, of DER, or of PKCS#12 without a password, as DER.
+#[must_use]
+pub fn leaf_certificate(file: &[u8]) -> Option<Vec<u8>> {
+    let (blocks, _) = pem::decode_all(file);
+    let of_pem = || blocks.iter().find_map(|block| x509::Certificate::parse(&block.bytes)).map(|found| found.der);
+    pkcs12::leaf(file).or_else(|| x509::Certificate::parse(file).map(|found| found.der)).or_else(of_pem)
+}
+
 /// What functions are handed from outside, as they have neither a clock nor randomness.
 pub struct Outside<'a> {
     /// Now.

@@ -81,6 +81,11 @@ pub fn decrypted_key(text: &[u8], password: &[u8]) -> Result<Zeroizing<String>, 
     text.ok_or(FuncError::new("the private key is of a kind that is not known"))
 }
 
+/// The first certificate of a file without a password, as DER.
+pub fn leaf(file: &[u8]) -> Option<Vec<u8>> {
+    read::chain(file, b"").ok()?.1.into_iter().next().map(|certificate| certificate.der)
+}
+
 /// `pkcs12cert`, `pkcs12certPass`: the certificates in PEM, from leaf to root if they are one chain, and as they are if not.
 ///
 /// # Errors

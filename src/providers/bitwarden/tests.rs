@@ -1,0 +1,209 @@
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use keyferry_fakes::bitwarden::{self as fake, Bitwarden as Service};
+use serde_json::{Value as Json, json};
+
+use super::*;
+use crate::generators::testing::cluster::Cluster;
+use crate::outbound::testing::{Pki, outbound};
+use crate::providers::conformance::served::{OverHttp, Served, connect};
+use crate::providers::conformance::{CANARY, Check, Fixture, Stored, Tested, Value};
+use crate::providers::{CallCx, FindQuery, Place, Push, Pushed, Source, Want};
+use crate::secret_bytes::SecretBytes;
+
+struct Store;
+
+impl Served for Store {
+    type Fake = Service;
+
+    const PROVIDER: &'static str = "bitwardensecretsmanager";
+
+    fn fake(&self, secrets: &[Stored]) -> Service {
+        let service = Service::default();
+        for secret in secrets {
+            let value = match &secret.value {
+                Value::Plain(bytes) => String::from_utf8_lossy(bytes).into_owned(),
+                Value::Properties(pairs) => json!(pairs).to_string(),
+            };
+            service.put(fake::PROJECT, &secret.key, &value, "made by hand");
+        }
+        service
+    }
+
+    fn block(&self, url: &str) -> Json {
+        json!({
+            "organizationID": fake::ORGANIZATION, "projectID": fake::PROJECT, "bitwardenServerSDKURL": url,
+            "auth": {"secretRef": {"credentials": {"name": "login", "key": "token"}}},
+        })
+    }
+
+    fn login(&self) -> Vec<(&'static str, &'static str)> {
+        vec![("token", fake::ACCESS_TOKEN), ("wrong", CANARY)]
+    }
+
+    fn does_not_apply(&self) -> Vec<(Check, &'static str)> {
+        vec![
+            (Check::Binary, "Bitwarden keeps text only"),
+            (Check::Version, "Bitwarden keeps one version only"),
+            (Check::FindByTags, "Bitwarden has no tags"),
+            (Check::NotAnObject, "a value can be YAML, and so is what the suite breaks: see values_are_json_or_yaml"),
+            (Check::RetryAfter, "the server between says that Bitwarden asks to wait, and not for how long"),
+        ]
+    }
+}
+
+type Running = keyferry_fakes::Service<Service>;
+
+async fn running() -> Running {
+    Running::start(Service::default()).await
+}
+
+async fn get(session: &dyn Session, key: &str) -> Result<String, ProviderError> {
+    let want = Want { key: key.into(), ..Want::default() };
+    let fetched = session.get(&[want], &CallCx::default()).await.remove(0)?;
+    Ok(fetched.bytes.expose_str().unwrap().to_owned())
+}
+
+impl Tested for Bitwarden {
+    const TITLE: &'static str = "Bitwarden Secrets Manager";
+    const AUTH: &'static [&'static str] = &["secretRef"];
+    const SERVER: &'static str = "a fake of its API, as bitwarden-sdk-server documents it";
+
+    fn fixtures() -> Vec<Box<dyn Fixture>> {
+        vec![Box::new(OverHttp::new(Store))]
+    }
+}
+
+#[tokio::test]
+async fn by_name_in_the_project_and_by_id_anywhere() {
+    let service = running().await;
+    let here = service.fake.put(fake::PROJECT, "A", "here", "");
+    let there = service.fake.put(fake::OTHER_PROJECT, "A", "there", "");
+    service.fake.put(fake::OTHER_PROJECT, "B", "elsewhere", "");
+    let session = connect(&Store, service.url()).await;
+    let session = session.as_ref();
+    assert_eq!(get(session, "A").await.unwrap(), "here");
+    assert_eq!(get(session, &here).await.unwrap(), "here");
+    assert_eq!(get(session, &there).await.unwrap(), "there");
+    assert_eq!(get(session, "B").await.unwrap_err().kind, ErrorKind::NotFound);
+    let gone = "00000000-0000-4000-8000-00000000ffff";
+    assert_eq!(get(session, gone).await.unwrap_err().kind, ErrorKind::NotFound);
+    service.fake.put(fake::PROJECT, "A", "again", "");
+    let error = get(session, "A").await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Misconfigured);
+    assert!(error.detail.contains("more than one secret found"), "{error}");
+
+    // However many: one list and one read, as each request is a login.
+    let before = service.server.received().len();
+    let wants: Vec<Want> =
+        ["B", &here, &there, "C"].iter().map(|key| Want { key: (*key).to_owned(), ..Want::default() }).collect();
+    let results = session.get(&wants, &CallCx::default()).await;
+    let kinds: Vec<_> = results.iter().map(|r| r.as_ref().map(|_| ()).map_err(|e| e.kind)).collect();
+    assert_eq!(kinds, [Err(ErrorKind::NotFound), Ok(()), Ok(()), Err(ErrorKind::NotFound)]);
+    assert_eq!(service.server.received().len(), before + 2);
+}
+
+#[tokio::test]
+async fn find_gives_names_or_ids() {
+    let service = running().await;
+    let here = service.fake.put(fake::PROJECT, "A", "here", "");
+    let there = service.fake.put(fake::OTHER_PROJECT, "AB", "there", "");
+    let session = connect(&Store, service.url()).await;
+    let names = async |name: &str| -> Vec<String> {
+        let query = FindQuery { name: name.into(), ..FindQuery::default() };
+        let mut names: Vec<_> =
+            session.find(&query, &CallCx::default()).await.unwrap().into_iter().map(|f| f.name).collect();
+        names.sort();
+        names
+    };
+    assert_eq!(names("^A").await, ["A"]);
+    assert_eq!(names("").await, [here, there]);
+    let query = FindQuery { path: "x".into(), ..FindQuery::default() };
+    assert_eq!(session.find(&query, &CallCx::default()).await.unwrap_err().kind, ErrorKind::Unsupported);
+}
+
+#[tokio::test]
+async fn values_are_json_or_yaml() {
+    let service = running().await;
+    service.fake.put(fake::PROJECT, "Y", "user: ann\nport: 5432\nlist: [a, 1]\nnone: ~\nmap:\n  a: b\n", "");
+    service.fake.put(fake::PROJECT, "N", CANARY, "");
+    let session = connect(&Store, service.url()).await;
+    let extract = async |key: &str| {
+        let want = Want { key: key.into(), ..Want::default() };
+        let fetched = session.get(std::slice::from_ref(&want), &CallCx::default()).await.remove(0).unwrap();
+        session.extract(&want, &fetched.bytes, None)
+    };
+    let found = extract("Y").await.unwrap();
+    let found: BTreeMap<&str, &str> = found.iter().map(|(k, v)| (k.as_str(), v.expose_str().unwrap())).collect();
+    let expected = [("user", "ann"), ("port", "5432"), ("list", r#"["a",1]"#), ("none", ""), ("map", r#"{"a":"b"}"#)];
+    assert_eq!(found, BTreeMap::from(expected));
+    let error = extract("N").await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Malformed);
+    assert!(!error.detail.contains(CANARY), "{error}");
+}
+
+fn push(key: &str, value: &str, metadata: Option<Json>) -> Push {
+    let source = Source { data: BTreeMap::from([("v".to_owned(), SecretBytes::from(value))]), ..Source::default() };
+    let place = Place { key: key.into(), metadata, ..Place::default() };
+    Push { source: Arc::new(source), secret_key: Some("v".into()), place }
+}
+
+#[tokio::test]
+async fn the_note_says_whose_a_secret_is() {
+    let service = running().await;
+    let session = connect(&Store, service.url()).await;
+    let cx = CallCx::default();
+    let note = || Some(json!({"note": "by keyferry"}));
+    assert_eq!(session.push(&push("A", "1", note()), &cx).await.unwrap(), Pushed::Written);
+    assert_eq!(session.push(&push("A", "1", note()), &cx).await.unwrap(), Pushed::Unchanged);
+    assert_eq!(session.push(&push("A", "2", note()), &cx).await.unwrap(), Pushed::Written);
+    let kept = service.fake.named("A");
+    assert_eq!(kept.len(), 1, "there are no two of one name");
+    assert_eq!(
+        (kept[0].value.as_str(), kept[0].note.as_str(), kept[0].project.as_str()),
+        ("2", "by keyferry", fake::PROJECT)
+    );
+    assert_eq!(session.push(&push("A", "3", None), &cx).await.unwrap_err().kind, ErrorKind::Denied);
+    let block = json!({
+        "apiVersion": "kubernetes.external-secrets.io/v1alpha1", "kind": "PushSecretMetadata", "spec": {"note": "by keyferry"},
+    });
+    assert_eq!(session.push(&push("A", "2", Some(block)), &cx).await.unwrap(), Pushed::Unchanged);
+
+    session.delete(&push("A", "", None).place, &cx).await.unwrap();
+    assert_eq!(service.fake.named("A").len(), 1, "it is not ours by its note");
+    service.fake.lock(&kept[0].id);
+    let error = session.delete(&push("A", "", note()).place, &cx).await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Denied);
+    assert!(!error.detail.contains(CANARY), "{error}");
+}
+
+#[tokio::test]
+async fn a_token_that_is_not_taken_and_a_server_that_is_not_trusted() {
+    let pki = Pki::new();
+    let service = Running::start_tls(&pki, Service::default()).await;
+    let id = service.fake.put(fake::PROJECT, "A", "a", "");
+    let cluster = Cluster::new().labelled_secret("login", &json!({}), &Store.login());
+    let mut block = Store.block(service.url());
+    let open = async |block: &Json| {
+        let config: Bitwarden = serde_json::from_value(block.clone()).unwrap();
+        config.validate(StoreKind::SecretStore).unwrap();
+        config.connect(&cluster.cx(&outbound()).connect).await.unwrap()
+    };
+    assert_eq!(get(open(&block).await.as_ref(), &id).await.unwrap_err().kind, ErrorKind::Misconfigured);
+    block["caBundle"] = json!(String::from_utf8(pki.ca()).unwrap());
+    assert_eq!(get(open(&block).await.as_ref(), &id).await.unwrap(), "a");
+    block["apiURL"] = json!("https://api.bitwarden.example/");
+    assert_eq!(get(open(&block).await.as_ref(), &id).await.unwrap(), "a");
+    assert_eq!(service.server.received().last().unwrap().header("warden-api-url"), "https://api.bitwarden.example");
+    block["auth"]["secretRef"]["credentials"]["key"] = json!("wrong");
+    let error = get(open(&block).await.as_ref(), &id).await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Denied);
+    assert!(error.detail.contains("access token") && !error.detail.contains(CANARY), "{error}");
+
+    block["bitwardenServerSDKURL"] = json!("");
+    let config: Bitwarden = serde_json::from_value(block).unwrap();
+    assert_eq!(config.validate(StoreKind::SecretStore).unwrap_err().detail, "bitwardenServerSDKURL not configured");
+}
