@@ -72,6 +72,8 @@ const AT_ONCE: [(ObjectKind, usize); 6] = [
 const WRITE_LIMIT: Duration = Duration::from_secs(30);
 /// How often a process that waits for its turn tells that it lives.
 const BEAT: Duration = Duration::from_secs(5);
+/// How long logging out of stores may take at the end.
+const LOG_OUT: Duration = Duration::from_secs(3);
 /// How long what is under way may take at the end.
 const GRACE: Duration = Duration::from_secs(20);
 
@@ -264,6 +266,9 @@ impl Operator {
             controllers::dispatch(es.clone(), Priority::Forced, UNDER_WAY, stop.clone(), || (), of_secret(ctx.clone())),
             controllers::dispatch(es.clone(), Priority::Periodic, UNDER_WAY, stop.clone(), turned, of_secret(ctx.clone())),
         );
+        if tokio::time::timeout(LOG_OUT, ctx.fetcher.close()).await.is_err() {
+            tracing::info!("not all stores could be logged out of in time: those logins end by themselves");
+        }
     }
 
     /// Waits until everything is known and this process leads.

@@ -27,6 +27,7 @@ const fn switch(name: &'static str, reason: &'static str) -> IgnoredFlag {
 const PLAIN_METRICS: &str =
     "metrics are served over plain HTTP without login and hold no secret value; restrict the port with a NetworkPolicy";
 const NO_SECRET_CACHE: &str = "Secrets are watched by metadata only and their values are never cached";
+const ONE_LOGIN: &str = "each store logs in once, and renews that login before it ends";
 const NO_PROVIDER: &str = "this provider is not served by this version";
 const ONE_CACHE: &str =
     "values are cached for all providers alike; see --cache-entries-per-store and --cache-bytes-per-store";
@@ -52,10 +53,10 @@ pub const IGNORED: &[IgnoredFlag] = &[
         "labels of objects are not copied into metrics; join with kube-state-metrics instead",
     ),
     switch("enable-http2", "metrics and health are served over HTTP/1.1"),
-    switch("enable-vault-token-cache", NO_PROVIDER),
-    value("vault-token-cache-size", NO_PROVIDER),
-    switch("experimental-enable-vault-token-cache", NO_PROVIDER),
-    value("experimental-vault-token-cache-size", NO_PROVIDER),
+    switch("enable-vault-token-cache", ONE_LOGIN),
+    value("vault-token-cache-size", ONE_LOGIN),
+    switch("experimental-enable-vault-token-cache", ONE_LOGIN),
+    value("experimental-vault-token-cache-size", ONE_LOGIN),
     switch("experimental-enable-doppler-oidc-cache", NO_PROVIDER),
     value("experimental-doppler-oidc-cache-size", NO_PROVIDER),
     value("doppler-etag-cache-size", ONE_CACHE),

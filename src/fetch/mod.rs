@@ -318,6 +318,13 @@ impl Fetcher {
         self.lock().retain(|identity, _| identity.store != *store);
     }
 
+    /// Logs out of all stores: nobody reads or writes any more.
+    pub async fn close(&self) {
+        let handles: Vec<_> = self.lock().drain().map(|(_, (_, handle))| handle).collect();
+        let sessions = handles.iter().filter_map(|handle| handle.session_if_connected());
+        futures::future::join_all(sessions.map(|session| async move { session.close().await })).await;
+    }
+
     /// Age of the oldest value that is kept for each store, for the metric.
     #[must_use]
     pub fn oldest(&self) -> Vec<(StoreId, Duration)> {

@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use std::convert::Infallible;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use futures::future::join_all;
 use serde_json::{Value, json};
@@ -34,6 +34,8 @@ struct Provider {
     calls: Mutex<Vec<Call>>,
     /// The namespace of each login.
     logins: Mutex<Vec<String>>,
+    /// How many sessions were closed.
+    closed: AtomicUsize,
 }
 
 impl Provider {
@@ -46,6 +48,7 @@ impl Provider {
             panics: AtomicBool::new(false),
             calls: Mutex::default(),
             logins: Mutex::default(),
+            closed: AtomicUsize::new(0),
         })
     }
 
@@ -115,6 +118,10 @@ impl Session for ScriptedSession {
 
     async fn validate(&self, _: &CallCx) -> Result<Validation, ProviderError> {
         Ok(Validation::Ready)
+    }
+
+    async fn close(&self) {
+        self.provider.closed.fetch_add(1, Ordering::Relaxed);
     }
 }
 
@@ -372,6 +379,18 @@ async fn a_bug_in_a_provider_fails_its_readers_and_nothing_after_them() {
 }
 
 /// Reads as an ExternalSecret does: due a little before its interval has passed since the value was read.
+#[tokio::test(start_paused = true)]
+async fn at_the_end_each_session_is_closed_once() {
+    let provider = Provider::new(1);
+    let fetcher = fetcher(&provider);
+    for name in ["a", "b"] {
+        read(&fetcher, &store(name), &["k"], aged(10)).await;
+    }
+    fetcher.close().await;
+    fetcher.close().await;
+    assert_eq!(provider.closed.load(Ordering::Relaxed), 2);
+}
+
 async fn keep_fresh(fetcher: &Fetcher, store: &AnyStore, key: String, delay: Duration, interval: Duration, end: Instant) {
     let period = refresh::period(jiff::SignedDuration::try_from(interval).unwrap(), &key).unsigned_abs();
     let again = Some(interval);

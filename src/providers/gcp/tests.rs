@@ -24,6 +24,10 @@ fn google(asked: &Received) -> Reply {
         path if path.ends_with(":generateAccessToken") && bearer.starts_with("Bearer by-") => {
             Reply::json(200, &json!({"accessToken": "impersonated", "expireTime": "2026-11-26T12:34:56Z"}))
         }
+        path if path.ends_with("/sa%40p.iam.gserviceaccount.com:signJwt") && bearer == "Bearer impersonated" => Reply::json(
+            200,
+            &json!({"keyId": "k", "signedJwt": format!("signed {}", asked.json()["payload"].as_str().unwrap())}),
+        ),
         "/computeMetadata/v1/project/project-id" => Reply::text(200, "own-project\n"),
         "/computeMetadata/v1/instance/service-accounts/default/token" if asked.header("metadata-flavor") == "Google" => {
             granted("by-machine")
@@ -359,4 +363,23 @@ async fn what_google_refuses_is_denied() {
         FakeServer::start(|_| Reply::json(400, &json!({"error": "invalid_grant", "error_description": CANARY}))).await;
     let cluster = Cluster::new().secret("gcp", "json", &key_file(&server, &key().0));
     assert_eq!(redacted(login(by_key(), &cluster, &server, &outbound()).await).kind, ErrorKind::Denied);
+}
+
+#[tokio::test]
+async fn google_signs_for_the_service_account_behind_a_service_account() {
+    let server = FakeServer::start(google).await;
+    let signed = async |annotations: Value| {
+        let cluster = Cluster::new().service_account("app", &annotations);
+        let account = json!({"serviceAccountRef": {"name": "app"}, "clusterLocation": "l", "clusterName": "c"});
+        let (auth, cx) = (spec(json!({"workloadIdentity": account})), cluster.cx(&outbound()));
+        let endpoints = endpoints(&server);
+        let login = Login { auth: &auth, project: "p", path: "spec.auth", cx: &cx.connect, now: cx.now, endpoints };
+        login.signed_jwt("vault/dev").await
+    };
+    let token = signed(json!({ACCOUNT_ANNOTATION: "sa@p.iam.gserviceaccount.com"})).await.unwrap();
+    let claims: Value = serde_json::from_str(token.expose_str().unwrap().strip_prefix("signed ").unwrap()).unwrap();
+    let now = "2026-11-26T12:00:00Z".parse::<Timestamp>().unwrap().as_second();
+    assert_eq!(claims, json!({"sub": "sa@p.iam.gserviceaccount.com", "aud": "vault/dev", "exp": now + 600}));
+    let error = redacted(signed(json!({})).await);
+    assert!(error.kind == ErrorKind::Misconfigured && error.detail.contains(ACCOUNT_ANNOTATION), "{error}");
 }

@@ -146,6 +146,16 @@ pub(super) fn pushed(
     Ok(values)
 }
 
+/// Whether an engine has these values already. One with versions keeps numbers as doubles, and gives them back so.
+pub(super) fn same(found: Option<&Values>, wanted: &Values, version: Version) -> bool {
+    let same = |(found, wanted): (&SecretBytes, &SecretBytes)| {
+        found == wanted
+            || version == Version::V2
+                && json::parse(found.expose()).is_some_and(|found| Some(found) == json::parse(wanted.expose()))
+    };
+    found.is_some_and(|found| found.keys().eq(wanted.keys()) && found.values().zip(wanted.values()).all(same))
+}
+
 /// The values as an engine without versions keeps them: with the mark.
 pub(super) fn marked(mut values: Values) -> Values {
     let mark = exact_texts(&BTreeMap::from([(MANAGED_BY.to_owned(), OWNER.to_owned())]));
@@ -221,6 +231,21 @@ mod tests {
         }
         let binary = SecretBytes::new(vec![0xff]);
         assert_eq!(text(pushed(None, &binary, Some("p"))), Err(ErrorKind::Misconfigured));
+    }
+
+    #[test]
+    fn numbers_are_compared_as_the_engine_keeps_them() {
+        let values = |json: &str| Values::from([("n".to_owned(), SecretBytes::from(json))]);
+        let same = |found, wanted, version| same(Some(&values(found)), &values(wanted), version);
+        for (found, wanted) in [("1.5", "1.50"), ("12345678901234567000", "12345678901234567890"), ("[1000]", "[1e3]")] {
+            assert!(same(found, wanted, Version::V2) && !same(found, wanted, Version::V1), "{found} {wanted}");
+        }
+        for (found, wanted) in [("1", "\"1\""), ("1.5", "1.6"), ("\"a\"", "\"b\"")] {
+            assert!(!same(found, wanted, Version::V2), "{found} {wanted}");
+        }
+        assert!(
+            !super::same(None, &values("1"), Version::V2) && !super::same(Some(&Values::new()), &values("1"), Version::V2)
+        );
     }
 
     #[test]

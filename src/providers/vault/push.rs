@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::client::Request;
 use super::config::Version;
-use super::data::{self, MANAGED_BY, Metadata, OWNER, Values};
+use super::data::{self, MANAGED_BY, OWNER, Stored, Values};
 use super::session::VaultSession;
 use super::transport::misconfigured;
 use crate::providers::push::{self, Place, Push, Pushed};
@@ -64,7 +64,7 @@ impl VaultSession {
     async fn put_once(&self, push: &Push, metadata: &PushMetadata, cx: &CallCx) -> Result<Pushed, ProviderError> {
         let (value, property) = (push.value()?, push.place.property());
         let stored = self.stored(&push.place.key, Vec::new(), cx).await?.map(|(stored, _)| stored);
-        let current = stored.as_ref().map(super::data::Stored::values);
+        let current = stored.as_ref().map(Stored::values);
         match self.mount.version {
             Version::V1 => self.put_plain(&push.place.key, current, &value, property, cx).await,
             Version::V2 => {
@@ -92,7 +92,7 @@ impl VaultSession {
             _ => {}
         }
         let wanted = data::marked(data::pushed(current.as_ref(), value, property)?);
-        if current.as_ref() == Some(&wanted) {
+        if data::same(current.as_ref(), &wanted, Version::V1) {
             return Ok(Pushed::Unchanged);
         }
         self.write(self.mount.data(key), data::object(&wanted), cx).await.map(|()| Pushed::Written)
@@ -125,7 +125,7 @@ impl VaultSession {
             self.write(self.mount.metadata(key), body, cx).await?;
             pushed = Pushed::Written;
         }
-        if current.as_ref() != Some(&wanted) {
+        if !data::same(current.as_ref(), &wanted, Version::V2) {
             let replaced = version.unwrap_or(known.current);
             self.write(self.mount.data(key), versioned(&wanted, replaced), cx).await?;
             pushed = Pushed::Written;
@@ -156,10 +156,10 @@ impl VaultSession {
     async fn take_away_once(&self, place: &Place, cx: &CallCx) -> Result<(), ProviderError> {
         let key = place.key.as_str();
         let stored = self.stored(key, Vec::new(), cx).await?.map(|(stored, _)| stored);
-        let mut values = stored.as_ref().map(super::data::Stored::values);
+        let mut values = stored.as_ref().map(Stored::values);
         let is_ours = match self.mount.version {
             Version::V1 => values.as_ref().is_some_and(data::is_marked),
-            Version::V2 => self.metadata(key, cx).await?.is_some_and(|(metadata, _): (Metadata, _)| metadata.is_ours()),
+            Version::V2 => self.metadata(key, cx).await?.is_some_and(|(metadata, _)| metadata.is_ours()),
         };
         if !is_ours {
             return Ok(());

@@ -135,6 +135,8 @@ async fn what_the_policies_do_not_allow_makes_no_login() {
         pass(60).await;
     }
     assert_eq!(server.fake.with(|state| state.logins), 2);
+    session.validate(&cx()).await.unwrap();
+    assert_eq!(server.fake.with(|state| state.logins), 2, "nor does the check of the store");
 }
 
 #[tokio::test]
@@ -186,6 +188,7 @@ async fn a_token_that_something_was_lent_with_is_left_alone() {
     .await;
     let session = connect(&server.url, json!({"version": "v1", "auth": app_role()})).await;
     reads_well(session.as_ref()).await;
+    session.close().await;
     drop(session);
     sleep(Duration::from_millis(40)).await;
     assert!(!server.lines().iter().any(|line| line.contains("revoke")), "{:?}", server.lines());

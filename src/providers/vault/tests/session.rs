@@ -97,7 +97,7 @@ impl Tested for Vault {
 
 impl Tested for OpenBao {
     const TITLE: &'static str = "OpenBao";
-    const AUTH: &'static [&'static str] = &["tokenSecretRef", "appRole", "userPass"];
+    const AUTH: &'static [&'static str] = &["tokenSecretRef", "appRole", "userPass", "kubernetes"];
     const SERVER: &'static str = "a fake of its API, as Vault documents it";
 
     fn fixtures() -> Vec<Box<dyn Fixture>> {
