@@ -33,6 +33,8 @@ pub use tls::{Identity, TlsOptions};
 
 /// How long a connection without calls is kept.
 const IDLE: Duration = Duration::from_secs(30);
+/// Longest wait for a connection that is only tried.
+const REACH: Duration = Duration::from_secs(15);
 /// How many of them, for each server.
 const IDLE_PER_HOST: usize = 4;
 
@@ -101,6 +103,7 @@ fn shared(
 #[derive(Clone)]
 pub struct HttpClient {
     connections: Client<HttpsConnector<Dial>, Full<Bytes>>,
+    dial: Dial,
 }
 
 impl HttpClient {
@@ -109,13 +112,13 @@ impl HttpClient {
     }
 
     fn over(dial: Dial, config: rustls::ClientConfig) -> Self {
-        let connector = HttpsConnector::from((dial, config));
+        let connector = HttpsConnector::from((dial.clone(), config));
         let connections = Client::builder(TokioExecutor::new())
             .pool_idle_timeout(IDLE)
             .pool_max_idle_per_host(IDLE_PER_HOST)
             .pool_timer(TokioTimer::new())
             .build(connector);
-        Self { connections }
+        Self { connections, dial }
     }
 
     /// Sends a call and reads the answer, whatever its status. `what` says in errors what was asked for.
@@ -129,6 +132,18 @@ impl HttpClient {
             let text = format!("{what}: the server gave no answer in {} s", deadline.as_secs_f32());
             Err(ProviderError::new(ErrorKind::Unavailable, text))
         })
+    }
+
+    /// Whether the server of a URL takes connections. Nothing is sent.
+    ///
+    /// # Errors
+    /// `Unavailable` where it does not; `Misconfigured` where the URL is none, or the address may not be called.
+    pub async fn reach(&self, url: &str, what: &str) -> Result<(), ProviderError> {
+        let call = Call::new(http::Method::HEAD, url, what)?;
+        match tokio::time::timeout(REACH, self.dial.open(&call.uri)).await {
+            Ok(opened) => opened.map(drop).map_err(|error| failure(&error, what)),
+            Err(_) => Err(ProviderError::new(ErrorKind::Unavailable, format!("{what}: the server could not be reached"))),
+        }
     }
 
     async fn exchange(&self, call: Call, what: &str) -> Result<Answer, ProviderError> {

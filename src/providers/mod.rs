@@ -11,14 +11,18 @@ pub mod connect;
 pub mod doppler;
 pub mod fake;
 pub mod gcp;
+pub mod github;
+pub mod gitlab;
 pub mod infisical;
 pub mod kubernetes;
 pub mod oauth;
+pub mod onepassword;
 pub mod push;
 pub mod rest;
 mod spec;
 pub mod used;
 pub mod vault;
+pub mod webhook;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -30,7 +34,7 @@ use async_trait::async_trait;
 use crate::api::external_secret::MetadataPolicy;
 use crate::api::refs::{CaProvider, CaProviderType, SecretKeySelector, ServiceAccountSelector};
 use crate::api::secret_store::{Capabilities, StoreKind};
-use crate::render::{Entries, path};
+use crate::render::{Entries, path, re2};
 use crate::secret_bytes::SecretBytes;
 
 pub use connect::{ConnectCx, OwnCluster};
@@ -46,7 +50,11 @@ macro_rules! providers {
             kubernetes: Kubernetes = kubernetes::Kubernetes,
             doppler: Doppler = doppler::Doppler,
             fake: Fake = fake::Fake,
+            github: Github = github::Github,
+            gitlab: Gitlab = gitlab::Gitlab,
             infisical: Infisical = infisical::Infisical,
+            onepassword: OnePassword = onepassword::OnePassword,
+            webhook: Webhook = webhook::Webhook,
         }
     };
 }
@@ -89,6 +97,13 @@ pub trait Provider: Send + Sync {
     /// For which reads the provider's "it does not exist" counts as missing; for the others it is an error.
     fn missing(&self) -> Missing {
         Missing::Everywhere
+    }
+
+    /// Whether a read depends on the property that is cut out of it afterwards, so that reads for several properties of one key are
+    /// not the same.
+    fn asks_for(&self, property: &str) -> bool {
+        let _ = property;
+        false
     }
 
     /// Logs in.
@@ -259,6 +274,8 @@ pub struct Want {
     pub version: String,
     /// Whether the value or its tags are read.
     pub metadata: MetadataPolicy,
+    /// The property that is cut out afterwards, where the provider must know it to read: see [`Provider::asks_for`]. Else empty.
+    pub property: String,
 }
 
 /// A value that was read.
@@ -289,10 +306,8 @@ impl FindQuery {
     /// # Errors
     /// `Misconfigured` where it is none.
     pub fn matcher(&self) -> Result<regex::Regex, ProviderError> {
-        regex::Regex::new(&self.name).map_err(|_| {
-            let text = format!("find.name.regexp {:?} is not a regular expression", self.name);
-            ProviderError::new(ErrorKind::Misconfigured, text)
-        })
+        re2::compile(&self.name)
+            .map_err(|error| ProviderError::new(ErrorKind::Misconfigured, format!("find.name.regexp: {error}")))
     }
 }
 

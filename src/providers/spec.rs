@@ -30,14 +30,11 @@ const NOT_SERVED: &[&str] = &[
     "dvls",
     "fortanix",
     "gcpsm",
-    "github",
-    "gitlab",
     "ibm",
     "keepersecurity",
     "nebiusmysterybox",
     "ngrok",
     "onboardbase",
-    "onepassword",
     "onepasswordSDK",
     "openBao",
     "oracle",
@@ -51,7 +48,6 @@ const NOT_SERVED: &[&str] = &[
     "senhasegura",
     "vault",
     "volcengine",
-    "webhook",
     "yandexcertificatemanager",
     "yandexlockbox",
 ];
@@ -160,7 +156,7 @@ macro_rules! provider_spec {
 }
 providers!(provider_spec);
 
-use super::{aws, doppler, fake, infisical, kubernetes};
+use super::{aws, doppler, fake, github, gitlab, infisical, kubernetes, onepassword, webhook};
 
 struct ProviderVisitor;
 

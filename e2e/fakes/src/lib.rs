@@ -7,9 +7,13 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 pub mod doppler;
+pub mod github;
+pub mod gitlab;
 pub mod infisical;
+pub mod onepassword;
 mod server;
 mod tls;
+pub mod webhook;
 
 use std::sync::{Arc, Mutex};
 

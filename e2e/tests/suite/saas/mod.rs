@@ -5,6 +5,10 @@
 //! - that the vendor's client, a script in `e2e/oracles/clients`, and the fake agree, with [`with_client`].
 
 mod doppler;
+mod github;
+mod gitlab;
+mod onepassword;
+mod webhook;
 
 use std::collections::BTreeMap;
 use std::process::{Command, Stdio};
