@@ -92,7 +92,7 @@ impl Fake for Gitlab {
 }
 
 fn says(status: u16, text: &str) -> Reply {
-    Reply::json(status, &json!({"message": text, "error": CANARY}))
+    Reply::json(status, &json!({"message": text, "detail": CANARY}))
 }
 
 fn page(asked: &Received, all: &[Value]) -> Reply {
@@ -101,7 +101,9 @@ fn page(asked: &Received, all: &[Value]) -> Reply {
     let pages = all.len().div_ceil(size).max(1);
     let shown: Vec<&Value> = all.iter().skip((page - 1) * size).take(size).collect();
     let next = if page < pages { (page + 1).to_string() } else { String::new() };
+    let link = format!("<http://{}{}?page={next}&per_page={size}>; rel=\"next\"", asked.header("host"), asked.path());
     Reply::json(200, &json!(shown))
+        .with("link", if next.is_empty() { "" } else { &link })
         .with("x-page", &page.to_string())
         .with("x-per-page", &size.to_string())
         .with("x-next-page", &next)

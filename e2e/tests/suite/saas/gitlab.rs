@@ -17,6 +17,7 @@ fn holding_canaries() -> Gitlab {
     gitlab.put("projects/7", "API_KEY", "*", json!(value("any")));
     gitlab.put("projects/7", "API_KEY", "prod", json!(value("prod")));
     gitlab.put("groups/11", "DB", "*", json!(json));
+    gitlab.put("projects/7", "DB_HOST", "*", json!(value("host")));
     gitlab.put("projects/7", "HIDDEN", "*", Value::Null);
     gitlab
 }
@@ -37,7 +38,7 @@ fn variables_are_read() -> Result<()> {
         ensure!(message.contains("Secret does not exist: \"NONE\""), "{message}");
         let message = bench.fails("hidden", json!({"data": one("key", "HIDDEN")})).await?;
         ensure!(message.contains("the variable is hidden"), "{message}");
-        let message = bench.recovers("denied", json!({"data": one("key", "API_KEY")}), &[("key", &prod)]).await?;
+        let message = bench.recovers("denied", json!({"data": one("key", "DB_HOST")}), &[("key", &value("host"))]).await?;
         ensure!(message.contains("GitLab") && message.contains("403"), "{message}");
         Ok(())
     })

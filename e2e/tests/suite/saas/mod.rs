@@ -99,7 +99,7 @@ impl<F: Fake> Bench<'_, F> {
         Ok(message)
     }
 
-    /// Applies an ExternalSecret while the service refuses all, and waits until it says so; then, once the service does not any more,
+    /// Applies an ExternalSecret of a key that nobody has read yet while the service refuses all, and waits until it says so; then, once the service does not any more,
     /// until it is synced. Returns what it said.
     pub async fn recovers(&self, name: &str, spec: Value, expected: &[(&str, &str)]) -> Result<String> {
         self.service.set_fault(Some(Fault::Refuses(Refusal::Denied)));

@@ -16,6 +16,7 @@ fn holding_canaries() -> OnePassword {
     let connect = OnePassword::default();
     let db = connect.put("shared", "db", &["team"], &[("user", &value("user")), ("password", &value("password"))]);
     connect.attach(&db, "ca.crt", value("file").as_bytes(), false);
+    connect.put("prod", "other", &[], &[("password", &value("other"))]);
     connect
 }
 
@@ -35,7 +36,7 @@ fn items_are_read() -> Result<()> {
         bench.brings("find", find, &[("user", &user), ("ca.crt", &file)]).await?;
         let message = bench.fails("missing", json!({"data": one("key", "none")})).await?;
         ensure!(message.contains("Secret does not exist: \"none\""), "{message}");
-        let message = bench.recovers("denied", json!({"data": one("key", "db")}), &[("key", &password)]).await?;
+        let message = bench.recovers("denied", json!({"data": one("key", "other")}), &[("key", &value("other"))]).await?;
         ensure!(message.contains("1Password") && message.contains("403"), "{message}");
         Ok(())
     })
