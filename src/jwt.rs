@@ -28,10 +28,14 @@ impl RsaKey {
     /// A token with these claims. `id` is the key's id, where the reader keeps several keys. None: the key cannot sign.
     #[must_use]
     pub fn sign(&self, claims: &Value, id: Option<&str>) -> Option<SecretBytes> {
+        self.sign_with(id.map(|id| ("kid".to_owned(), json!(id))).into_iter().collect(), claims)
+    }
+
+    /// A token with these claims, and in its header what tells the key. None: the key cannot sign.
+    #[must_use]
+    pub fn sign_with(&self, key: Map<String, Value>, claims: &Value) -> Option<SecretBytes> {
         let mut header = Map::from_iter([("alg".to_owned(), json!("RS256")), ("typ".to_owned(), json!("JWT"))]);
-        if let Some(id) = id {
-            header.insert("kid".to_owned(), json!(id));
-        }
+        header.extend(key);
         let part = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
         let signed = format!("{}.{}", part(&Value::Object(header)), part(claims));
         let mut signature = vec![0; self.0.public_modulus_len()];

@@ -8,21 +8,26 @@ pub mod aws;
 pub mod bench;
 pub mod cache;
 pub mod certs;
+pub mod clouds;
 pub mod cluster;
 pub mod controlplane;
 pub mod demo;
 pub mod env;
 pub mod faults;
 pub mod http;
+pub mod ldap;
 pub mod ministack;
 pub mod operator;
+pub mod postgres;
 pub mod process;
 pub mod progress;
 pub mod recorder;
 pub mod rundir;
 pub mod services;
 pub mod shapes;
+pub mod sops;
 pub mod tools;
+pub mod vault;
 
 use std::path::{Path, PathBuf};
 

@@ -1,9 +1,14 @@
 //! The programs that the tests and the demo run: found, or made once and kept in the cache.
 
+mod debian;
+pub mod ldap;
+pub mod postgres;
+pub mod vault;
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Result, anyhow, bail};
 
 use crate::cache::{Cache, fingerprint};
 use crate::{progress, project_root};
@@ -147,7 +152,7 @@ fn helm(cache: &Cache) -> Result<PathBuf> {
     Ok(dir.join("helm"))
 }
 
-fn go() -> Result<Command> {
+pub(crate) fn go() -> Result<Command> {
     need("go", &["version"], "install Go 1.26 or newer and put it on the PATH")?;
     let mut go = Command::new("go");
     // A workspace of the caller has no say here.
@@ -190,16 +195,11 @@ fn ensure_venv(dir: &Path) -> Result<()> {
     if works("python3", &["-c", "import ensurepip, venv"]) {
         return Ok(());
     }
-    let advice = "Python's venv module is missing (Debian: apt-get install python3-venv)";
-    if !rustix::process::geteuid().is_root() || !works("apt-get", &["--version"]) {
-        bail!(advice);
-    }
-    let log = dir.join("apt.log");
-    let apt = |what: &str, args: &[&str]| {
-        progress::run(what, Command::new("apt-get").args(args).env("DEBIAN_FRONTEND", "noninteractive"), &log)
-    };
-    apt("reading Debian's package lists", &["update", "-q"])?;
-    apt("installing python3-venv", &["install", "-y", "-q", "--no-install-recommends", "python3-venv"]).context(advice)
+    debian::install(
+        "python3-venv",
+        "Python's venv module is missing (Debian: apt-get install python3-venv)",
+        &dir.join("apt.log"),
+    )
 }
 
 fn works(program: &str, args: &[&str]) -> bool {

@@ -5,9 +5,10 @@ use http::Method;
 use serde::Deserialize;
 
 use super::{GenerateCx, Generated, Generator, misconfigured};
-use crate::api::generators::{AcrAccessTokenSpec, AcrServicePrincipal, AzureEnvironment};
+use crate::api::generators::{AcrAccessTokenSpec, AcrServicePrincipal};
 use crate::outbound::{Call, TlsOptions, secret};
-use crate::providers::azure::{self, Endpoints};
+use crate::providers::azure::{self, Registries};
+use crate::providers::oauth::AccessToken;
 use crate::providers::{ErrorKind, ProviderError};
 use crate::secret_bytes::SecretBytes;
 
@@ -32,14 +33,14 @@ struct Access {
 #[async_trait]
 impl Generator for AcrAccessTokenSpec {
     async fn generate(&self, cx: &GenerateCx) -> Result<Generated, ProviderError> {
-        self.generate_at(&Endpoints::of(self.environment_type.unwrap_or_default())?, cx).await
+        self.generate_at(&Registries::of(self.environment_type.unwrap_or_default(), &cx.connect).await?, cx).await
     }
 }
 
 impl AcrAccessTokenSpec {
-    async fn generate_at(&self, azure: &Endpoints, cx: &GenerateCx) -> Result<Generated, ProviderError> {
+    async fn generate_at(&self, azure: &Registries, cx: &GenerateCx) -> Result<Generated, ProviderError> {
         self.check_registry()?;
-        let login = self.login(azure, cx).await?;
+        let login = self.login(azure, cx).await?.value;
         let tenant = self.tenant_id.as_deref().unwrap_or_default();
         let fields = [("tenant", tenant), ("access_token", text(&login)?)];
         let Refresh { refresh_token } = self.ask("exchange", "access_token", &fields, cx).await?;
@@ -53,8 +54,8 @@ impl AcrAccessTokenSpec {
         Ok(Generated::values([("username", SecretBytes::from(USERNAME)), ("password", password)]))
     }
 
-    async fn login(&self, azure: &Endpoints, cx: &GenerateCx) -> Result<SecretBytes, ProviderError> {
-        let cx = &cx.connect;
+    async fn login(&self, azure: &Registries, cx: &GenerateCx) -> Result<AccessToken, ProviderError> {
+        let (cx, Registries { endpoints: azure, domain }) = (&cx.connect, azure);
         if let Some(AcrServicePrincipal { secret_ref }) = &self.auth.service_principal {
             let what = "spec.auth.servicePrincipal.secretRef";
             let client =
@@ -65,7 +66,7 @@ impl AcrAccessTokenSpec {
             return azure::with_secret((tenant, &client, &password), azure, cx).await;
         }
         if let Some(machine) = &self.auth.managed_identity {
-            self.check_own_identity()?;
+            self.check_own_identity(domain)?;
             return azure::with_machine(machine.identity_id.as_deref().unwrap_or_default(), azure, cx).await;
         }
         let Some(workload) = &self.auth.workload_identity else {
@@ -77,7 +78,7 @@ impl AcrAccessTokenSpec {
                 azure::with_service_account(account, "spec.auth.workloadIdentity.serviceAccountRef", azure, cx).await
             }
             None => {
-                self.check_own_identity()?;
+                self.check_own_identity(domain)?;
                 azure::with_own_token(azure, cx).await
             }
         }
@@ -94,18 +95,12 @@ impl AcrAccessTokenSpec {
 
     /// A login as the operator is good for all of Azure that the operator may reach, and the registry gets to see it. So it must
     /// be Azure's, and not a server of whoever wrote the generator.
-    fn check_own_identity(&self) -> Result<(), ProviderError> {
-        let suffix = match self.environment_type.unwrap_or_default() {
-            AzureEnvironment::USGovernmentCloud => ".azurecr.us",
-            AzureEnvironment::ChinaCloud => ".azurecr.cn",
-            AzureEnvironment::GermanCloud => ".azurecr.de",
-            AzureEnvironment::PublicCloud | AzureEnvironment::AzureStackCloud => ".azurecr.io",
-        };
-        if self.registry.to_ascii_lowercase().ends_with(suffix) {
+    fn check_own_identity(&self, domain: &str) -> Result<(), ProviderError> {
+        if self.registry.to_ascii_lowercase().ends_with(&format!(".{domain}")) {
             return Ok(());
         }
         Err(misconfigured(format!(
-            "spec.registry: with the operator's own identity it must end with {suffix}, as the login is sent there: use \
+            "spec.registry: with the operator's own identity it must end with .{domain}, as the login is sent there: use \
              servicePrincipal or a ServiceAccount for others"
         )))
     }
@@ -137,9 +132,11 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::api::generators::AzureEnvironment;
     use crate::generators::testing::cluster::{CANARY, Cluster, misbehaving, redacted, spec, values};
     use crate::outbound::Outbound;
     use crate::outbound::testing::{FakeServer, Pki, Received, Reply, outbound_trusting};
+    use crate::providers::azure::Endpoints;
 
     /// Entra ID, the metadata service and a registry in one, as Microsoft documents them.
     fn azure(asked: &Received) -> Reply {
@@ -189,7 +186,11 @@ mod tests {
     ) -> Result<Generated, ProviderError> {
         let (authority, metadata) = (server.url.clone(), server.url.clone());
         let endpoints = Endpoints { authority, metadata, resource: "https://management.azure.com/".into() };
-        wanted.generate_at(&endpoints, &cluster().cx(outbound)).await
+        wanted.generate_at(&registries(endpoints), &cluster().cx(outbound)).await
+    }
+
+    fn registries(endpoints: Endpoints) -> Registries {
+        Registries { endpoints, domain: "azurecr.io".into() }
     }
 
     #[tokio::test]
@@ -233,7 +234,7 @@ mod tests {
             resource: "https://management.azure.com/".into(),
         };
         let cluster = cluster();
-        let made = wanted(&server, auth("app")).generate_at(&endpoints, &cluster.cx(&outbound)).await.unwrap();
+        let made = wanted(&server, auth("app")).generate_at(&registries(endpoints), &cluster.cx(&outbound)).await.unwrap();
         assert_eq!(values(&made)["password"], "refresh");
         let audiences = json!({"audiences": ["api://AzureADTokenExchange", "more"]});
         assert_eq!(cluster.token_requests(), [("app".to_owned(), audiences)]);
@@ -253,7 +254,7 @@ mod tests {
         let endpoints = Endpoints { authority: String::new(), metadata: server.url.clone(), resource: "https://r/".into() };
         for (identity, more) in [("", ""), ("c-1", "&client_id=c-1"), ("/a/b", "&msi_res_id=%2Fa%2Fb")] {
             let token = azure::with_machine(identity, &endpoints, &cx.connect).await.unwrap();
-            assert_eq!(token.expose(), b"aad");
+            assert_eq!(token.value.expose(), b"aad");
             let path = "GET /metadata/identity/oauth2/token?api-version=2018-02-01&resource=https%3A%2F%2Fr%2F";
             assert_eq!(server.lines().last().unwrap(), &format!("{path}{more}"));
         }
@@ -290,7 +291,7 @@ mod tests {
         let cluster = Cluster::new().labelled_secret("azure", &json!({}), &[("id", "client-1"), ("secret", CANARY)]);
         let endpoints = Endpoints { authority: server.url.clone(), metadata: String::new(), resource: "https://r/".into() };
         let cx = cluster.cx(&outbound_trusting(&pki, &[]));
-        let error = redacted(wanted(&server, principal()).generate_at(&endpoints, &cx).await);
+        let error = redacted(wanted(&server, principal()).generate_at(&registries(endpoints), &cx).await);
         assert_eq!(error.kind, ErrorKind::Denied);
         assert!(error.detail.starts_with("login to Entra ID: "), "{error}");
     }
@@ -304,11 +305,34 @@ mod tests {
             run(&wanted(&server, principal()), &server, &outbound_trusting(pki, &[])).await
         })
         .await;
-        let stack = AcrAccessTokenSpec {
-            environment_type: Some(AzureEnvironment::AzureStackCloud),
-            ..AcrAccessTokenSpec::default()
-        };
-        let error = redacted(stack.generate(&cluster().cx(&outbound_trusting(pki, &[]))).await);
-        assert_eq!(error.kind, ErrorKind::Unsupported);
+    }
+
+    /// Where an Azure Stack is, the administrator says: who writes a generator must not.
+    #[tokio::test]
+    async fn an_azure_stack_is_where_the_operators_environment_says() {
+        let pki = Pki::new();
+        let server = FakeServer::start_tls(&pki, false, azure).await;
+        let file = std::env::temp_dir().join(format!("keyferry-azure-stack-{}.json", std::process::id()));
+        let stack = json!({
+            "name": "AzureStackCloud", "activeDirectoryEndpoint": format!("{}/", server.url),
+            "resourceManagerEndpoint": "https://management.local.azurestack.external/",
+            "containerRegistryDNSSuffix": "azsacr.local.azurestack.external",
+        });
+        std::fs::write(&file, stack.to_string()).unwrap();
+        let spec =
+            AcrAccessTokenSpec { environment_type: Some(AzureEnvironment::AzureStackCloud), ..wanted(&server, principal()) };
+        let env = [("AZURE_ENVIRONMENT_FILEPATH", file.to_str().unwrap())];
+        let made = spec.generate(&cluster().cx(&outbound_trusting(&pki, &env))).await;
+        let own =
+            AcrAccessTokenSpec { auth: serde_json::from_value(json!({"managedIdentity": {}})).unwrap(), ..spec.clone() };
+        let refused = redacted(own.generate(&cluster().cx(&outbound_trusting(&pki, &env))).await);
+        std::fs::remove_file(&file).unwrap();
+        assert_eq!(values(&made.unwrap()), [("username", USERNAME), ("password", "refresh")].into());
+        assert_eq!(server.received()[0].form("scope").unwrap(), "https://management.local.azurestack.external/.default");
+        assert!(refused.detail.contains("must end with .azsacr.local.azurestack.external"), "{refused}");
+
+        let error = redacted(spec.generate(&cluster().cx(&outbound_trusting(&pki, &[]))).await);
+        assert_eq!(error.kind, ErrorKind::Misconfigured);
+        assert!(error.detail.contains("names no AZURE_ENVIRONMENT_FILEPATH"), "{error}");
     }
 }

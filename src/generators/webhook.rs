@@ -13,7 +13,7 @@ impl Generator for WebhookSpec {
         let requests = Requests::open(self.into(), "spec", &cx.connect).await?;
         let answer = requests.send(requests.call(&About::default(), cx.now)?).await?;
         let path = self.result.json_path.as_deref().unwrap_or_default();
-        Ok(Generated { values: requests.members(&success(answer, None)?, path, None)?, state: None })
+        Ok(Generated { values: requests.members(&success(answer, None)?, path, None)?, ..Generated::default() })
     }
 }
 

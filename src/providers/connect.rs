@@ -1,6 +1,7 @@
 //! What a provider may reach while it logs in: the objects that its store refers to, and nothing else.
 
 use std::collections::BTreeMap;
+use std::path::{Component, Path};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,6 +18,9 @@ use crate::api::refs::{CaProvider, CaProviderType, SecretKeySelector, ServiceAcc
 use crate::api::secret_store::{RetrySettings, StoreKind};
 use crate::outbound::Outbound;
 use crate::secret_bytes::SecretBytes;
+
+/// Where tokens are mounted into a Pod.
+const TOKENS: &str = "/var/run/secrets";
 
 /// Resolves the references of one store, for one consumer. A SecretStore's references stay in its own namespace, whatever
 /// they say; a ClusterSecretStore's go where they say, else to the consumer's namespace.
@@ -126,7 +130,20 @@ impl ConnectCx {
                 "{what}: Secret {namespace}/{name} does not carry the label '{label}: {value}', which lets it be used here"
             )));
         }
-        Ok(secret.data.unwrap_or_default().into_iter().map(|(key, bytes)| (key, SecretBytes::new(bytes.0))).collect())
+        Ok(values(secret))
+    }
+
+    /// All keys of a Secret, by namespace and name.
+    ///
+    /// # Errors
+    /// As for [`ConnectCx::secret`].
+    pub async fn whole_secret(
+        &self,
+        (namespace, name): (Option<&str>, &str),
+        what: &str,
+    ) -> Result<BTreeMap<String, SecretBytes>, ProviderError> {
+        let namespace = self.resolve_namespace(namespace, what)?;
+        Ok(values(self.secret_in(&namespace, name, what).await?))
     }
 
     async fn secret_in(&self, namespace: &str, name: &str, what: &str) -> Result<Secret, ProviderError> {
@@ -178,6 +195,20 @@ impl ConnectCx {
                  ClusterSecretStore, or another way to log in"
             ))),
         }
+    }
+
+    /// A token that is mounted into the operator's Pod. Whose it is sent to is for [`ConnectCx::allow_own_identity`].
+    ///
+    /// # Errors
+    /// `Misconfigured` where the file is not below `/var/run/secrets`, or cannot be read.
+    pub async fn mounted_token(&self, file: &str, what: &str) -> Result<SecretBytes, ProviderError> {
+        let path = Path::new(file);
+        if !path.starts_with(TOKENS) || path.components().any(|step| step == Component::ParentDir) {
+            return Err(misconfigured(format!("{what}: only a file below {TOKENS} can be a token")));
+        }
+        let read = tokio::fs::read(path).await.map(SecretBytes::new);
+        let token = read.map_err(|_| misconfigured(format!("{what}: the file cannot be read")))?;
+        Ok(SecretBytes::from(token.expose_str().unwrap_or_default().trim()))
     }
 
     /// Annotations of a ServiceAccount.
@@ -274,6 +305,10 @@ impl ConnectCx {
         };
         pem(found, what).map(Some)
     }
+}
+
+fn values(secret: Secret) -> BTreeMap<String, SecretBytes> {
+    secret.data.unwrap_or_default().into_iter().map(|(key, bytes)| (key, SecretBytes::new(bytes.0))).collect()
 }
 
 fn pem(bytes: Vec<u8>, what: &str) -> Result<Vec<u8>, ProviderError> {

@@ -13,12 +13,19 @@ pub mod fake;
 pub mod gcp;
 pub mod github;
 pub mod gitlab;
+pub mod ibm;
 pub mod infisical;
+pub mod keeper;
 pub mod kubernetes;
 pub mod oauth;
 pub mod onepassword;
+pub mod openbao;
+pub mod pulumi;
 pub mod push;
 pub mod rest;
+pub mod retries;
+pub mod scaleway;
+pub mod sops;
 mod spec;
 pub mod used;
 pub mod vault;
@@ -39,6 +46,7 @@ use crate::secret_bytes::SecretBytes;
 
 pub use connect::{ConnectCx, OwnCluster};
 pub use push::{Place, Push, Pushed, Source};
+pub use retries::Retries;
 pub use spec::ProviderSpec;
 pub use used::UsedReferences;
 
@@ -47,12 +55,21 @@ macro_rules! providers {
     ($macro:ident) => {
         $macro! {
             aws: Aws = aws::Aws,
+            azurekv: AzureKv = azure::KeyVault,
             kubernetes: Kubernetes = kubernetes::Kubernetes,
             doppler: Doppler = doppler::Doppler,
             fake: Fake = fake::Fake,
+            gcpsm: GcpSm = gcp::SecretManager,
+            infisical: Infisical = infisical::Infisical,
+            vault: Vault = vault::Vault,
+            openBao: OpenBao = openbao::OpenBao,
+            ibm: Ibm = ibm::Ibm,
+            keepersecurity: Keeper = keeper::Keeper,
+            pulumi: Pulumi = pulumi::Pulumi,
+            scaleway: Scaleway = scaleway::Scaleway,
+            sops: Sops = sops::Sops,
             github: Github = github::Github,
             gitlab: Gitlab = gitlab::Gitlab,
-            infisical: Infisical = infisical::Infisical,
             onepassword: OnePassword = onepassword::OnePassword,
             webhook: Webhook = webhook::Webhook,
         }
@@ -78,6 +95,11 @@ pub trait Provider: Send + Sync {
     /// The objects that the provider logs in with. The store is checked again when one of them changes; one without a
     /// namespace in a ClusterSecretStore makes the store log in as each of its consumers ("referent authentication").
     fn references(&self) -> Vec<Reference>;
+
+    /// Whether the values themselves are in the objects of [`Provider::references`]: a change of one is news for all who read them.
+    fn holds_values(&self) -> bool {
+        false
+    }
 
     /// Whether a ClusterSecretStore logs in as each of its consumers, so that they share neither session nor values.
     fn is_referent(&self) -> bool {
@@ -124,6 +146,13 @@ pub trait Session: Send + Sync {
     /// Reads values: one result for each want, in order. A want that is denied or missing fails alone.
     async fn get(&self, wants: &[Want], cx: &CallCx) -> Vec<Result<Fetched, ProviderError>>;
 
+    /// Until when the value that was last read for this want may be used before it must be read again, as it has a lease that
+    /// ends; `None`: the reader decides. Reading it again renews the lease or gives another value.
+    fn holds_until(&self, want: &Want) -> Option<tokio::time::Instant> {
+        let _ = want;
+        None
+    }
+
     /// Reads all values that match, by name.
     ///
     /// # Errors
@@ -165,6 +194,9 @@ pub trait Session: Send + Sync {
     /// # Errors
     /// What the provider said.
     async fn validate(&self, cx: &CallCx) -> Result<Validation, ProviderError>;
+
+    /// Logs out. Nobody uses the session any more.
+    async fn close(&self) {}
 
     /// The value as `data` without a property has it, from the bytes that [`Session::get`] read. They are the same unless the
     /// provider keeps values as something else than one text.
@@ -364,12 +396,19 @@ pub struct ProviderRequest {
     pub name: Cow<'static, str>,
     /// Whether it failed.
     pub failed: bool,
+    /// How the provider's own records name it, where it says so.
+    pub id: Option<String>,
 }
 
 impl RequestLog {
     /// Notes a request that ended.
     pub fn note(&self, name: impl Into<Cow<'static, str>>, failed: bool) {
-        self.lock().push(ProviderRequest { name: name.into(), failed });
+        self.note_as(name, failed, None);
+    }
+
+    /// The same, with the name that the provider's own records have for it.
+    pub fn note_as(&self, name: impl Into<Cow<'static, str>>, failed: bool, id: Option<String>) {
+        self.lock().push(ProviderRequest { name: name.into(), failed, id });
     }
 
     /// Takes out what was noted.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::Deserialize;
 
-use super::{ErrorKind, ProviderError};
+use super::{ErrorKind, ProviderError, rest};
 use crate::outbound::{Answer, secret};
 use crate::secret_bytes::SecretBytes;
 
@@ -18,6 +18,15 @@ pub struct AccessToken {
     pub value: SecretBytes,
     /// When it expires.
     pub expires_at: Timestamp,
+}
+
+impl AccessToken {
+    /// With the time that is left of it.
+    #[must_use]
+    pub fn granted(self) -> rest::Granted {
+        let life = Duration::try_from(self.expires_at.duration_since(Timestamp::now())).unwrap_or_default();
+        rest::Granted { token: self.value, life: Some(life) }
+    }
 }
 
 /// What a token endpoint answers.

@@ -7,8 +7,7 @@ use http::StatusCode;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-use super::vault::Retries;
-use super::{CallCx, ConnectCx, ErrorKind, ProviderError};
+use super::{CallCx, ConnectCx, ErrorKind, ProviderError, Retries};
 use crate::api::refs::CaProvider;
 use crate::api::secret_store::StoreKind;
 use crate::outbound::{Answer, Call, HttpClient, TlsOptions};

@@ -16,7 +16,6 @@ use crate::api::rules;
 const NOT_SERVED: &[&str] = &[
     "akeyless",
     "alibaba",
-    "azurekv",
     "barbican",
     "beyondtrust",
     "beyondtrustworkloadcredentials",
@@ -29,24 +28,17 @@ const NOT_SERVED: &[&str] = &[
     "device42",
     "dvls",
     "fortanix",
-    "gcpsm",
-    "ibm",
-    "keepersecurity",
     "nebiusmysterybox",
     "ngrok",
     "onboardbase",
     "onepasswordSDK",
-    "openBao",
     "oracle",
     "ovh",
     "passbolt",
     "passworddepot",
     "previder",
-    "pulumi",
-    "scaleway",
     "secretserver",
     "senhasegura",
-    "vault",
     "volcengine",
     "yandexcertificatemanager",
     "yandexlockbox",
@@ -71,6 +63,12 @@ macro_rules! provider_spec {
         impl ProviderSpec {
             /// Names of the providers that are served, as they stand in manifests.
             pub const SERVED: &'static [&'static str] = &[$(stringify!($field)),+];
+
+            /// Names of the providers that ESO has and that are not served.
+            #[must_use]
+            pub fn not_served() -> &'static [&'static str] {
+                NOT_SERVED
+            }
 
             /// The provider's name, as it stands in manifests.
             #[must_use]
@@ -156,7 +154,7 @@ macro_rules! provider_spec {
 }
 providers!(provider_spec);
 
-use super::{aws, doppler, fake, github, gitlab, infisical, kubernetes, onepassword, webhook};
+use super::*;
 
 struct ProviderVisitor;
 

@@ -6,13 +6,21 @@
 //! that may be passed on.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+pub mod acm;
 pub mod doppler;
+pub mod files;
 pub mod github;
 pub mod gitlab;
+pub mod ibm;
 pub mod infisical;
+pub mod keeper;
 pub mod onepassword;
+pub mod pulumi;
+pub mod registry;
+pub mod scaleway;
 mod server;
 mod tls;
+pub mod vault;
 pub mod webhook;
 
 use std::sync::{Arc, Mutex};
@@ -25,6 +33,13 @@ pub use tls::Pki;
 
 /// Stands in what a fake says when it fails: no error, log line or status may carry it.
 pub const CANARY: &str = "c4n4ry-6b1d";
+
+/// SHA-256 of bytes, in hexadecimal.
+#[must_use]
+pub fn digest(bytes: &[u8]) -> String {
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, bytes);
+    digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+}
 
 /// A service.
 pub trait Fake: Send + Sync + 'static {

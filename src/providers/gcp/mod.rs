@@ -1,6 +1,15 @@
-//! Google Cloud: logs in, in all the ways that ESO has, and gives the access token that comes of it.
+//! Google Cloud: logs in, in all the ways that ESO has, and gives the access token that comes of it. And its Secret Manager.
 
+mod assertion;
+mod client;
+mod config;
+#[cfg(test)]
+mod conformance;
 mod federation;
+mod push;
+mod session;
+#[cfg(test)]
+mod session_tests;
 #[cfg(test)]
 mod tests;
 
@@ -8,6 +17,8 @@ use http::Method;
 use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::{Value, json};
+
+pub use config::{Auth, SecretManager, VersionPolicy, WorkloadIdentity};
 
 use super::oauth::{self, AccessToken, TOKEN_EXCHANGE, accepted};
 use super::{ConnectCx, ErrorKind, ProviderError};
@@ -31,7 +42,7 @@ const TOKEN_LIFE: i64 = 900;
 /// Seconds that a login with a key is asked for.
 const KEY_LIFE: i64 = 3600;
 
-/// Where Google's own services are. They are constants; tests put servers of their own in their place.
+/// Where Google's own services are. They are constants, which the operator's environment may replace; no manifest can.
 #[derive(Clone)]
 pub struct Endpoints {
     /// Exchanges tokens of other identity providers.
@@ -48,12 +59,15 @@ impl Endpoints {
     /// Google's.
     #[must_use]
     pub fn of(cx: &ConnectCx) -> Self {
-        let host = cx.env.get("GCE_METADATA_HOST").filter(|host| !host.is_empty()).map_or("169.254.169.254", String::as_str);
+        let at = |name: &str, usual: &str| {
+            let given = cx.env.get(name).map(String::as_str).filter(|text| !text.is_empty());
+            given.unwrap_or(usual).trim_end_matches('/').to_owned()
+        };
         Self {
-            sts: "https://sts.googleapis.com/v1/token".into(),
+            sts: at("GCP_STS_ENDPOINT", "https://sts.googleapis.com") + "/v1/token",
             identity_binding: "https://securetoken.googleapis.com/v1/identitybindingtoken".into(),
-            credentials: "https://iamcredentials.googleapis.com".into(),
-            metadata: format!("http://{host}"),
+            credentials: at("GCP_IAMCREDENTIALS_ENDPOINT", "https://iamcredentials.googleapis.com"),
+            metadata: format!("http://{}", at("GCE_METADATA_HOST", "169.254.169.254")),
         }
     }
 }
@@ -96,6 +110,18 @@ struct Impersonated {
     expire_time: Timestamp,
 }
 
+impl Key {
+    fn of(file: &SecretBytes, what: &str) -> Result<Self, ProviderError> {
+        let bad = |text: &str| misconfigured(format!("{what}: {text}"));
+        let key: Self =
+            serde_json::from_slice(file.expose()).map_err(|_| bad("the value is no service account's key, as JSON"))?;
+        if key.r#type != "service_account" {
+            return Err(bad("the key's \"type\" is not \"service_account\""));
+        }
+        Ok(key)
+    }
+}
+
 impl Login<'_> {
     /// Logs in: the first way that is given, as in ESO; without any, as the operator itself.
     ///
@@ -117,11 +143,7 @@ impl Login<'_> {
 
     async fn with_key(&self, file: &SecretBytes, what: &str) -> Result<AccessToken, ProviderError> {
         let bad = |text: &str| misconfigured(format!("{what}: {text}"));
-        let key: Key =
-            serde_json::from_slice(file.expose()).map_err(|_| bad("the value is no service account's key, as JSON"))?;
-        if key.r#type != "service_account" {
-            return Err(bad("the key's \"type\" is not \"service_account\""));
-        }
+        let key = Key::of(file, what)?;
         let audience = key.token_uri.as_deref().filter(|uri| !uri.is_empty()).unwrap_or(TOKEN_URI);
         let issued = self.now.as_second();
         let claims =
@@ -143,7 +165,8 @@ impl Login<'_> {
             None => self.own_project().await.unwrap_or_else(|| self.project.to_owned()),
         };
         let pool = format!("{project}.svc.id.goog");
-        let (location, cluster) = (&identity.cluster_location, &identity.cluster_name);
+        let location = self.of_cluster(&identity.cluster_location, "clusterLocation", "cluster-location").await?;
+        let cluster = self.of_cluster(&identity.cluster_name, "clusterName", "cluster-name").await?;
         let cluster =
             format!("https://container.googleapis.com/v1/projects/{project}/locations/{location}/clusters/{cluster}");
         let audiences = std::iter::once(pool.clone()).chain(account.audiences.iter().cloned()).collect();
@@ -164,6 +187,16 @@ impl Login<'_> {
             Some(email) => self.impersonate(&token, email, None).await,
             None => Ok(token),
         }
+    }
+
+    /// What the object says of the cluster, else the machine that the operator runs on.
+    async fn of_cluster(&self, given: &str, field: &str, attribute: &str) -> Result<String, ProviderError> {
+        if !given.is_empty() {
+            return Ok(given.to_owned());
+        }
+        self.of_machine(&format!("instance/attributes/{attribute}")).await.ok_or_else(|| {
+            misconfigured(format!("{}.workloadIdentity.{field} is not set, and no metadata service tells it", self.path))
+        })
     }
 
     /// The token of a service account, for somebody who may act as it.
@@ -197,12 +230,17 @@ impl Login<'_> {
 
     /// The project of the machine that the operator runs on.
     async fn own_project(&self) -> Option<String> {
+        self.of_machine("project/project-id").await
+    }
+
+    /// A name that the metadata service tells.
+    async fn of_machine(&self, path: &str) -> Option<String> {
         let what = "metadata service";
-        let call = self.metadata("project/project-id", what).ok()?.within(std::time::Duration::from_secs(2));
+        let call = self.metadata(path, what).ok()?.within(std::time::Duration::from_secs(2));
         let answer = self.cx.outbound.ambient().ok()?.send(call, what).await.ok()?.success(what).ok()?;
-        let project = answer.body.expose_str()?.trim();
+        let name = answer.body.expose_str()?.trim();
         let allowed = |c: char| c.is_ascii_alphanumeric() || "-.:".contains(c);
-        (!project.is_empty() && project.chars().all(allowed)).then(|| project.to_owned())
+        (!name.is_empty() && name.chars().all(allowed)).then(|| name.to_owned())
     }
 
     fn metadata(&self, path: &str, what: &str) -> Result<Call, ProviderError> {

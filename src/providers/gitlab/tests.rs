@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::Gitlab;
 use crate::api::StoreKind;
 use crate::providers::conformance::served::{OverHttp, Served, connect};
-use crate::providers::conformance::{self, Check, Stored};
+use crate::providers::conformance::{Check, Fixture, Stored, Tested};
 use crate::providers::{CallCx, ErrorKind, FindQuery, Place, Provider, ProviderError, Push, Pushed, Session, Source, Want};
 use crate::secret_bytes::SecretBytes;
 
@@ -54,14 +54,19 @@ impl Served for Store {
         vec![
             (Check::Version, "GitLab keeps the current value only"),
             (Check::Binary, "GitLab keeps text"),
-            (Check::FindByTags, "the one tag of a variable is its environment (a test beside)"),
+            (Check::FindByTags, "the one tag of a variable is its environment (tests of its own)"),
         ]
     }
 }
 
-#[tokio::test]
-async fn conformance() {
-    conformance::run(&OverHttp::new(Store::project())).await;
+impl Tested for Gitlab {
+    const TITLE: &'static str = "GitLab";
+    const AUTH: &'static [&'static str] = &["accessToken"];
+    const SERVER: &'static str = "a fake, proven by GitLab's client python-gitlab";
+
+    fn fixtures() -> Vec<Box<dyn Fixture>> {
+        vec![Box::new(OverHttp::new(Store::project()))]
+    }
 }
 
 fn cx() -> CallCx {

@@ -1,6 +1,5 @@
 //! The ways to log in to Infisical: each is one request that is answered with an access token.
 
-use std::path::Path;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -17,8 +16,6 @@ use crate::secret_bytes::SecretBytes;
 const WHAT: &str = "login to Infisical";
 /// Token that every Pod has.
 const OWN_TOKEN: &str = "/var/run/secrets/kubernetes.io/serviceaccount/token";
-/// Where tokens are mounted into Pods: no other file of the operator's is sent anywhere.
-const TOKENS: &str = "/var/run/secrets";
 
 /// What a login answers.
 #[derive(Deserialize)]
@@ -138,7 +135,8 @@ impl Login for Identity {
             Kind::Sent(endpoint) => self.exchange(endpoint, &read).await,
             Kind::Kubernetes => {
                 let file = read.iter().find(|(field, _)| *field == "serviceAccountTokenPath").map(|(_, file)| file);
-                let jwt = mounted_token(file, &path).await?;
+                let file = file.and_then(SecretBytes::expose_str).filter(|file| !file.is_empty()).unwrap_or(OWN_TOKEN);
+                let jwt = self.cx.mounted_token(file, &format!("{path}.serviceAccountTokenPath")).await?;
                 self.exchange_own("kubernetes-auth", &read, jwt).await
             }
             Kind::Azure => {
@@ -146,7 +144,7 @@ impl Login for Identity {
                 if let Some((_, resource)) = read.iter().find(|(field, _)| *field == "resource") {
                     resource.expose_str().unwrap_or_default().clone_into(&mut endpoints.resource);
                 }
-                let jwt = azure::with_machine("", &endpoints, &self.cx).await?;
+                let jwt = azure::with_machine("", &endpoints, &self.cx).await?.value;
                 self.exchange_own("azure-auth", &read, jwt).await
             }
             Kind::GoogleMachine => {
@@ -212,16 +210,4 @@ impl Identity {
         // 0 stands for a token without end.
         Ok(Granted { token: access_token, life: (expires_in > 0).then(|| Duration::from_secs(expires_in)) })
     }
-}
-
-/// A token that is mounted into the operator's Pod.
-async fn mounted_token(file: Option<&SecretBytes>, path: &str) -> Result<SecretBytes, ProviderError> {
-    let file = Path::new(file.and_then(SecretBytes::expose_str).filter(|file| !file.is_empty()).unwrap_or(OWN_TOKEN));
-    let goes_up = file.components().any(|step| step == std::path::Component::ParentDir);
-    if !file.starts_with(TOKENS) || goes_up {
-        return Err(misconfigured(format!("{path}.serviceAccountTokenPath: only a file below {TOKENS} can be a token")));
-    }
-    let read = tokio::fs::read(file).await.map(SecretBytes::new);
-    let token = read.map_err(|_| misconfigured(format!("{path}.serviceAccountTokenPath: the file cannot be read")))?;
-    Ok(SecretBytes::from(token.expose_str().unwrap_or_default().trim()))
 }

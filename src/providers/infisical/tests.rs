@@ -11,7 +11,7 @@ use crate::api::external_secret::MetadataPolicy;
 use crate::generators::testing::cluster::Cluster;
 use crate::outbound::testing::{FakeServer, Reply, outbound, outbound_with};
 use crate::providers::conformance::served::{OverHttp, Served};
-use crate::providers::conformance::{self, CANARY, Check, Stored, Value};
+use crate::providers::conformance::{CANARY, Check, Fixture, Stored, Tested, Value};
 use crate::providers::{CallCx, FindQuery, Place, Push, Pushed, Source, Want, azure};
 use crate::secret_bytes::SecretBytes;
 
@@ -120,9 +120,22 @@ async fn get_version(session: &dyn Session, key: &str, version: &str) -> Result<
     Ok(fetched.bytes.expose_str().unwrap().to_owned())
 }
 
-#[tokio::test]
-async fn does_what_every_provider_does() {
-    conformance::run(&OverHttp::new(Universal)).await;
+impl Tested for Infisical {
+    const TITLE: &'static str = "Infisical";
+    const AUTH: &'static [&'static str] = &[
+        "universalAuthCredentials",
+        "kubernetesAuthCredentials",
+        "jwtAuthCredentials",
+        "tokenAuthCredentials",
+        "ldapAuthCredentials",
+        "azureAuthCredentials",
+        "gcpIdTokenAuthCredentials",
+    ];
+    const SERVER: &'static str = "a fake of its API, proven by its own SDK";
+
+    fn fixtures() -> Vec<Box<dyn Fixture>> {
+        vec![Box::new(OverHttp::new(Universal))]
+    }
 }
 
 #[tokio::test]

@@ -10,7 +10,7 @@ use serde_json::{Value as Json, json};
 use super::OnePassword;
 use crate::api::StoreKind;
 use crate::providers::conformance::served::{OverHttp, Served, connect};
-use crate::providers::conformance::{self, Check, Stored, Value};
+use crate::providers::conformance::{Check, Fixture, Stored, Tested, Value};
 use crate::providers::{CallCx, ErrorKind, FindQuery, Place, Provider, ProviderError, Push, Pushed, Session, Source, Want};
 use crate::secret_bytes::SecretBytes;
 
@@ -49,10 +49,10 @@ impl Served for Store {
     }
 
     fn does_not_apply(&self) -> Vec<(Check, &'static str)> {
-        let find = "a search gives fields and files by their own names, and not items (tests beside)";
+        let find = "a search gives fields and files by their own names, and not items (tests of its own)";
         vec![
             (Check::Version, "Connect shows the current item only"),
-            (Check::Binary, "a field is text; files are bytes (a test beside)"),
+            (Check::Binary, "a field is text; files are bytes (tests of its own)"),
             (Check::NotAnObject, "an item is always a set of fields"),
             (Check::FindByName, find),
             (Check::FindByTags, find),
@@ -64,9 +64,14 @@ impl Served for Store {
     }
 }
 
-#[tokio::test]
-async fn conformance() {
-    conformance::run(&OverHttp::new(Store::both())).await;
+impl Tested for OnePassword {
+    const TITLE: &'static str = "1Password Connect";
+    const AUTH: &'static [&'static str] = &["connectTokenSecretRef"];
+    const SERVER: &'static str = "a fake, proven by 1Password's SDK for Connect";
+
+    fn fixtures() -> Vec<Box<dyn Fixture>> {
+        vec![Box::new(OverHttp::new(Store::both()))]
+    }
 }
 
 fn cx() -> CallCx {

@@ -7,9 +7,8 @@ use super::Webhook;
 use super::request::{About, Requests, WHAT, malformed, success};
 use crate::outbound::Answer;
 use crate::providers::rest::{Ask, retried};
-use crate::providers::vault::Retries;
 use crate::providers::{
-    CallCx, ConnectCx, ErrorKind, Fetched, Place, ProviderError, Push, Pushed, Session, Validation, Want,
+    CallCx, ConnectCx, ErrorKind, Fetched, Place, ProviderError, Push, Pushed, Retries, Session, Validation, Want,
 };
 use crate::render::Entries;
 use crate::render::json::{self, Json, byte_value};

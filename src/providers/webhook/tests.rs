@@ -13,7 +13,7 @@ use crate::generators::testing::cluster::{Cluster, redacted};
 use crate::outbound::Outbound;
 use crate::outbound::testing::outbound;
 use crate::providers::conformance::served::{OverHttp, Served};
-use crate::providers::conformance::{self, Check, Stored, Value};
+use crate::providers::conformance::{Check, Fixture, Stored, Tested, Value};
 use crate::providers::{
     CallCx, ConnectCx, ErrorKind, Place, Provider, ProviderError, Push, Session, Source, Validation, Want,
 };
@@ -63,7 +63,7 @@ impl Served for Store {
         vec![
             (
                 Check::Binary,
-                "the service answers with JSON; one without result.jsonPath may answer with any bytes (a test beside)",
+                "the service answers with JSON; one without result.jsonPath may answer with any bytes (tests of its own)",
             ),
             (Check::FindByName, find),
             (Check::FindByTags, find),
@@ -76,9 +76,14 @@ impl Served for Store {
     }
 }
 
-#[tokio::test]
-async fn conformance() {
-    conformance::run(&OverHttp::new(Store)).await;
+impl Tested for Webhook {
+    const TITLE: &'static str = "Webhook";
+    const AUTH: &'static [&'static str] = &["headers", "ntlm"];
+    const SERVER: &'static str = "a fake of a service; there is no protocol but HTTP";
+
+    fn fixtures() -> Vec<Box<dyn Fixture>> {
+        vec![Box::new(OverHttp::new(Store))]
+    }
 }
 
 fn cluster() -> Cluster {

@@ -11,8 +11,8 @@ mod text;
 use std::collections::BTreeMap;
 
 pub use read::parse;
-pub(crate) use resolve::{Scalar, resolve};
-pub use text::{YamlError, keys_and_values, to_json};
+pub(crate) use resolve::{Scalar, resolve, timestamp};
+pub use text::{YamlError, keys_and_values, of_json, to_json};
 
 /// A value read from YAML. Keys are text, as in JSON.
 #[derive(Clone, Debug, PartialEq)]

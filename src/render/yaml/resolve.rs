@@ -1,6 +1,7 @@
 //! What a plain scalar is.
 
 use crate::render::template::funcs::layout;
+use crate::render::template::funcs::time::Time;
 use crate::render::template::go::{float, int};
 
 /// A scalar with its type.
@@ -34,7 +35,7 @@ pub(crate) fn resolve(text: &[u8]) -> Scalar {
 }
 
 fn number(text: &[u8]) -> Scalar {
-    if is_timestamp(text) {
+    if timestamp(text).is_some() {
         return Scalar::Timestamp;
     }
     let plain: Vec<u8> = text.iter().copied().filter(|b| *b != b'_').collect();
@@ -48,11 +49,13 @@ fn number(text: &[u8]) -> Scalar {
     decimal.map_or(Scalar::Text, Scalar::Float)
 }
 
-fn is_timestamp(text: &[u8]) -> bool {
+/// The time that a scalar without quotes is, if it is one.
+pub(crate) fn timestamp(text: &[u8]) -> Option<Time> {
     const LAYOUTS: [&[u8]; 4] =
         [b"2006-1-2T15:4:5.999999999Z07:00", b"2006-1-2t15:4:5.999999999Z07:00", b"2006-1-2 15:4:5.999999999", b"2006-1-2"];
     let year = text.iter().take_while(|b| b.is_ascii_digit()).count();
-    year == 4 && text.get(4) == Some(&b'-') && LAYOUTS.iter().any(|layout| layout::parse(layout, text).is_some())
+    let may_be = year == 4 && text.get(4) == Some(&b'-');
+    LAYOUTS.iter().filter(|_| may_be).find_map(|layout| layout::parse(layout, text))
 }
 
 /// `[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?`

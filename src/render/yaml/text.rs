@@ -4,6 +4,7 @@
 
 use serde_json::{Map, Number, Value};
 
+use super::emit::Emitter;
 use super::{NotYaml, Yaml, read};
 use crate::render::Entries;
 use crate::render::template::go::float;
@@ -44,6 +45,39 @@ pub fn keys_and_values(text: &SecretBytes) -> Result<Entries, YamlError> {
 /// The text is no YAML, or has what JSON has not.
 pub fn to_json(text: &SecretBytes) -> Result<Value, YamlError> {
     Ok(as_json(read::parse(text.expose())?))
+}
+
+/// Writes a JSON value as YAML, its keys in their order.
+#[must_use]
+pub fn of_json(value: &Value) -> SecretBytes {
+    let mut emitter = Emitter::new();
+    emit(&mut emitter, value, false);
+    SecretBytes::new(emitter.finish())
+}
+
+fn emit(emitter: &mut Emitter, value: &Value, in_map: bool) {
+    match value {
+        Value::Array(items) if items.is_empty() => emitter.empty("[]"),
+        Value::Array(items) => {
+            let outer = emitter.begin_list(in_map);
+            for item in items {
+                emitter.item();
+                emit(emitter, item, false);
+            }
+            emitter.end(outer);
+        }
+        Value::Object(map) if map.is_empty() => emitter.empty("{}"),
+        Value::Object(map) => {
+            let outer = emitter.begin_map();
+            for (key, item) in map {
+                emitter.key(key);
+                emit(emitter, item, true);
+            }
+            emitter.end(outer);
+        }
+        Value::String(text) => emitter.text(text),
+        Value::Null | Value::Bool(_) | Value::Number(_) => emitter.plain(&value.to_string()),
+    }
 }
 
 /// What Go's JSON decoder calls a value.
@@ -261,7 +295,28 @@ mod tests {
         assert!(to_json(&SecretBytes::from(".nan")).is_err());
     }
 
+    fn any_json() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            "[ -~é\\n:#'\"-]{0,20}".prop_map(Value::from),
+        ];
+        leaf.prop_recursive(3, 20, 4, |inner| {
+            prop_oneof![
+                proptest::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+                proptest::collection::btree_map("[a-z:.0-9 ]{0,8}", inner, 0..4)
+                    .prop_map(|map| Value::Object(map.into_iter().collect())),
+            ]
+        })
+    }
+
     proptest! {
+        #[test]
+        fn what_is_written_is_read_back(value in any_json()) {
+            prop_assert_eq!(to_json(&of_json(&value)).unwrap(), value);
+        }
+
         #[test]
         fn any_text_is_read_or_refused(text in "[a-c0-9:.,?&*!#|>%@'\"<~_ \\n\\t\\-\\[\\]{}]{0,60}") {
             let text = SecretBytes::from(text);

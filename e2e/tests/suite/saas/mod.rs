@@ -7,7 +7,11 @@
 mod doppler;
 mod github;
 mod gitlab;
+mod ibm;
+mod keeper;
 mod onepassword;
+mod pulumi;
+mod scaleway;
 mod webhook;
 
 use std::collections::BTreeMap;
@@ -155,6 +159,11 @@ impl<F: Fake> Client<F> {
     /// The service itself.
     pub fn fake(&self) -> &Arc<F> {
         &self.service.fake
+    }
+
+    /// Where the service listens.
+    pub fn url(&self) -> &str {
+        self.service.url()
     }
 
     /// Runs the client.

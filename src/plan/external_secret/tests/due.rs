@@ -251,3 +251,30 @@ fn another_controllers_object_is_left_alone() {
     world.rules.class = "other".into();
     assert_eq!(world.look(values(&[("k", "v")])).did, ["fetch", "create"]);
 }
+
+/// Values that are in objects of the cluster are followed, where the object is read in intervals at all.
+#[test]
+fn a_change_of_values_in_the_cluster_is_followed() {
+    let count = |world: &mut World, changes: u64| world.stores.values_mut().for_each(|store| store.values = Some(changes));
+    let closed = json!({"kind": "allow", "windows": [{"schedule": "0 3 * * *", "duration": "1h"}]});
+    for (more, follows) in [
+        (json!({}), true),
+        (json!({ "refreshInterval": "0" }), false),
+        (json!({ "refreshPolicy": "CreatedOnce" }), false),
+        (json!({ "refreshPolicy": "OnChange" }), false),
+        (json!({ "syncWindows": closed }), false),
+    ] {
+        let mut world = World::new(&spec(&more));
+        count(&mut world, 1);
+        assert_eq!(world.look(values(&[("k", "v")])).did, ["fetch", "create"], "{more}");
+        assert!(world.look(values(&[])).did.is_empty(), "{more}");
+        count(&mut world, 2);
+        let expected: &[&str] = if follows { &["fetch", "read", "update"] } else { &[] };
+        assert_eq!(world.look(values(&[("k", "new")])).did, expected, "{more}");
+        assert!(world.look(values(&[])).did.is_empty(), "{more}");
+        // After a restart nobody knows whether they changed meanwhile.
+        world.memory = crate::plan::external_secret::Memory::default();
+        let expected: &[&str] = if follows { &["fetch", "keep"] } else { &[] };
+        assert_eq!(world.look(values(&[("k", if follows { "new" } else { "v" })])).did, expected, "{more}");
+    }
+}

@@ -272,6 +272,27 @@ impl PrivateKey {
         }
     }
 
+    /// The members of its JWK, each as its bytes, `kty` and `crv` as text. None: keys of its kind have none here.
+    pub fn jwk(&self) -> Option<Vec<(&'static str, Secret)>> {
+        let text = |text: &str| Zeroizing::new(text.as_bytes().to_vec());
+        match self {
+            Self::Rsa(key) => {
+                let [dp, dq] = [&key.p, &key.q].map(|prime| &key.d % (prime - 1u8));
+                let numbers = [&key.n, &key.e, &key.d, &key.p, &key.q, &dp, &dq, &key.inverse];
+                let numbers = numbers.map(|number| Zeroizing::new(number.to_bytes_be()));
+                let names = ["n", "e", "d", "p", "q", "dp", "dq", "qi"];
+                Some(std::iter::once(("kty", text("RSA"))).chain(names.into_iter().zip(numbers)).collect())
+            }
+            Self::Ec(key) => {
+                let (x, y) = key.point.get(1..)?.split_at_checked(key.curve.size)?;
+                let [x, y] = [x, y].map(|part| Zeroizing::new(part.to_vec()));
+                let name = text(key.curve.name);
+                Some(vec![("kty", text("EC")), ("crv", name), ("x", x), ("y", y), ("d", key.scalar.clone())])
+            }
+            Self::Ed25519(_) | Self::X25519(_) | Self::Dsa(_) => None,
+        }
+    }
+
     /// Whether it is a key of RSA.
     pub fn is_rsa(&self) -> bool {
         matches!(self, Self::Rsa(_))

@@ -25,6 +25,9 @@ use zeroize::Zeroizing;
 use super::chance::Chance;
 use issue::Wish;
 
+pub use pkcs12::decrypted_key;
+pub use x509::{certificates, is_certificate};
+
 /// A function cannot do what it is asked for. The text is Go's, ESO's or sprig's where theirs is fixed, and holds nothing of the
 /// input.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -43,6 +46,20 @@ impl FuncError {
     fn within(self, place: &str) -> Self {
         Self(format!("{place}: {}", self.0).into())
     }
+}
+
+/// The members of the JWK of a private key in PEM, each as its bytes, `kty` and `crv` as text. None: it is no key of RSA or ECDSA.
+#[must_use]
+pub fn private_jwk(text: &[u8]) -> Option<Vec<(&'static str, Zeroizing<Vec<u8>>)>> {
+    keys::PrivateKey::from_pem(text).ok()?.jwk()
+}
+
+/// The first certificate of PEM, of DER, or of PKCS#12 without a password, as DER.
+#[must_use]
+pub fn leaf_certificate(file: &[u8]) -> Option<Vec<u8>> {
+    let (blocks, _) = pem::decode_all(file);
+    let of_pem = || blocks.iter().find_map(|block| x509::Certificate::parse(&block.bytes)).map(|found| found.der);
+    pkcs12::leaf(file).or_else(|| x509::Certificate::parse(file).map(|found| found.der)).or_else(of_pem)
 }
 
 /// What functions are handed from outside, as they have neither a clock nor randomness.
