@@ -40,6 +40,19 @@ pub enum Request {
     Find(FindQuery),
 }
 
+impl Request {
+    /// The request without what the provider need not know, so that all who need one value share it.
+    fn for_provider(&self, provider: &ProviderSpec) -> Self {
+        let mut request = self.clone();
+        if let Self::Get(want) = &mut request
+            && !provider.served().is_some_and(|served| served.asks_for(&want.property))
+        {
+            want.property.clear();
+        }
+        request
+    }
+}
+
 /// What a store answers.
 #[derive(Clone, Debug)]
 pub enum Answer {
@@ -262,7 +275,8 @@ impl Fetcher {
         cause: &str,
     ) -> Answers {
         let handle = self.handle(store, credentials, consumer);
-        let reads = handle.clone().read(requests, freshness, cause).await;
+        let requests: Vec<Request> = requests.iter().map(|request| request.for_provider(&store.spec.provider)).collect();
+        let reads = handle.clone().read(&requests, freshness, cause).await;
         Answers { reads, session: handle.session_if_connected() }
     }
 

@@ -1,65 +1,34 @@
 //! GithubAccessToken: logs in as a GitHub App and asks for a token of one of its installations.
 
-use std::time::Duration;
-
 use async_trait::async_trait;
-use http::{HeaderMap, Method};
-use jiff::Timestamp;
-use serde::Deserialize;
 use serde_json::{Map, json};
 
-use super::{GenerateCx, Generated, Generator, misconfigured};
+use super::{GenerateCx, Generated, Generator};
 use crate::api::generators::GithubAccessTokenSpec;
-use crate::jwt::RsaKey;
-use crate::outbound::{Answer, Call, TlsOptions, secret, segment};
-use crate::providers::{ErrorKind, ProviderError};
+use crate::outbound::TlsOptions;
+use crate::providers::ProviderError;
+use crate::providers::github::app::{self, API, Installation};
 use crate::secret_bytes::SecretBytes;
-
-const API: &str = "https://api.github.com";
-const WHAT: &str = "access token of the GitHub App's installation";
-/// How far GitHub's clock may be behind ours, and how long the login is good for: seconds.
-const SLACK: i64 = 10;
-const LIFE: i64 = 300;
-
-/// What GitHub answers, as far as we need it.
-#[derive(Deserialize)]
-struct Installation {
-    #[serde(deserialize_with = "secret")]
-    token: SecretBytes,
-}
 
 #[async_trait]
 impl Generator for GithubAccessTokenSpec {
     async fn generate(&self, cx: &GenerateCx) -> Result<Generated, ProviderError> {
-        let login = self.login(cx).await?;
-        let base = self.url.as_deref().filter(|url| !url.is_empty()).unwrap_or(API).trim_end_matches('/');
-        let url = format!("{base}/app/installations/{}/access_tokens", segment(&self.install_id));
-        let call = Call::new(Method::POST, &url, "spec.url")?.bearer(&login, WHAT)?.header(
-            "accept",
-            b"application/vnd.github.v3+json",
-            WHAT,
-        )?;
+        let what = "spec.auth.privateKey.secretRef";
+        let key = app::key(&cx.connect.secret(&self.auth.private_key.secret_ref, what).await?, what)?;
+        let base = self.url.as_deref().filter(|url| !url.is_empty()).unwrap_or(API).trim_end_matches('/').to_owned();
+        let installation = Installation { base, app: self.app_id.clone(), id: self.install_id.clone() };
+        let call = installation.call(&key, cx.now, "spec.url", what)?;
         let call = match self.wishes() {
             Some(wishes) => call.json(wishes),
             None => call,
         };
-        let client = cx.connect.outbound.client(&TlsOptions::default(), WHAT)?;
-        let answer = success(client.send(call, WHAT).await?, cx.now)?;
-        let Installation { token } = answer.json(WHAT)?;
+        let client = cx.connect.outbound.client(&TlsOptions::default(), app::WHAT)?;
+        let (token, _) = app::token(client.send(call, app::WHAT).await?, cx.now)?;
         Ok(Generated::values([("token", token)]))
     }
 }
 
 impl GithubAccessTokenSpec {
-    async fn login(&self, cx: &GenerateCx) -> Result<SecretBytes, ProviderError> {
-        let what = "spec.auth.privateKey.secretRef";
-        let pem = cx.connect.secret(&self.auth.private_key.secret_ref, what).await?;
-        let now = cx.now.as_second();
-        let claims = json!({"iss": self.app_id, "iat": now - SLACK, "exp": now + LIFE});
-        let sign = || RsaKey::from_pem(pem.expose())?.sign(&claims, None);
-        sign().ok_or_else(|| misconfigured(format!("{what}: the value is no private RSA key of 2048 bits or more in PEM")))
-    }
-
     /// What the token is narrowed to; nothing where it is not.
     fn wishes(&self) -> Option<SecretBytes> {
         let mut wishes = Map::new();
@@ -73,33 +42,19 @@ impl GithubAccessTokenSpec {
     }
 }
 
-/// GitHub says 403 when its limit is used up, and when the next one begins in a header of its own.
-fn success(answer: Answer, now: Timestamp) -> Result<Answer, ProviderError> {
-    match limit_over(&answer.headers, now) {
-        Some(wait) if answer.status == 403 => {
-            Err(ProviderError::new(ErrorKind::Throttled, format!("{WHAT}: GitHub's rate limit is used up (403)"))
-                .after(wait))
-        }
-        _ => answer.success(WHAT),
-    }
-}
-
-fn limit_over(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
-    let number = |name| headers.get(name)?.to_str().ok()?.parse::<i64>().ok();
-    let reset = number("x-ratelimit-reset").filter(|_| number("x-ratelimit-remaining") == Some(0))?;
-    let wait = reset.saturating_sub(now.as_second()).clamp(1, 3600);
-    Some(Duration::from_secs(wait.unsigned_abs()))
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use std::time::Duration;
+
+    use jiff::Timestamp;
     use serde_json::Value;
 
     use super::*;
     use crate::generators::testing::cluster::{CANARY, Cluster, generate, misbehaving, redacted, spec, values};
     use crate::jwt::tests::{key, verified};
     use crate::outbound::testing::{FakeServer, Reply, outbound};
+    use crate::providers::ErrorKind;
 
     /// What GitHub's documentation shows for "Create an installation access token for an app".
     fn created() -> Value {

@@ -1,137 +1,20 @@
 //! Webhook: asks an HTTP service, by a request out of templates, and takes the members of its answer.
 
-use std::collections::BTreeMap;
-use std::time::Duration;
-
 use async_trait::async_trait;
-use http::{Method, StatusCode};
 
-use super::{GenerateCx, Generated, Generator, misconfigured};
+use super::{GenerateCx, Generated, Generator};
 use crate::api::generators::WebhookSpec;
-use crate::api::refs::SecretKeySelector;
-use crate::chance::SystemChance;
-use crate::outbound::{Answer, Call, Login, TlsOptions};
-use crate::plan::duration;
-use crate::providers::{ErrorKind, ProviderError};
-use crate::render::Entries;
-use crate::render::json::{self, Json, byte_value};
-use crate::render::jsonpath::{self, JsonPathError};
-use crate::render::template::{Engine, Missing};
-use crate::secret_bytes::SecretBytes;
-
-const WHAT: &str = "webhook";
-/// What a Secret says that may be used in a request.
-const LABEL: (&str, &str) = ("external-secrets.io/type", "webhook");
-/// Longest time for an answer, whatever the spec says.
-const LONGEST: Duration = Duration::from_secs(300);
+use crate::providers::ProviderError;
+use crate::providers::webhook::request::{About, Requests, success};
 
 #[async_trait]
 impl Generator for WebhookSpec {
     async fn generate(&self, cx: &GenerateCx) -> Result<Generated, ProviderError> {
-        let bundle = self.ca_bundle.as_ref().map(|bytes| bytes.0.as_slice()).filter(|bytes| !bytes.is_empty());
-        let ca = cx.connect.ca_bundle(bundle, self.ca_provider.as_ref(), "spec").await?;
-        let client = cx.connect.outbound.client(&TlsOptions { ca, identity: None }, "spec")?;
-        let call = self.call(&self.scope(cx).await?, cx)?;
-        let answer = match self.login(cx).await? {
-            Some(login) => client.send_ntlm(call, &login, WHAT).await?,
-            None => client.send(call, WHAT).await?,
-        };
-        Ok(Generated { values: self.values(success(answer)?)?, ..Generated::default() })
+        let requests = Requests::open(self.into(), "spec", &cx.connect).await?;
+        let answer = requests.send(requests.call(&About::default(), cx.now)?).await?;
+        let path = self.result.json_path.as_deref().unwrap_or_default();
+        Ok(Generated { values: requests.members(&success(answer, None)?, path, None)?, ..Generated::default() })
     }
-}
-
-impl WebhookSpec {
-    /// Who logs in by NTLM, if that is asked for. The Secrets must say themselves that they are for it.
-    async fn login(&self, cx: &GenerateCx) -> Result<Option<Login>, ProviderError> {
-        let Some(ntlm) = self.auth.as_ref().and_then(|auth| auth.ntlm.as_ref()) else { return Ok(None) };
-        let value = async |selector: &SecretKeySelector, field: &str| {
-            let what = format!("spec.auth.ntlm.{field}");
-            let key = selector.key.as_deref().unwrap_or_default();
-            let mut entries = cx.connect.labelled_secret(selector, LABEL, &what).await?;
-            entries.remove(key).ok_or_else(|| misconfigured(format!("{what}: the Secret has no key {key:?}")))
-        };
-        let user = value(&ntlm.username_secret, "usernameSecret").await?;
-        let password = value(&ntlm.password_secret, "passwordSecret").await?;
-        Login::new(&user, password, "spec.auth.ntlm").map(Some)
-    }
-
-    /// What the templates may use: the Secrets that are named, and that say so themselves.
-    async fn scope(&self, cx: &GenerateCx) -> Result<BTreeMap<String, Entries>, ProviderError> {
-        let mut scope = BTreeMap::new();
-        for (i, secret) in self.secrets.iter().enumerate() {
-            let what = format!("spec.secrets[{i}].secretRef");
-            let entries = cx.connect.labelled_secret(&(&secret.secret_ref).into(), LABEL, &what).await?;
-            scope.entry(secret.name.clone()).or_insert_with(Entries::new).extend(entries);
-        }
-        Ok(scope)
-    }
-
-    /// The request.
-    fn call(&self, scope: &BTreeMap<String, Entries>, cx: &GenerateCx) -> Result<Call, ProviderError> {
-        let mut engine = Engine::new(cx.now, &SystemChance);
-        engine.missing = Missing::NoValue;
-        let render = |field: &str, template: &str| {
-            engine.render_groups(field, template, scope).map_err(|error| misconfigured(error.to_string()))
-        };
-        let url = render("spec.url", &self.url)?;
-        let url = url.expose_str().ok_or_else(|| misconfigured("spec.url: the URL is not UTF-8 text".into()))?;
-        let method = self.method.as_deref().filter(|method| !method.is_empty()).unwrap_or("GET");
-        let method = Method::from_bytes(method.as_bytes())
-            .map_err(|_| misconfigured(format!("spec.method: {method:?} is not an HTTP method")))?;
-        let mut call = Call::new(method, url, "spec.url")?.within(self.timeout()?);
-        for (name, template) in &self.headers {
-            let field = format!("spec.headers.{name}");
-            call = call.header(name, render(&field, template)?.expose(), &field)?;
-        }
-        Ok(call.body(render("spec.body", self.body.as_deref().unwrap_or_default())?))
-    }
-
-    fn timeout(&self) -> Result<Duration, ProviderError> {
-        let Some(text) = self.timeout.as_deref().filter(|text| !text.is_empty()) else { return Ok(Call::DEADLINE) };
-        let given = duration::parse(text).ok().and_then(|given| Duration::try_from(given).ok());
-        match given.ok_or_else(|| {
-            misconfigured(format!("spec.timeout: {text:?} is not a duration such as \"10s\", of 0 or more"))
-        })? {
-            // For ever in Go.
-            Duration::ZERO => Ok(Call::DEADLINE),
-            given => Ok(given.min(LONGEST)),
-        }
-    }
-
-    /// The members of the answer, or of the part of it that the path leads to; also where that is JSON inside of a text.
-    fn values(&self, body: SecretBytes) -> Result<Entries, ProviderError> {
-        let part = match self.result.json_path.as_deref().filter(|path| !path.is_empty()) {
-            None => body,
-            Some(path) => jsonpath::first(&body, path).map_err(|error| match error {
-                JsonPathError::Path => misconfigured(format!("spec.result.jsonPath: {error}")),
-                JsonPathError::Json | JsonPathError::Nothing => malformed(&error.to_string()),
-            })?,
-        };
-        let not_json = || malformed("the answer is not JSON");
-        let found = match json::parse(part.expose()).ok_or_else(not_json)? {
-            Json::String(text) => json::parse(text.as_bytes()).ok_or_else(not_json)?,
-            other => other,
-        };
-        match found {
-            Json::Object(members) => Ok(members.into_iter().map(|(key, value)| (key, byte_value(&value))).collect()),
-            _ => Err(malformed("what the answer holds is not a JSON object: name the object with spec.result.jsonPath")),
-        }
-    }
-}
-
-/// As in ESO, the service says with 404 that there is no such secret.
-fn success(answer: Answer) -> Result<SecretBytes, ProviderError> {
-    match answer.status {
-        StatusCode::NOT_FOUND => {
-            Err(ProviderError::new(ErrorKind::NotFound, format!("{WHAT}: Secret does not exist (404)")))
-        }
-        StatusCode::NOT_MODIFIED => Err(malformed("the server says that nothing has changed (304), but nothing was kept")),
-        _ => Ok(answer.success(WHAT)?.body),
-    }
-}
-
-fn malformed(text: &str) -> ProviderError {
-    ProviderError::new(ErrorKind::Malformed, format!("{WHAT}: {text}"))
 }
 
 #[cfg(test)]
@@ -144,6 +27,9 @@ mod tests {
     use super::*;
     use crate::generators::testing::cluster::{CANARY, Cluster, generate, redacted, spec, values};
     use crate::outbound::testing::{FakeServer, Pki, Reply, outbound};
+    use std::time::Duration;
+
+    use crate::providers::ErrorKind;
 
     fn cluster() -> Cluster {
         let webhook = json!({"external-secrets.io/type": "webhook"});

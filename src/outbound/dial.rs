@@ -58,7 +58,7 @@ impl Dial {
         Self { reach, proxy }
     }
 
-    async fn open(&self, uri: &Uri) -> io::Result<TcpStream> {
+    pub(super) async fn open(&self, uri: &Uri) -> io::Result<TcpStream> {
         let missing = || io::Error::new(io::ErrorKind::InvalidInput, "no host");
         let host = uri.host().ok_or_else(missing)?.trim_matches(['[', ']']);
         let port = uri.port_u16().unwrap_or(if uri.scheme_str() == Some("https") { 443 } else { 80 });

@@ -40,6 +40,8 @@ pub use tls::{Identity, TlsOptions};
 
 /// How long a connection without calls is kept.
 const IDLE: Duration = Duration::from_secs(30);
+/// Longest wait for a connection that is only tried.
+const REACH: Duration = Duration::from_secs(15);
 /// How many of them, for each server.
 const IDLE_PER_HOST: usize = 4;
 
@@ -109,6 +111,7 @@ fn shared(
 pub struct HttpClient {
     connector: HttpsConnector<Dial>,
     connections: Client<HttpsConnector<Dial>, Full<Bytes>>,
+    dial: Dial,
 }
 
 impl HttpClient {
@@ -117,13 +120,13 @@ impl HttpClient {
     }
 
     fn over(dial: Dial, config: rustls::ClientConfig) -> Self {
-        let connector = HttpsConnector::from((dial, config));
+        let connector = HttpsConnector::from((dial.clone(), config));
         let connections = Client::builder(TokioExecutor::new())
             .pool_idle_timeout(IDLE)
             .pool_max_idle_per_host(IDLE_PER_HOST)
             .pool_timer(TokioTimer::new())
             .build(connector.clone());
-        Self { connector, connections }
+        Self { connector, connections, dial }
     }
 
     /// Sends a call and reads the answer, whatever its status. `what` says in errors what was asked for.
@@ -133,6 +136,18 @@ impl HttpClient {
     /// certificate is not trusted; `Malformed` where the answer is too large.
     pub async fn send(&self, call: Call, what: &str) -> Result<Answer, ProviderError> {
         in_time(call.deadline, what, self.exchange(call, what)).await
+    }
+
+    /// Whether the server of a URL takes connections. Nothing is sent.
+    ///
+    /// # Errors
+    /// `Unavailable` where it does not; `Misconfigured` where the URL is none, or the address may not be called.
+    pub async fn reach(&self, url: &str, what: &str) -> Result<(), ProviderError> {
+        let call = Call::new(http::Method::HEAD, url, what)?;
+        match tokio::time::timeout(REACH, self.dial.open(&call.uri)).await {
+            Ok(opened) => opened.map(drop).map_err(|error| failure(&error, what)),
+            Err(_) => Err(ProviderError::new(ErrorKind::Unavailable, format!("{what}: the server could not be reached"))),
+        }
     }
 
     async fn exchange(&self, call: Call, what: &str) -> Result<Answer, ProviderError> {

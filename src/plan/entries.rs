@@ -89,13 +89,14 @@ pub fn generates(es: &ExternalSecret) -> bool {
     entries(es).iter().any(|entry| entry.generator().is_some())
 }
 
-/// What a remote reference asks for: the value whole, as a property is cut out of it afterwards.
+/// What a remote reference asks for: the value whole, as a property is cut out of it afterwards. Few providers heed it before.
 #[must_use]
 pub fn want(reference: &RemoteRef) -> Want {
     Want {
         key: reference.key.clone(),
         version: reference.version.clone().unwrap_or_default(),
         metadata: reference.metadata_policy.unwrap_or_default(),
+        property: reference.property.clone().unwrap_or_default(),
     }
 }
 
@@ -156,13 +157,13 @@ mod tests {
         let es = es();
         let find = FindQuery { path: "/p".into(), name: "^x".into(), tags: [("t".into(), "1".into())].into() };
         let get = |key: &str| Want { key: key.into(), ..Want::default() };
-        let tags = Want { version: "v1".into(), metadata: MetadataPolicy::Fetch, ..get("k") };
+        let tags = Want { version: "v1".into(), metadata: MetadataPolicy::Fetch, property: "p".into(), ..get("k") };
         let own = StoreId { kind: StoreKind::SecretStore, key: Key::new("ns", "own") };
         let shared = StoreId { kind: StoreKind::ClusterSecretStore, key: Key::new("", "shared") };
         let nowhere = StoreId { kind: StoreKind::SecretStore, key: Key::new("ns", "") };
         let expected = [
             (Some(Request::Find(find)), &own),
-            (Some(Request::Get(get("e"))), &own),
+            (Some(Request::Get(Want { property: "p".into(), ..get("e") })), &own),
             (None, &nowhere),
             (Some(Request::Get(tags)), &own),
             (Some(Request::Get(get("k"))), &shared),

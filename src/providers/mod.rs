@@ -15,11 +15,14 @@ pub mod delinea;
 pub mod doppler;
 pub mod fake;
 pub mod gcp;
+pub mod github;
+pub mod gitlab;
 pub mod ibm;
 pub mod infisical;
 pub mod keeper;
 pub mod kubernetes;
 pub mod oauth;
+pub mod onepassword;
 pub mod openbao;
 pub mod pulumi;
 pub mod push;
@@ -31,6 +34,7 @@ pub mod sops;
 mod spec;
 pub mod used;
 pub mod vault;
+pub mod webhook;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -74,6 +78,10 @@ macro_rules! providers {
             conjur: Conjur = conjur::Conjur,
             delinea: Delinea = delinea::Delinea,
             secretserver: SecretServer = secretserver::SecretServer,
+            github: Github = github::Github,
+            gitlab: Gitlab = gitlab::Gitlab,
+            onepassword: OnePassword = onepassword::OnePassword,
+            webhook: Webhook = webhook::Webhook,
         }
     };
 }
@@ -121,6 +129,13 @@ pub trait Provider: Send + Sync {
     /// For which reads the provider's "it does not exist" counts as missing; for the others it is an error.
     fn missing(&self) -> Missing {
         Missing::Everywhere
+    }
+
+    /// Whether a read depends on the property that is cut out of it afterwards, so that reads for several properties of one key are
+    /// not the same.
+    fn asks_for(&self, property: &str) -> bool {
+        let _ = property;
+        false
     }
 
     /// Logs in.
@@ -301,6 +316,8 @@ pub struct Want {
     pub version: String,
     /// Whether the value or its tags are read.
     pub metadata: MetadataPolicy,
+    /// The property that is cut out afterwards, where the provider must know it to read: see [`Provider::asks_for`]. Else empty.
+    pub property: String,
 }
 
 /// A value that was read.

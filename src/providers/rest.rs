@@ -7,8 +7,7 @@ use http::StatusCode;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-use super::vault::Retries;
-use super::{CallCx, ConnectCx, ErrorKind, ProviderError};
+use super::{CallCx, ConnectCx, ErrorKind, ProviderError, Retries};
 use crate::api::refs::CaProvider;
 use crate::api::secret_store::StoreKind;
 use crate::outbound::{Answer, Call, HttpClient, TlsOptions};
@@ -122,11 +121,7 @@ impl Rest {
     /// # Errors
     /// `Misconfigured` where the store's `retrySettings` cannot be used.
     pub fn over(http: HttpClient, cx: &ConnectCx) -> Result<Self, ProviderError> {
-        let retries = match &cx.retry {
-            None => Retries { count: 0, pause: Duration::ZERO },
-            settings => Retries::of(settings.as_ref(), "spec.retrySettings")?,
-        };
-        Ok(Self { http, retries, tokens: Tokens::default() })
+        Ok(Self { http, retries: Retries::if_asked(cx.retry.as_ref())?, tokens: Tokens::default() })
     }
 
     /// The client itself, for logins.
@@ -144,17 +139,7 @@ impl Rest {
         ask: &Ask<'_>,
         make: &(dyn Fn() -> Result<Call, ProviderError> + Sync),
     ) -> Result<Answer, ProviderError> {
-        let mut left = self.retries.count;
-        loop {
-            let call = marked(make()?, ask)?;
-            let result = self.http.send(call, ask.what).await;
-            ask.cx.requests.note(ask.name, !result.as_ref().is_ok_and(went_well));
-            if left == 0 || !is_worth_another(&result, ask.what) {
-                return result;
-            }
-            left -= 1;
-            tokio::time::sleep(self.retries.pause).await;
-        }
+        retried(self.retries, ask, || async { self.http.send(marked(make()?, ask)?, ask.what).await }).await
     }
 
     /// Like [`Rest::send`], with the session's token; once more with a new one where the service takes it no longer.
@@ -183,6 +168,26 @@ impl Rest {
     /// Those of the login.
     pub async fn log_in(&self, login: &dyn Login) -> Result<(), ProviderError> {
         self.tokens.get(login).await.map(drop)
+    }
+}
+
+/// Sends, and again what the service failed; each request is noted.
+///
+/// # Errors
+/// Where there is no answer.
+pub async fn retried<F>(retries: Retries, ask: &Ask<'_>, send: impl Fn() -> F) -> Result<Answer, ProviderError>
+where
+    F: Future<Output = Result<Answer, ProviderError>>,
+{
+    let mut left = retries.count;
+    loop {
+        let result = send().await;
+        ask.cx.requests.note(ask.name, !result.as_ref().is_ok_and(went_well));
+        if left == 0 || !is_worth_another(&result, ask.what) {
+            return result;
+        }
+        left -= 1;
+        tokio::time::sleep(retries.pause).await;
     }
 }
 

@@ -42,6 +42,17 @@ impl Retries {
         Ok(Self { count, pause })
     }
 
+    /// From a store's `retrySettings`; without them nothing is tried again.
+    ///
+    /// # Errors
+    /// As [`Retries::of`].
+    pub fn if_asked(settings: Option<&RetrySettings>) -> Result<Self, ProviderError> {
+        match settings {
+            None => Ok(Self { count: 0, pause: Duration::ZERO }),
+            Some(_) => Self::of(settings, "spec.retrySettings"),
+        }
+    }
+
     /// Runs a call, and again where the server failed it, unless the time for a call is over by then.
     ///
     /// # Errors

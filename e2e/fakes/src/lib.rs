@@ -13,9 +13,12 @@ pub mod conjur;
 pub mod delinea;
 pub mod doppler;
 pub mod files;
+pub mod github;
+pub mod gitlab;
 pub mod ibm;
 pub mod infisical;
 pub mod keeper;
+pub mod onepassword;
 pub mod pulumi;
 pub mod registry;
 pub mod scaleway;
@@ -23,6 +26,7 @@ pub mod secretserver;
 mod server;
 mod tls;
 pub mod vault;
+pub mod webhook;
 
 use std::sync::{Arc, Mutex};
 

@@ -30,6 +30,11 @@ pub trait Served: Send + Sync {
     /// The data of the Secret `login`.
     fn login(&self) -> Vec<(&'static str, &'static str)>;
 
+    /// Its labels.
+    fn labels(&self) -> Value {
+        json!({})
+    }
+
     /// The operator's environment, for a service at a URL.
     fn env(&self, url: &str) -> Vec<(&'static str, String)> {
         let _ = url;
@@ -82,7 +87,8 @@ impl<S: Served> OverHttp<S> {
 
 /// A provider's session with a service at a URL, logged in.
 pub async fn connect<S: Served>(served: &S, url: &str) -> Arc<dyn Session> {
-    let cluster = Cluster::new().labelled_secret("login", &json!({}), &served.login()).service_account("app", &json!({}));
+    let cluster =
+        Cluster::new().labelled_secret("login", &served.labels(), &served.login()).service_account("app", &json!({}));
     let env = served.env(url);
     let env: Vec<(&str, &str)> = env.iter().map(|(name, value)| (*name, value.as_str())).collect();
     let spec: ProviderSpec = serde_json::from_value(json!({S::PROVIDER: served.block(url)})).unwrap();

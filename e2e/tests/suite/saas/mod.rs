@@ -9,12 +9,16 @@ mod bitwarden;
 mod conjur;
 mod delinea;
 mod doppler;
+mod github;
+mod gitlab;
 mod ibm;
 mod infisical;
 mod keeper;
+mod onepassword;
 mod pulumi;
 mod scaleway;
 mod secretserver;
+mod webhook;
 
 use std::collections::BTreeMap;
 use std::process::{Command, Stdio};
@@ -105,7 +109,7 @@ impl<F: Fake> Bench<'_, F> {
         Ok(message)
     }
 
-    /// Applies an ExternalSecret while the service refuses all, and waits until it says so; then, once the service does not any more,
+    /// Applies an ExternalSecret of a key that nobody has read yet while the service refuses all, and waits until it says so; then, once the service does not any more,
     /// until it is synced. Returns what it said.
     pub async fn recovers(&self, name: &str, spec: Value, expected: &[(&str, &str)]) -> Result<String> {
         self.service.set_fault(Some(Fault::Refuses(Refusal::Denied)));
