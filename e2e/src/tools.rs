@@ -17,6 +17,7 @@ const GO_MOD: &str = include_str!("../controlplane/go.mod");
 const GO_SUM: &str = include_str!("../controlplane/go.sum");
 const GO_MAIN: &str = include_str!("../controlplane/main.go");
 const REQUIREMENTS: &str = include_str!("../requirements.txt");
+const CLIENTS: &str = include_str!("../oracles/clients/requirements.txt");
 const HELM: &str = "v3.22.0";
 /// The names that the one control plane binary answers to.
 const PROGRAMS: [&str; 4] = ["etcd", "kube-apiserver", "kube-controller-manager", "kubectl"];
@@ -160,17 +161,30 @@ fn go() -> Result<Command> {
 }
 
 fn python(cache: &Cache) -> Result<PathBuf> {
-    let dir = cache.entry(&format!("python-{}", fingerprint(&[REQUIREMENTS])), |dir| {
+    python_with(cache, "python", REQUIREMENTS, "setting up the AWS emulator (ministack)")
+}
+
+/// Python with the vendors' own clients of the services that the fakes stand for (`e2e/oracles/clients`). Made by the first call,
+/// and then kept in the cache.
+///
+/// # Errors
+/// When Python is missing, or its packages cannot be had.
+pub fn clients_python() -> Result<PathBuf> {
+    Ok(python_with(&Cache::open()?, "clients", CLIENTS, "setting up the vendors' clients")?.join("python"))
+}
+
+/// The `bin` folder of a Python environment with the packages of `requirements`.
+fn python_with(cache: &Cache, name: &str, requirements: &str, what: &str) -> Result<PathBuf> {
+    let dir = cache.entry(&format!("{name}-{}", fingerprint(&[requirements])), |dir| {
         let log = dir.join("build.log");
         need("python3", &["--version"], "install Python 3.10 or newer (Debian: apt-get install python3 python3-venv)")?;
         ensure_venv(dir)?;
         let venv = dir.join("venv");
-        let what = "setting up the AWS emulator (ministack)";
         progress::run(what, Command::new("python3").args(["-m", "venv"]).arg(&venv), &log)?;
-        let requirements = dir.join("requirements.txt");
-        std::fs::write(&requirements, REQUIREMENTS)?;
+        let file = dir.join("requirements.txt");
+        std::fs::write(&file, requirements)?;
         let mut install = Command::new(venv.join("bin/python"));
-        install.args(["-m", "pip", "install", "--disable-pip-version-check", "--no-input", "-r"]).arg(&requirements);
+        install.args(["-m", "pip", "install", "--disable-pip-version-check", "--no-input", "-r"]).arg(&file);
         progress::run("installing its Python packages", &mut install, &log)
     })?;
     Ok(dir.join("venv/bin"))
@@ -214,10 +228,11 @@ mod tests {
 
     #[test]
     fn every_python_package_is_pinned() {
-        let packages: Vec<&str> = REQUIREMENTS.lines().filter(|line| !line.starts_with('#') && !line.is_empty()).collect();
-        assert!(packages.iter().any(|line| line.starts_with("ministack==")));
-        assert!(packages.iter().any(|line| line.starts_with("PyYAML==")));
-        assert!(packages.iter().all(|line| line.contains("==")), "{packages:?}");
+        for (file, named) in [(REQUIREMENTS, ["ministack==", "PyYAML=="]), (CLIENTS, ["doppler-sdk==", "python-gitlab=="])] {
+            let packages: Vec<&str> = file.lines().filter(|line| !line.starts_with('#') && !line.is_empty()).collect();
+            assert!(named.iter().all(|name| packages.iter().any(|line| line.starts_with(name))));
+            assert!(packages.iter().all(|line| line.contains("==")), "{packages:?}");
+        }
     }
 
     #[test]

@@ -62,6 +62,14 @@ impl Outbound {
         if options.is_plain() { shared(&self.shared, make) } else { make() }
     }
 
+    /// A client that believes whatever certificate a server shows. Only the administrator may ask for one, and no manifest.
+    ///
+    /// # Errors
+    /// `Misconfigured` where there is no TLS at all.
+    pub fn unverified(&self, what: &str) -> Result<HttpClient, ProviderError> {
+        Ok(HttpClient::over(Dial::of_environment(self.reach, &self.env), tls::unverified(what)?))
+    }
+
     /// A client for the metadata services of the clouds, at addresses that no manifest chooses. It uses no proxy.
     ///
     /// # Errors
@@ -97,13 +105,17 @@ pub struct HttpClient {
 
 impl HttpClient {
     fn new(dial: Dial, options: &TlsOptions, what: &str) -> Result<Self, ProviderError> {
-        let connector = HttpsConnector::from((dial, tls::config(options, what)?));
+        Ok(Self::over(dial, tls::config(options, what)?))
+    }
+
+    fn over(dial: Dial, config: rustls::ClientConfig) -> Self {
+        let connector = HttpsConnector::from((dial, config));
         let connections = Client::builder(TokioExecutor::new())
             .pool_idle_timeout(IDLE)
             .pool_max_idle_per_host(IDLE_PER_HOST)
             .pool_timer(TokioTimer::new())
             .build(connector);
-        Ok(Self { connections })
+        Self { connections }
     }
 
     /// Sends a call and reads the answer, whatever its status. `what` says in errors what was asked for.

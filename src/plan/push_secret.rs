@@ -191,6 +191,25 @@ impl Failure {
     }
 }
 
+/// One failure out of those of several stores: the first one's class, and what each said. `None`: there is none.
+#[must_use]
+pub fn together(failures: BTreeMap<StoreId, Failure>) -> Option<Failure> {
+    let first = failures.values().next()?.clone();
+    let messages: Vec<String> = failures.into_values().map(|failure| failure.message).collect();
+    Some(Failure { message: format!("set secret failed: {}", messages.join("; ")), ..first })
+}
+
+/// The source is not there.
+#[must_use]
+pub fn no_source(ps: &PushSecret) -> Failure {
+    let namespace = ps.metadata.namespace.as_deref().unwrap_or_default();
+    let what = match source(ps) {
+        Source::Named(name) => format!("Secret {namespace}/{name} does not exist"),
+        _ => "spec.selector names no Secret".to_owned(),
+    };
+    Failure::spec(format!("{NO_SOURCE}: {what}"))
+}
+
 /// How it went.
 #[derive(Clone, Debug)]
 pub enum Outcome {

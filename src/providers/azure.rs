@@ -19,6 +19,7 @@ const TENANT_ID: &str = "azure.workload.identity/tenant-id";
 const ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 
 /// Where Azure's own services are. They are constants; tests put servers of their own in their place.
+#[derive(Clone)]
 pub struct Endpoints {
     /// Entra ID.
     pub authority: String,

@@ -2,6 +2,7 @@
 //! A check that cannot apply is named with its reason, and stands so in the table that a run prints.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
 
+mod page;
 pub mod served;
 
 use std::collections::BTreeMap;
@@ -14,6 +15,8 @@ use tokio::sync::Notify;
 
 use super::{CallCx, ErrorKind, Fetched, FindQuery, Place, ProviderError, Push, Pushed, Session, Source, Validation, Want};
 use crate::secret_bytes::SecretBytes;
+
+pub use page::Tested;
 
 /// Stands in every value, and in the answer of every fault: no error may carry it.
 pub const CANARY: &str = keyferry_fakes::CANARY;
@@ -44,6 +47,16 @@ pub struct Stored {
     pub version: Option<&'static str>,
     /// Its tags.
     pub tags: BTreeMap<String, String>,
+}
+
+impl Stored {
+    /// Its value as one text: several properties as a JSON object.
+    pub fn text(&self) -> String {
+        match &self.value {
+            Value::Plain(bytes) => String::from_utf8(bytes.clone()).unwrap(),
+            Value::Properties(pairs) => serde_json::to_string(pairs).unwrap(),
+        }
+    }
 }
 
 /// The value of a secret.
@@ -191,7 +204,7 @@ checks! {
 type Outcome = Result<(), String>;
 
 /// Runs all checks, prints the table, and panics where one failed.
-pub async fn run(fixture: &dyn Fixture) {
+async fn run(fixture: &dyn Fixture) {
     let skips = fixture.does_not_apply();
     let mut failures = 0;
     println!("provider {}", fixture.provider());

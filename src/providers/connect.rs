@@ -126,7 +126,20 @@ impl ConnectCx {
                 "{what}: Secret {namespace}/{name} does not carry the label '{label}: {value}', which lets it be used here"
             )));
         }
-        Ok(secret.data.unwrap_or_default().into_iter().map(|(key, bytes)| (key, SecretBytes::new(bytes.0))).collect())
+        Ok(values(secret))
+    }
+
+    /// All keys of a Secret, by namespace and name.
+    ///
+    /// # Errors
+    /// As for [`ConnectCx::secret`].
+    pub async fn whole_secret(
+        &self,
+        (namespace, name): (Option<&str>, &str),
+        what: &str,
+    ) -> Result<BTreeMap<String, SecretBytes>, ProviderError> {
+        let namespace = self.resolve_namespace(namespace, what)?;
+        Ok(values(self.secret_in(&namespace, name, what).await?))
     }
 
     async fn secret_in(&self, namespace: &str, name: &str, what: &str) -> Result<Secret, ProviderError> {
@@ -162,6 +175,21 @@ impl ConnectCx {
         match bytes.expose_str() {
             Some(text) => Ok(SecretBytes::from(text.trim())),
             None => Err(misconfigured(format!("{what}: the value is not UTF-8 text"))),
+        }
+    }
+
+    /// Whether the operator's own identity may be shown to a server that the store names: only who may write cluster-wide objects
+    /// may have that done.
+    ///
+    /// # Errors
+    /// `Misconfigured` for a SecretStore.
+    pub fn allow_own_identity(&self, what: &str) -> Result<(), ProviderError> {
+        match self.store_kind {
+            StoreKind::ClusterSecretStore => Ok(()),
+            StoreKind::SecretStore => Err(misconfigured(format!(
+                "{what} logs in as the operator itself, which goes to no server that a namespaced object names: use a \
+                 ClusterSecretStore, or another way to log in"
+            ))),
         }
     }
 
@@ -259,6 +287,10 @@ impl ConnectCx {
         };
         pem(found, what).map(Some)
     }
+}
+
+fn values(secret: Secret) -> BTreeMap<String, SecretBytes> {
+    secret.data.unwrap_or_default().into_iter().map(|(key, bytes)| (key, SecretBytes::new(bytes.0))).collect()
 }
 
 fn pem(bytes: Vec<u8>, what: &str) -> Result<Vec<u8>, ProviderError> {

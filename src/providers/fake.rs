@@ -7,7 +7,6 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
-use regex::Regex;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -135,10 +134,7 @@ impl Session for FakeSession {
         if query.name.is_empty() && !(query.tags.is_empty() && query.path.is_empty()) {
             return Err(ProviderError::new(ErrorKind::Unsupported, "the fake provider finds by find.name only"));
         }
-        let regex = Regex::new(&query.name).map_err(|_| {
-            let text = format!("find.name.regexp {:?} is not a regular expression", query.name);
-            ProviderError::new(ErrorKind::Misconfigured, text)
-        })?;
+        let regex = query.matcher()?;
         let mut newest: BTreeMap<&str, &FakeData> = BTreeMap::new();
         for data in self.config.data.iter().filter(|data| regex.is_match(&data.key)) {
             let best = newest.entry(&data.key).or_insert(data);
@@ -196,7 +192,7 @@ impl Session for FakeSession {
 #[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 mod tests {
     use super::*;
-    use crate::providers::conformance::{self, Check, Fixture, Stored, Value, World};
+    use crate::providers::conformance::{Check, Fixture, Stored, Tested, Value, World};
 
     const IN_THE_STORE: &str = "the values are in the store itself: no server can fail";
 
@@ -237,9 +233,14 @@ mod tests {
         }
     }
 
-    #[tokio::test]
-    async fn does_what_every_provider_does() {
-        conformance::run(&FakeFixture).await;
+    impl Tested for Fake {
+        const TITLE: &'static str = "Fake";
+        const AUTH: &'static [&'static str] = &[];
+        const SERVER: &'static str = "itself: the values stand in the store";
+
+        fn fixtures() -> Vec<Box<dyn Fixture>> {
+            vec![Box::new(FakeFixture)]
+        }
     }
 
     fn fake(entries: &[(&str, &str, Option<&str>)]) -> Fake {

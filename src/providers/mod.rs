@@ -8,12 +8,15 @@ pub mod azure;
 #[cfg(test)]
 pub mod conformance;
 pub mod connect;
+pub mod doppler;
 pub mod fake;
 pub mod gcp;
+pub mod infisical;
 pub mod kubernetes;
 pub mod oauth;
 pub mod openbao;
 pub mod push;
+pub mod rest;
 pub mod retries;
 mod spec;
 pub mod used;
@@ -44,7 +47,9 @@ macro_rules! providers {
         $macro! {
             aws: Aws = aws::Aws,
             kubernetes: Kubernetes = kubernetes::Kubernetes,
+            doppler: Doppler = doppler::Doppler,
             fake: Fake = fake::Fake,
+            infisical: Infisical = infisical::Infisical,
             vault: Vault = vault::Vault,
             openBao: OpenBao = openbao::OpenBao,
         }
@@ -293,6 +298,19 @@ pub struct FindQuery {
     pub tags: BTreeMap<String, String>,
 }
 
+impl FindQuery {
+    /// The expression over the name.
+    ///
+    /// # Errors
+    /// `Misconfigured` where it is none.
+    pub fn matcher(&self) -> Result<regex::Regex, ProviderError> {
+        regex::Regex::new(&self.name).map_err(|_| {
+            let text = format!("find.name.regexp {:?} is not a regular expression", self.name);
+            ProviderError::new(ErrorKind::Misconfigured, text)
+        })
+    }
+}
+
 /// A value that was found.
 #[derive(Clone, Debug, Default)]
 pub struct Found {
@@ -320,6 +338,18 @@ pub struct CallCx {
     pub correlation: String,
     /// The requests that the call turned into.
     pub requests: RequestLog,
+}
+
+impl CallCx {
+    /// What goes to the end of a user agent. It holds only what a token of one may hold, and the slash.
+    #[must_use]
+    pub fn marks(&self) -> String {
+        let allowed = |c: char| c.is_ascii_alphanumeric() || "-._/".contains(c);
+        let token = |text: &str| -> String { text.chars().take(400).map(|c| if allowed(c) { c } else { '_' }).collect() };
+        let marks = [("keyferry-cause", &self.cause), ("keyferry-call", &self.correlation)];
+        let marks = marks.into_iter().filter(|(_, value)| !value.is_empty());
+        marks.map(|(name, value)| format!(" {name}/{}", token(value))).collect()
+    }
 }
 
 /// Requests that a session sent to its provider, as the metrics count them. A session that notes none is counted as having
@@ -372,7 +402,7 @@ pub struct Reference {
 }
 
 impl Reference {
-    /// A Secret; `None` where the reference names none.
+    /// A Secret, where the selector names one.
     #[must_use]
     pub fn secret(selector: &SecretKeySelector) -> Option<Self> {
         let name = selector.name.clone().filter(|name| !name.is_empty())?;
@@ -381,14 +411,13 @@ impl Reference {
 
     /// A ServiceAccount.
     #[must_use]
-    pub fn account(selector: &ServiceAccountSelector) -> Self {
-        let ServiceAccountSelector { name, namespace, .. } = selector.clone();
-        Self { kind: ReferenceKind::ServiceAccount, namespace, name }
+    pub fn service_account(account: &ServiceAccountSelector) -> Self {
+        Self { kind: ReferenceKind::ServiceAccount, namespace: account.namespace.clone(), name: account.name.clone() }
     }
 
-    /// What holds a certificate authority.
+    /// Where a certificate authority is kept.
     #[must_use]
-    pub fn authority(provider: &CaProvider) -> Self {
+    pub fn ca(provider: &CaProvider) -> Self {
         let kind = match provider.type_ {
             CaProviderType::Secret => ReferenceKind::Secret,
             CaProviderType::ConfigMap => ReferenceKind::ConfigMap,

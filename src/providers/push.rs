@@ -79,7 +79,14 @@ impl Push {
     /// # Errors
     /// `Malformed` where the present value is no JSON, `Misconfigured` where the property is no path to set.
     pub fn merged(&self, current: Option<&SecretBytes>) -> Result<SecretBytes, ProviderError> {
-        let value = self.value()?;
+        self.merge(self.value()?, current)
+    }
+
+    /// Like [`Push::merged`], for a provider that makes another value of the Secret than [`Push::value`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn merge(&self, value: SecretBytes, current: Option<&SecretBytes>) -> Result<SecretBytes, ProviderError> {
         let Some(property) = self.place.property() else { return Ok(value) };
         let empty = SecretBytes::default();
         let current = current.unwrap_or(&empty);
@@ -94,6 +101,39 @@ impl Push {
             let text = format!("remoteRef.property {property:?} is not a path that can be set in a JSON value");
             ProviderError::new(ErrorKind::Misconfigured, text)
         })
+    }
+}
+
+/// What is left of a value when what was pushed to a place is deleted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Left {
+    /// All of it: the property is not there.
+    All,
+    /// This.
+    Some(SecretBytes),
+    /// Nothing worth keeping.
+    Nothing,
+}
+
+impl Place {
+    /// What is left of a value without what the place is about.
+    #[must_use]
+    pub fn left_of(&self, current: &SecretBytes) -> Left {
+        let Some(property) = self.property() else { return Left::Nothing };
+        if !self.is_in(current) {
+            return Left::All;
+        }
+        let left = json_edit::remove(current, property).unwrap_or_default();
+        match json::members(left.expose()).is_none_or(|members| members.is_empty()) {
+            true => Left::Nothing,
+            false => Left::Some(left),
+        }
+    }
+
+    /// Whether a value holds what the place is about.
+    #[must_use]
+    pub fn is_in(&self, current: &SecretBytes) -> bool {
+        self.property().is_none_or(|property| json_edit::exists(current, property))
     }
 }
 

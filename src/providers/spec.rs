@@ -27,14 +27,12 @@ const NOT_SERVED: &[&str] = &[
     "crd",
     "delinea",
     "device42",
-    "doppler",
     "dvls",
     "fortanix",
     "gcpsm",
     "github",
     "gitlab",
     "ibm",
-    "infisical",
     "keepersecurity",
     "nebiusmysterybox",
     "ngrok",
@@ -75,6 +73,12 @@ macro_rules! provider_spec {
         impl ProviderSpec {
             /// Names of the providers that are served, as they stand in manifests.
             pub const SERVED: &'static [&'static str] = &[$(stringify!($field)),+];
+
+            /// Names of the providers that ESO has and that are not served.
+            #[must_use]
+            pub fn not_served() -> &'static [&'static str] {
+                NOT_SERVED
+            }
 
             /// The provider's name, as it stands in manifests.
             #[must_use]
@@ -160,7 +164,7 @@ macro_rules! provider_spec {
 }
 providers!(provider_spec);
 
-use super::{aws, fake, kubernetes, openbao, vault};
+use super::*;
 
 struct ProviderVisitor;
 

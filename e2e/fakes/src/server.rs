@@ -8,6 +8,8 @@ use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::Response;
 use axum::serve::Listener;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use http::{HeaderMap, StatusCode};
 use serde_json::Value;
 use tokio::net::{TcpListener, TcpStream};
@@ -65,6 +67,13 @@ impl Received {
     /// The body as JSON; null where it is none.
     pub fn json(&self) -> Value {
         serde_json::from_str(&self.body).unwrap_or_default()
+    }
+
+    /// User and password of a basic login.
+    pub fn basic(&self) -> Option<(String, String)> {
+        let text = STANDARD.decode(self.header("authorization").strip_prefix("Basic ")?).ok()?;
+        let (user, password) = std::str::from_utf8(&text).ok()?.split_once(':')?;
+        Some((user.to_owned(), password.to_owned()))
     }
 
     /// A field of a form.

@@ -21,6 +21,7 @@ mod neighbours;
 mod object_hash;
 mod outage;
 mod render;
+mod saas;
 mod scope;
 mod shapes;
 mod takeover;

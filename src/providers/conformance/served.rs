@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::{Check, Fault, Fixture, RETRY_AFTER, Stored, World};
 use crate::generators::testing::cluster::Cluster;
-use crate::outbound::testing::outbound;
+use crate::outbound::testing::outbound_with;
 use crate::providers::{ProviderSpec, Session};
 
 /// What the suite must know of a provider, and of the fake that it is tested against.
@@ -29,6 +29,17 @@ pub trait Served: Send + Sync {
 
     /// The data of the Secret `login`.
     fn login(&self) -> Vec<(&'static str, &'static str)>;
+
+    /// The operator's environment, for a service at a URL.
+    fn env(&self, url: &str) -> Vec<(&'static str, String)> {
+        let _ = url;
+        Vec::new()
+    }
+
+    /// What of the provider it is, where a block serves several things: `KV v1`.
+    fn service(&self) -> &'static str {
+        Self::PROVIDER
+    }
 
     /// See [`Fixture::does_not_apply`].
     fn does_not_apply(&self) -> Vec<(Check, &'static str)> {
@@ -67,15 +78,17 @@ impl<S: Served> OverHttp<S> {
 /// A provider's session with a service at a URL, logged in.
 pub async fn connect<S: Served>(served: &S, url: &str) -> Arc<dyn Session> {
     let cluster = Cluster::new().labelled_secret("login", &json!({}), &served.login()).service_account("app", &json!({}));
+    let env = served.env(url);
+    let env: Vec<(&str, &str)> = env.iter().map(|(name, value)| (*name, value.as_str())).collect();
     let spec: ProviderSpec = serde_json::from_value(json!({S::PROVIDER: served.block(url)})).unwrap();
     let provider = spec.served().unwrap();
-    provider.connect(&cluster.cx(&outbound()).connect).await.unwrap()
+    provider.connect(&cluster.cx(&outbound_with(&env)).connect).await.unwrap()
 }
 
 #[async_trait]
 impl<S: Served> Fixture for OverHttp<S> {
     fn provider(&self) -> &'static str {
-        S::PROVIDER
+        self.served.service()
     }
 
     fn does_not_apply(&self) -> Vec<(Check, &'static str)> {

@@ -14,7 +14,7 @@ use super::oauth::{self, AccessToken, TOKEN_EXCHANGE, accepted};
 use super::{ConnectCx, ErrorKind, ProviderError};
 use crate::api::generators::{GcrAuth, GcrWorkloadIdentity};
 use crate::jwt::RsaKey;
-use crate::outbound::{Call, TlsOptions, secret, segment};
+use crate::outbound::{Call, TlsOptions, query, secret, segment};
 use crate::render::json::object_of_text;
 use crate::secret_bytes::SecretBytes;
 
@@ -223,6 +223,20 @@ impl Login<'_> {
         let answer = self.cx.outbound.client(&TlsOptions::default(), what)?.send(call, what).await?;
         oauth::token(answer, self.now, what)
     }
+}
+
+/// A token that says which machine the operator runs on, for somebody who trusts Google: signed by Google, and for one audience.
+///
+/// # Errors
+/// `Unavailable` where there is no metadata service.
+pub async fn machine_identity(audience: &str, cx: &ConnectCx) -> Result<SecretBytes, ProviderError> {
+    let what = "identity token of the machine";
+    let wishes = query(&[("audience", audience), ("format", "full")]);
+    let base = Endpoints::of(cx).metadata;
+    let url = format!("{base}/computeMetadata/v1/instance/service-accounts/default/identity?{wishes}");
+    let call = Call::new(Method::GET, &url, what)?.header("metadata-flavor", b"Google", what)?;
+    let answer = cx.outbound.ambient()?.send(call, what).await?.success(what)?;
+    Ok(SecretBytes::from(answer.body.expose_str().unwrap_or_default().trim()))
 }
 
 fn text<'a>(secret: &'a SecretBytes, what: &str) -> Result<&'a str, ProviderError> {

@@ -12,7 +12,6 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::Resource as _;
 use kube::api::{DeleteParams, GetParams, ListParams, PostParams, Preconditions};
 use kube::core::{ObjectList, request};
-use regex::Regex;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -187,10 +186,7 @@ impl Session for KubernetesSession {
             let text = "find.path means nothing to Kubernetes: use find.name or find.tags";
             return Err(ProviderError::new(ErrorKind::Unsupported, text));
         } else {
-            name = Some(Regex::new(&query.name).map_err(|_| {
-                let text = format!("find.name.regexp {:?} is not a regular expression", query.name);
-                ProviderError::new(ErrorKind::Misconfigured, text)
-            })?);
+            name = Some(query.matcher()?);
         }
         let mut found = Vec::new();
         loop {

@@ -70,7 +70,7 @@ impl Vault {
         let auth = self.auth.clone().unwrap_or_default();
         let tls = self.tls.iter().flat_map(|tls| [&tls.cert_secret_ref, &tls.key_secret_ref]).flatten();
         let mut found: Vec<Reference> = tls.filter_map(Reference::secret).collect();
-        found.extend(self.ca_provider.as_ref().map(Reference::authority));
+        found.extend(self.ca_provider.as_ref().map(Reference::ca));
         found.extend(auth.references());
         found
     }
@@ -131,7 +131,7 @@ impl Auth {
             accounts.extend(gcp.workload_identity.iter().map(|identity| &identity.service_account_ref));
         }
         let secrets = secrets.into_iter().filter_map(Reference::secret);
-        secrets.chain(accounts.into_iter().map(Reference::account)).collect()
+        secrets.chain(accounts.into_iter().map(Reference::service_account)).collect()
     }
 }
 

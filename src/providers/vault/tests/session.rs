@@ -5,7 +5,8 @@ use keyferry_fakes::vault::Vault as Server;
 
 use super::*;
 use crate::providers::conformance::served::{OverHttp, Served};
-use crate::providers::conformance::{self, Check, Stored, Value as Content};
+use crate::providers::conformance::{Check, Fixture, Stored, Tested, Value as Content};
+use crate::providers::openbao::OpenBao;
 
 struct Engine<const OPEN_BAO: bool> {
     version: u8,
@@ -63,6 +64,10 @@ impl<const OPEN_BAO: bool> Served for Engine<OPEN_BAO> {
         left_out(self.version)
     }
 
+    fn service(&self) -> &'static str {
+        if self.version == 1 { "KV v1" } else { "KV v2" }
+    }
+
     fn plain_property(&self) -> Option<&'static str> {
         Some("value")
     }
@@ -76,24 +81,28 @@ impl<const OPEN_BAO: bool> Served for Engine<OPEN_BAO> {
     }
 }
 
-#[tokio::test]
-async fn version_2_does_what_every_provider_does() {
-    conformance::run(&OverHttp::new(Engine::<false> { version: 2 })).await;
+impl Tested for Vault {
+    const TITLE: &'static str = "HashiCorp Vault";
+    const AUTH: &'static [&'static str] =
+        &["tokenSecretRef", "appRole", "kubernetes", "ldap", "userPass", "jwt", "cert", "iam", "gcp"];
+    const SERVER: &'static str = "Vault 1.21";
+
+    fn fixtures() -> Vec<Box<dyn Fixture>> {
+        vec![
+            Box::new(OverHttp::new(Engine::<false> { version: 2 })),
+            Box::new(OverHttp::new(Engine::<false> { version: 1 })),
+        ]
+    }
 }
 
-#[tokio::test]
-async fn version_1_does_what_every_provider_does() {
-    conformance::run(&OverHttp::new(Engine::<false> { version: 1 })).await;
-}
+impl Tested for OpenBao {
+    const TITLE: &'static str = "OpenBao";
+    const AUTH: &'static [&'static str] = &["tokenSecretRef", "appRole", "userPass"];
+    const SERVER: &'static str = "a fake of its API, as Vault documents it";
 
-#[tokio::test]
-async fn openbao_does_what_every_provider_does() {
-    conformance::run(&OverHttp::new(Engine::<true> { version: 2 })).await;
-}
-
-#[tokio::test]
-async fn openbao_version_1_does_what_every_provider_does() {
-    conformance::run(&OverHttp::new(Engine::<true> { version: 1 })).await;
+    fn fixtures() -> Vec<Box<dyn Fixture>> {
+        vec![Box::new(OverHttp::new(Engine::<true> { version: 2 })), Box::new(OverHttp::new(Engine::<true> { version: 1 }))]
+    }
 }
 
 /// A server that says this to every read that is not about the token.

@@ -1,0 +1,331 @@
+//! What providers share whose services speak JSON over HTTP and ask for a token.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use http::StatusCode;
+use tokio::sync::Mutex;
+use tokio::time::Instant;
+
+use super::vault::Retries;
+use super::{CallCx, ConnectCx, ErrorKind, ProviderError};
+use crate::api::refs::CaProvider;
+use crate::api::secret_store::StoreKind;
+use crate::outbound::{Answer, Call, HttpClient, TlsOptions};
+use crate::render::json;
+use crate::secret_bytes::SecretBytes;
+
+/// A token is replaced so long before its end, or a fifth of its life before it where that is less.
+const EARLY: Duration = Duration::from_secs(60);
+
+/// A token that a service gave.
+pub struct Granted {
+    /// The token.
+    pub token: SecretBytes,
+    /// How long it holds; `None`: nobody said, or for good.
+    pub life: Option<Duration>,
+}
+
+/// How a provider gets its token.
+#[async_trait]
+pub trait Login: Send + Sync {
+    /// Logs in.
+    ///
+    /// # Errors
+    /// `Misconfigured` where an object or key is missing, else what the service said.
+    async fn login(&self) -> Result<Granted, ProviderError>;
+
+    /// Whether an answer says that the token holds no longer, so that a new one may help.
+    fn is_stale(&self, answer: &Answer) -> bool {
+        answer.status == StatusCode::UNAUTHORIZED
+    }
+}
+
+struct Held {
+    token: SecretBytes,
+    renew_at: Option<Instant>,
+    ends_at: Option<Instant>,
+}
+
+impl Held {
+    fn new(granted: Granted, now: Instant) -> Self {
+        let at = |early: Duration| granted.life.and_then(|life| now.checked_add(life.saturating_sub(early)));
+        let early = granted.life.map_or(EARLY, |life| (life / 5).min(EARLY));
+        Self { renew_at: at(early), ends_at: at(Duration::ZERO), token: granted.token }
+    }
+}
+
+/// The token of a session: one for all its calls, replaced before it ends.
+#[derive(Default)]
+pub struct Tokens(Mutex<Option<Held>>);
+
+impl Tokens {
+    /// The token; logs in where there is none, or one that will soon end.
+    ///
+    /// # Errors
+    /// Those of the login. A token that still holds outlives a service that cannot give another one.
+    pub async fn get(&self, login: &dyn Login) -> Result<SecretBytes, ProviderError> {
+        let mut held = self.0.lock().await;
+        let now = Instant::now();
+        let before = |at: Option<Instant>| at.is_none_or(|at| now < at);
+        if let Some(held) = held.as_ref().filter(|held| before(held.renew_at)) {
+            return Ok(held.token.clone());
+        }
+        match login.login().await {
+            Ok(granted) => Ok(held.insert(Held::new(granted, now)).token.clone()),
+            Err(error) if error.kind.is_store_wide() => match held.as_ref().filter(|held| before(held.ends_at)) {
+                Some(held) => Ok(held.token.clone()),
+                None => Err(error),
+            },
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Drops a token that the service takes no longer, unless another one came meanwhile.
+    pub async fn forget(&self, token: &SecretBytes) {
+        let mut held = self.0.lock().await;
+        if held.as_ref().is_some_and(|held| held.token == *token) {
+            *held = None;
+        }
+    }
+}
+
+/// One request: its name in the metrics, what errors say that it is about, and who caused it.
+#[derive(Clone, Copy)]
+pub struct Ask<'a> {
+    /// In the service's words: `getSecret`.
+    pub name: &'static str,
+    /// Begins every error.
+    pub what: &'a str,
+    /// Who caused it.
+    pub cx: &'a CallCx,
+}
+
+/// A client of such a service.
+pub struct Rest {
+    http: HttpClient,
+    retries: Retries,
+    tokens: Tokens,
+}
+
+impl Rest {
+    /// A client. `path` is where the block stands in the object.
+    ///
+    /// # Errors
+    /// `Misconfigured` where the certificates or the store's `retrySettings` cannot be used.
+    pub fn open(options: &TlsOptions, path: &str, cx: &ConnectCx) -> Result<Self, ProviderError> {
+        Self::over(cx.outbound.client(options, path)?, cx)
+    }
+
+    /// A client over one that is there.
+    ///
+    /// # Errors
+    /// `Misconfigured` where the store's `retrySettings` cannot be used.
+    pub fn over(http: HttpClient, cx: &ConnectCx) -> Result<Self, ProviderError> {
+        let retries = match &cx.retry {
+            None => Retries { count: 0, pause: Duration::ZERO },
+            settings => Retries::of(settings.as_ref(), "spec.retrySettings")?,
+        };
+        Ok(Self { http, retries, tokens: Tokens::default() })
+    }
+
+    /// The client itself, for logins.
+    #[must_use]
+    pub fn http(&self) -> HttpClient {
+        self.http.clone()
+    }
+
+    /// The answer to a call, whatever it says. What the service failed is tried again, as the store's `retrySettings` say.
+    ///
+    /// # Errors
+    /// Where there is no answer.
+    pub async fn send(
+        &self,
+        ask: &Ask<'_>,
+        make: &(dyn Fn() -> Result<Call, ProviderError> + Sync),
+    ) -> Result<Answer, ProviderError> {
+        let mut left = self.retries.count;
+        loop {
+            let call = marked(make()?, ask)?;
+            let result = self.http.send(call, ask.what).await;
+            ask.cx.requests.note(ask.name, !result.as_ref().is_ok_and(went_well));
+            if left == 0 || !is_worth_another(&result, ask.what) {
+                return result;
+            }
+            left -= 1;
+            tokio::time::sleep(self.retries.pause).await;
+        }
+    }
+
+    /// Like [`Rest::send`], with the session's token; once more with a new one where the service takes it no longer.
+    ///
+    /// # Errors
+    /// As there, and those of the login.
+    pub async fn ask(
+        &self,
+        ask: &Ask<'_>,
+        login: &dyn Login,
+        make: &(dyn Fn(&SecretBytes) -> Result<Call, ProviderError> + Sync),
+    ) -> Result<Answer, ProviderError> {
+        let token = self.tokens.get(login).await?;
+        let answer = self.send(ask, &|| make(&token)).await?;
+        if !login.is_stale(&answer) {
+            return Ok(answer);
+        }
+        self.tokens.forget(&token).await;
+        let token = self.tokens.get(login).await?;
+        self.send(ask, &|| make(&token)).await
+    }
+
+    /// Logs in, unless there is a token.
+    ///
+    /// # Errors
+    /// Those of the login.
+    pub async fn log_in(&self, login: &dyn Login) -> Result<(), ProviderError> {
+        self.tokens.get(login).await.map(drop)
+    }
+}
+
+/// With its cause in the user agent, so that the service's own audit lines can be matched.
+fn marked(call: Call, ask: &Ask<'_>) -> Result<Call, ProviderError> {
+    let agent = format!("keyferry/{}{}", env!("CARGO_PKG_VERSION"), ask.cx.marks());
+    call.header("user-agent", agent.as_bytes(), ask.what)
+}
+
+/// "Nothing has changed" is what a conditional read hopes for.
+fn went_well(answer: &Answer) -> bool {
+    answer.status.is_success() || answer.status == StatusCode::NOT_MODIFIED
+}
+
+/// A server that says how long it wants to be left alone is left alone: the caller knows what else waits.
+fn is_worth_another(result: &Result<Answer, ProviderError>, what: &str) -> bool {
+    let error = match result {
+        Ok(answer) if went_well(answer) => return false,
+        Ok(answer) => &answer.refusal(what),
+        Err(error) => error,
+    };
+    error.kind == ErrorKind::Unavailable && error.retry_after.is_none()
+}
+
+/// A JSON object that is sent, put together without a copy of its secrets that outlives it.
+pub struct Body(Vec<u8>);
+
+impl Default for Body {
+    fn default() -> Self {
+        Self(vec![b'{'])
+    }
+}
+
+impl Body {
+    /// With a text.
+    #[must_use]
+    pub fn text(self, name: &str, value: impl AsRef<[u8]>) -> Self {
+        let mut text = Vec::new();
+        json::append_string(&mut text, value.as_ref(), false);
+        let text = SecretBytes::new(text);
+        self.raw(name, text.expose())
+    }
+
+    /// With a value that is JSON already.
+    #[must_use]
+    pub fn raw(self, name: &str, value: &[u8]) -> Self {
+        // A vector that grows would leave copies behind.
+        let before = SecretBytes::new(self.0);
+        let mut after = Vec::with_capacity(before.expose().len() + value.len() + 6 * name.len() + 4);
+        after.extend_from_slice(before.expose());
+        if after.len() > 1 {
+            after.push(b',');
+        }
+        json::append_string(&mut after, name.as_bytes(), false);
+        after.push(b':');
+        after.extend_from_slice(value);
+        Self(after)
+    }
+
+    /// The object.
+    #[must_use]
+    pub fn build(self) -> SecretBytes {
+        let mut bytes = self.0;
+        bytes.push(b'}');
+        SecretBytes::new(bytes)
+    }
+}
+
+/// Checks a `caProvider` as ESO does.
+///
+/// # Errors
+/// `Misconfigured` where a ClusterSecretStore names no namespace, or a SecretStore names one.
+pub fn check_ca(provider: Option<&CaProvider>, kind: StoreKind) -> Result<(), ProviderError> {
+    let text = match (kind, provider.map(|ca| ca.namespace.is_some())) {
+        (StoreKind::ClusterSecretStore, Some(false)) => "caProvider.namespace is required for ClusterSecretStore",
+        (StoreKind::SecretStore, Some(true)) => "caProvider.namespace must be empty with SecretStore",
+        _ => return Ok(()),
+    };
+    Err(ProviderError::new(ErrorKind::Misconfigured, text))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    #[test]
+    fn bodies() {
+        let body = Body::default().text("a\"", b"x\"<\n").raw("b", b"true").build();
+        assert_eq!(body.expose_str(), Some(r#"{"a\"":"x\"<\n","b":true}"#));
+        assert_eq!(Body::default().build().expose_str(), Some("{}"));
+    }
+
+    struct Counting {
+        logins: AtomicUsize,
+        life: Option<u64>,
+        fails: AtomicUsize,
+    }
+
+    #[async_trait]
+    impl Login for Counting {
+        async fn login(&self) -> Result<Granted, ProviderError> {
+            if self.fails.load(Ordering::Relaxed) == 1 {
+                return Err(ProviderError::new(ErrorKind::Unavailable, "down"));
+            }
+            let count = self.logins.fetch_add(1, Ordering::Relaxed);
+            Ok(Granted { token: SecretBytes::from(format!("t{count}")), life: self.life.map(Duration::from_secs) })
+        }
+    }
+
+    async fn token(tokens: &Tokens, login: &Counting) -> String {
+        tokens.get(login).await.unwrap().expose_str().unwrap().to_owned()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_token_is_kept_and_replaced_before_it_ends() {
+        let login = Counting { logins: AtomicUsize::new(0), life: Some(100), fails: AtomicUsize::new(0) };
+        let tokens = Tokens::default();
+        assert_eq!(token(&tokens, &login).await, "t0");
+        tokio::time::advance(Duration::from_secs(79)).await;
+        assert_eq!(token(&tokens, &login).await, "t0");
+        tokio::time::advance(Duration::from_secs(2)).await;
+        assert_eq!(token(&tokens, &login).await, "t1");
+        // The old one counts while no other can be had, and not beyond its end.
+        login.fails.store(1, Ordering::Relaxed);
+        tokio::time::advance(Duration::from_secs(90)).await;
+        assert_eq!(token(&tokens, &login).await, "t1");
+        tokio::time::advance(Duration::from_secs(20)).await;
+        assert_eq!(tokens.get(&login).await.unwrap_err().kind, ErrorKind::Unavailable);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_token_without_end_is_kept_until_it_is_refused() {
+        let login = Counting { logins: AtomicUsize::new(0), life: None, fails: AtomicUsize::new(0) };
+        let tokens = Tokens::default();
+        assert_eq!(token(&tokens, &login).await, "t0");
+        tokio::time::advance(Duration::from_secs(1 << 30)).await;
+        assert_eq!(token(&tokens, &login).await, "t0");
+        tokens.forget(&SecretBytes::from("another")).await;
+        assert_eq!(token(&tokens, &login).await, "t0");
+        tokens.forget(&SecretBytes::from("t0")).await;
+        assert_eq!(token(&tokens, &login).await, "t1");
+    }
+}
