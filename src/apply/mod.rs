@@ -157,6 +157,7 @@ impl Writer {
             "conditions": status.conditions,
             "target": status.target.as_ref().map(|t| json!({
                 "resourceVersion": t.resource_version, "digest": t.digest, "applied": t.applied, "pending": t.pending,
+                "readAgain": t.read_again,
             })),
         } });
         let api: Api<ExternalSecret> = Api::namespaced(self.client.clone(), &key.namespace);

@@ -79,8 +79,8 @@ impl Setting<'_> {
 
     async fn token(&self) -> Result<Way> {
         let token = self.vault.token(&[&self.ns.name], "1h").await?;
-        secret(self.ns, "token", json!({"token": token})).await?;
-        let auth = json!({"tokenSecretRef": {"name": "token", "key": "token"}});
+        secret(self.ns, "token-login", json!({"token": token})).await?;
+        let auth = json!({"tokenSecretRef": {"name": "token-login", "key": "token"}});
         Ok(Way { name: "token", mount: self.mount("none"), block: self.block(auth) })
     }
 
@@ -131,9 +131,8 @@ impl Setting<'_> {
     async fn user_pass(&self) -> Result<Way> {
         let mount = self.enable("userpass").await?;
         self.vault.write(&format!("auth/{mount}/users/ada"), self.role(json!({"password": "lovelace"}))).await?;
-        secret(self.ns, "userpass", json!({"password": "lovelace"})).await?;
-        let auth =
-            json!({"userPass": {"path": mount, "username": "ada", "secretRef": {"name": "userpass", "key": "password"}}});
+        secret(self.ns, "userpass-login", json!({"password": "lovelace"})).await?;
+        let auth = json!({"userPass": {"path": mount, "username": "ada", "secretRef": {"name": "userpass-login", "key": "password"}}});
         Ok(Way { name: "userpass", block: self.block(auth), mount })
     }
 
@@ -141,8 +140,9 @@ impl Setting<'_> {
         let mount = self.enable("ldap").await?;
         let config = json!({"url": ldap.url(), "userdn": USERS, "userattr": "uid"});
         self.vault.write(&format!("auth/{mount}/config"), self.role(config)).await?;
-        secret(self.ns, "ldap", json!({"password": "analyst"})).await?;
-        let auth = json!({"ldap": {"path": mount, "username": "grace", "secretRef": {"name": "ldap", "key": "password"}}});
+        secret(self.ns, "ldap-login", json!({"password": "analyst"})).await?;
+        let auth =
+            json!({"ldap": {"path": mount, "username": "grace", "secretRef": {"name": "ldap-login", "key": "password"}}});
         Ok(Way { name: "ldap", block: self.block(auth), mount })
     }
 
@@ -151,8 +151,8 @@ impl Setting<'_> {
         let role = json!({"certificate": self.vault.ca(), "allowed_common_names": [self.ns.name]});
         self.vault.write(&format!("auth/{mount}/certs/app"), self.role(role)).await?;
         let pair = self.vault.client_certificate(&self.ns.name)?;
-        secret(self.ns, "certificate", json!({"tls.crt": pair.cert, "tls.key": pair.key})).await?;
-        let part = |key: &str| json!({"name": "certificate", "key": key});
+        secret(self.ns, "certificate-login", json!({"tls.crt": pair.cert, "tls.key": pair.key})).await?;
+        let part = |key: &str| json!({"name": "certificate-login", "key": key});
         let auth = json!({"cert": {"path": mount, "vaultRole": "app", "clientCert": part("tls.crt"), "secretRef": part("tls.key")}});
         let mut block = self.block(auth);
         block["server"] = json!(self.vault.tls_url());
@@ -174,8 +174,8 @@ impl Setting<'_> {
         let arn = format!("arn:aws:iam::{}:user/{user}", keyferry_e2e::aws::ACCOUNT);
         let bound = json!({"auth_type": "iam", "bound_iam_principal_arn": [arn], "resolve_aws_unique_ids": false});
         self.vault.write(&format!("auth/{mount}/role/app"), self.role(bound)).await?;
-        secret(self.ns, "aws", json!({"id": key.id, "key": key.secret})).await?;
-        let part = |key: &str| json!({"name": "aws", "key": key});
+        secret(self.ns, "aws-login", json!({"id": key.id, "key": key.secret})).await?;
+        let part = |key: &str| json!({"name": "aws-login", "key": key});
         let auth = json!({"iam": {
             "path": mount, "vaultRole": "app", "region": keyferry_e2e::aws::REGION, "vaultAwsIamServerID": "vault.test",
             "secretRef": {"accessKeyIDSecretRef": part("id"), "secretAccessKeySecretRef": part("key")},
@@ -245,7 +245,7 @@ fn every_way_to_log_in_takes_one_login() -> Result<()> {
         // another ServiceAccount than the role is bound to
         let stranger = setting.block(kubernetes(&setting.mount("kubernetes"), "stranger"));
         vault_store(ns, "stranger", stranger).await?;
-        let message = ns.wait_ready(SECRET_STORE, "stranger", "False", "ValidationFailed").await?;
+        let message = ns.wait_ready(SECRET_STORE, "stranger", "False", "InvalidProviderConfig").await?;
         ensure!(message.contains("login to Vault"), "{message}");
         ensure!(!message.contains("service account"), "Vault's own words are not passed on: {message}");
         Ok(())

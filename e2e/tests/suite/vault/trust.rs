@@ -70,7 +70,7 @@ fn denied_and_missing_and_revoked_are_told_apart() -> Result<()> {
         ns.wait_synced("es").await?;
         vault.write("auth/token/revoke", json!({"token": token})).await?;
         let message = ns.wait_ready(EXTERNAL_SECRET, "es", "False", "SecretSyncedError").await?;
-        ensure!(message.contains("Vault does not allow it") && !message.contains(&token), "{message}");
+        ensure!(message.contains("it was revoked, or it has ended") && !message.contains(&token), "{message}");
         ensure!(ns.secret("es").await?["password"].contains('p'), "the last known good stays");
         let again = vault.token(&[&ns.name], "1h").await?;
         secret(ns, "leaver", json!({"token": again})).await?;
@@ -136,7 +136,7 @@ fn a_certificate_is_checked_by_bundle_and_by_provider() -> Result<()> {
             ns.wait_synced(name).await?;
         }
         vault_store(ns, "unknown", tls(json!({}))).await?;
-        let message = ns.wait_ready(SECRET_STORE, "unknown", "False", "ValidationFailed").await?;
+        let message = ns.wait_ready(SECRET_STORE, "unknown", "False", "InvalidProviderConfig").await?;
         ensure!(message.contains("certificate"), "{message}");
         Ok(())
     })
