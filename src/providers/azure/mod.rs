@@ -158,8 +158,11 @@ impl Registries {
 struct Token {
     #[serde(deserialize_with = "secret")]
     access_token: SecretBytes,
-    expires_in: Seconds,
+    expires_in: Option<Seconds>,
 }
+
+/// Seconds that a token is taken to hold where nobody says.
+const UNSAID: u64 = 300;
 
 #[derive(Deserialize)]
 #[serde(untagged)]
@@ -172,8 +175,9 @@ impl Token {
     fn of(answer: Answer, what: &str) -> Result<AccessToken, ProviderError> {
         let Self { access_token, expires_in } = accepted(answer, what)?.json(what)?;
         let seconds = match expires_in {
-            Seconds::Number(seconds) => seconds,
-            Seconds::Text(text) => text.parse().unwrap_or(0),
+            Some(Seconds::Number(seconds)) => seconds,
+            Some(Seconds::Text(text)) => text.parse().unwrap_or(UNSAID),
+            None => UNSAID,
         };
         let expires_at = Timestamp::now().saturating_add(Duration::from_secs(seconds)).unwrap_or(Timestamp::MAX);
         Ok(AccessToken { value: access_token, expires_at })
