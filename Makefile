@@ -23,12 +23,13 @@ demo-down: e2e-tool ## end what demo-up left running
 	@$(E2E) demo-down
 
 test: lint generated ## formatting, lints, generated files, unit and end-to-end tests
+	@$(E2E) setup --tests
 	$(CARGO) test --workspace
 
 SOAK_SECONDS ?= 600
 
-soak: ## a provider's outage of ten minutes (SOAK_SECONDS), in all the ways that it can fail
-	KEYFERRY_SOAK_SECONDS=$(SOAK_SECONDS) $(CARGO) test --workspace --test suite -- --nocapture outage
+soak: ## ten minutes (SOAK_SECONDS): a provider's outage in all the ways that it can fail; leased credentials that work at every moment
+	KEYFERRY_SOAK_SECONDS=$(SOAK_SECONDS) $(CARGO) test --workspace --test suite -- --nocapture outage credentials_work_at_every_moment
 
 FUZZ_SECONDS ?= 600
 FUZZ_TARGETS ?= template path decode duration rewrite yaml

@@ -1,12 +1,13 @@
 //! Wires everything together, and is the only place that decides when the process ends.
 
-use std::collections::{BTreeSet, HashMap};
+mod changes;
+
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
 
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Secret, ServiceAccount};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Api;
 use kube::client::ClientBuilder;
 use kube::core::{DeserializeGuard, PartialObjectMeta};
@@ -15,16 +16,21 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use self::changes::{
+    on_config_map, on_external_secret, on_namespace, on_parent, on_push_secret, on_reference, on_secret, on_store,
+};
 use crate::api::external_secret::GeneratorKind;
-use crate::api::fan_out::{Parent, ParentKind};
+use crate::api::fan_out::ParentKind;
 use crate::api::generators::GeneratorState;
-use crate::api::{AnyStore, ClusterSecretStore, ExternalSecret, SecretStore, StoreKind};
 use crate::api::{ClusterExternalSecret, ClusterPushSecret, PushSecret};
+use crate::api::{ClusterSecretStore, ExternalSecret, SecretStore, StoreKind};
 use crate::apply::{Writer, digest_key};
 use crate::cli::{Scope, Settings};
 use crate::controllers::manifest::Manifests;
 use crate::controllers::watch::{self, Change, Watched};
-use crate::controllers::{self, Ctx, Forced, external_secret, fan_out, generator_state, generators, push_secret, store};
+use crate::controllers::{
+    self, Ctx, Forced, counted, external_secret, fan_out, generator_state, generators, push_secret, store,
+};
 use crate::fetch::{Fetcher, Limits};
 use crate::generators::maker::Maker;
 use crate::index::{Index, Key, ParentId, StoreId};
@@ -53,6 +59,15 @@ const STATES_UNDER_WAY: usize = 8;
 const PUSHES: usize = 64;
 /// Cluster-wide parents that may be under way at a time; each works on several namespaces at once.
 const PARENTS: usize = 8;
+/// The same by kind. ExternalSecrets that are urgent have places of their own.
+const AT_ONCE: [(ObjectKind, usize); 6] = [
+    (ObjectKind::ExternalSecret, 2 * UNDER_WAY),
+    (ObjectKind::SecretStore, UNDER_WAY),
+    (ObjectKind::ClusterSecretStore, UNDER_WAY),
+    (ObjectKind::PushSecret, PUSHES),
+    (ObjectKind::ClusterExternalSecret, PARENTS),
+    (ObjectKind::ClusterPushSecret, PARENTS),
+];
 /// Longest time that one request to the API server may take in a process that has no rival.
 const WRITE_LIMIT: Duration = Duration::from_secs(30);
 /// How often a process that waits for its turn tells that it lives.
@@ -197,21 +212,34 @@ impl Operator {
         tokio::select! { () = self.begin() => {}, () = self.stop.cancelled() => return }
         let ages = Arc::downgrade(&ctx);
         self.metrics.value_ages(move || ages.upgrade().map(|ctx| controllers::value_ages(&ctx)).unwrap_or_default());
+        let lengths = Arc::downgrade(&ctx);
+        self.metrics.queue_lengths(move || lengths.upgrade().map(|c| controllers::queue_lengths(&c)).unwrap_or_default());
+        for (kind, most) in AT_ONCE {
+            self.metrics.most_at_once(kind, most);
+        }
 
         let failures = Arc::new(store::Failures::default());
         let of_store = |ctx: Arc<Ctx>| {
             let failures = failures.clone();
-            move |job| store::reconcile(ctx.clone(), failures.clone(), job)
+            let kind = |id: &StoreId| ObjectKind::of_store(id.kind);
+            counted(self.metrics.clone(), kind, move |job| store::reconcile(ctx.clone(), failures.clone(), job))
         };
         let of_state = |ctx: Arc<Ctx>| move |job| generator_state::reconcile(ctx.clone(), job);
         let states = &ctx.states.queue;
-        let of_secret = |ctx: Arc<Ctx>| move |job| external_secret::reconcile(ctx.clone(), job);
+        let of_secret = |ctx: Arc<Ctx>| {
+            let kind = |_: &Key| ObjectKind::ExternalSecret;
+            counted(self.metrics.clone(), kind, move |job| external_secret::reconcile(ctx.clone(), job))
+        };
         let memories = Arc::new(push_secret::Memories::default());
         let of_push = |ctx: Arc<Ctx>| {
             let memories = memories.clone();
-            move |job| push_secret::reconcile(ctx.clone(), memories.clone(), job)
+            let kind = |_: &Key| ObjectKind::PushSecret;
+            counted(self.metrics.clone(), kind, move |job| push_secret::reconcile(ctx.clone(), memories.clone(), job))
         };
-        let of_parent = |ctx: Arc<Ctx>| move |job| fan_out::reconcile(ctx.clone(), job);
+        let of_parent = |ctx: Arc<Ctx>| {
+            let kind = |id: &ParentId| ObjectKind::of_parent(id.kind);
+            counted(self.metrics.clone(), kind, move |job| fan_out::reconcile(ctx.clone(), job))
+        };
         let (es, stores, stop) = (&ctx.external_secrets, &ctx.stores, &self.stop);
         let (pushes, parents) = (&ctx.push_secrets, &ctx.parents);
         let turned = || {
@@ -252,6 +280,13 @@ impl Operator {
         tracing::info!("all watches are in step: working");
     }
 
+    fn maker(&self, outbound: &Arc<Outbound>) -> Maker {
+        let timeout = self.settings.provider_timeout;
+        let metrics = self.metrics.clone();
+        Maker::new(self.client.clone(), self.cluster.clone(), outbound.clone(), timeout)
+            .counted(move |kind, call, failed| metrics.generator_call(kind.as_str(), call, failed))
+    }
+
     fn context(&self, digester: Digester, wanted_generators: generators::Wanted) -> Ctx {
         let settings = &self.settings;
         let outbound = Arc::new(Outbound::new(Arc::new(std::env::vars().collect()), settings.allow_local_endpoints));
@@ -275,7 +310,7 @@ impl Operator {
             push_secrets: Arc::new(Queue::default()),
             parents: Arc::new(Queue::default()),
             stores: Arc::new(Queue::default()),
-            maker: Maker::new(client.clone(), self.cluster.clone(), outbound.clone(), settings.provider_timeout),
+            maker: self.maker(&outbound),
             wanted_generators,
             states: generator_state::States::default(),
             state_grace: settings.generator_gc_grace_period,
@@ -312,7 +347,7 @@ impl Operator {
         }
         for api in self.scope().apis::<DeserializeGuard<GeneratorState>>(&self.client) {
             let (ctx, stop) = (ctx.clone(), self.stop.clone());
-            let handle = move |change| ctx.states.on_change(change);
+            let handle = move |change: watch::Change<GeneratorState>| generator_state::on_change(&ctx, change);
             self.tasks.spawn(watch::watch(api, "GeneratorState".into(), |_| (), stop, handle));
         }
     }
@@ -384,203 +419,6 @@ impl Operator {
             let fares = move |fares: watch::Fares| fares.tell(&health, &health_name);
             self.tasks.spawn(async move { watch::watch(api, name, fares, stop, move |change| handle(&ctx, change)).await });
         }
-    }
-}
-
-fn on_external_secret(ctx: &Ctx, change: Change<ExternalSecret>) {
-    match change {
-        Change::Upsert(es) => {
-            let key = Key::of(&es.metadata);
-            generators::want(ctx, &es);
-            let es = Arc::new(es);
-            let before = ctx.index().external_secret(&key);
-            let wake = ctx.index_mut().upsert_external_secret(es.clone());
-            if wake.is_some() || before.as_ref().is_some_and(|b| b.metadata.owner_references != es.metadata.owner_references)
-            {
-                wake_parents(ctx, before.iter().chain([&es]).flat_map(|es| parents_of(ctx, &es.metadata)));
-            }
-            if wake == Some(Priority::Forced) {
-                ctx.forced.ask(&key);
-            }
-            if let Some(priority) = wake {
-                ctx.external_secrets.wake(key, priority);
-            }
-        }
-        Change::Invalid(meta, why) => controllers::tell_invalid(ctx, "ExternalSecret", &meta, &why),
-        Change::Gone(key) => {
-            let gone = ctx.index_mut().remove_external_secret(&key);
-            wake_parents(ctx, gone.iter().flat_map(|es| parents_of(ctx, &es.metadata)));
-            ctx.manifests.drop_unused(ctx);
-            ctx.metrics.deleted(ObjectKind::ExternalSecret, &key.namespace, &key.name);
-            ctx.external_secrets.wake(key, Priority::Periodic);
-        }
-    }
-}
-
-fn on_push_secret(ctx: &Ctx, change: Change<PushSecret>) {
-    match change {
-        Change::Upsert(ps) => {
-            let (key, ps) = (Key::of(&ps.metadata), Arc::new(ps));
-            let parents = ctx.index_mut().see_push_secret(ps.clone());
-            wake_parents(ctx, parents);
-            generators::want_pushed(ctx, &ps);
-            let wake = ctx.index_mut().upsert_push_secret(ps.clone());
-            push_secret::hold_stores(ctx, &ps);
-            if let Some(priority) = wake {
-                ctx.push_secrets.wake(key, priority);
-            }
-        }
-        Change::Invalid(meta, why) => controllers::tell_invalid(ctx, "PushSecret", &meta, &why),
-        Change::Gone(key) => {
-            let parents = ctx.index_mut().lose_push_secret(&key);
-            wake_parents(ctx, parents);
-            let gone = ctx.index_mut().remove_push_secret(&key);
-            if let Some(gone) = gone {
-                push_secret::hold_stores(ctx, &gone);
-            }
-            ctx.metrics.deleted(ObjectKind::PushSecret, &key.namespace, &key.name);
-            ctx.push_secrets.wake(key, Priority::Periodic);
-        }
-    }
-}
-
-fn parents_of(ctx: &Ctx, meta: &ObjectMeta) -> BTreeSet<ParentId> {
-    ctx.index().parents_of(ParentKind::ClusterExternalSecret, meta)
-}
-
-fn wake_parents(ctx: &Ctx, parents: impl IntoIterator<Item = ParentId>) {
-    for id in parents {
-        ctx.parents.wake(id, Priority::Changed);
-    }
-}
-
-fn on_parent<K>(ctx: &Ctx, kind: ParentKind, change: Change<K>)
-where
-    Parent: From<K>,
-{
-    match change {
-        Change::Upsert(parent) => {
-            let parent = Arc::new(Parent::from(parent));
-            let id = ParentId::of(&parent);
-            let wake = ctx.index_mut().upsert_parent(parent);
-            if let Some(priority) = wake {
-                ctx.parents.wake(id, priority);
-            }
-        }
-        Change::Invalid(meta, why) => controllers::tell_invalid(ctx, kind.as_str(), &meta, &why),
-        Change::Gone(key) => {
-            let id = ParentId::new(kind, &key.name);
-            ctx.index_mut().remove_parent(&id);
-            ctx.metrics.deleted(ObjectKind::of_parent(kind), "", &key.name);
-            ctx.parents.wake(id, Priority::Changed);
-        }
-    }
-}
-
-/// Wakes the PushSecrets that a store concerns, as it was or as it is.
-fn wake_pushers(ctx: &Ctx, store: &AnyStore) {
-    let wakes = ctx.index().push_wakes(store);
-    for (key, priority) in wakes {
-        ctx.push_secrets.wake(key, priority);
-    }
-}
-
-fn on_store<K>(ctx: &Ctx, kind: StoreKind, change: Change<K>)
-where
-    AnyStore: From<K>,
-{
-    match change {
-        Change::Upsert(store) => {
-            let store = AnyStore::from(store);
-            let (id, store) = (StoreId::of(&store), Arc::new(store));
-            let before = ctx.index().store(&id);
-            if ctx.index_mut().upsert_store(store.clone()) {
-                before.iter().chain([&store]).for_each(|store| wake_pushers(ctx, store));
-                ctx.stores.wake(id, Priority::Changed);
-            }
-        }
-        Change::Invalid(meta, why) => controllers::tell_invalid(ctx, kind.as_str(), &meta, &why),
-        Change::Gone(key) => {
-            let id = StoreId { kind, key };
-            let before = ctx.index().store(&id);
-            ctx.index_mut().remove_store(&id);
-            before.iter().for_each(|store| wake_pushers(ctx, store));
-            ctx.metrics.deleted(ObjectKind::of_store(kind), &id.key.namespace, &id.key.name);
-            ctx.stores.wake(id, Priority::Changed);
-        }
-    }
-}
-
-fn on_secret(ctx: &Ctx, change: Change<ObjectMeta>) {
-    let users = match &change {
-        Change::Upsert(meta) => ctx.index_mut().upsert_secret(meta),
-        Change::Gone(key) => ctx.index_mut().remove_secret(key),
-        Change::Invalid(..) => return,
-    };
-    for key in users {
-        ctx.external_secrets.wake(key, Priority::Changed);
-    }
-    let takers = match &change {
-        Change::Upsert(meta) => ctx.index().push_takers(&Key::of(meta), Some(meta)),
-        Change::Gone(key) => ctx.index().push_takers(key, None),
-        Change::Invalid(..) => return,
-    };
-    for key in takers {
-        ctx.push_secrets.wake(key, Priority::Changed);
-    }
-    on_reference(ctx, ReferenceKind::Secret, change);
-}
-
-fn on_config_map(ctx: &Ctx, change: Change<ObjectMeta>) {
-    match &change {
-        Change::Upsert(meta) => {
-            let version = meta.resource_version.as_deref().unwrap_or_default();
-            ctx.index_mut().note_config_map(&Key::of(meta), Some(version));
-        }
-        Change::Gone(key) => ctx.index_mut().note_config_map(key, None),
-        Change::Invalid(..) => return,
-    }
-    on_reference(ctx, ReferenceKind::ConfigMap, change);
-}
-
-fn on_reference(ctx: &Ctx, kind: ReferenceKind, change: Change<ObjectMeta>) {
-    let (key, version) = match change {
-        Change::Upsert(meta) => (Key::of(&meta), Some(meta.resource_version.unwrap_or_default())),
-        Change::Gone(key) => (key, None),
-        Change::Invalid(..) => return,
-    };
-    let waiting = ctx.index().waiting_for_source(kind, &key);
-    for (key, priority) in waiting {
-        ctx.external_secrets.wake(key, priority);
-    }
-    let has_used = |id: &StoreId, version: &str| ctx.fetcher.has_used(id, kind, &key, version);
-    let stores = ctx.index_mut().touch_reference(kind, &key, version.as_deref(), has_used);
-    for id in stores {
-        ctx.stores.wake(id, Priority::Changed);
-    }
-}
-
-fn on_namespace(ctx: &Ctx, change: Change<ObjectMeta>) {
-    match change {
-        Change::Upsert(meta) => {
-            let parents = ctx.index_mut().see_namespace(&meta);
-            wake_parents(ctx, parents);
-            let name = meta.name.unwrap_or_default();
-            let wakes = ctx.index_mut().upsert_namespace(&name, meta.labels.unwrap_or_default());
-            for (key, priority) in wakes {
-                ctx.external_secrets.wake(key, priority);
-            }
-            let waiting = ctx.index().push_secrets_of(&name);
-            for (key, priority) in waiting {
-                ctx.push_secrets.wake(key, priority);
-            }
-        }
-        Change::Gone(key) => {
-            let parents = ctx.index_mut().lose_namespace(&key.name);
-            wake_parents(ctx, parents);
-            ctx.index_mut().remove_namespace(&key.name);
-        }
-        Change::Invalid(..) => {}
     }
 }
 

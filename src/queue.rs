@@ -134,6 +134,12 @@ impl<K: Clone + Eq + Hash> Queue<K> {
         (inner.ready.len(), inner.delayed.len())
     }
 
+    /// How many of the ready objects are such.
+    #[must_use]
+    pub fn ready(&self, such: impl Fn(&K) -> bool) -> usize {
+        self.lock().ready.values().filter(|key| such(key)).count()
+    }
+
     fn lock(&self) -> MutexGuard<'_, Inner<K>> {
         // a panic while the lock was held cannot leave the maps half changed in a way that matters: go on
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)

@@ -336,7 +336,7 @@ mod tests {
 
     #[test]
     fn a_store_must_be_whole() {
-        let provider = json!({ "vault": {} });
+        let provider = json!({ "device42": {} });
         let none = "secret stores must only have exactly one backend specified, found 0";
         let no_duration = "is not a duration: write seconds as a number, or a Go duration such as 5m or 1h30m";
         let regex = "failed to compile 1th namespace regex in 1th condition: backreferences are not supported";

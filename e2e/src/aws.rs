@@ -1,5 +1,5 @@
-//! A small client for the three AWS services that the tests arrange things in: Secrets Manager, IAM and STS. It signs requests
-//! itself; the SDK for IAM alone would take longer to compile than everything else here.
+//! A small client for the AWS services that the tests arrange things in: Secrets Manager, Parameter Store, IAM and STS. It signs
+//! requests itself; the SDK for IAM alone would take longer to compile than everything else here.
 
 use std::fmt;
 use std::time::SystemTime;
@@ -68,10 +68,21 @@ impl Aws {
     /// # Errors
     /// When the service refuses it.
     pub async fn secrets_manager(&self, action: &str, input: Value) -> Result<Value> {
+        self.json("secretsmanager", "secretsmanager", action, input).await
+    }
+
+    /// A call of Parameter Store: `("GetParameter", {"Name": …})`.
+    ///
+    /// # Errors
+    /// When the service refuses it.
+    pub async fn parameter_store(&self, action: &str, input: Value) -> Result<Value> {
+        self.json("ssm", "AmazonSSM", action, input).await
+    }
+
+    async fn json(&self, service: &str, target: &str, action: &str, input: Value) -> Result<Value> {
         let body = input.to_string();
-        let headers =
-            [("content-type", "application/x-amz-json-1.1"), ("x-amz-target", &format!("secretsmanager.{action}"))];
-        let (ok, answer) = self.post("secretsmanager", &headers, body).await?;
+        let headers = [("content-type", "application/x-amz-json-1.1"), ("x-amz-target", &format!("{target}.{action}"))];
+        let (ok, answer) = self.post(service, &headers, body).await?;
         let answer: Value = serde_json::from_slice(&answer).map_err(|_| anyhow!("the answer to {action} is no JSON"))?;
         if ok {
             return Ok(answer);

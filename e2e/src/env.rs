@@ -22,12 +22,15 @@ use tokio::sync::{Mutex, OnceCell};
 use crate::aws::Aws;
 use crate::cluster::{Cluster, PATIENCE, ready_condition, text};
 use crate::controlplane::{ControlPlane, Options};
+use crate::ldap::Ldap;
 use crate::ministack::Ministack;
 use crate::operator::{self, Operator};
+use crate::postgres::Postgres;
 use crate::process::Lifetime;
 use crate::recorder::Recorder;
 use crate::rundir::RunDir;
 use crate::tools::Tools;
+use crate::vault::Vault;
 use crate::{install_crypto, progress, project_root};
 
 /// The servers of a test. Tests share one ([`with_namespace`]); a test that breaks servers starts its own.
@@ -41,6 +44,8 @@ pub struct Env {
     /// The way by which operators call AWS; it knows what they asked.
     pub recorder: Recorder,
     operator: OnceCell<Mutex<Operator>>,
+    vault: OnceCell<Vault>,
+    postgres: OnceCell<Postgres>,
     dir: Arc<RunDir>,
 }
 
@@ -66,7 +71,8 @@ impl Env {
         };
         let (control_plane, aws) = tokio::try_join!(kubernetes, Ministack::start(dir.clone(), &tools))?;
         let recorder = Recorder::start(aws.endpoint(), None).await?;
-        Ok(Self { tools, control_plane, aws, recorder, operator: OnceCell::new(), dir })
+        let (operator, vault, postgres) = (OnceCell::new(), OnceCell::new(), OnceCell::new());
+        Ok(Self { tools, control_plane, aws, recorder, operator, vault, postgres, dir })
     }
 
     /// The administrator's way into the cluster.
@@ -90,6 +96,38 @@ impl Env {
     pub async fn operator_with(&self, options: &operator::Options) -> Result<&Mutex<Operator>> {
         let start = async || anyhow::Ok(Mutex::new(self.another_operator(options).await?));
         self.operator.get_or_try_init(start).await
+    }
+
+    /// HashiCorp's Vault, started by the first call. A test has mounts and policies of its own there.
+    ///
+    /// # Errors
+    /// When it does not come up.
+    pub async fn vault(&self) -> Result<&Vault> {
+        self.vault.get_or_try_init(|| self.another_vault()).await
+    }
+
+    /// A further Vault, which belongs to the caller.
+    ///
+    /// # Errors
+    /// When it does not come up.
+    pub async fn another_vault(&self) -> Result<Vault> {
+        Vault::start(self.dir.clone()).await
+    }
+
+    /// PostgreSQL, started by the first call.
+    ///
+    /// # Errors
+    /// When it does not come up.
+    pub async fn postgres(&self) -> Result<&Postgres> {
+        self.postgres.get_or_try_init(|| Postgres::start(self.dir.clone())).await
+    }
+
+    /// A directory with these users: `(uid, password)`.
+    ///
+    /// # Errors
+    /// When it does not come up.
+    pub async fn ldap(&self, users: &[(&str, &str)]) -> Result<Ldap> {
+        Ldap::start(self.dir.clone(), users).await
     }
 
     /// A further operator, which belongs to the caller. Beside others it needs a class or namespaces of its own, or they serve the

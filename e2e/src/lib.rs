@@ -14,8 +14,10 @@ pub mod demo;
 pub mod env;
 pub mod faults;
 pub mod http;
+pub mod ldap;
 pub mod ministack;
 pub mod operator;
+pub mod postgres;
 pub mod process;
 pub mod progress;
 pub mod recorder;
@@ -23,6 +25,7 @@ pub mod rundir;
 pub mod services;
 pub mod shapes;
 pub mod tools;
+pub mod vault;
 
 use std::path::{Path, PathBuf};
 

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand, ValueEnum};
 use keyferry_e2e::tools::Tools;
-use keyferry_e2e::{bench, demo, progress};
+use keyferry_e2e::{bench, demo, progress, tools};
 
 #[derive(Parser)]
 #[command(about = "The servers that keyferry's tests and demo run against")]
@@ -18,7 +18,11 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Find or make all programs, and say where they are.
-    Setup,
+    Setup {
+        /// Also those that only tests need.
+        #[arg(long)]
+        tests: bool,
+    },
     /// Print the path of one of these programs.
     Path {
         /// Its name.
@@ -54,11 +58,16 @@ async fn main() -> ExitCode {
 
 async fn run(command: Command) -> Result<()> {
     match command {
-        Command::Setup => {
+        Command::Setup { tests } => {
             let tools = Tools::find_or_make()?;
             progress::note(format!("control plane: {}", tools.control_plane.display()));
             progress::note(format!("helm:          {}", tools.helm.display()));
             progress::note(format!("python:        {}", tools.python().display()));
+            if tests {
+                progress::note(format!("postgresql:    {}", tools::postgres::find_or_install()?.display()));
+                progress::note(format!("openldap:      {}", tools::ldap::OpenLdap::find_or_unpack()?.slapd.display()));
+                progress::note(format!("vault:         {}", tools::vault::find_or_make()?.display()));
+            }
             Ok(())
         }
         Command::Path { program } => {

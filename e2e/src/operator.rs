@@ -7,6 +7,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
+use http_body_util::Full;
+use hyper::Request;
+use hyper::body::Bytes;
 use serde_json::Value;
 
 use crate::cluster::{Cluster, documents};
@@ -85,6 +88,7 @@ impl Operator {
             .env("AWS_SECRETSMANAGER_ENDPOINT", aws)
             .env("AWS_STS_ENDPOINT", aws)
             .env("AWS_ECR_ENDPOINT", aws)
+            .env("AWS_SSM_ENDPOINT", aws)
             // No machine that runs this answers there; waiting for it would only take time.
             .env("AWS_EC2_METADATA_DISABLED", "true");
         launch.env.extend(options.env.iter().cloned());
@@ -172,6 +176,20 @@ impl Operator {
     pub async fn probe(&self, path: &str) -> Result<(bool, String)> {
         let (status, body) = http::get(&format!("http://{}{path}", self.live)).await?;
         Ok((status == hyper::StatusCode::OK, String::from_utf8(body.to_vec())?))
+    }
+
+    /// Changes the log level while it runs.
+    ///
+    /// # Errors
+    /// When it does not take it.
+    pub async fn set_log_level(&self, level: &str) -> Result<()> {
+        let request =
+            Request::put(format!("http://{}/log-level", self.live)).body(Full::new(Bytes::from(level.to_owned())))?;
+        let (status, _) = http::send(request).await?;
+        if status != hyper::StatusCode::OK {
+            bail!("/log-level answers {status}");
+        }
+        Ok(())
     }
 
     /// Waits for the operator to end by itself.

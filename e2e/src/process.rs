@@ -36,13 +36,17 @@ pub struct Launch {
     pub args: Vec<OsString>,
     /// Variables to set.
     pub env: Vec<(String, String)>,
+    /// The user (and group) that it runs as, by name; `None`: the one that we are.
+    pub user: Option<String>,
+    /// The signal that ends it, should this process end first.
+    pub orphaned: &'static str,
 }
 
 impl Launch {
     /// `program` with no arguments yet.
     #[must_use]
     pub fn new(program: impl Into<PathBuf>) -> Self {
-        Self { program: program.into(), args: Vec::new(), env: Vec::new() }
+        Self { program: program.into(), args: Vec::new(), env: Vec::new(), user: None, orphaned: "KILL" }
     }
 
     /// Adds arguments.
@@ -59,13 +63,31 @@ impl Launch {
         self
     }
 
+    /// Runs as another user, which only root can: servers that end with us only.
+    #[must_use]
+    pub fn user(mut self, name: Option<&str>) -> Self {
+        self.user = name.map(str::to_owned);
+        self
+    }
+
+    /// Ends by this signal, should this process end first.
+    #[must_use]
+    pub fn orphaned(mut self, signal: &'static str) -> Self {
+        self.orphaned = signal;
+        self
+    }
+
     fn command(&self, lifetime: Lifetime) -> Command {
         let mut command = match lifetime {
             Lifetime::Detached => Command::new(&self.program),
             // Asks the kernel to end the server when the thread that started it ends: see `spawn`.
             Lifetime::Ours => {
                 let mut command = Command::new("setpriv");
-                command.args(["--pdeathsig", "KILL", "--"]).arg(&self.program);
+                command.args(["--pdeathsig", self.orphaned]);
+                if let Some(user) = &self.user {
+                    command.args(["--reuid", user, "--regid", user, "--init-groups"]);
+                }
+                command.arg("--").arg(&self.program);
                 command
             }
         };

@@ -37,8 +37,9 @@ impl Call {
     /// The secrets that are asked for by a read, single or batch.
     #[must_use]
     pub fn secrets(&self) -> Vec<&str> {
-        let list = self.input.get("SecretIdList").and_then(Value::as_array);
-        let one = self.input.get("SecretId").and_then(Value::as_str);
+        let field = |names: [&str; 2]| names.into_iter().find_map(|name| self.input.get(name));
+        let list = field(["SecretIdList", "Names"]).and_then(Value::as_array);
+        let one = field(["SecretId", "Name"]).and_then(Value::as_str);
         list.into_iter().flatten().filter_map(Value::as_str).chain(one).collect()
     }
 

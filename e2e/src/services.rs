@@ -4,8 +4,10 @@
 //! - [`Webhook`]: any service that answers with JSON to who shows a bearer token. There is no protocol but HTTP.
 //! - [`Grafana`]: the part of Grafana's "Service account HTTP API" that finds and creates service accounts, and creates and deletes
 //!   their tokens. Names are unique, a search finds parts of names, and a token is told once, when it is made.
+//! - [`Gitlab`]: GitLab's "Deploy tokens API" of one project: creates tokens with the scopes that there are, lists them without
+//!   their value, deletes them.
 //!
-//! Both quote a token that they refuse, as careless services do: nothing of that may be passed on.
+//! All quote a token that they refuse, as careless services do: nothing of that may be passed on.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,7 +15,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use anyhow::Result;
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
-use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HeaderName, HeaderValue};
 use hyper::{Request, Response, StatusCode};
 use serde_json::{Value, json};
 
@@ -31,19 +33,23 @@ pub struct Asked {
     /// The body; null where it is not JSON.
     pub body: Value,
     authorization: String,
+    private_token: String,
 }
 
 impl Asked {
     async fn read(request: Request<Incoming>) -> Result<Self> {
         let (parts, body) = request.into_parts();
         let body = body.collect().await?.to_bytes();
-        let authorization = parts.headers.get(AUTHORIZATION).and_then(|header| header.to_str().ok());
+        let header = |name: HeaderName| {
+            parts.headers.get(name).and_then(|header| header.to_str().ok()).unwrap_or_default().to_owned()
+        };
         Ok(Self {
             method: parts.method.to_string(),
             path: parts.uri.path().to_owned(),
             query: parts.uri.query().unwrap_or_default().to_owned(),
             body: serde_json::from_slice(&body).unwrap_or_default(),
-            authorization: authorization.unwrap_or_default().to_owned(),
+            authorization: header(AUTHORIZATION),
+            private_token: header(HeaderName::from_static("private-token")),
         })
     }
 
@@ -70,7 +76,8 @@ async fn serve(answer: impl Fn(Asked) -> Reply + Send + Sync + 'static) -> Resul
         let answer = answer.clone();
         async move {
             let (status, body) = answer(Asked::read(request).await?);
-            let mut response = Response::new(Full::new(Bytes::from(body.to_string())));
+            let body = if status == StatusCode::NO_CONTENT { Bytes::new() } else { Bytes::from(body.to_string()) };
+            let mut response = Response::new(Full::new(body));
             *response.status_mut() = status;
             response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
             Ok(response)
@@ -255,5 +262,108 @@ impl Account {
 
     fn login(&self) -> String {
         format!("sa-1-{}", self.name)
+    }
+}
+
+/// A GitLab with one project, `group/app`, that has no deploy tokens yet.
+pub struct Gitlab {
+    server: Server,
+    state: Arc<Mutex<DeployTokens>>,
+}
+
+#[derive(Default)]
+struct DeployTokens {
+    /// What is told of each, and its value.
+    by_id: BTreeMap<u64, (Value, String)>,
+    made: u64,
+    deletes_nothing: bool,
+}
+
+/// The scopes that a deploy token may have.
+const SCOPES: [&str; 6] = [
+    "read_repository",
+    "read_registry",
+    "write_registry",
+    "read_package_registry",
+    "write_package_registry",
+    "read_virtual_registry",
+];
+
+impl Gitlab {
+    /// Starts one that may be administered with `token`. The tokens that it makes hold `mark`.
+    ///
+    /// # Errors
+    /// When no port can be had.
+    pub async fn start(token: &str, mark: &str) -> Result<Self> {
+        let (token, mark, state) = (token.to_owned(), mark.to_owned(), Arc::<Mutex<DeployTokens>>::default());
+        let kept = state.clone();
+        let server = serve(move |asked| match asked.private_token == token {
+            true => lock(&kept).answer(&asked, &mark),
+            false => message(StatusCode::UNAUTHORIZED, &format!("401 Unauthorized: {:?}", asked.private_token)),
+        })
+        .await?;
+        Ok(Self { server, state })
+    }
+
+    /// Its URL, without a slash at the end.
+    #[must_use]
+    pub fn url(&self) -> &str {
+        self.server.url()
+    }
+
+    /// The deploy tokens that may be used now: what is told of each, and its value.
+    #[must_use]
+    pub fn tokens(&self) -> BTreeMap<u64, (Value, String)> {
+        lock(&self.state).by_id.clone()
+    }
+
+    /// Whether it answers 500 to each deletion from now on.
+    pub fn delete_nothing(&self, so: bool) {
+        lock(&self.state).deletes_nothing = so;
+    }
+}
+
+impl DeployTokens {
+    fn answer(&mut self, asked: &Asked, mark: &str) -> Reply {
+        let Some(path) = asked.path.strip_prefix("/api/v4/projects/group%2Fapp/deploy_tokens") else {
+            return message(StatusCode::NOT_FOUND, "404 Project Not Found");
+        };
+        match (asked.method.as_str(), path.strip_prefix('/')) {
+            ("GET", None) => (StatusCode::OK, self.by_id.values().map(|(told, _)| told.clone()).collect()),
+            ("POST", None) => self.create(asked, mark),
+            ("DELETE", Some(_)) if self.deletes_nothing => {
+                message(StatusCode::INTERNAL_SERVER_ERROR, "500 Internal Server Error")
+            }
+            ("DELETE", Some(id)) => match id.parse().ok().and_then(|id: u64| self.by_id.remove(&id)) {
+                Some(_) => (StatusCode::NO_CONTENT, Value::Null),
+                None => message(StatusCode::NOT_FOUND, "404 Deploy Token Not Found"),
+            },
+            _ => message(StatusCode::NOT_FOUND, "404 Not Found"),
+        }
+    }
+
+    fn create(&mut self, asked: &Asked, mark: &str) -> Reply {
+        let wrong = |text: &str| (StatusCode::BAD_REQUEST, json!({"error": text}));
+        let scopes = asked.body["scopes"].as_array().cloned().unwrap_or_default();
+        if asked.text("name").is_empty() {
+            return wrong("name is missing");
+        }
+        if scopes.is_empty() || !scopes.iter().all(|scope| scope.as_str().is_some_and(|scope| SCOPES.contains(&scope))) {
+            return wrong("scopes does not have a valid value");
+        }
+        self.made += 1;
+        let (id, token) = (self.made, format!("gldt-{mark}-{}", self.made));
+        let username = match asked.text("username") {
+            "" => format!("gitlab+deploy-token-{id}"),
+            own => own.to_owned(),
+        };
+        let told = json!({
+            "id": id, "name": asked.text("name"), "username": username, "expires_at": asked.body["expires_at"],
+            "revoked": false, "expired": false, "scopes": scopes,
+        });
+        self.by_id.insert(id, (told.clone(), token.clone()));
+        let mut answer = told;
+        answer["token"] = json!(token);
+        (StatusCode::CREATED, answer)
     }
 }

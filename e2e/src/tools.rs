@@ -1,9 +1,14 @@
 //! The programs that the tests and the demo run: found, or made once and kept in the cache.
 
+mod debian;
+pub mod ldap;
+pub mod postgres;
+pub mod vault;
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Result, anyhow, bail};
 
 use crate::cache::{Cache, fingerprint};
 use crate::{progress, project_root};
@@ -190,16 +195,11 @@ fn ensure_venv(dir: &Path) -> Result<()> {
     if works("python3", &["-c", "import ensurepip, venv"]) {
         return Ok(());
     }
-    let advice = "Python's venv module is missing (Debian: apt-get install python3-venv)";
-    if !rustix::process::geteuid().is_root() || !works("apt-get", &["--version"]) {
-        bail!(advice);
-    }
-    let log = dir.join("apt.log");
-    let apt = |what: &str, args: &[&str]| {
-        progress::run(what, Command::new("apt-get").args(args).env("DEBIAN_FRONTEND", "noninteractive"), &log)
-    };
-    apt("reading Debian's package lists", &["update", "-q"])?;
-    apt("installing python3-venv", &["install", "-y", "-q", "--no-install-recommends", "python3-venv"]).context(advice)
+    debian::install(
+        "python3-venv",
+        "Python's venv module is missing (Debian: apt-get install python3-venv)",
+        &dir.join("apt.log"),
+    )
 }
 
 fn works(program: &str, args: &[&str]) -> bool {

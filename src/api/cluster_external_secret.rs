@@ -4,9 +4,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::fan_out::{ChildMetadata, NamespaceFailure};
+use super::ExternalSecretSpec;
+use super::fan_out::{ChildMetadata, Provided};
 use super::refs::{NAME, NAMESPACE};
-use super::{Condition, ExternalSecretSpec};
 
 /// Has the same ExternalSecret in many namespaces.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -61,13 +61,7 @@ pub struct ClusterExternalSecretStatus {
     /// Name of the ExternalSecrets.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub external_secret_name: Option<String>,
-    /// Namespaces without their ExternalSecret, and why.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub failed_namespaces: Vec<NamespaceFailure>,
-    /// Namespaces with their ExternalSecret.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub provisioned_namespaces: Vec<String>,
-    /// `Ready`.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub conditions: Vec<Condition>,
+    /// The namespaces.
+    #[serde(flatten)]
+    pub seen: Provided,
 }

@@ -4,9 +4,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::fan_out::{ChildMetadata, NamespaceFailure};
+use super::PushSecretSpec;
+use super::fan_out::{ChildMetadata, Provided};
 use super::refs::NAME;
-use super::{Condition, PushSecretSpec};
 
 /// Has the same PushSecret in many namespaces.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -54,13 +54,7 @@ pub struct ClusterPushSecretStatus {
     /// Name of the PushSecrets.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub push_secret_name: Option<String>,
-    /// Namespaces without their PushSecret, and why.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub failed_namespaces: Vec<NamespaceFailure>,
-    /// Namespaces with their PushSecret.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub provisioned_namespaces: Vec<String>,
-    /// `Ready`.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub conditions: Vec<Condition>,
+    /// The namespaces.
+    #[serde(flatten)]
+    pub seen: Provided,
 }

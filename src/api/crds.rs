@@ -266,6 +266,7 @@ fn definition<K: Resource<DynamicType = ()>>(own: &Kind) -> Result<CustomResourc
 }
 
 fn version(name: &str, own: &Kind) -> Value {
+    let stored = own.versions.first() == Some(&name);
     let mut properties = json!({
         "apiVersion": { "type": "string", "description": "API version of the object." },
         "kind": { "type": "string", "description": "Kind of the object." },
@@ -275,10 +276,14 @@ fn version(name: &str, own: &Kind) -> Value {
     if let Some(status) = &own.status {
         properties["status"] = json!(status);
     }
+    // the stored version says what each field is: once, as there is room for no more (see `ANNOTATIONS_MAX` in the tests)
+    if !stored {
+        undescribe(&mut properties);
+    }
     let mut version = json!({
         "name": name,
         "served": true,
-        "storage": own.versions.first() == Some(&name),
+        "storage": stored,
         "schema": { "openAPIV3Schema": {
             "type": "object",
             "description": own.description,
@@ -295,6 +300,20 @@ fn version(name: &str, own: &Kind) -> Value {
         version["selectableFields"] = own.selectable.iter().map(|path| json!({ "jsonPath": path })).collect();
     }
     version
+}
+
+/// Takes the descriptions out of a schema; a field of that name is an object, and stays.
+fn undescribe(schema: &mut Value) {
+    match schema {
+        Value::Object(map) => {
+            if map.get("description").is_some_and(Value::is_string) {
+                map.remove("description");
+            }
+            map.values_mut().for_each(undescribe);
+        }
+        Value::Array(list) => list.iter_mut().for_each(undescribe),
+        _ => {}
+    }
 }
 
 /// The structural schema of a type.

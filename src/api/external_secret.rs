@@ -605,6 +605,9 @@ pub struct TargetStatus {
     /// Values that were generated and are being written.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pending: Option<PendingStatus>,
+    /// When the values are read again at the latest, as one of them does not hold much longer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub read_again: Option<Time>,
 }
 
 /// Values that were generated and are being written. A process that ends in that moment leaves this behind, so that the next

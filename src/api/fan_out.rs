@@ -31,6 +31,20 @@ pub struct NamespaceFailure {
     pub reason: Option<String>,
 }
 
+/// What was last seen of the children of a parent.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Provided {
+    /// Namespaces without their object, and why.
+    #[serde(rename = "failedNamespaces", default, skip_serializing_if = "Vec::is_empty")]
+    pub failed: Vec<NamespaceFailure>,
+    /// Namespaces with their object.
+    #[serde(rename = "provisionedNamespaces", default, skip_serializing_if = "Vec::is_empty")]
+    pub provisioned: Vec<String>,
+    /// `Ready`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub conditions: Vec<Condition>,
+}
+
 /// Kind of a parent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum ParentKind {
@@ -107,12 +121,8 @@ pub enum Parent {
 pub struct ParentStatus {
     /// Name of the children.
     pub child_name: Option<String>,
-    /// Namespaces that have their child, sorted.
-    pub provisioned: Vec<String>,
-    /// Namespaces that have not, sorted.
-    pub failed: Vec<NamespaceFailure>,
-    /// `Ready`.
-    pub conditions: Vec<Condition>,
+    /// Namespaces that have their child and those that have not, both sorted.
+    pub seen: Provided,
 }
 
 impl Parent {
@@ -207,20 +217,11 @@ impl Parent {
     /// Its status, if one was written.
     #[must_use]
     pub fn status(&self) -> Option<ParentStatus> {
-        match self {
-            Self::ClusterExternalSecret(ces) => ces.status.as_ref().map(|s| ParentStatus {
-                child_name: s.external_secret_name.clone(),
-                provisioned: s.provisioned_namespaces.clone(),
-                failed: s.failed_namespaces.clone(),
-                conditions: s.conditions.clone(),
-            }),
-            Self::ClusterPushSecret(cps) => cps.status.as_ref().map(|s| ParentStatus {
-                child_name: s.push_secret_name.clone(),
-                provisioned: s.provisioned_namespaces.clone(),
-                failed: s.failed_namespaces.clone(),
-                conditions: s.conditions.clone(),
-            }),
-        }
+        let (child_name, seen) = match self {
+            Self::ClusterExternalSecret(ces) => ces.status.as_ref().map(|s| (&s.external_secret_name, &s.seen)),
+            Self::ClusterPushSecret(cps) => cps.status.as_ref().map(|s| (&s.push_secret_name, &s.seen)),
+        }?;
+        Some(ParentStatus { child_name: child_name.clone(), seen: seen.clone() })
     }
 
     /// Whether a child wants what this parent wants of it.

@@ -44,6 +44,8 @@ pub const ANNOTATION_FORCE_SYNC_SHORT: &str = "force-sync";
 pub const ANNOTATION_ALLOW_EMPTY: &str = "keyferry.io/allow-empty";
 /// Annotation that has an ExternalSecret synced as soon as a ConfigMap or Secret of its `templateFrom` changes.
 pub const ANNOTATION_FOLLOW_TEMPLATES: &str = "keyferry.io/follow-templates";
+/// Annotation of an ExternalSecret or PushSecret: how long what a generator made stays valid after it was replaced, a Go duration.
+pub const ANNOTATION_GRACE: &str = "keyferry.io/generator-grace";
 /// On a store: which others are read from, in this order, while it is unavailable: `name` or `ClusterSecretStore/name`, between commas.
 pub const ANNOTATION_FAILOVER: &str = "keyferry.io/failover";
 /// Finalizer that ESO puts on every ExternalSecret. keyferry needs none: owned Secrets go by their owner reference.

@@ -68,9 +68,9 @@ impl Writer {
     pub async fn parent_status(&self, parent: &Parent, status: &ParentStatus) -> Result<Parent, WriteError> {
         let key = Key::of(parent.metadata());
         let mut fields = json!({
-            "provisionedNamespaces": status.provisioned,
-            "failedNamespaces": status.failed,
-            "conditions": status.conditions,
+            "provisionedNamespaces": status.seen.provisioned,
+            "failedNamespaces": status.seen.failed,
+            "conditions": status.seen.conditions,
         });
         match parent {
             Parent::ClusterExternalSecret(_) => {

@@ -40,9 +40,22 @@ impl Writer {
     ///
     /// # Errors
     /// What the API server said; that it is gone already is fine.
-    pub async fn expire_state(&self, key: &Key, deadline: jiff::Timestamp) -> Result<(), WriteError> {
+    pub async fn expire_state(&self, key: &Key, deadline: jiff::Timestamp) -> Result<Option<GeneratorState>, WriteError> {
         let patch = json!({ "spec": { "garbageCollectionDeadline": k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(deadline) } });
         self.patch_state(key, &patch).await
+    }
+
+    /// Writes what a state holds, unless it changed since it was seen.
+    ///
+    /// # Errors
+    /// What the API server said; that it is gone already is fine.
+    pub async fn update_state(
+        &self,
+        seen: &GeneratorState,
+        holds: &serde_json::Value,
+    ) -> Result<Option<GeneratorState>, WriteError> {
+        let patch = json!({ "metadata": { "resourceVersion": seen.metadata.resource_version }, "spec": { "state": holds } });
+        self.patch_state(&Key::of(&seen.metadata), &patch).await
     }
 
     /// Takes our finalizer off a state.
@@ -52,7 +65,7 @@ impl Writer {
     pub async fn release_state(&self, state: &GeneratorState) -> Result<(), WriteError> {
         let left: Vec<&String> = state.metadata.finalizers.iter().flatten().filter(|f| *f != STATE_FINALIZER).collect();
         let patch = json!({ "metadata": { "resourceVersion": state.metadata.resource_version, "finalizers": left } });
-        self.patch_state(&Key::of(&state.metadata), &patch).await
+        self.patch_state(&Key::of(&state.metadata), &patch).await.map(drop)
     }
 
     /// Deletes the state of that uid.
@@ -63,10 +76,10 @@ impl Writer {
         let _place = self.writing(Priority::Changed).await?;
         let preconditions = Preconditions { uid: Some(uid.to_owned()), resource_version: None };
         let params = DeleteParams::default().preconditions(preconditions);
-        gone_is_fine(self.within(self.states(key).delete(&key.name, &params), "delete", KIND, key).await)
+        gone_is_fine(self.within(self.states(key).delete(&key.name, &params), "delete", KIND, key).await).map(drop)
     }
 
-    async fn patch_state(&self, key: &Key, patch: &serde_json::Value) -> Result<(), WriteError> {
+    async fn patch_state(&self, key: &Key, patch: &serde_json::Value) -> Result<Option<GeneratorState>, WriteError> {
         let _place = self.writing(Priority::Changed).await?;
         let params = PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() };
         let patch = Patch::Merge(patch);
@@ -78,9 +91,10 @@ impl Writer {
     }
 }
 
-fn gone_is_fine<T>(result: Result<T, WriteError>) -> Result<(), WriteError> {
+fn gone_is_fine<T>(result: Result<T, WriteError>) -> Result<Option<T>, WriteError> {
     match result {
-        Ok(_) | Err(WriteError::Gone) => Ok(()),
+        Ok(done) => Ok(Some(done)),
+        Err(WriteError::Gone) => Ok(None),
         Err(error) => Err(error),
     }
 }

@@ -6,6 +6,7 @@ use serde_json::json;
 use super::Writer;
 use super::error::WriteError;
 use crate::index::Key;
+use crate::plan::manifest::Update;
 use crate::plan::target::FIELD_MANAGER;
 use crate::queue::Priority;
 use crate::render::manifest::SecretJson;
@@ -25,7 +26,7 @@ impl Writer {
         self.within(self.manifests(resource, key).get_opt(&key.name), "read", &resource.kind, key).await
     }
 
-    /// Makes an object that is not there, or changes the one that has `version`; gives it as it is then.
+    /// Makes an object that is not there, or changes the one that is; gives it as it is then.
     ///
     /// # Errors
     /// [`WriteError::Conflict`] where it is there after all, or was changed since it was read.
@@ -34,22 +35,31 @@ impl Writer {
         resource: &ApiResource,
         key: &Key,
         body: &SecretJson,
-        version: Option<&str>,
+        update: Option<&Update>,
         priority: Priority,
     ) -> Result<DynamicObject, WriteError> {
         let _place = self.writing(priority).await?;
+        let api = self.manifests(resource, key);
         let mut params = PatchParams::apply(FIELD_MANAGER);
-        params.force = version.is_some();
+        params.force = update.is_some();
         let mut body = body.expose().clone();
-        if let Some(version) = version {
+        if let Some(Update { resource_version, managed_fields }) = update {
+            let mut version = Some(resource_version.clone());
+            if let Some(entries) = managed_fields {
+                let patch = json!({ "metadata": { "resourceVersion": version, "managedFields": entries } });
+                let params = PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() };
+                let patch = Patch::Merge(patch);
+                let retired = self.within(api.patch(&key.name, &params, &patch), "write", &resource.kind, key).await?;
+                version = retired.metadata.resource_version;
+            }
             body["metadata"]["resourceVersion"] = json!(version);
         }
         let body = SecretJson::new(body);
-        let (api, patch) = (self.manifests(resource, key), Patch::Apply(body.expose()));
+        let patch = Patch::Apply(body.expose());
         let live = self.within(api.patch(&key.name, &params, &patch), "write", &resource.kind, key).await?;
         let others = |manager: Option<&str>| manager != Some(FIELD_MANAGER);
         let mut managers = live.metadata.managed_fields.iter().flatten();
-        if version.is_none() && managers.any(|e| others(e.manager.as_deref()) && e.subresource.is_none()) {
+        if update.is_none() && managers.any(|e| others(e.manager.as_deref()) && e.subresource.is_none()) {
             // somebody made it in the same instant: look at it, and decide again
             return Err(WriteError::Conflict);
         }

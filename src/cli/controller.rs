@@ -9,7 +9,7 @@ use std::time::Duration;
 use clap::Args;
 
 use super::ignored::Ignored;
-use super::value::{ByteSize, GoBool, GoDuration, LogFormat, Namespace, Namespaces, Period};
+use super::value::{ByteSize, GoBool, GoDuration, LogFormat, Namespace, Namespaces, Period, SWITCH};
 use crate::lease::{Timing, TimingError};
 use crate::plan::template::Delimiters;
 use crate::server::ListenAddr;
@@ -38,107 +38,35 @@ pub struct Controller {
     #[arg(long, env = "KEYFERRY_CONCURRENT", value_name = "N", default_value = "32")]
     concurrent: NonZeroUsize,
     /// Serve ClusterSecretStores
-    #[arg(
-        long,
-        env = "KEYFERRY_ENABLE_CLUSTER_STORE_RECONCILER",
-        value_name = "BOOL",
-        default_value = "true",
-        num_args = 0..=1,
-        require_equals = true,
-        default_missing_value = "true"
-    )]
+    #[arg(long, env = "KEYFERRY_ENABLE_CLUSTER_STORE_RECONCILER", value_name = SWITCH, default_value = "true")]
     enable_cluster_store_reconciler: GoBool,
     /// Serve SecretStores
-    #[arg(
-        long,
-        env = "KEYFERRY_ENABLE_SECRET_STORE_RECONCILER",
-        value_name = "BOOL",
-        default_value = "true",
-        num_args = 0..=1,
-        require_equals = true,
-        default_missing_value = "true"
-    )]
+    #[arg(long, env = "KEYFERRY_ENABLE_SECRET_STORE_RECONCILER", value_name = SWITCH, default_value = "true")]
     enable_secret_store_reconciler: GoBool,
     /// Serve ClusterExternalSecrets
-    #[arg(
-        long,
-        env = "KEYFERRY_ENABLE_CLUSTER_EXTERNAL_SECRET_RECONCILER",
-        value_name = "BOOL",
-        default_value = "true",
-        num_args = 0..=1,
-        require_equals = true,
-        default_missing_value = "true"
-    )]
+    #[arg(long, env = "KEYFERRY_ENABLE_CLUSTER_EXTERNAL_SECRET_RECONCILER", value_name = SWITCH, default_value = "true")]
     enable_cluster_external_secret_reconciler: GoBool,
     /// Serve ClusterPushSecrets
-    #[arg(
-        long,
-        env = "KEYFERRY_ENABLE_CLUSTER_PUSH_SECRET_RECONCILER",
-        value_name = "BOOL",
-        default_value = "true",
-        num_args = 0..=1,
-        require_equals = true,
-        default_missing_value = "true"
-    )]
+    #[arg(long, env = "KEYFERRY_ENABLE_CLUSTER_PUSH_SECRET_RECONCILER", value_name = SWITCH, default_value = "true")]
     enable_cluster_push_secret_reconciler: GoBool,
     /// Serve PushSecrets
-    #[arg(
-        long,
-        env = "KEYFERRY_ENABLE_PUSH_SECRET_RECONCILER",
-        value_name = "BOOL",
-        default_value = "true",
-        num_args = 0..=1,
-        require_equals = true,
-        default_missing_value = "true"
-    )]
+    #[arg(long, env = "KEYFERRY_ENABLE_PUSH_SECRET_RECONCILER", value_name = SWITCH, default_value = "true")]
     enable_push_secret_reconciler: GoBool,
     /// Use a store only while it is Ready
-    #[arg(
-        long,
-        env = "KEYFERRY_ENABLE_FLOOD_GATE",
-        value_name = "BOOL",
-        default_value = "true",
-        num_args = 0..=1,
-        require_equals = true,
-        default_missing_value = "true"
-    )]
+    #[arg(long, env = "KEYFERRY_ENABLE_FLOOD_GATE", value_name = SWITCH, default_value = "true")]
     enable_flood_gate: GoBool,
     /// How often a store is checked when it names no interval of its own
     #[arg(long, env = "KEYFERRY_STORE_REQUEUE_INTERVAL", value_name = "DURATION", default_value = "5m")]
     store_requeue_interval: Period,
     /// Write to a Secret that exists already and that nobody owns
-    #[arg(
-        long,
-        env = "KEYFERRY_ADOPT_SECRETS",
-        value_name = "BOOL",
-        default_value = "true",
-        num_args = 0..=1,
-        require_equals = true,
-        default_missing_value = "true"
-    )]
+    #[arg(long, env = "KEYFERRY_ADOPT_SECRETS", value_name = SWITCH, default_value = "true")]
     adopt_secrets: GoBool,
     /// Write objects of other kinds than Secret where an ExternalSecret asks for one (spec.target.manifest). What may be written is
     /// then up to the RBAC rights of the operator: grant few
-    #[arg(
-        long,
-        env = "KEYFERRY_UNSAFE_ALLOW_GENERIC_TARGETS",
-        value_name = "BOOL",
-        default_value = "false",
-        num_args = 0..=1,
-        require_equals = true,
-        default_missing_value = "true"
-    )]
+    #[arg(long, env = "KEYFERRY_UNSAFE_ALLOW_GENERIC_TARGETS", value_name = SWITCH, default_value = "false")]
     unsafe_allow_generic_targets: GoBool,
     /// Let URLs in stores and generators lead to the operator's own Pod and node, and to a cloud's metadata service
-    #[arg(
-        long,
-        env = "KEYFERRY_ALLOW_LOCAL_ENDPOINTS",
-        value_name = "BOOL",
-        default_value = "false",
-        num_args = 0..=1,
-        require_equals = true,
-        default_missing_value = "true"
-    )]
+    #[arg(long, env = "KEYFERRY_ALLOW_LOCAL_ENDPOINTS", value_name = SWITCH, default_value = "false")]
     allow_local_endpoints: GoBool,
     /// What begins an action in templates
     #[arg(long, env = "KEYFERRY_TEMPLATE_LEFT_DELIMITER", value_name = "TEXT", default_value = "{{")]
@@ -150,15 +78,7 @@ pub struct Controller {
     #[arg(long, env = "KEYFERRY_STATUS_HEARTBEAT", value_name = "DURATION", default_value = "5m")]
     status_heartbeat: GoDuration,
     /// Clean up what generators made once it is out of use
-    #[arg(
-        long,
-        env = "KEYFERRY_ENABLE_GENERATOR_STATE",
-        value_name = "BOOL",
-        default_value = "true",
-        num_args = 0..=1,
-        require_equals = true,
-        default_missing_value = "true"
-    )]
+    #[arg(long, env = "KEYFERRY_ENABLE_GENERATOR_STATE", value_name = SWITCH, default_value = "true")]
     enable_generator_state: GoBool,
     /// How long after a generated value went out of use that is cleaned up
     #[arg(long, env = "KEYFERRY_GENERATOR_GC_GRACE_PERIOD", value_name = "DURATION", default_value = "2m")]
@@ -173,15 +93,7 @@ pub struct Controller {
     #[arg(long, env = "KEYFERRY_CACHE_BYTES_PER_STORE", value_name = "BYTES", default_value = "16Mi")]
     cache_bytes_per_store: ByteSize,
     /// Elect one leader among the replicas; the others stand by
-    #[arg(
-        long,
-        env = "KEYFERRY_ENABLE_LEADER_ELECTION",
-        value_name = "BOOL",
-        default_value = "false",
-        num_args = 0..=1,
-        require_equals = true,
-        default_missing_value = "true"
-    )]
+    #[arg(long, env = "KEYFERRY_ENABLE_LEADER_ELECTION", value_name = SWITCH, default_value = "false")]
     enable_leader_election: GoBool,
     /// Name of the Lease. The default is ESO's, so that a switch of the Deployment hands over cleanly; beside a running ESO
     /// give another name

@@ -3,7 +3,7 @@
 
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
-use super::value::GoBool;
+use super::value::{GoBool, SWITCH};
 
 /// A flag of ESO's that does nothing here.
 #[derive(Debug, PartialEq, Eq)]
@@ -73,10 +73,7 @@ impl clap::Args for Ignored {
         command.args(IGNORED.iter().map(|flag| {
             let arg = Arg::new(flag.name).long(flag.name).hide(true).action(ArgAction::Append);
             if flag.switch {
-                arg.num_args(0..=1)
-                    .require_equals(true)
-                    .default_missing_value("true")
-                    .value_parser(clap::value_parser!(GoBool))
+                arg.value_name(SWITCH).value_parser(clap::value_parser!(GoBool))
             } else {
                 arg.num_args(1).value_parser(clap::value_parser!(String))
             }

@@ -31,10 +31,11 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run the operator. Finds the cluster by KUBECONFIG, or by the account of its pod
+    #[command(mut_args = value::switch)]
     Controller(Box<Controller>),
     /// Take over a cluster in which External Secrets Operator ran, or hand it back
     Adopt(Adopt),
-    /// Print the Secrets that manifests would make, with no cluster and without writing anything
+    /// Print the Secrets that manifests would make and what they would push, with no cluster and without writing anything
     Render(Box<Render>),
     /// Print the CustomResourceDefinitions, for `kubectl apply -f -`
     Crds,

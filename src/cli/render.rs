@@ -1,13 +1,16 @@
 //! `keyferry render`: from manifests to the Secrets that they would make, on the operator's own code path and with no cluster.
 
 mod admission;
+mod documents;
 mod fan_out;
 mod generators;
 mod live;
 mod make;
 mod manifests;
+mod needs;
 mod offline;
 mod print;
+mod push;
 #[cfg(test)]
 mod tests;
 mod values;
@@ -20,13 +23,15 @@ use clap::{Args, ValueEnum};
 
 use self::live::{Live, LiveError};
 use self::make::{Maker, Origin, Outcomes};
-use self::manifests::{Manifests, Unreadable};
+use self::manifests::{At, Manifests, Unreadable};
+use self::needs::Needs;
 use self::print::{Format, Printed};
 use self::values::{BadValues, Values};
+use crate::index::Key;
 use crate::plan::Rules;
 use crate::plan::template::Delimiters;
 
-/// Prints the Secrets that ExternalSecrets would make. Exits with 0 if all could be rendered, 1 if one could not, 2 if it was
+/// Prints the Secrets that ExternalSecrets would make, and what PushSecrets would push where. Exits with 0 if all could be rendered, 1 if one could not, 2 if it was
 /// called wrongly.
 #[derive(Args, Debug)]
 pub struct Render {
@@ -149,28 +154,22 @@ impl Render {
             printed: Vec::new(),
         };
         let mut maker = Maker::new(manifests, self.rules(), from).await;
-        let keys = maker.keys();
-        if keys.is_empty() && done.problems.is_empty() {
-            let nothing = "there is no ExternalSecret in what was given".to_owned();
+        let pulled: Vec<_> = maker.manifests().external_secrets.iter().map(|(key, es)| (key.clone(), es.clone())).collect();
+        let pushed: Vec<_> = maker.manifests().push_secrets.iter().map(|(key, ps)| (key.clone(), ps.clone())).collect();
+        if pulled.is_empty() && pushed.is_empty() && done.problems.is_empty() {
+            let nothing = "there is no ExternalSecret and no PushSecret in what was given".to_owned();
             if maker.manifests().is_empty() { done.problems.push(nothing) } else { done.notes.push(nothing) }
         }
-        for key in keys {
+        for (key, es) in pulled {
             let outcome = maker.make(&key).await;
-            let Some(es) = maker.manifests().external_secrets.get(&key) else { continue };
-            match outcome {
-                Outcomes::Made(made) => {
-                    let comment = one_line(&format!("ExternalSecret {key} ({})", es.at));
-                    done.printed.push(Printed::new(&made, &es.object, self.show_values, comment));
-                }
-                Outcomes::Nothing(why) => done.notes.push(format!("ExternalSecret {key} ({}): {why}", es.at)),
-                Outcomes::Failed(why) => {
-                    done.problems.push(format!("ExternalSecret {key} ({}): {why}", es.at));
-                    if maker.guesses_labels(&key) {
-                        let what = "its labels are taken to be none where stores choose namespaces by label";
-                        done.notes.push(format!("Namespace {} is not among the manifests: {what}", key.namespace));
-                    }
-                }
-            }
+            done.note(&maker, self.show_values, ("ExternalSecret", &key, &es.at), outcome, || {
+                Needs::of_external_secret(&es.object)
+            });
+        }
+        // what was made may be pushed
+        for (key, ps) in pushed {
+            let outcome = maker.push(&key).await;
+            done.note(&maker, self.show_values, ("PushSecret", &key, &ps.at), outcome, || Needs::of_push_secret(&ps.object));
         }
         done.printed.sort_by_key(Printed::order);
         Ok(done)
@@ -199,4 +198,29 @@ struct Done {
     printed: Vec<Printed>,
     problems: Vec<String>,
     notes: Vec<String>,
+}
+
+impl Done {
+    /// Notes what came of one object.
+    fn note(
+        &mut self,
+        maker: &Maker,
+        show: bool,
+        (kind, key, at): (&str, &Key, &At),
+        outcome: Outcomes,
+        needs: impl Fn() -> Needs,
+    ) {
+        let label = format!("{kind} {key} ({at})");
+        match outcome {
+            Outcomes::Made(made) => self.printed.push(Printed::new(&made, show, one_line(&label))),
+            Outcomes::Nothing(why) => self.notes.push(format!("{label}: {why}")),
+            Outcomes::Failed(why) => {
+                self.problems.push(format!("{label}: {why}"));
+                if maker.manifests().guesses_labels(&needs()) {
+                    let what = "its labels are taken to be none where stores choose namespaces by label";
+                    self.notes.push(format!("Namespace {} is not among the manifests: {what}", key.namespace));
+                }
+            }
+        }
+    }
 }

@@ -4,6 +4,21 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
+use clap::Arg;
+
+/// Name of the value of a boolean flag.
+pub const SWITCH: &str = "BOOL";
+
+/// Makes a bare `--flag` mean `--flag=true` where a flag is a boolean, as in Go.
+#[must_use]
+pub fn switch(arg: Arg) -> Arg {
+    if arg.get_value_names().is_some_and(|names| names == [SWITCH]) {
+        arg.num_args(0..=1).require_equals(true).default_missing_value("true")
+    } else {
+        arg
+    }
+}
+
 /// A boolean in one of Go's spellings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct GoBool(pub bool);

@@ -8,8 +8,9 @@ use tokio::time::Instant;
 use super::chance::SystemChance;
 use super::gather::{self, Reads};
 use super::generate::{self, Asker, Generated};
-use super::{Ctx, manifest, object_reference, template};
+use super::{Ctx, fan_out, manifest, object_reference, template, turn};
 use crate::api::ExternalSecret;
+use crate::api::fan_out::ParentKind;
 use crate::apply::error::WriteError;
 use crate::fetch::Freshness;
 use crate::index::{Index, Key, StoreId, TargetView, generator_ids, store_ids, target_key};
@@ -29,7 +30,6 @@ pub(super) const MOST_CONFLICTS: usize = 5;
 /// Looks at one ExternalSecret, does what is due, and says when it is next.
 pub async fn reconcile(ctx: Arc<Ctx>, job: Job<Key>) -> Wake {
     let begun = Instant::now();
-    ctx.metrics.queue_left(job.priority.as_str(), job.waited);
     let unknown_kind = manifest::watch_kind_of(&ctx, &job.key).await;
     let Some(facts) = facts(&ctx, &job.key) else {
         ctx.memory().remove(&job.key);
@@ -43,7 +43,8 @@ pub async fn reconcile(ctx: Arc<Ctx>, job: Job<Key>) -> Wake {
     };
     match worked {
         Ok(Some(report)) => {
-            ctx.metrics.reconciled(ObjectKind::ExternalSecret, begun.elapsed());
+            let turn = turn(report.failure.is_some(), report.wake);
+            ctx.metrics.reconciled(ObjectKind::ExternalSecret, begun.elapsed(), turn);
             ctx.metrics.synced(&job.key.namespace, &job.key.name, report.failure.is_some());
             tell(&ctx, &facts, report, job.priority, begun).await
         }
@@ -55,7 +56,9 @@ pub async fn reconcile(ctx: Arc<Ctx>, job: Job<Key>) -> Wake {
 /// Takes everything that the plan needs from the index, at one moment.
 fn facts(ctx: &Ctx, key: &Key) -> Option<Facts> {
     let memory = ctx.memory().get(key).cloned().unwrap_or_default();
-    facts_of(&ctx.index(), &ctx.rules, key, memory, Timestamp::now())
+    let mut facts = facts_of(&ctx.index(), &ctx.rules, key, memory, Timestamp::now())?;
+    facts.replace_at = ctx.states.replace_at(facts.es.metadata.uid.as_deref().unwrap_or_default());
+    Some(facts)
 }
 
 /// As [`facts`], of an index that need not be that of a running operator.
@@ -91,6 +94,7 @@ pub fn facts_of(index: &Index, rules: &Rules, key: &Key, memory: Memory, now: Ti
         target: index.target(key, &es).cloned(),
         owned: index.owned_by(key),
         sources: index.sources(key, &es),
+        replace_at: None,
         es,
         memory,
         now,
@@ -387,9 +391,11 @@ async fn tell(ctx: &Ctx, facts: &Facts, report: Report, priority: Priority, begu
 
 /// Takes the object as our own write left it, so that the next look does not depend on how fast the watch is.
 fn renew(ctx: &Ctx, es: ExternalSecret) {
-    let key = Key::of(&es.metadata);
-    let priority = ctx.index_mut().renew_external_secret(Arc::new(es));
+    let (key, es) = (Key::of(&es.metadata), Arc::new(es));
+    let priority = ctx.index_mut().renew_external_secret(es.clone());
     if let Some(priority) = priority {
+        // somebody changed it as we wrote
+        fan_out::wake_parents_of(ctx, ParentKind::ClusterExternalSecret, [&es.metadata]);
         ctx.external_secrets.wake(key, priority);
     }
 }

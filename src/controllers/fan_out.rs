@@ -1,13 +1,15 @@
 //! The reconcile of a ClusterExternalSecret or ClusterPushSecret: plan, write its children, tell.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use futures::StreamExt as _;
 use k8s_openapi::api::core::v1::ObjectReference;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use tokio::time::Instant;
 
-use super::{Ctx, object_reference};
-use crate::api::fan_out::Child;
+use super::{Ctx, object_reference, turn};
+use crate::api::fan_out::{Child, ParentKind};
 use crate::apply::error::WriteError;
 use crate::index::{Key, ParentId};
 use crate::plan::Wake;
@@ -32,7 +34,8 @@ pub async fn reconcile(ctx: Arc<Ctx>, job: Job<ParentId>) -> Wake {
     };
     let outcomes = carry_out(&ctx, &facts, &plan).await;
     let report = plan::settle(&parent, plan, outcomes, held);
-    ctx.metrics.reconciled(ObjectKind::of_parent(id.kind), begun.elapsed());
+    let turn = turn(!report.ready, report.wake);
+    ctx.metrics.reconciled(ObjectKind::of_parent(id.kind), begun.elapsed(), turn);
     tell(&ctx, &facts, report).await
 }
 
@@ -99,7 +102,36 @@ fn remember(ctx: &Ctx, child: Child) {
                 ctx.external_secrets.wake(key, priority);
             }
         }
-        Child::PushSecret(ps) => drop(ctx.index_mut().see_push_secret(ps)),
+        Child::PushSecret(ps) => {
+            let key = Key::of(&ps.metadata);
+            let priority = ctx.index_mut().upsert_push_secret(ps);
+            if let Some(priority) = priority {
+                ctx.push_secrets.wake(key, priority);
+            }
+        }
+    }
+}
+
+/// An object that may be a child changed: wakes the parents that it concerns, or did before. `differs`: more than its owners.
+pub fn child_changed(ctx: &Ctx, kind: ParentKind, before: Option<&ObjectMeta>, now: &ObjectMeta, differs: bool) {
+    if differs || before.is_some_and(|before| before.owner_references != now.owner_references) {
+        wake_parents_of(ctx, kind, before.into_iter().chain([now]));
+    }
+}
+
+/// Wakes the parents that objects concern.
+pub fn wake_parents_of<'a>(ctx: &Ctx, kind: ParentKind, children: impl IntoIterator<Item = &'a ObjectMeta>) {
+    let parents: BTreeSet<ParentId> = {
+        let index = ctx.index();
+        children.into_iter().flat_map(|meta| index.parents_of(kind, meta)).collect()
+    };
+    wake_parents(ctx, parents);
+}
+
+/// Wakes parents.
+pub fn wake_parents(ctx: &Ctx, parents: BTreeSet<ParentId>) {
+    for id in parents {
+        ctx.parents.wake(id, Priority::Changed);
     }
 }
 
@@ -127,7 +159,7 @@ async fn tell(ctx: &Ctx, facts: &Facts, report: Report) -> Wake {
     let ready = if report.ready { Ready::True } else { Ready::False };
     ctx.metrics.condition(ObjectKind::of_parent(kind), "", &id.name, ready);
     let Some(status) = report.status else { return report.wake };
-    let (provisioned, failed) = (status.provisioned.len(), status.failed.len());
+    let (provisioned, failed) = (status.seen.provisioned.len(), status.seen.failed.len());
     match report.ready {
         true => tracing::info!(object = %id, provisioned, "all namespaces are provided for"),
         false => tracing::warn!(object = %id, provisioned, failed, "some namespaces could not be provided for"),

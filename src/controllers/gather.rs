@@ -98,7 +98,7 @@ async fn read_from(
 pub fn values(facts: &Facts, reads: &Reads, generated: &Generated, chance: &dyn Chance) -> Result<Gathered, Failure> {
     let es = &facts.es;
     let stood_in = reads.iter().filter(|(id, reads)| **id != reads.from).map(|(id, reads)| (id.clone(), reads.from.clone()));
-    let mut gathered = Gathered { stood_in: stood_in.collect(), ..Gathered::default() };
+    let mut gathered = Gathered { stood_in: stood_in.collect(), replace_at: generated.replace_at, ..Gathered::default() };
     let outside = Outside { now: facts.now, chance };
     for entry in entries::entries(es) {
         let place = entry.place();
@@ -124,6 +124,7 @@ pub fn values(facts: &Facts, reads: &Reads, generated: &Generated, chance: &dyn 
             return Err(Failure::provider(&place, &error));
         };
         gathered.read_at = earlier(gathered.read_at, read.at);
+        gathered.read_again = read.read_again().into_iter().chain(gathered.read_again).min();
         match entry_values(&entry, read, session, outside) {
             Ok(values) => gathered.data.extend(values),
             Err(error) if error.kind == ErrorKind::NotFound && may_miss(facts, &entry, &id) => {

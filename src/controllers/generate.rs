@@ -9,6 +9,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
+use super::generator_state::States;
 use crate::api::generators::{AnySpec, GeneratorState};
 use crate::apply::Writer;
 use crate::apply::error::WriteError;
@@ -16,6 +17,7 @@ use crate::generators::maker::{Consumer, Made, Maker, Order};
 use crate::index::Key;
 use crate::plan::external_secret::Generate;
 use crate::plan::generator_state::{self as plan, Owner};
+use crate::plan::lease::{self, Lease};
 use crate::providers::{ErrorKind, ProviderError};
 
 /// What generating needs.
@@ -25,8 +27,16 @@ pub struct Tools<'a> {
     pub maker: &'a Maker,
     /// The way to Kubernetes.
     pub writer: &'a Writer,
-    /// How long after a value went out of use its state is cleaned up.
+    /// The states that are known.
+    pub states: &'a States,
+    /// How long after a value went out of use its state is cleaned up, where its user says nothing about it.
     pub grace: Duration,
+}
+
+impl Tools<'_> {
+    fn grace(&self, user: &ObjectMeta) -> Duration {
+        lease::grace(user, self.grace).unwrap_or(self.grace)
+    }
 }
 
 /// For whom values are generated.
@@ -55,6 +65,8 @@ impl Asker<'_> {
 pub struct Generated {
     /// By index of the entry: the values, or why there are none.
     pub made: BTreeMap<usize, Result<Made, ProviderError>>,
+    /// When the first of them must be replaced, as its lease ends.
+    pub replace_at: Option<Timestamp>,
     /// The states that were noted.
     states: Vec<Noted>,
 }
@@ -91,6 +103,7 @@ pub async fn generate(
     let mut all = Generated::default();
     for (index, noted) in futures::future::join_all(orders.iter().map(one)).await {
         let made = noted.map(|(made, noted)| {
+            all.replace_at = all.replace_at.into_iter().chain(noted.as_ref().and_then(|n| plan::replace_at(&n.state))).min();
             all.states.extend(noted);
             made
         });
@@ -109,9 +122,14 @@ async fn note(
 ) -> Result<(Made, Option<Noted>), ProviderError> {
     let made = made?;
     let Some(state) = &made.state else { return Ok((made, None)) };
+    let lease = made.granted.map(|granted| Lease::new(granted, tools.grace(owner.meta), made.at));
+    let state = &plan::with_lease(state, lease.as_ref());
     let object = plan::note(owner, consumer.generator, spec, state);
     match tools.writer.create_state(&object).await {
-        Ok(state) => Ok((made, Some(Noted { entry: owner.entry.to_owned(), spec: spec.clone(), state }))),
+        Ok(state) => {
+            tools.states.renew(state.clone());
+            Ok((made, Some(Noted { entry: owner.entry.to_owned(), spec: spec.clone(), state })))
+        }
         Err(error) => {
             if let Err(left) = tools.maker.clean_up(consumer, spec, state).await {
                 tracing::error!(object = consumer.cause, generator = consumer.generator, error = %left,
@@ -151,7 +169,7 @@ impl Generated {
                 },
                 Err(error) => {
                     tracing::warn!(object = cause, %error, "what was generated could not be taken back yet; it is tried again");
-                    tools.writer.expire_state(&key, Timestamp::now()).await
+                    expire(tools, &key, Timestamp::now()).await
                 }
             };
             if let Err(error) = done {
@@ -164,9 +182,15 @@ impl Generated {
 async fn retire(tools: Tools<'_>, owner: &Owner<'_>, newest: &str) -> Result<(), WriteError> {
     let namespace = owner.meta.namespace.as_deref().unwrap_or_default();
     let states = tools.writer.states_of(namespace, &owner.label()).await?;
-    let deadline = plan::deadline(Timestamp::now(), tools.grace);
+    let deadline = plan::deadline(Timestamp::now(), tools.grace(owner.meta));
     for state in plan::out_of_use(&states, newest) {
-        tools.writer.expire_state(&Key::of(&state.metadata), deadline).await?;
+        expire(tools, &Key::of(&state.metadata), deadline).await?;
     }
+    Ok(())
+}
+
+async fn expire(tools: Tools<'_>, key: &Key, deadline: Timestamp) -> Result<(), WriteError> {
+    let expired = tools.writer.expire_state(key, deadline).await?;
+    expired.into_iter().for_each(|state| tools.states.renew(state));
     Ok(())
 }

@@ -245,9 +245,9 @@ async fn write_once(
     let written = match (change, &live) {
         (Err(failure), _) => return Ok(Err(failure)),
         (Ok(Write::None), Some(live)) => Written::Kept { resource_version: version(live), data: Some(digest(live)) },
-        (Ok(Write::Update(old)), _) => {
-            let live = ctx.writer.write_manifest(resource, &key, body, Some(&old), priority).await?;
-            let changed = version(&live) != old;
+        (Ok(Write::Update(update)), _) => {
+            let live = ctx.writer.write_manifest(resource, &key, body, Some(&update), priority).await?;
+            let changed = version(&live) != update.resource_version;
             Written::Applied { created: false, changed, resource_version: version(&live), data: digest(&live) }
         }
         (Ok(Write::Create | Write::None), _) => {

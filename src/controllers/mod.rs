@@ -14,6 +14,7 @@ pub mod template;
 pub mod watch;
 
 use std::collections::HashMap;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
@@ -24,6 +25,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use self::manifest::Manifests;
+use crate::api::StoreKind;
+use crate::api::fan_out::ParentKind;
 use crate::apply::Writer;
 use crate::fetch::Fetcher;
 use crate::generators::maker::Maker;
@@ -33,7 +36,7 @@ use crate::plan::external_secret::Memory;
 use crate::plan::{Note, Rules, Wake};
 use crate::queue::{Job, Priority, Queue};
 use crate::report::events::Events;
-use crate::report::metrics::{Metrics, StoreLabels};
+use crate::report::metrics::{Metrics, ObjectKind, StoreLabels, Turn};
 
 /// Everything that a reconcile needs.
 pub struct Ctx {
@@ -95,7 +98,7 @@ impl Ctx {
 
     /// What generating needs.
     pub fn generating(&self) -> generate::Tools<'_> {
-        generate::Tools { maker: &self.maker, writer: &self.writer, grace: self.state_grace }
+        generate::Tools { maker: &self.maker, writer: &self.writer, states: &self.states, grace: self.state_grace }
     }
 
     /// The lock of a Secret.
@@ -190,6 +193,50 @@ pub async fn dispatch<K, F>(
     }
     tasks.close();
     tasks.wait().await;
+}
+
+/// The work on an object, counted: how long it waited, and that it is being worked on. `kind` is that of a key.
+pub fn counted<K, F>(
+    metrics: Arc<Metrics>,
+    kind: impl Fn(&K) -> ObjectKind,
+    reconcile: impl Fn(Job<K>) -> F,
+) -> impl Fn(Job<K>) -> Pin<Box<dyn Future<Output = Wake> + Send>>
+where
+    F: Future<Output = Wake> + Send + 'static,
+{
+    move |job| {
+        let busy = metrics.queue_left(kind(&job.key), job.priority.as_str(), job.waited);
+        let work = reconcile(job);
+        Box::pin(async move {
+            let _busy = busy;
+            work.await
+        })
+    }
+}
+
+/// How many objects of each kind are in line.
+#[must_use]
+pub fn queue_lengths(ctx: &Ctx) -> Vec<(ObjectKind, usize)> {
+    let stores = |kind| (ObjectKind::of_store(kind), ctx.stores.ready(|id| id.kind == kind));
+    let parents = |kind| (ObjectKind::of_parent(kind), ctx.parents.ready(|id| id.kind == kind));
+    vec![
+        (ObjectKind::ExternalSecret, ctx.external_secrets.depth().0),
+        (ObjectKind::PushSecret, ctx.push_secrets.depth().0),
+        stores(StoreKind::SecretStore),
+        stores(StoreKind::ClusterSecretStore),
+        parents(ParentKind::ClusterExternalSecret),
+        parents(ParentKind::ClusterPushSecret),
+    ]
+}
+
+/// How a reconcile ended, for the metrics.
+#[must_use]
+pub fn turn(failed: bool, wake: Wake) -> Turn {
+    match wake {
+        _ if failed => Turn::Error,
+        Wake::OnChange => Turn::Success,
+        Wake::After(..) => Turn::RequeueAfter,
+    }
 }
 
 /// A reference to an object, for events.

@@ -9,7 +9,8 @@ use tokio::time::Instant;
 
 use super::chance::SystemChance;
 use super::generate::{self, Asker};
-use super::{Ctx, template};
+use super::{Ctx, fan_out, template, turn};
+use crate::api::fan_out::ParentKind;
 use crate::api::push_secret::{PushUpdatePolicy, SyncedPushSecrets};
 use crate::api::{AnyStore, PushSecret};
 use crate::apply::error::WriteError;
@@ -60,7 +61,6 @@ pub async fn reconcile(ctx: Arc<Ctx>, memories: Arc<Memories>, job: Job<Key>) ->
         return Wake::OnChange;
     }
     let begun = Instant::now();
-    ctx.metrics.queue_left(job.priority.as_str(), job.waited);
     for _ in 0..MOST_LOOKS {
         let facts = match facts(&ctx, &memories, &job.key, job.priority).await {
             Ok(Some(facts)) => facts,
@@ -88,7 +88,8 @@ pub async fn reconcile(ctx: Arc<Ctx>, memories: Arc<Memories>, job: Job<Key>) ->
                 None => return Wake::OnChange,
             },
         };
-        ctx.metrics.reconciled(ObjectKind::PushSecret, begun.elapsed());
+        let turn = turn(report.failure.is_some(), report.wake);
+        ctx.metrics.reconciled(ObjectKind::PushSecret, begun.elapsed(), turn);
         return tell(&ctx, &memories, &facts, report, job.priority).await;
     }
     Wake::After(SOON, Priority::Changed)
@@ -104,6 +105,7 @@ async fn facts(ctx: &Ctx, memories: &Memories, key: &Key, priority: Priority) ->
             namespace_labels: index.namespace_labels(&key.namespace),
             sources: index.push_named_sources(&ps),
             generator: pushed_generator(&ps).map(|id| index.generator(&id)),
+            replace_at: ctx.states.replace_at(ps.metadata.uid.as_deref().unwrap_or_default()),
             ps,
             memory: memories.of(key),
             now: Timestamp::now(),
@@ -129,7 +131,7 @@ async fn facts(ctx: &Ctx, memories: &Memories, key: &Key, priority: Priority) ->
 async fn hold(ctx: &Ctx, ps: &PushSecret, wanted: bool) -> Result<(), Wake> {
     match ctx.writer.push_secret_finalizer(ps, wanted).await {
         Ok(Some(updated)) => {
-            ctx.index_mut().renew_push_secret(Arc::new(updated));
+            renew(ctx, &Arc::new(updated));
             Ok(())
         }
         Ok(None) | Err(WriteError::Gone | WriteError::NotLeader | WriteError::Terminating) => Err(Wake::OnChange),
@@ -273,8 +275,7 @@ impl Progress {
 async fn finish(ctx: &Ctx, facts: &Facts, progress: Progress, sources: Vec<SourceVersion>) -> Outcome {
     let Progress { synced, mut written, failures, .. } = progress;
     let old = facts.ps.status.as_ref().and_then(|s| s.synced_push_secrets.clone()).unwrap_or_default();
-    if let Some(failure) = together(failures) {
-        let failure = Failure { message: format!("set secret failed: {}", failure.message), ..failure };
+    if let Some(failure) = plan::together(failures) {
         return Outcome::Failed { failure, synced: Some(plan::merged(old, synced)) };
     }
     if !facts.ps.deletes() {
@@ -291,14 +292,6 @@ async fn finish(ctx: &Ctx, facts: &Facts, progress: Progress, sources: Vec<Sourc
             Outcome::Failed { failure: failure.within("Failed to Delete Secrets from Provider"), synced: Some(left) }
         }
     }
-}
-
-/// One failure out of those of several stores: the first one's class, and what each said.
-fn together(failures: BTreeMap<StoreId, Failure>) -> Option<Failure> {
-    let mut failures = failures.into_values();
-    let first = failures.next()?;
-    let message = std::iter::once(first.message.clone()).chain(failures.map(|f| f.message)).collect::<Vec<_>>().join("; ");
-    Some(Failure { message, ..first })
 }
 
 /// All entries for one store, until one fails.
@@ -332,7 +325,10 @@ async fn push_to(
 }
 
 /// Whether the place has a value already that must stay.
-async fn is_kept(facts: &Facts, outlet: &Outlet<'_>, place: &crate::providers::Place) -> Result<bool, Failure> {
+///
+/// # Errors
+/// What kept the provider from telling.
+pub async fn is_kept(facts: &Facts, outlet: &Outlet<'_>, place: &crate::providers::Place) -> Result<bool, Failure> {
     if facts.ps.spec.update_policy != Some(PushUpdatePolicy::IfNotExists) {
         return Ok(false);
     }
@@ -347,7 +343,7 @@ async fn outlet<'c>(
     store: &AnyStore,
     named: &str,
 ) -> Result<Outlet<'c>, Failure> {
-    let words = format!("could not get secrets client for store {named}");
+    let words = words_of_outlet(named);
     stores::allowed(facts, store).map_err(|failure| failure.within(&words))?;
     let meta = &facts.ps.metadata;
     let namespace = meta.namespace.as_deref().unwrap_or_default();
@@ -355,6 +351,12 @@ async fn outlet<'c>(
     let credentials = ctx.index().credentials(id);
     let outlet = ctx.fetcher.outlet(store, credentials, namespace, &cause).await;
     outlet.map_err(|error| Failure::provider(words, &error))
+}
+
+/// What stands before what keeps a store from being written to.
+#[must_use]
+pub fn words_of_outlet(store: &str) -> String {
+    format!("could not get secrets client for store {store}")
 }
 
 /// Two processes never write, to a provider either.
@@ -393,12 +395,7 @@ async fn delete_all(
 /// The source is not there: cleans up where the policy says so.
 async fn source_gone(ctx: &Ctx, facts: &Facts) -> Outcome {
     let Some(removals) = plan::source_gone(facts, &ctx.rules) else {
-        let namespace = facts.ps.metadata.namespace.as_deref().unwrap_or_default();
-        let what = match plan::source(&facts.ps) {
-            Source::Named(name) => format!("Secret {namespace}/{name} does not exist"),
-            _ => "spec.selector names no Secret".to_owned(),
-        };
-        return Outcome::Failed { failure: Failure::spec(format!("{NO_SOURCE}: {what}")), synced: None };
+        return Outcome::Failed { failure: plan::no_source(&facts.ps), synced: None };
     };
     tell_notes(ctx, &facts.ps, removals.notes.clone());
     match delete_all(ctx, facts, &removals, SyncedPushSecrets::new()).await {
@@ -507,7 +504,7 @@ async fn tell(ctx: &Ctx, memories: &Memories, facts: &Facts, report: Report, pri
                 ctx.maker.forget(&cause(&key));
             }
             let updated = Arc::new(updated);
-            let wake = ctx.index_mut().renew_push_secret(updated.clone());
+            let wake = renew(ctx, &updated);
             hold_stores(ctx, &updated);
             match wake {
                 Some(priority) => Wake::After(std::time::Duration::ZERO, priority),
@@ -520,6 +517,15 @@ async fn tell(ctx: &Ctx, memories: &Memories, facts: &Facts, report: Report, pri
             Wake::After(SOON, Priority::Changed)
         }
     }
+}
+
+/// Takes the object as our own write left it. `Some`: somebody changed it as we wrote.
+fn renew(ctx: &Ctx, ps: &Arc<PushSecret>) -> Option<Priority> {
+    let wake = ctx.index_mut().renew_push_secret(ps.clone());
+    if wake.is_some() {
+        fan_out::wake_parents_of(ctx, ParentKind::ClusterPushSecret, [&ps.metadata]);
+    }
+    wake
 }
 
 /// Wakes the stores that must get or lose our finalizer because of what a PushSecret says now.

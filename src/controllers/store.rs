@@ -4,8 +4,9 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use jiff::Timestamp;
+use tokio::time::Instant;
 
-use super::{Ctx, object_reference};
+use super::{Ctx, object_reference, turn};
 use crate::api::AnyStore;
 use crate::apply::error::WriteError;
 use crate::fetch::is_referent;
@@ -37,7 +38,7 @@ impl Failures {
 
 /// Checks one store, and says when to check it again.
 pub async fn reconcile(ctx: Arc<Ctx>, failures: Arc<Failures>, job: Job<StoreId>) -> Wake {
-    let id = job.key;
+    let (begun, id) = (Instant::now(), job.key);
     let (store, credentials) = {
         let index = ctx.index();
         (index.store(&id), index.credentials(&id))
@@ -61,7 +62,10 @@ pub async fn reconcile(ctx: Arc<Ctx>, failures: Arc<Failures>, job: Job<StoreId>
         Next::Check => Outcome::from(ctx.fetcher.validate(&store, credentials).await),
     };
     let report = plan::settle(&store, credentials, &outcome, failures.of(&id), &ctx.rules, Timestamp::now());
-    failures.set(&id, matches!(outcome, Outcome::Invalid { .. }));
+    let failed = matches!(outcome, Outcome::Invalid { .. });
+    failures.set(&id, failed);
+    let kind = ObjectKind::of_store(id.kind);
+    ctx.metrics.reconciled(kind, begun.elapsed(), turn(failed, report.wake));
     log(&id, &outcome, !report.notes.is_empty());
     let waiting = ctx.index_mut().set_health(&id, report.health);
     for (key, priority) in waiting {
@@ -76,7 +80,6 @@ pub async fn reconcile(ctx: Arc<Ctx>, failures: Arc<Failures>, job: Job<StoreId>
         ctx.events.record(reference.clone(), note);
     }
     let Some(status) = report.status else { return report.wake };
-    let kind = ObjectKind::of_store(id.kind);
     ctx.metrics.condition(kind, &id.key.namespace, &id.key.name, Ready::of(&status.conditions));
     match ctx.writer.store_status(&store, &status).await {
         Ok(updated) => {

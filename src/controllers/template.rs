@@ -83,9 +83,7 @@ async fn read_one(
     })
 }
 
-/// What templates take of a Secret.
-#[must_use]
-pub fn text_of_secret(secret: Secret) -> SourceText {
+fn text_of_secret(secret: Secret) -> SourceText {
     SourceText {
         version: secret.metadata.resource_version.unwrap_or_default(),
         texts: secret.data.into_iter().flatten().map(|(k, v)| (k, SecretBytes::new(v.0))).collect(),

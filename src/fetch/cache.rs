@@ -62,7 +62,7 @@ impl Cache {
     /// Looks a request up.
     pub fn look_up(&mut self, request: &Request, freshness: Freshness, now: Instant) -> (Found, Lookup) {
         if let Some(kept) = self.kept.get_mut(request)
-            && freshness.accepts(kept.read.sent, now)
+            && freshness.accepts(&kept.read, now)
         {
             kept.again = sooner(kept.again, freshness.again);
             return (Found::Here(kept.read.clone()), Lookup::Hit);
@@ -197,7 +197,7 @@ mod tests {
     fn value(bytes: usize, sent: Instant) -> Read {
         let bytes = crate::secret_bytes::SecretBytes::new(vec![b'x'; bytes]);
         let answer = Ok(Answer::Value(Arc::new(Fetched { bytes, ..Fetched::default() })));
-        Read { answer, at: Timestamp::UNIX_EPOCH, sent }
+        Read { answer, at: Timestamp::UNIX_EPOCH, sent, holds: None }
     }
 
     fn any() -> Freshness {
@@ -230,6 +230,17 @@ mod tests {
     }
 
     #[test]
+    fn a_value_that_ends_is_used_no_longer_than_it_holds() {
+        let (mut cache, now) = (Cache::new(10, 1000), Instant::now());
+        let (Found::Call(_sender, waiter), _) = cache.look_up(&request("a"), any(), now) else { panic!() };
+        let read = Read { holds: Some(Duration::from_secs(3)), ..value(1, now) };
+        cache.settle(&request("a"), &read, &waiter);
+        let at = |seconds| now + Duration::from_secs(seconds);
+        assert!(matches!(cache.look_up(&request("a"), any(), at(2)), (Found::Here(_), Lookup::Hit)));
+        assert!(matches!(cache.look_up(&request("a"), any(), at(3)), (Found::Call(..), Lookup::Miss)));
+    }
+
+    #[test]
     fn a_forced_reader_takes_neither_an_old_value_nor_an_old_call() {
         let (mut cache, now) = (Cache::new(10, 1000), Instant::now());
         let forced =
@@ -248,7 +259,8 @@ mod tests {
         let (mut cache, now) = (Cache::new(10, 1000), Instant::now());
         for (kind, kept) in [(ErrorKind::NotFound, true), (ErrorKind::Unavailable, false), (ErrorKind::Denied, false)] {
             let key = format!("{kind:?}");
-            let read = Read { answer: Err(ProviderError::new(kind, "x")), at: Timestamp::UNIX_EPOCH, sent: now };
+            let read =
+                Read { answer: Err(ProviderError::new(kind, "x")), at: Timestamp::UNIX_EPOCH, sent: now, holds: None };
             store(&mut cache, &key, &read);
             assert_eq!(matches!(cache.look_up(&request(&key), any(), now).0, Found::Here(_)), kept, "{kind:?}");
         }
@@ -294,7 +306,7 @@ mod tests {
         let reader = every(Duration::from_secs(60));
         let old = Want { key: "a".into(), version: "1".into(), ..Want::default() };
         let tags = Want { key: "a".into(), metadata: MetadataPolicy::Fetch, ..Want::default() };
-        let absent = Read { answer: Err(ProviderError::not_found("b")), at: Timestamp::UNIX_EPOCH, sent: now };
+        let absent = Read { answer: Err(ProviderError::not_found("b")), at: Timestamp::UNIX_EPOCH, sent: now, holds: None };
         for (request, read) in [
             (Request::Get(old), value(1, now)),
             (Request::Get(tags), value(1, now)),
@@ -329,6 +341,7 @@ mod tests {
             answer: Err(ProviderError::new(ErrorKind::Denied, "x")),
             at: Timestamp::UNIX_EPOCH,
             sent: start + minute,
+            holds: None,
         };
         cache.settle(&request, &denied, &waiter);
         drop(sender);

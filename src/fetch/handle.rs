@@ -323,7 +323,11 @@ impl Handle {
     /// Hands a read to everybody who waits for it, and to the cache.
     fn settle(&self, one: Waiting, answer: Result<Answer, ProviderError>, sent: Instant) {
         let at = Timestamp::now() - jiff::SignedDuration::try_from(sent.elapsed()).unwrap_or_default();
-        let read = Read { answer, at, sent };
+        let holds = match (&one.request, &answer) {
+            (Request::Get(want), Ok(_)) => self.session_if_connected().and_then(|session| session.holds_until(want)),
+            _ => None,
+        };
+        let read = Read { answer, at, sent, holds: holds.map(|until| until.saturating_duration_since(sent)) };
         lock(&self.cache).settle(&one.request, &read, &one.waiter);
         one.sender.send_replace(Some(read));
     }
@@ -371,7 +375,7 @@ fn closed() -> ProviderError {
 /// The call went away without an answer, as it does while the process ends, or by a bug in a provider.
 fn lost() -> Read {
     let error = ProviderError::new(ErrorKind::Unavailable, "the read was given up before there was an answer");
-    Read { answer: Err(error), at: Timestamp::now(), sent: Instant::now() }
+    Read { answer: Err(error), at: Timestamp::now(), sent: Instant::now(), holds: None }
 }
 
 /// A call for that object.

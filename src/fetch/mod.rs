@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;
 
 use crate::api::AnyStore;
@@ -68,6 +68,17 @@ pub struct Read {
     pub at: Timestamp,
     /// The same on the monotonic clock.
     pub sent: Instant,
+    /// How long after that the value may be used before it must be read again; `None`: the reader decides.
+    pub holds: Option<Duration>,
+}
+
+impl Read {
+    /// When the value must be read again.
+    #[must_use]
+    pub fn read_again(&self) -> Option<Timestamp> {
+        let holds = self.holds.map(|holds| SignedDuration::try_from(holds).unwrap_or(SignedDuration::MAX))?;
+        Some(self.at.checked_add(holds).unwrap_or(Timestamp::MAX))
+    }
 }
 
 /// What came of reads from one store.
@@ -90,9 +101,11 @@ pub struct Freshness {
 }
 
 impl Freshness {
-    /// Whether a call that was sent at that moment is good enough now.
-    fn accepts(&self, sent: Instant, now: Instant) -> bool {
-        now.saturating_duration_since(sent) <= self.max_age && self.not_before.is_none_or(|limit| sent >= limit)
+    /// Whether what was read is good enough now.
+    fn accepts(&self, read: &Read, now: Instant) -> bool {
+        let age = now.saturating_duration_since(read.sent);
+        let holds = read.holds.is_none_or(|holds| age < holds);
+        holds && age <= self.max_age && self.not_before.is_none_or(|limit| read.sent >= limit)
     }
 }
 

@@ -9,10 +9,13 @@ use jiff::Timestamp;
 use serde_json::Value;
 use tokio::time::Instant;
 
-use super::{GenerateCx, Generator, served};
+use super::vault::Logins;
+use super::{GenerateCx, Generator, Renewed, served};
 use crate::api::StoreKind;
+use crate::api::external_secret::GeneratorKind;
 use crate::api::generators::AnySpec;
 use crate::outbound::Outbound;
+use crate::plan::lease::Granted;
 use crate::providers::{CallCx, ConnectCx, ErrorKind, ProviderError};
 use crate::providers::{OwnCluster, UsedReferences};
 use crate::render::Entries;
@@ -27,11 +30,20 @@ pub struct Maker {
     outbound: Arc<Outbound>,
     timeout: Duration,
     serve: Serve,
+    count: Option<Count>,
     kept: Mutex<HashMap<Slot, Kept>>,
+    vault: Arc<Logins>,
 }
 
 /// Finds the generator of a spec.
 type Serve = fn(&AnySpec) -> Result<&dyn Generator, ProviderError>;
+
+/// Counts calls of generators that ask a server: the kind, what it was to do, and whether it failed.
+type Count = Box<dyn Fn(GeneratorKind, &'static str, bool) + Send + Sync>;
+
+/// Generators that ask no server.
+pub const LOCAL: [GeneratorKind; 5] =
+    [GeneratorKind::Fake, GeneratorKind::MFA, GeneratorKind::Password, GeneratorKind::SSHKey, GeneratorKind::UUID];
 
 /// An entry of an object: `ExternalSecret/namespace/name`, and which of its entries.
 type Slot = (String, usize);
@@ -49,7 +61,9 @@ pub struct Made {
     pub values: Entries,
     /// What cleaning up needs; `None` where there is nothing to clean up.
     pub state: Option<Value>,
-    /// When it was made.
+    /// How long it holds; `None`: as long as nobody takes it back.
+    pub granted: Option<Granted>,
+    /// When it was asked for.
     pub at: Timestamp,
 }
 
@@ -81,7 +95,22 @@ impl Maker {
     /// A maker that ends each call after `timeout`.
     #[must_use]
     pub fn new(client: kube::Client, cluster: OwnCluster, outbound: Arc<Outbound>, timeout: Duration) -> Self {
-        Self { client, cluster, outbound, timeout, serve: served, kept: Mutex::default() }
+        Self {
+            client,
+            cluster,
+            outbound,
+            timeout,
+            serve: served,
+            count: None,
+            kept: Mutex::default(),
+            vault: Arc::default(),
+        }
+    }
+
+    /// The same, which tells `count` of each call.
+    #[must_use]
+    pub fn counted(self, count: impl Fn(GeneratorKind, &'static str, bool) + Send + Sync + 'static) -> Self {
+        Self { count: Some(Box::new(count)), ..self }
     }
 
     /// The same, with other generators than those that are served.
@@ -101,8 +130,8 @@ impl Maker {
             return Ok(made);
         }
         let (generator, cx) = ((self.serve)(order.spec)?, self.cx(consumer));
-        let made = tokio::time::timeout(self.timeout, generator.generate(&cx)).await.map_err(|_| late())??;
-        let made = Made { values: made.values, state: made.state, at: cx.now };
+        let made = self.call(order.spec, "Generate", generator.generate(&cx)).await?;
+        let made = Made { values: made.values, state: made.state, granted: made.lease, at: cx.now };
         // what has a state is taken back by it when the sync fails
         if made.state.is_none() {
             let kept = Kept { revision: order.revision.to_owned(), since: Instant::now(), made: made.clone() };
@@ -117,7 +146,35 @@ impl Maker {
     /// Why it could not be.
     pub async fn clean_up(&self, consumer: Consumer<'_>, spec: &AnySpec, state: &Value) -> Result<(), ProviderError> {
         let (generator, cx) = ((self.serve)(spec)?, self.cx(consumer));
-        tokio::time::timeout(self.timeout, generator.cleanup(state, &cx)).await.map_err(|_| late())?
+        self.call(spec, "Cleanup", generator.cleanup(state, &cx)).await
+    }
+
+    /// One call, within the deadline, and counted.
+    async fn call<T>(
+        &self,
+        spec: &AnySpec,
+        name: &'static str,
+        call: impl Future<Output = Result<T, ProviderError>>,
+    ) -> Result<T, ProviderError> {
+        let answer = tokio::time::timeout(self.timeout, call).await.unwrap_or_else(|_| Err(late()));
+        if let Some(count) = self.count.as_ref().filter(|_| !LOCAL.contains(&spec.kind())) {
+            count(spec.kind(), name, answer.is_err());
+        }
+        answer
+    }
+
+    /// Renews the lease of what was made. `None`: there is nothing left to renew.
+    ///
+    /// # Errors
+    /// Why it could not be.
+    pub async fn renew(
+        &self,
+        consumer: Consumer<'_>,
+        spec: &AnySpec,
+        state: &Value,
+    ) -> Result<Option<Renewed>, ProviderError> {
+        let (generator, cx) = ((self.serve)(spec)?, self.cx(consumer));
+        self.call(spec, "Renew", generator.renew(state, &cx)).await
     }
 
     /// What was made for an object was written, or the object is gone: nothing is kept for it.
@@ -148,6 +205,7 @@ impl Maker {
             },
             call: CallCx { cause: consumer.cause.to_owned(), ..CallCx::default() },
             now: Timestamp::now(),
+            vault: self.vault.clone(),
         }
     }
 
@@ -166,7 +224,6 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::api::external_secret::GeneratorKind;
     use crate::generators::testing::cx;
 
     fn maker() -> Maker {

@@ -21,10 +21,11 @@ mod ssh_key;
 #[cfg(test)]
 pub mod testing;
 mod uuid;
-mod vault;
+pub mod vault;
 mod webhook;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -32,6 +33,7 @@ use serde_json::Value;
 
 use crate::api::external_secret::GeneratorKind;
 use crate::api::generators::AnySpec;
+use crate::plan::lease::Granted;
 use crate::providers::{CallCx, ConnectCx, ErrorKind, ProviderError};
 use crate::render::Entries;
 
@@ -76,6 +78,15 @@ pub trait Generator: Send + Sync {
         let _ = (state, cx);
         Ok(())
     }
+
+    /// Renews the lease of what was made, by the state that came with it. `None`: there is nothing left to renew.
+    ///
+    /// # Errors
+    /// As [`Generator::generate`].
+    async fn renew(&self, state: &Value, cx: &GenerateCx) -> Result<Option<Renewed>, ProviderError> {
+        let _ = (state, cx);
+        Ok(None)
+    }
 }
 
 /// What a generator made.
@@ -86,6 +97,8 @@ pub struct Generated {
     /// What [`Generator::cleanup`] needs, a JSON object; `None` where there is nothing to clean up. It is stored in the clear, so
     /// it holds ids and never a secret.
     pub state: Option<Value>,
+    /// How long it holds; `None`: as long as nobody takes it back. Only what has a state is renewed.
+    pub lease: Option<Granted>,
 }
 
 impl Generated {
@@ -93,8 +106,17 @@ impl Generated {
     #[must_use]
     pub fn values<K: Into<String>>(values: impl IntoIterator<Item = (K, crate::secret_bytes::SecretBytes)>) -> Self {
         let values: BTreeMap<String, _> = values.into_iter().map(|(key, value)| (key.into(), value)).collect();
-        Self { values, state: None }
+        Self { values, ..Self::default() }
     }
+}
+
+/// A lease that was renewed.
+#[derive(Clone, Debug)]
+pub struct Renewed {
+    /// What was granted.
+    pub granted: Granted,
+    /// The state as it is from now on.
+    pub state: Value,
 }
 
 /// What a generator may reach.
@@ -106,6 +128,8 @@ pub struct GenerateCx {
     pub call: CallCx,
     /// What time it is.
     pub now: Timestamp,
+    /// Logins to Vault that are made already.
+    pub vault: Arc<vault::Logins>,
 }
 
 impl GenerateCx {

@@ -34,5 +34,6 @@ pub fn with_client(client: kube::Client, config: &kube::Config) -> GenerateCx {
         },
         call: CallCx::default(),
         now: "2026-06-01T12:00:00Z".parse().unwrap(),
+        vault: Default::default(),
     }
 }

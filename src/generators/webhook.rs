@@ -36,7 +36,7 @@ impl Generator for WebhookSpec {
         let client = cx.connect.outbound.client(&TlsOptions { ca, identity: None }, "spec")?;
         let call = self.call(&self.scope(cx).await?, cx)?;
         let answer = client.send(call, WHAT).await?;
-        Ok(Generated { values: self.values(success(answer)?)?, state: None })
+        Ok(Generated { values: self.values(success(answer)?)?, ..Generated::default() })
     }
 }
 

@@ -7,7 +7,6 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::{Index, Key, controller_of, differs, forced, is_older, remove_user};
 use crate::api::FINALIZER_ESO_NAMESPACE;
-use crate::api::PushSecret;
 use crate::api::fan_out::{Child, Parent, ParentKind};
 use crate::plan::fan_out::{Facts, is_meant};
 use crate::queue::Priority;
@@ -92,7 +91,6 @@ pub(super) struct FanOut {
     /// By the name of their children.
     by_child_name: HashMap<(ParentKind, String), BTreeSet<ParentId>>,
     children: HashMap<ParentId, BTreeSet<Key>>,
-    push_secrets: HashMap<Key, Arc<PushSecret>>,
     namespaces: BTreeMap<Arc<str>, Arc<NamespaceView>>,
 }
 
@@ -155,37 +153,6 @@ impl Index {
         rivals.chain(ParentId::of_child(meta)).collect()
     }
 
-    /// A PushSecret appeared or changed: whose children it concerns.
-    pub fn see_push_secret(&mut self, new: Arc<PushSecret>) -> BTreeSet<ParentId> {
-        let key = Key::of(&new.metadata);
-        let old = self.fan_out.push_secrets.get(&key).cloned();
-        if old.as_ref().is_some_and(|old| is_older(&new.metadata, &old.metadata)) {
-            return BTreeSet::new();
-        }
-        let before = old.as_ref().map(|old| self.parents_of(ParentKind::ClusterPushSecret, &old.metadata));
-        if let Some(old) = &old {
-            self.fan_out.unlink(&key, &old.metadata);
-        }
-        self.fan_out.link(&key, &new.metadata);
-        self.fan_out.push_secrets.insert(key, new.clone());
-        match &old {
-            Some(old)
-                if !differs(&old.metadata, &new.metadata)
-                    && old.metadata.owner_references == new.metadata.owner_references =>
-            {
-                BTreeSet::new()
-            }
-            _ => &self.parents_of(ParentKind::ClusterPushSecret, &new.metadata) | &before.unwrap_or_default(),
-        }
-    }
-
-    /// A PushSecret is gone: whose children it concerned.
-    pub fn lose_push_secret(&mut self, key: &Key) -> BTreeSet<ParentId> {
-        let Some(old) = self.fan_out.push_secrets.remove(key) else { return BTreeSet::new() };
-        self.fan_out.unlink(key, &old.metadata);
-        self.parents_of(ParentKind::ClusterPushSecret, &old.metadata)
-    }
-
     /// A namespace appeared or changed: whose children belong there now, or did before, and for whom ESO left a finalizer.
     pub fn see_namespace(&mut self, meta: &ObjectMeta) -> BTreeSet<ParentId> {
         let name: Arc<str> = meta.name.as_deref().unwrap_or_default().into();
@@ -226,7 +193,7 @@ impl Index {
     fn child(&self, kind: ParentKind, key: &Key) -> Option<Child> {
         match kind {
             ParentKind::ClusterExternalSecret => self.external_secret(key).map(Child::ExternalSecret),
-            ParentKind::ClusterPushSecret => self.fan_out.push_secrets.get(key).cloned().map(Child::PushSecret),
+            ParentKind::ClusterPushSecret => self.push_secret(key).map(Child::PushSecret),
         }
     }
 }

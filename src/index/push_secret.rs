@@ -33,6 +33,10 @@ impl Index {
         if old.as_ref().is_some_and(|old| is_older(&new.metadata, &old.metadata)) {
             return None;
         }
+        if let Some(old) = &old {
+            self.fan_out.unlink(&key, &old.metadata);
+        }
+        self.fan_out.link(&key, &new.metadata);
         self.push_secrets.all.insert(key, new.clone());
         match old {
             None => Some(initial(&new)),
@@ -45,7 +49,9 @@ impl Index {
     /// A PushSecret is gone.
     pub fn remove_push_secret(&mut self, key: &Key) -> Option<Arc<PushSecret>> {
         self.push_secrets.sources.remove(key);
-        self.push_secrets.all.remove(key)
+        let old = self.push_secrets.all.remove(key)?;
+        self.fan_out.unlink(key, &old.metadata);
+        Some(old)
     }
 
     /// The PushSecret of a key.

@@ -21,7 +21,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use super::digest::{Digester, comparable};
 use super::refresh::{self, Due, LastSync};
 use super::target::{self, Change, Content, Desired};
-use super::{Note, Rules, Wake, backoff, duration, manifest, object_hash, status, template};
+use super::{Note, Rules, Wake, backoff, duration, lease, manifest, object_hash, status, template};
 use crate::api::external_secret::{Binding, CreationPolicy, DeletionPolicy, TargetStatus};
 use crate::api::{ExternalSecret, ExternalSecretStatus, FINALIZER_ESO};
 use crate::index::{Key, TargetView, store_ids};
@@ -138,8 +138,8 @@ pub fn after_inspection(facts: &Facts, rules: &Rules, live: Option<Seen>) -> Nex
     let target = TargetStatus {
         resource_version: Some(view.resource_version.clone()),
         digest: Some(digest),
-        applied: None,
-        pending: None,
+        read_again: recorded.read_again,
+        ..TargetStatus::default()
     };
     let written = Some((facts.es.target_name().to_owned(), view.resource_version));
     let memory = Memory { written, ..facts.memory.clone() };
@@ -293,7 +293,7 @@ pub fn settle(facts: &Facts, gathered: &Gathered, applied: &str, written: Result
                 resource_version: Some(resource_version.clone()),
                 digest: data.clone().or(old.digest),
                 applied: Some(applied.to_owned()),
-                pending: None,
+                ..TargetStatus::default()
             };
             synced(facts, gathered, "Synced", "secret synced", Some(target), notes)
         }
@@ -309,7 +309,7 @@ pub fn settle(facts: &Facts, gathered: &Gathered, applied: &str, written: Result
                 resource_version: Some(resource_version.clone()),
                 digest: Some(data.clone()),
                 applied: Some(applied.to_owned()),
-                pending: None,
+                ..TargetStatus::default()
             };
             synced(facts, gathered, "Synced", "secret synced", Some(target), notes)
         }
@@ -397,8 +397,10 @@ fn synced(
         written: target.as_ref().and_then(|t| Some((es.target_name().to_owned(), t.resource_version.clone()?))),
         told,
         sources: Some(facts.sources.clone()),
+        read_again: gathered.read_again,
         ..Memory::default()
     };
+    let target = target.map(|target| TargetStatus { read_again: gathered.read_again.map(Time), ..target });
     let status = ExternalSecretStatus {
         refresh_time: Some(Time(read_at)),
         synced_resource_version: Some(synced_resource_version(es)),
@@ -406,7 +408,7 @@ fn synced(
         conditions: vec![status::ready(true, &words::reason(es, reason), &message, es.ready(), facts.now)],
         target,
     };
-    let wake = wake_after(es, &status, &memory, facts.now);
+    let wake = wake_after(es, &status, &memory, gathered.replace_at, facts.now);
     Report { status: Some(status), notes, wake, memory, failure: None }
 }
 
@@ -471,6 +473,7 @@ fn check_spec(es: &ExternalSecret, rules: &Rules) -> Result<SignedDuration, Fail
     let invalid = |e: validate::FieldError| Failure::spec("could not get secret data from provider", e.to_string());
     validate::validate_external_secret(es).map_err(invalid)?;
     manifest::check_allowed(es, rules)?;
+    lease::grace(&es.metadata, Duration::ZERO).map_err(|e| Failure::spec("could not get secret data from provider", e))?;
     validate::validate_template(&es.target())
         .map_err(|e| Failure::spec("could not update secret", format!("could not apply template: {}", e.message)))?;
     interval(es)
@@ -488,26 +491,38 @@ fn interval(es: &ExternalSecret) -> Result<SignedDuration, Failure> {
 }
 
 fn last_sync(facts: &Facts) -> LastSync<'_> {
-    last_of(facts.es.status.as_ref(), &facts.memory)
+    last_of(facts.es.status.as_ref(), &facts.memory, facts.replace_at)
 }
 
-fn last_of<'a>(status: Option<&'a ExternalSecretStatus>, memory: &Memory) -> LastSync<'a> {
+fn last_of<'a>(status: Option<&'a ExternalSecretStatus>, memory: &Memory, replace_at: Option<Timestamp>) -> LastSync<'a> {
     let recorded = status.and_then(|s| s.refresh_time.as_ref()).map(|t| t.0);
+    let read_again = status.and_then(|s| s.target.as_ref()?.read_again.as_ref()).map(|t| t.0);
     LastSync {
         refresh_time: recorded.max(memory.refresh_time),
         synced: status.and_then(|s| s.synced_resource_version.as_deref()),
+        again: memory.read_again.or(read_again).into_iter().chain(replace_at).min(),
     }
 }
 
 /// When an object that needs nothing now is to be looked at again.
 fn idle_wake(facts: &Facts) -> Wake {
-    facts.es.status.as_ref().map_or(Wake::OnChange, |status| wake_after(&facts.es, status, &facts.memory, facts.now))
+    facts
+        .es
+        .status
+        .as_ref()
+        .map_or(Wake::OnChange, |status| wake_after(&facts.es, status, &facts.memory, facts.replace_at, facts.now))
 }
 
 /// When an object with that status is next due.
-fn wake_after(es: &ExternalSecret, status: &ExternalSecretStatus, memory: &Memory, now: Timestamp) -> Wake {
+fn wake_after(
+    es: &ExternalSecret,
+    status: &ExternalSecretStatus,
+    memory: &Memory,
+    replace_at: Option<Timestamp>,
+    now: Timestamp,
+) -> Wake {
     let Ok(interval) = interval(es) else { return Wake::OnChange };
-    let last = last_of(Some(status), memory);
+    let last = last_of(Some(status), memory, replace_at);
     // the values were read after the plan was begun: that is not the future
     let now = now.max(last.refresh_time.unwrap_or(now));
     match refresh::due(es, interval, last, &synced_resource_version(es), now) {

@@ -14,7 +14,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta, 
 use serde_json::{Map, Value, json};
 
 use super::{Note, Wake, access, duration, phase};
-use crate::api::fan_out::{Child, NamespaceFailure, Parent, ParentKind, ParentStatus};
+use crate::api::fan_out::{Child, NamespaceFailure, Parent, ParentKind, ParentStatus, Provided};
 use crate::api::{Condition, FINALIZER_ESO_CLUSTER, FINALIZER_ESO_NAMESPACE};
 use crate::index::{Key, NamespaceView, ParentId, controller_of};
 use crate::queue::Priority;
@@ -137,7 +137,7 @@ pub fn plan(facts: &Facts) -> Plan {
     }
     if let Some(why) = parent.selectors().find_map(invalid) {
         // ESO: nothing is known of the namespaces, so nothing is deleted either
-        plan.provisioned = parent.status().map(|s| s.provisioned).unwrap_or_default().into_iter().collect();
+        plan.provisioned = parent.status().map(|s| s.seen.provisioned).unwrap_or_default().into_iter().collect();
         plan.failed.insert(UNKNOWN.into(), why);
         plan.lost = true;
         return plan;
@@ -295,7 +295,7 @@ pub fn settle(parent: &Parent, plan: Plan, outcomes: Vec<(String, Outcome)>, hel
     let mut again = held.then_some(SOON);
     let mut hurry = |pause| again = Some(again.map_or(pause, |a: Duration| a.min(pause)));
     for (namespace, outcome) in outcomes {
-        let was = old.provisioned.contains(&namespace);
+        let was = old.seen.provisioned.contains(&namespace);
         match outcome {
             Outcome::Done if written.contains(namespace.as_str()) => drop(provisioned.insert(namespace)),
             Outcome::Done | Outcome::Moot => {}
@@ -321,9 +321,11 @@ pub fn settle(parent: &Parent, plan: Plan, outcomes: Vec<(String, Outcome)>, hel
     let failed = failed.into_iter().map(|(namespace, reason)| NamespaceFailure { namespace, reason: Some(reason) });
     let new = ParentStatus {
         child_name: Some(parent.child_name().to_owned()),
-        provisioned: provisioned.into_iter().collect(),
-        failed: failed.collect(),
-        conditions: vec![condition],
+        seen: Provided {
+            failed: failed.collect(),
+            provisioned: provisioned.into_iter().collect(),
+            conditions: vec![condition],
+        },
     };
     let wake = match (again, refresh(parent)) {
         (Some(pause), _) => Wake::After(pause, Priority::Changed),
@@ -331,7 +333,7 @@ pub fn settle(parent: &Parent, plan: Plan, outcomes: Vec<(String, Outcome)>, hel
         (None, None) => Wake::OnChange,
     };
     let status = (parent.status().as_ref() != Some(&new)).then_some(new);
-    let errored = status.iter().flat_map(|s| &s.conditions).any(|c| c.reason.as_deref() == Some(ERRORED));
+    let errored = status.iter().flat_map(|s| &s.seen.conditions).any(|c| c.reason.as_deref() == Some(ERRORED));
     let notes = errored.then(|| Note::warning(ERRORED, NO_NAMESPACES)).into_iter().collect();
     Report { status, ready, notes, wake }
 }

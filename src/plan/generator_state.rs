@@ -6,6 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use serde_json::{Value, json};
 
+use super::lease::{Granted, Lease};
 use super::{backoff, object_hash};
 use crate::api::generators::{
     AnyObject, AnySpec, GROUP, GeneratorState, GeneratorStateSpec, InvalidSpec, STATE_FINALIZER, STATE_OWNER_KEY, VERSION,
@@ -14,6 +15,8 @@ use crate::providers::ErrorKind;
 
 /// How long a state in deletion is held while what it needs to clean up is missing, as when its namespace goes.
 const PATIENCE: Duration = Duration::from_secs(600);
+/// Least time between two attempts to renew a lease.
+const SOON: Duration = Duration::from_secs(1);
 
 /// To whom a state belongs.
 #[derive(Clone, Copy, Debug)]
@@ -42,6 +45,32 @@ impl Owner<'_> {
     pub fn label(&self) -> String {
         object_hash::owner_key_label(self.kind, self.namespace(), self.name(), self.entry)
     }
+}
+
+/// Where a state holds the lease of its value.
+const LEASE: &str = "lease";
+
+/// What a generator keeps, with the lease of its value.
+#[must_use]
+pub fn with_lease(state: &Value, lease: Option<&Lease>) -> Value {
+    let mut state = state.clone();
+    if let (Value::Object(fields), Some(lease)) = (&mut state, lease) {
+        fields.insert(LEASE.to_owned(), json!(lease));
+    }
+    state
+}
+
+/// The lease of a state's value.
+#[must_use]
+pub fn lease(state: &GeneratorState) -> Option<Lease> {
+    serde_json::from_value(state.spec.state.0.get(LEASE)?.clone()).ok()
+}
+
+/// When a value that is in use must be replaced, as its lease ends.
+#[must_use]
+pub fn replace_at(state: &GeneratorState) -> Option<Timestamp> {
+    let in_use = state.metadata.deletion_timestamp.is_none() && state.spec.garbage_collection_deadline.is_none();
+    lease(state).filter(|_| in_use).map(|lease| lease.replace_at())
 }
 
 /// The state to note before a value is used. `generator` is the name of the generator, `spec` what it was then.
@@ -100,6 +129,8 @@ pub fn deadline(now: Timestamp, grace: Duration) -> Timestamp {
 pub enum Next {
     /// Nothing: its value is in use, or somebody else holds it.
     Nothing,
+    /// Renew the lease of its value.
+    Renew,
     /// Its day has come: delete it, which brings it back here with a deletion timestamp.
     Delete,
     /// It is being deleted: clean up, and let it go.
@@ -116,11 +147,44 @@ pub fn next(state: &GeneratorState, now: Timestamp) -> Next {
         let ours = meta.finalizers.iter().flatten().any(|f| f == STATE_FINALIZER);
         return if ours { Next::CleanUp } else { Next::Nothing };
     }
-    match &state.spec.garbage_collection_deadline {
-        None => Next::Nothing,
-        Some(at) if at.0 <= now => Next::Delete,
-        Some(at) => Next::Wait(at.0.duration_since(now).unsigned_abs()),
+    let deadline = state.spec.garbage_collection_deadline.as_ref().map(|at| at.0);
+    if deadline.is_some_and(|at| at <= now) {
+        return Next::Delete;
     }
+    // a value that goes out of use is renewed, too, if it would not hold until then
+    let renewable = lease(state).filter(|lease| lease.renewable && deadline.is_none_or(|at| lease.ends.0 < at));
+    match renewable.map(|lease| lease.act_at()).into_iter().chain(deadline).min() {
+        None => Next::Nothing,
+        Some(at) if at <= now => Next::Renew,
+        Some(at) => Next::Wait(at.duration_since(now).unsigned_abs()),
+    }
+}
+
+/// What became of the attempt to renew a lease: what the state holds from now on. `renewed`: what was granted, and the generator's own
+/// part; `None`: the server no longer knows the lease.
+#[must_use]
+pub fn renewed(state: &GeneratorState, renewed: Option<(Granted, Value)>, now: Timestamp) -> Option<Value> {
+    let lease = lease(state)?;
+    Some(match renewed {
+        Some((granted, own)) => with_lease(&own, Some(&lease.renewed(granted, now))),
+        None => with_lease(&Value::Object(state.spec.state.0.clone()), Some(&lease.lost(now))),
+    })
+}
+
+/// When to try again to renew a lease, after that has failed.
+#[must_use]
+pub fn renew_again(
+    state: &GeneratorState,
+    kind: ErrorKind,
+    retry_after: Option<Duration>,
+    failures: u32,
+    now: Timestamp,
+) -> Duration {
+    let uid = state.metadata.uid.as_deref().unwrap_or_default();
+    let pause = backoff::pause(Some(kind), failures, retry_after, Duration::ZERO, uid);
+    // soon enough for another try before its value is replaced
+    let left = lease(state).map(|lease| lease.replace_at().duration_since(now).unsigned_abs() / 4).unwrap_or_default();
+    pause.min(left.max(SOON))
 }
 
 /// The generator as it was when the value was made: its name and spec.
@@ -143,6 +207,8 @@ pub enum Failed {
     Retry(Duration),
     /// Let it go: what it needs is gone for good, and it must not hold its namespace for ever.
     LetGo,
+    /// Let it go: its lease has ended by itself.
+    Ended,
 }
 
 /// Says what to do after a clean-up failed, for the `failures`th time.
@@ -154,6 +220,9 @@ pub fn failed(
     failures: u32,
     now: Timestamp,
 ) -> Failed {
+    if lease(state).is_some_and(|lease| lease.ends.0 <= now) {
+        return Failed::Ended;
+    }
     let waited = state.metadata.deletion_timestamp.as_ref().map(|since| now.duration_since(since.0));
     let for_good = matches!(kind, ErrorKind::Misconfigured | ErrorKind::Unsupported);
     if for_good && waited.is_some_and(|waited| waited > SignedDuration::ZERO && waited.unsigned_abs() >= PATIENCE) {
@@ -240,6 +309,68 @@ mod tests {
         for (state, want) in table {
             assert_eq!(next(&state, now()), want, "{state:?}");
         }
+    }
+
+    /// A state whose value was leased for a minute at 11:59:20, and is acted on 30 s before its end.
+    fn leased(renewable: bool, more: Value) -> GeneratorState {
+        let lease = json!({ "ends": "2026-06-01T12:00:20Z", "seconds": 60, "lead": 30, "renewable": renewable });
+        let mut state = state(more);
+        state.spec.state.0.insert("lease".into(), lease);
+        state
+    }
+
+    #[test]
+    fn a_lease_is_renewed_while_its_value_is_in_use_or_must_hold() {
+        let until = |at: &str| json!({ "spec": { "garbageCollectionDeadline": at } });
+        let table = [
+            (leased(true, json!({})), Next::Renew),
+            (leased(false, json!({})), Next::Nothing),
+            (leased(true, until("2026-06-01T12:00:10Z")), Next::Wait(Duration::from_secs(10))),
+            (leased(true, until("2026-06-01T12:02:00Z")), Next::Renew),
+            (leased(false, until("2026-06-01T12:02:00Z")), Next::Wait(Duration::from_secs(120))),
+            (leased(true, until("2026-06-01T12:00:00Z")), Next::Delete),
+        ];
+        for (state, want) in table {
+            assert_eq!(next(&state, now()), want, "{state:?}");
+        }
+        let early = "2026-06-01T11:59:40Z".parse().unwrap();
+        assert_eq!(next(&leased(true, json!({})), early), Next::Wait(Duration::from_secs(10)));
+    }
+
+    #[test]
+    fn what_is_left_of_a_lease_says_when_its_value_is_replaced() {
+        let at = |text: &str| Some(text.parse::<Timestamp>().unwrap());
+        assert_eq!(replace_at(&leased(true, json!({}))), at("2026-06-01T12:00:05Z"));
+        assert_eq!(replace_at(&leased(false, json!({}))), at("2026-06-01T11:59:50Z"));
+        let retired = leased(true, json!({ "spec": { "garbageCollectionDeadline": "2026-06-01T12:02:00Z" } }));
+        assert_eq!(replace_at(&retired), None, "somebody else has taken its place");
+        assert_eq!(replace_at(&state(json!({}))), None);
+
+        let full = Granted { life: Duration::from_secs(60), renewable: true };
+        let noted = |value: Option<Value>| {
+            let mut state = leased(true, json!({}));
+            state.spec.state.0 = value.unwrap().as_object().unwrap().clone();
+            state
+        };
+        let renewed_state = noted(renewed(&leased(true, json!({})), Some((full, json!({ "id": 7 }))), now()));
+        assert_eq!(renewed_state.spec.state.0["id"], 7);
+        assert_eq!(replace_at(&renewed_state), at("2026-06-01T12:00:45Z"));
+        let lost = noted(renewed(&leased(true, json!({})), None, now()));
+        assert!(replace_at(&lost) <= Some(now()) && next(&lost, now()) == Next::Nothing);
+        assert_eq!(renewed(&state(json!({})), None, now()), None);
+    }
+
+    #[test]
+    fn a_renewal_that_failed_is_tried_again_in_time() {
+        let pause = renew_again(&leased(true, json!({})), ErrorKind::Unavailable, Some(Duration::from_secs(60)), 1, now());
+        assert_eq!(pause, Duration::from_millis(1250));
+    }
+
+    #[test]
+    fn a_lease_that_has_ended_needs_no_cleaning_up() {
+        let later = "2026-06-01T12:00:20Z".parse().unwrap();
+        assert_eq!(failed(&leased(true, json!({})), ErrorKind::Denied, None, 1, later), Failed::Ended);
+        assert!(matches!(failed(&leased(true, json!({})), ErrorKind::Denied, None, 1, now()), Failed::Retry(_)));
     }
 
     #[test]

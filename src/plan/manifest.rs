@@ -1,20 +1,23 @@
 //! Targets of other kinds than Secret (`target.manifest`): what the object should look like, and whether the one that is there
 //! must be written. Who owns it is decided as for Secrets; ESO does not ask, and replaces what is there.
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
-use serde_json::{Map, Value, json};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectMeta, OwnerReference};
+use serde_json::{Value, json};
 
 use super::digest::Digester;
 use super::external_secret::{Facts, Failure, Gathered, NOT_ALLOWED};
-use super::target::{self, FIELD_MANAGER, merges};
+use super::target::{self, merges};
 use super::{Rules, template};
-use crate::api::ExternalSecret;
 use crate::api::external_secret::{CreationPolicy, ManifestRef};
+use crate::api::{ANNOTATION_DATA_HASH, ExternalSecret};
 use crate::index::controller_of;
 use crate::render::Outside;
 use crate::render::manifest::{self, Manifest, SecretJson};
 use crate::render::target::Sources;
 use crate::validate;
+
+/// ESO's program, which is the field manager of what it writes without naming one.
+const ESO_PROGRAM: &str = "external-secrets";
 
 /// What an object of another kind should look like.
 #[derive(Clone, Debug)]
@@ -26,14 +29,23 @@ pub struct Desired {
 }
 
 /// What to do with the object that is there.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Change {
     /// It is as it should be.
     None,
     /// It is to be made.
     Create,
-    /// It is to be written, as long as it has this resourceVersion.
-    Update(String),
+    /// It is to be written.
+    Update(Update),
+}
+
+/// A write of an object that is there.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Update {
+    /// As long as it has this resourceVersion.
+    pub resource_version: String,
+    /// `metadata.managedFields` to set before, where ESO's entries are to become ours.
+    pub managed_fields: Option<Vec<ManagedFieldsEntry>>,
 }
 
 /// Whether an ExternalSecret may have such a target at all.
@@ -156,7 +168,10 @@ pub fn change(
     if holds(live, body) && !gone {
         return Ok(Change::None);
     }
-    Ok(Change::Update(meta.resource_version.clone().unwrap_or_default()))
+    Ok(Change::Update(Update {
+        resource_version: meta.resource_version.clone().unwrap_or_default(),
+        managed_fields: target::retired_of(meta, is_ours),
+    }))
 }
 
 /// An object that another controller made is never taken from it, also where a Secret could be: nobody knows what its kind does.
@@ -205,28 +220,40 @@ fn empty(value: &Value) -> bool {
     }
 }
 
-/// The fields that we own, by managedFields.
+/// The fields that we own, by managedFields, and those that ESO left.
 fn ours(meta: &ObjectMeta) -> impl Iterator<Item = &Value> {
-    let entries = meta.managed_fields.iter().flatten();
-    let ours = entries.filter(|e| e.manager.as_deref() == Some(FIELD_MANAGER) && e.operation.as_deref() == Some("Apply"));
+    let ours = meta.managed_fields.iter().flatten().filter(|entry| is_ours(entry));
     ours.filter_map(|e| e.fields_v1.as_ref().map(|fields| &fields.0))
+}
+
+/// Whether an entry of managedFields is ours or ESO's, which writes objects of other kinds without a field manager of its own.
+fn is_ours(entry: &ManagedFieldsEntry) -> bool {
+    let is_esos = entry.manager.as_deref() == Some(ESO_PROGRAM) && entry.operation.as_deref() == Some("Update");
+    target::is_our_entry(entry) || (is_esos && entry.subresource.as_deref().unwrap_or_default().is_empty())
 }
 
 /// Whether we own a field that is wanted no more. Items of lists are not told apart: they are compared as values.
 fn names_more(fields: &Value, wanted: &Value) -> bool {
-    let none = Map::new();
-    let fields = fields.as_object().unwrap_or(&none).iter();
-    let mut named = fields.filter_map(|(name, below)| Some((name.strip_prefix("f:")?, below)));
-    named.any(|(name, below)| wanted.get(name).is_none_or(|wanted| names_more(below, wanted)))
+    named(fields).any(|(name, below)| match wanted.get(name) {
+        Some(wanted) => names_more(below, wanted),
+        None if named(below).next().is_some() => names_more(below, &Value::Null),
+        // ESO's goes with its entries, when the object is next written for another reason
+        None => name != ANNOTATION_DATA_HASH && !target::NOT_COPIED.contains(&name),
+    })
+}
+
+fn named(fields: &Value) -> impl Iterator<Item = (&str, &Value)> {
+    fields.as_object().into_iter().flatten().filter_map(|(name, below)| Some((name.strip_prefix("f:")?, below)))
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
+#[allow(clippy::unwrap_used, clippy::panic)]
 mod tests {
-    use k8s_openapi::apimachinery::pkg::apis::meta::v1::{FieldsV1, ManagedFieldsEntry};
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::FieldsV1;
 
     use super::*;
     use crate::plan::external_secret::Memory;
+    use crate::plan::target::FIELD_MANAGER;
     use crate::render::rewrite::testing::outside;
 
     fn facts(target: &Value) -> Facts {
@@ -241,6 +268,7 @@ mod tests {
             namespace_labels: None,
             target: None,
             owned: Vec::new(),
+            replace_at: None,
             sources: Default::default(),
             memory: Memory::default(),
             now: jiff::Timestamp::UNIX_EPOCH,
@@ -301,7 +329,7 @@ mod tests {
         assert_eq!(change(&facts.es, &Rules::default(), &desired, None), Ok(Change::Create));
         let good = applied(&desired);
         assert_eq!(decide(&facts, &desired, &good), Ok(Change::None));
-        let update = Ok(Change::Update("7".into()));
+        let update = Ok(Change::Update(Update { resource_version: "7".into(), managed_fields: None }));
         let with = |change: &dyn Fn(&mut Value)| {
             let mut live = good.clone();
             change(&mut live.1);
@@ -315,6 +343,44 @@ mod tests {
         let mut less = good.clone();
         less.0.managed_fields.as_mut().unwrap()[0].fields_v1 = Some(FieldsV1(json!({ "f:data": { "f:old": {} } })));
         assert_eq!(decide(&facts, &desired, &less), update);
+    }
+
+    /// ESO names no field manager for these objects, so it is the name of its program.
+    #[test]
+    fn what_eso_wrote_is_taken_over_and_its_entries_retired() {
+        let facts = facts(&config_map(&json!({})));
+        let desired = desired(&facts).unwrap();
+        let entry = |manager: &str, operation: &str, fields: Value| ManagedFieldsEntry {
+            manager: Some(manager.into()),
+            operation: Some(operation.into()),
+            fields_v1: Some(FieldsV1(fields)),
+            ..ManagedFieldsEntry::default()
+        };
+        let metadata = json!({
+            "f:annotations": { ".": {}, "f:reconcile.external-secrets.io/data-hash": {}, "f:kubectl.kubernetes.io/last-applied-configuration": {} },
+            "f:labels": { ".": {}, "f:team": {}, "f:reconcile.external-secrets.io/managed": {} },
+            "f:ownerReferences": { ".": {}, "k:{\"uid\":\"own\"}": {} },
+        });
+        let esos = |data: Value| entry(ESO_PROGRAM, "Update", json!({ "f:data": data, "f:metadata": metadata }));
+        let others = entry("kubectl-edit", "Update", json!({ "f:data": { "f:theirs": {} } }));
+        let decide = |data: Value| {
+            let (mut meta, live) = applied(&desired);
+            meta.managed_fields = Some(vec![others.clone(), esos(data)]);
+            decide(&facts, &desired, &(meta, live))
+        };
+        assert_eq!(decide(json!({ ".": {}, "f:a": {}, "f:b": {} })), Ok(Change::None), "nothing differs");
+        let Ok(Change::Update(update)) = decide(json!({ ".": {}, "f:a": {}, "f:b": {}, "f:old": {} })) else {
+            panic!("a key that ESO wrote stays")
+        };
+        let entries = update.managed_fields.unwrap();
+        let managers: Vec<_> = entries.iter().map(|e| (e.manager.clone().unwrap(), e.operation.clone().unwrap())).collect();
+        let named = |manager: &str, operation: &str| (manager.to_owned(), operation.to_owned());
+        assert_eq!(managers, [named("kubectl-edit", "Update"), named(FIELD_MANAGER, "Apply")]);
+        assert!(entries[1].fields_v1.as_ref().unwrap().0["f:data"].get("f:old").is_some(), "apply takes it away");
+        // what a controller of that name writes to the status is no business of ours
+        let mut status = esos(json!({ "f:old": {} }));
+        status.subresource = Some("status".into());
+        assert!(!is_ours(&status));
     }
 
     /// ESO replaces whatever is there.

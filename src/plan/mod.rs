@@ -14,6 +14,7 @@ pub mod failover;
 pub mod fan_out;
 pub mod generator_state;
 pub mod generators;
+pub mod lease;
 pub mod manifest;
 pub mod object_hash;
 pub mod push_secret;

@@ -51,6 +51,8 @@ pub struct Facts {
     pub sources: Vec<SourceVersion>,
     /// What is known of the generator that it names.
     pub generator: Option<GeneratorFacts>,
+    /// When what was generated for it must be replaced, as its lease ends; `None`: it has no lease.
+    pub replace_at: Option<Timestamp>,
     /// What this process remembers of it.
     pub memory: Memory,
     /// Now.
@@ -189,6 +191,25 @@ impl Failure {
     }
 }
 
+/// One failure out of those of several stores: the first one's class, and what each said. `None`: there is none.
+#[must_use]
+pub fn together(failures: BTreeMap<StoreId, Failure>) -> Option<Failure> {
+    let first = failures.values().next()?.clone();
+    let messages: Vec<String> = failures.into_values().map(|failure| failure.message).collect();
+    Some(Failure { message: format!("set secret failed: {}", messages.join("; ")), ..first })
+}
+
+/// The source is not there.
+#[must_use]
+pub fn no_source(ps: &PushSecret) -> Failure {
+    let namespace = ps.metadata.namespace.as_deref().unwrap_or_default();
+    let what = match source(ps) {
+        Source::Named(name) => format!("Secret {namespace}/{name} does not exist"),
+        _ => "spec.selector names no Secret".to_owned(),
+    };
+    Failure::spec(format!("{NO_SOURCE}: {what}"))
+}
+
 /// How it went.
 #[derive(Clone, Debug)]
 pub enum Outcome {
@@ -287,12 +308,17 @@ fn due(facts: &Facts, interval: SignedDuration) -> Due {
     if changed {
         return Due::Now(Priority::Changed);
     }
+    let holds = facts.replace_at.map(|at| at.duration_since(facts.now));
+    if holds.is_some_and(|left| left <= SignedDuration::ZERO) {
+        return Due::Now(Priority::Periodic);
+    }
     if interval <= SignedDuration::ZERO {
-        return Due::NotYet(None);
+        return Due::NotYet(holds.map(SignedDuration::unsigned_abs));
     }
     let uid = ps.metadata.uid.as_deref().unwrap_or_default();
     let left = refresh::period(interval, uid) - facts.now.duration_since(refreshed);
     if left > SignedDuration::ZERO && refreshed <= facts.now {
+        let left = holds.map_or(left, |holds| holds.min(left));
         return Due::NotYet(Some(left.unsigned_abs()));
     }
     Due::Now(Priority::Periodic)

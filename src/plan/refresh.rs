@@ -36,6 +36,9 @@ pub struct LastSync<'a> {
     pub refresh_time: Option<Timestamp>,
     /// `status.syncedResourceVersion`
     pub synced: Option<&'a str>,
+    /// When the values are read again at the latest, as they do not hold much longer. Neither the interval nor a sync window puts that
+    /// off: what they keep would be of no use to anybody.
+    pub again: Option<Timestamp>,
 }
 
 /// Decides whether an ExternalSecret's values are to be read. `interval` is the parsed `refreshInterval`; zero or less reads
@@ -45,22 +48,26 @@ pub fn due(es: &ExternalSecret, interval: SignedDuration, last: LastSync<'_>, cu
     let (Some(synced), Some(refreshed)) = (last.synced.filter(|s| !s.is_empty()), last.refresh_time) else {
         return Due::New;
     };
+    let holds = last.again.map(|at| at.duration_since(now));
     match es.spec.refresh_policy.unwrap_or_default() {
         RefreshPolicy::CreatedOnce => Due::NotYet(None),
         RefreshPolicy::OnChange if synced != current => Due::Changed,
         RefreshPolicy::OnChange => Due::NotYet(None),
-        RefreshPolicy::Periodic if interval <= SignedDuration::ZERO => Due::NotYet(None),
+        RefreshPolicy::Periodic if holds.is_some_and(|left| left <= SignedDuration::ZERO) => Due::Periodic,
+        RefreshPolicy::Periodic if interval <= SignedDuration::ZERO => Due::NotYet(holds.map(SignedDuration::unsigned_abs)),
         RefreshPolicy::Periodic if synced != current => Due::Changed,
         RefreshPolicy::Periodic if refreshed > now => Due::New,
         RefreshPolicy::Periodic => {
             let uid = es.metadata.uid.as_deref().unwrap_or_default();
             let left = period(interval, uid) - now.duration_since(refreshed);
+            let bounded = |left: SignedDuration| holds.map_or(left, |holds| holds.min(left)).unsigned_abs();
             if left > SignedDuration::ZERO {
-                return Due::NotYet(Some(left.unsigned_abs()));
+                return Due::NotYet(Some(bounded(left)));
             }
             match &es.spec.sync_windows {
                 Some(set) if !windows::is_open(set, now) => {
-                    Due::Held(windows::next_change(set, now).map(|at| at.duration_since(now).unsigned_abs()))
+                    let opens = windows::next_change(set, now).map(|at| at.duration_since(now));
+                    Due::Held(opens.map(bounded).or(holds.map(SignedDuration::unsigned_abs)))
                 }
                 _ => Due::Periodic,
             }

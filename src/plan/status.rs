@@ -40,7 +40,14 @@ pub fn truncate(text: &str, most: usize) -> String {
 #[must_use]
 pub fn must_write(old: Option<&ExternalSecretStatus>, new: &ExternalSecretStatus, heartbeat: Duration, uid: &str) -> bool {
     let Some(old) = old else { return true };
-    let timeless = |status: &ExternalSecretStatus| ExternalSecretStatus { refresh_time: None, ..status.clone() };
+    let timeless = |status: &ExternalSecretStatus| {
+        let mut status = ExternalSecretStatus { refresh_time: None, ..status.clone() };
+        // one that lies before the true one only has the values read early, once, after a restart
+        if let Some(at) = status.target.as_mut().and_then(|target| target.read_again.as_mut()) {
+            at.0 = Timestamp::UNIX_EPOCH;
+        }
+        status
+    };
     if timeless(old) != timeless(new) {
         return true;
     }
@@ -86,6 +93,20 @@ mod tests {
         assert!(!must_write(Some(&status(600)), &status(0), heartbeat, "u"));
         let other = ExternalSecretStatus { synced_resource_version: Some("2-x".into()), ..status(1) };
         assert!(must_write(Some(&status(0)), &other, heartbeat, "u"));
+    }
+
+    #[test]
+    fn values_that_hold_longer_are_no_news() {
+        let status = |at_second: Option<i64>| {
+            let target = crate::api::external_secret::TargetStatus {
+                read_again: at_second.map(|s| Time(at(s))),
+                ..Default::default()
+            };
+            ExternalSecretStatus { refresh_time: Some(Time(at(0))), target: Some(target), ..Default::default() }
+        };
+        let write = |old, new| must_write(Some(&status(old)), &status(new), Duration::from_secs(300), "u");
+        assert!(!write(Some(1), Some(2)));
+        assert!(write(None, Some(2)) && write(Some(2), None), "that they do not hold for ever is");
     }
 
     #[test]

@@ -19,7 +19,7 @@ pub const FIELD_MANAGER: &str = "keyferry";
 /// What ESO's field managers begin with.
 pub const ESO_FIELD_MANAGER: &str = "externalsecrets.external-secrets.io/";
 /// Annotations that say something about the ExternalSecret itself and are not copied onto its Secret.
-const NOT_COPIED: [&str; 1] = ["kubectl.kubernetes.io/last-applied-configuration"];
+pub(super) const NOT_COPIED: [&str; 1] = ["kubectl.kubernetes.io/last-applied-configuration"];
 /// Annotations of keyferry's own: they steer it and say nothing about a Secret.
 const OWN_PREFIX: &str = "keyferry.io/";
 
@@ -372,7 +372,7 @@ fn names(fields: &serde_json::Value) -> impl Iterator<Item = String> + '_ {
     fields.as_object().into_iter().flatten().filter_map(|(key, _)| Some(key.strip_prefix("f:")?.to_owned()))
 }
 
-fn is_our_entry(entry: &ManagedFieldsEntry) -> bool {
+pub(super) fn is_our_entry(entry: &ManagedFieldsEntry) -> bool {
     let manager = entry.manager.as_deref().unwrap_or_default();
     entry.subresource.as_deref().unwrap_or_default().is_empty()
         && (manager == FIELD_MANAGER || manager.starts_with(ESO_FIELD_MANAGER))
@@ -386,15 +386,29 @@ fn is_apply_entry(entry: &ManagedFieldsEntry) -> bool {
 /// longer want. `None`: they are so already.
 #[must_use]
 pub fn retired(meta: &ObjectMeta) -> Option<Vec<ManagedFieldsEntry>> {
+    retired_of(meta, is_our_entry)
+}
+
+/// The same, where `ours` says which entries are ours or ESO's.
+pub(super) fn retired_of(meta: &ObjectMeta, ours: fn(&ManagedFieldsEntry) -> bool) -> Option<Vec<ManagedFieldsEntry>> {
     let entries = meta.managed_fields.as_deref().unwrap_or_default();
-    let foreign = entries.iter().any(|e| is_our_entry(e) && !is_apply_entry(e));
-    foreign.then(|| handed_to(entries, FIELD_MANAGER, "Apply"))
+    let foreign = entries.iter().any(|e| ours(e) && !is_apply_entry(e));
+    foreign.then(|| joined(entries, ours, FIELD_MANAGER, "Apply"))
 }
 
 /// `managedFields` in which all entries that are ours or ESO's are one of that manager and operation.
 #[must_use]
 pub fn handed_to(entries: &[ManagedFieldsEntry], manager: &str, operation: &str) -> Vec<ManagedFieldsEntry> {
-    let (ours, mut rest): (Vec<_>, Vec<_>) = entries.iter().cloned().partition(is_our_entry);
+    joined(entries, is_our_entry, manager, operation)
+}
+
+fn joined(
+    entries: &[ManagedFieldsEntry],
+    ours: fn(&ManagedFieldsEntry) -> bool,
+    manager: &str,
+    operation: &str,
+) -> Vec<ManagedFieldsEntry> {
+    let (ours, mut rest): (Vec<_>, Vec<_>) = entries.iter().cloned().partition(ours);
     let mut fields = serde_json::Value::Object(serde_json::Map::new());
     for entry in &ours {
         if let Some(more) = &entry.fields_v1 {

@@ -2,6 +2,7 @@
 //! A check that cannot apply is named with its reason, and stands so in the table that a run prints.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
 
+mod page;
 pub mod served;
 
 use std::collections::BTreeMap;
@@ -14,6 +15,8 @@ use tokio::sync::Notify;
 
 use super::{CallCx, ErrorKind, Fetched, FindQuery, Place, ProviderError, Push, Pushed, Session, Source, Validation, Want};
 use crate::secret_bytes::SecretBytes;
+
+pub use page::Tested;
 
 /// Stands in every value, and in the answer of every fault: no error may carry it.
 pub const CANARY: &str = keyferry_fakes::CANARY;
@@ -94,6 +97,16 @@ pub trait Fixture: Send + Sync {
     /// The property under which a [`Value::Plain`] is kept, by providers that have no value without one.
     fn plain_property(&self) -> Option<&'static str> {
         None
+    }
+
+    /// The name of an older version, and of one that there is not.
+    fn versions(&self) -> (&'static str, &'static str) {
+        ("v1", "v9")
+    }
+
+    /// Whether a value that is JSON comes as Go writes it by default, with `<`, `>` and `&` escaped.
+    fn escapes_html(&self) -> bool {
+        false
     }
 
     /// How many calls the last server got that could have changed something.
@@ -191,7 +204,7 @@ checks! {
 type Outcome = Result<(), String>;
 
 /// Runs all checks, prints the table, and panics where one failed.
-pub async fn run(fixture: &dyn Fixture) {
+async fn run(fixture: &dyn Fixture) {
     let skips = fixture.does_not_apply();
     let mut failures = 0;
     println!("provider {}", fixture.provider());
@@ -332,12 +345,13 @@ async fn extract(fixture: &dyn Fixture) -> Outcome {
 }
 
 async fn version(fixture: &dyn Fixture) -> Outcome {
-    let old = Stored { version: Some("v1"), ..plain("app-db", "old") };
+    let (older, none) = fixture.versions();
+    let old = Stored { version: Some(older), ..plain("app-db", "old") };
     let session = fixture.connect(holding(vec![old, plain("app-db", "new")])).await;
     let of = |version: &str| Want { version: version.to_owned(), ..want("app-db") };
     is_value(read(session.as_ref(), &of(""), fixture.plain_property()).await, b"new")?;
-    is_value(read(session.as_ref(), &of("v1"), fixture.plain_property()).await, b"old")?;
-    is_error(read(session.as_ref(), &of("v9"), fixture.plain_property()).await, &[ErrorKind::NotFound]).map(drop)
+    is_value(read(session.as_ref(), &of(older), fixture.plain_property()).await, b"old")?;
+    is_error(read(session.as_ref(), &of(none), fixture.plain_property()).await, &[ErrorKind::NotFound]).map(drop)
 }
 
 async fn missing(fixture: &dyn Fixture) -> Outcome {
@@ -514,7 +528,10 @@ async fn pushes(fixture: &dyn Fixture) -> Outcome {
 async fn push_whole(fixture: &dyn Fixture) -> Outcome {
     let session = fixture.connect(World::default()).await;
     came_to(session.push(&push(&source("ann"), None, None), &cx()).await, &Pushed::Written)?;
-    let expected = r#"{"other":"o<&>","user":"ann","with.dot":"d"}"#;
+    let expected = match fixture.escapes_html() {
+        true => r#"{"other":"o\u003c\u0026\u003e","user":"ann","with.dot":"d"}"#,
+        false => r#"{"other":"o<&>","user":"ann","with.dot":"d"}"#,
+    };
     is_value(read(session.as_ref(), &want("new-db"), None).await, expected.as_bytes())
 }
 

@@ -132,7 +132,20 @@ impl ConnectCx {
                 "{what}: Secret {namespace}/{name} does not carry the label '{label}: {value}', which lets it be used here"
             )));
         }
-        Ok(secret.data.unwrap_or_default().into_iter().map(|(key, bytes)| (key, SecretBytes::new(bytes.0))).collect())
+        Ok(values(secret))
+    }
+
+    /// All keys of a Secret, by namespace and name.
+    ///
+    /// # Errors
+    /// As for [`ConnectCx::secret`].
+    pub async fn whole_secret(
+        &self,
+        (namespace, name): (Option<&str>, &str),
+        what: &str,
+    ) -> Result<BTreeMap<String, SecretBytes>, ProviderError> {
+        let namespace = self.resolve_namespace(namespace, what)?;
+        Ok(values(self.secret_in(&namespace, name, what).await?))
     }
 
     async fn secret_in(&self, namespace: &str, name: &str, what: &str) -> Result<Secret, ProviderError> {
@@ -322,6 +335,10 @@ impl ValueOrSecret {
             _ => Ok(()),
         }
     }
+}
+
+fn values(secret: Secret) -> BTreeMap<String, SecretBytes> {
+    secret.data.unwrap_or_default().into_iter().map(|(key, bytes)| (key, SecretBytes::new(bytes.0))).collect()
 }
 
 fn pem(bytes: Vec<u8>, what: &str) -> Result<Vec<u8>, ProviderError> {

@@ -192,7 +192,7 @@ impl Session for FakeSession {
 #[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 mod tests {
     use super::*;
-    use crate::providers::conformance::{self, Check, Fixture, Stored, Value, World};
+    use crate::providers::conformance::{Check, Fixture, Stored, Tested, Value, World};
 
     const IN_THE_STORE: &str = "the values are in the store itself: no server can fail";
 
@@ -233,9 +233,14 @@ mod tests {
         }
     }
 
-    #[tokio::test]
-    async fn does_what_every_provider_does() {
-        conformance::run(&FakeFixture).await;
+    impl Tested for Fake {
+        const TITLE: &'static str = "Fake";
+        const AUTH: &'static [&'static str] = &[];
+        const SERVER: &'static str = "itself: the values stand in the store";
+
+        fn fixtures() -> Vec<Box<dyn Fixture>> {
+            vec![Box::new(FakeFixture)]
+        }
     }
 
     fn fake(entries: &[(&str, &str, Option<&str>)]) -> Fake {

@@ -18,8 +18,10 @@ pub mod gcp;
 pub mod infisical;
 pub mod kubernetes;
 pub mod oauth;
+pub mod openbao;
 pub mod push;
 pub mod rest;
+pub mod retries;
 pub mod secretserver;
 mod spec;
 pub mod used;
@@ -40,6 +42,7 @@ use crate::secret_bytes::SecretBytes;
 
 pub use connect::{ConnectCx, OwnCluster};
 pub use push::{Place, Push, Pushed, Source};
+pub use retries::Retries;
 pub use spec::ProviderSpec;
 pub use used::UsedReferences;
 
@@ -57,6 +60,8 @@ macro_rules! providers {
             delinea: Delinea = delinea::Delinea,
             infisical: Infisical = infisical::Infisical,
             secretserver: SecretServer = secretserver::SecretServer,
+            vault: Vault = vault::Vault,
+            openBao: OpenBao = openbao::OpenBao,
         }
     };
 }
@@ -119,6 +124,13 @@ pub trait Session: Send + Sync {
     /// Reads values: one result for each want, in order. A want that is denied or missing fails alone.
     async fn get(&self, wants: &[Want], cx: &CallCx) -> Vec<Result<Fetched, ProviderError>>;
 
+    /// Until when the value that was last read for this want may be used before it must be read again, as it has a lease that
+    /// ends; `None`: the reader decides. Reading it again renews the lease or gives another value.
+    fn holds_until(&self, want: &Want) -> Option<tokio::time::Instant> {
+        let _ = want;
+        None
+    }
+
     /// Reads all values that match, by name.
     ///
     /// # Errors
@@ -160,6 +172,9 @@ pub trait Session: Send + Sync {
     /// # Errors
     /// What the provider said.
     async fn validate(&self, cx: &CallCx) -> Result<Validation, ProviderError>;
+
+    /// Logs out. Nobody uses the session any more.
+    async fn close(&self) {}
 
     /// The value as `data` without a property has it, from the bytes that [`Session::get`] read. They are the same unless the
     /// provider keeps values as something else than one text.
@@ -357,12 +372,19 @@ pub struct ProviderRequest {
     pub name: Cow<'static, str>,
     /// Whether it failed.
     pub failed: bool,
+    /// How the provider's own records name it, where it says so.
+    pub id: Option<String>,
 }
 
 impl RequestLog {
     /// Notes a request that ended.
     pub fn note(&self, name: impl Into<Cow<'static, str>>, failed: bool) {
-        self.lock().push(ProviderRequest { name: name.into(), failed });
+        self.note_as(name, failed, None);
+    }
+
+    /// The same, with the name that the provider's own records have for it.
+    pub fn note_as(&self, name: impl Into<Cow<'static, str>>, failed: bool, id: Option<String>) {
+        self.lock().push(ProviderRequest { name: name.into(), failed, id });
     }
 
     /// Takes out what was noted.

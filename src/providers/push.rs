@@ -79,7 +79,14 @@ impl Push {
     /// # Errors
     /// `Malformed` where the present value is no JSON, `Misconfigured` where the property is no path to set.
     pub fn merged(&self, current: Option<&SecretBytes>) -> Result<SecretBytes, ProviderError> {
-        let value = self.value()?;
+        self.merge(self.value()?, current)
+    }
+
+    /// Like [`Push::merged`], for a provider that makes another value of the Secret than [`Push::value`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn merge(&self, value: SecretBytes, current: Option<&SecretBytes>) -> Result<SecretBytes, ProviderError> {
         let Some(property) = self.place.property() else { return Ok(value) };
         let empty = SecretBytes::default();
         let current = current.unwrap_or(&empty);

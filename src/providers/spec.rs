@@ -35,7 +35,6 @@ const NOT_SERVED: &[&str] = &[
     "onboardbase",
     "onepassword",
     "onepasswordSDK",
-    "openBao",
     "oracle",
     "ovh",
     "passbolt",
@@ -44,7 +43,6 @@ const NOT_SERVED: &[&str] = &[
     "pulumi",
     "scaleway",
     "senhasegura",
-    "vault",
     "volcengine",
     "webhook",
     "yandexcertificatemanager",
@@ -70,6 +68,12 @@ macro_rules! provider_spec {
         impl ProviderSpec {
             /// Names of the providers that are served, as they stand in manifests.
             pub const SERVED: &'static [&'static str] = &[$(stringify!($field)),+];
+
+            /// Names of the providers that ESO has and that are not served.
+            #[must_use]
+            pub fn not_served() -> &'static [&'static str] {
+                NOT_SERVED
+            }
 
             /// The provider's name, as it stands in manifests.
             #[must_use]
@@ -155,7 +159,7 @@ macro_rules! provider_spec {
 }
 providers!(provider_spec);
 
-use super::{akeyless, aws, bitwarden, conjur, delinea, doppler, fake, infisical, kubernetes, secretserver};
+use super::*;
 
 struct ProviderVisitor;
 

@@ -7,6 +7,7 @@
 //! The exposition is OpenMetrics text, in which a counter's name must end in `_total`. Two of ESO's do not: they are exposed
 //! under ESO's exact name with type `unknown`, which `rate()` and every dashboard take all the same.
 
+mod controllers;
 mod objects;
 mod process;
 mod stores;
@@ -25,10 +26,12 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::metrics::{MetricType, TypedMetric};
 use prometheus_client::registry::Registry;
 
+pub use controllers::{Busy, Turn};
 pub use objects::{ObjectKind, Ready};
 pub use stores::StoreLabels;
 
 use crate::providers::{ErrorKind, ProviderRequest};
+use controllers::Controllers;
 use objects::Objects;
 use process::Process;
 use stores::{StoreCalls, ValueAges};
@@ -50,6 +53,7 @@ pub struct Metrics {
     value_ages: Arc<ValueAges>,
     api_calls: Family<ApiCallLabels, PlainCounter>,
     reconciles: Histograms<KindLabels>,
+    controllers: Controllers,
     cache_requests: Family<CacheLabels, Counter>,
     queue_wait: Histograms<PriorityLabels>,
     queue_depth: Family<QueueLabels, Gauge>,
@@ -140,6 +144,7 @@ impl Default for Metrics {
             value_ages: Arc::default(),
             api_calls: Family::default(),
             reconciles: Family::new_with_constructor(histogram),
+            controllers: Controllers::default(),
             cache_requests: Family::default(),
             queue_wait: Family::new_with_constructor(histogram),
             queue_depth: Family::default(),
@@ -157,6 +162,7 @@ impl Metrics {
         r.register("externalsecret_provider_api_calls_count", "Calls to providers", self.api_calls.clone());
         r.register_collector(Box::new(self.store_calls.clone()));
         r.register_collector(Box::new(self.value_ages.clone()));
+        self.controllers.register(r);
         r.register("keyferry_reconcile_duration_seconds", "Time that one reconcile took", self.reconciles.clone());
         r.register(
             "keyferry_cache_requests",
@@ -190,8 +196,9 @@ impl Metrics {
         Ok(text)
     }
 
-    /// A reconcile has ended.
-    pub fn reconciled(&self, kind: ObjectKind, took: Duration) {
+    /// A reconcile that had something to do has ended.
+    pub fn reconciled(&self, kind: ObjectKind, took: Duration, turn: Turn) {
+        self.controllers.reconciled(kind, took, turn);
         self.reconciles.get_or_create(&KindLabels { kind: kind.as_str() }).observe(took.as_secs_f64());
     }
 
@@ -215,7 +222,7 @@ impl Metrics {
 
     /// A call to a provider has ended.
     pub fn provider_call(&self, call: ProviderCall<'_>) {
-        let one = [ProviderRequest { name: call.call.into(), failed: call.error.is_some() }];
+        let one = [ProviderRequest { name: call.call.into(), failed: call.error.is_some(), id: None }];
         for request in if call.requests.is_empty() { &one } else { call.requests } {
             let status = if request.failed { "error" } else { "success" };
             let labels = ApiCallLabels { provider: call.provider, call: request.name.clone(), status };
@@ -242,9 +249,28 @@ impl Metrics {
         }
     }
 
-    /// An object left the queue after it had waited.
-    pub fn queue_left(&self, priority: &'static str, waited: Duration) {
+    /// An object left the queue after it had waited; it is being worked on as long as what is returned lives.
+    #[must_use]
+    pub fn queue_left(&self, kind: ObjectKind, priority: &'static str, waited: Duration) -> Busy {
         self.queue_wait.get_or_create(&PriorityLabels { priority }).observe(waited.as_secs_f64());
+        self.controllers.taken(kind, waited)
+    }
+
+    /// How many objects of a kind may be worked on at the same time.
+    pub fn most_at_once(&self, kind: ObjectKind, most: usize) {
+        self.controllers.most(kind, most);
+    }
+
+    /// Sets, once, who tells how many objects of each kind are in line; asked at each scrape.
+    pub fn queue_lengths(&self, lengths: impl Fn() -> Vec<(ObjectKind, usize)> + Send + Sync + 'static) {
+        self.controllers.lengths(Box::new(lengths));
+    }
+
+    /// A generator that asks a server was called.
+    pub fn generator_call(&self, generator: &'static str, call: &'static str, failed: bool) {
+        let status = if failed { "error" } else { "success" };
+        let labels = ApiCallLabels { provider: generator, call: call.into(), status };
+        self.api_calls.get_or_create(&labels).increment();
     }
 
     /// A request to the API server was answered.

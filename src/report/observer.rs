@@ -19,6 +19,8 @@ impl Observer for MetricsObserver {
             took: call.took,
             requests: call.requests,
         });
+        // with these, the provider's own records can be matched
+        let ids: Vec<&str> = call.requests.iter().filter_map(|request| request.id.as_deref()).collect();
         tracing::debug!(
             store = %call.store,
             provider = call.provider,
@@ -28,6 +30,7 @@ impl Observer for MetricsObserver {
             milliseconds = call.took.as_secs_f64() * 1e3,
             cause = call.cx.cause,
             correlation = call.cx.correlation,
+            request_ids = ids.join(","),
             "provider call"
         );
     }

@@ -27,9 +27,9 @@ fn a_store_has_one_provider() {
     let store = |provider: Value| broken("SecretStore", &json!({ "spec": { "provider": provider } }));
     let wrong = ["spec.provider: secret stores must only have exactly one backend specified"];
     assert_eq!(store(json!({})), wrong);
-    assert_eq!(store(json!({ "vault": {}, "fake": {} })), wrong);
+    assert_eq!(store(json!({ "device42": {}, "fake": {} })), wrong);
     assert_eq!(store(json!({ "unheardOf": {} })), wrong);
-    assert!(store(json!({ "vault": {} })).is_empty());
+    assert!(store(json!({ "device42": {} })).is_empty());
 }
 
 #[test]

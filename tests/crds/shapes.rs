@@ -127,6 +127,7 @@ fn look_at_external_secret(es: ExternalSecret) {
         (id, StoreFacts { store, health: health.clone() })
     });
     let facts = Facts {
+        replace_at: None,
         stores: stores.collect(),
         generators: generator_ids(&es).into_iter().map(|id| (id.clone(), index.generator(&id))).collect(),
         namespace_labels: Some(Arc::default()),
@@ -177,6 +178,7 @@ fn look_at_push_secret(ps: PushSecret) {
     }
     index.upsert_push_secret(ps.clone());
     let facts = push_secret::Facts {
+        replace_at: None,
         stores: index.push_stores(&ps),
         namespace_labels: Some(Arc::default()),
         sources: index.push_named_sources(&ps),

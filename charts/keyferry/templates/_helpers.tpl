@@ -72,9 +72,9 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{- if and .Values.processClusterExternalSecret (not (include "keyferry.namespaces" .)) }}true{{ end }}
 {{- end }}
 
-{{/* Not empty where ClusterPushSecrets are served. */}}
+{{/* Not empty where ClusterPushSecrets are served: not without PushSecrets, as in ESO's chart. */}}
 {{- define "keyferry.clusterPushSecrets" -}}
-{{- if and .Values.processClusterPushSecret (not (include "keyferry.namespaces" .)) }}true{{ end }}
+{{- if and .Values.processClusterPushSecret .Values.processPushSecret (not (include "keyferry.namespaces" .)) }}true{{ end }}
 {{- end }}
 
 {{/* Not empty where a leader is elected: always with more than one Pod, or two would write. */}}
@@ -118,7 +118,7 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{- if not .Values.processPushSecret }}
 {{- $_ := set $args "enable-push-secret-reconciler" "false" }}
 {{- end }}
-{{- if not .Values.processClusterPushSecret }}
+{{- if not (and .Values.processClusterPushSecret .Values.processPushSecret) }}
 {{- $_ := set $args "enable-cluster-push-secret-reconciler" "false" }}
 {{- end }}
 {{- if .Values.genericTargets.enabled }}

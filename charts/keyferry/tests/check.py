@@ -108,6 +108,7 @@ def rights():
         ("clusterpushsecrets", "processClusterPushSecret=false"),
         ("secretstores/status", "processSecretStore=false"),
         ("pushsecrets", "processPushSecret=false"),
+        ("clusterpushsecrets", "processPushSecret=false"),
         ("externalsecrets/finalizers", "openshiftFinalizers=false"),
         ("leases", "leaderElect=false"),
         ("kind: Role\n", "rbac.create=false"),
@@ -117,6 +118,36 @@ def rights():
         with_it, without = render(*sets("installCRDs=false")), render(*sets("installCRDs=false", off, *cluster_wide))
         expect(right in with_it, f"{right} is missing by default")
         expect(right not in without, f"{right} is there with {off}")
+
+
+def push_secrets():
+    """ClusterPushSecrets are served where PushSecrets are, with rights and flag; who has neither kind still reads ClusterExternalSecrets."""
+    flag = "--enable-cluster-push-secret-reconciler=false"
+    for values, served in [
+        ((), True),
+        (("processPushSecret=false",), False),
+        (("processClusterPushSecret=false",), False),
+    ]:
+        out = render(*sets("installCRDs=false", "rbac.aggregateToView=false", "rbac.aggregateToEdit=false", "rbac.aggregateToAdmin=false", *values))
+        rights = re.findall(r"resources: \[clusterpushsecrets[^\]]*\]|- clusterpushsecrets", out)
+        expect(bool(rights) == served, f"{values}: rights on ClusterPushSecrets: {rights}")
+        expect((flag not in out) == served, f"{values}: the flag does not say whether ClusterPushSecrets are served")
+    expect("clusterexternalsecrets" in render(*sets("installCRDs=false", "processPushSecret=false")), "ClusterExternalSecrets went too")
+
+
+def egress():
+    """What the NetworkPolicy lets out: DNS, and the ports that are asked for."""
+    on = "networkPolicy.enabled=true"
+    for values, ports in [
+        ((), [53, 53, 443, 6443, 8200]),
+        (("networkPolicy.egressPorts=[443,8443]",), [53, 53, 443, 8443]),
+        (("networkPolicy.egressPorts=[]",), [53, 53]),
+        (('networkPolicy.extraEgress=[{"ports":[{"port":5696}]}]',), [53, 53, 443, 6443, 8200, 5696]),
+        (('networkPolicy.egress=[{"ports":[{"port":3128}]}]',), [3128]),
+    ]:
+        out = render(*sets("installCRDs=false", on, *values), "--show-only", "templates/networkpolicy.yaml")
+        got = [int(port) for port in re.findall(r"port: (\d+)", out.split("egress:")[1])]
+        expect(got == ports, f"{values}: out of the Pod go {got}, want {ports}")
 
 
 def one_writer():
@@ -181,7 +212,7 @@ def ignored():
 def main():
     if not shutil.which(HELM):
         sys.exit(f"Helm is not at {HELM!r}: set HELM to its path")
-    for check in (lint, golden, crds, rights, one_writer, openshift, refused, ignored):
+    for check in (lint, golden, crds, rights, push_secrets, egress, one_writer, openshift, refused, ignored):
         before = len(failures)
         check()
         print(f"{check.__name__:12} {'ok' if len(failures) == before else 'FAILED'}")

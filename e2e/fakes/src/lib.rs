@@ -6,6 +6,7 @@
 //! that may be passed on.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+pub mod acm;
 pub mod akeyless;
 pub mod bitwarden;
 pub mod conjur;
@@ -15,6 +16,7 @@ pub mod infisical;
 pub mod secretserver;
 mod server;
 mod tls;
+pub mod vault;
 
 use std::sync::{Arc, Mutex};
 

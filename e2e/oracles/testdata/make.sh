@@ -12,6 +12,9 @@ for curve in prime256v1 secp384r1 secp521r1 secp224r1; do
     openssl ecparam -genkey -noout -name $curve -out $curve.pem
     openssl pkcs8 -topk8 -nocrypt -in $curve.pem -out $curve-pkcs8.pem
 done
+# encrypted as ACM exports keys, and as openssl does by itself
+openssl pkcs8 -topk8 -v2 aes-256-cbc -v2prf hmacWithSHA1 -passout "pass:se cret" -in prime256v1.pem -out prime256v1-encrypted.pem
+openssl pkcs8 -topk8 -v2 aes-256-cbc -passout "pass:se cret" -in rsa2048.pem -out rsa2048-encrypted.pem
 openssl genpkey -algorithm ed25519 -out ed25519.pem
 openssl genpkey -algorithm x25519 -out x25519.pem
 

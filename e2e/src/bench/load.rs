@@ -18,7 +18,7 @@ pub const SHARE: usize = 20;
 /// How often each is refreshed.
 pub const REFRESH_SECONDS: u64 = 60;
 /// The ClusterSecretStore.
-const STORE: &str = "bench";
+pub const STORE: &str = "bench";
 /// Where its access key is.
 const STORE_NAMESPACE: &str = "bench-store";
 

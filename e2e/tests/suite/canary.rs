@@ -6,10 +6,12 @@ use k8s_openapi::ByteString;
 use keyferry_e2e::env::Sandbox;
 use keyferry_e2e::operator::Operator;
 use keyferry_e2e::progress;
+use kube::api::{Api, DeleteParams, DynamicObject};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use sha3::Sha3_224;
 
+use crate::fan_out::{PUSH_PARENT, with_cluster};
 use crate::lab::{
     EXTERNAL_SECRET, PUSH_SECRET, SECRET_STORE, all_synced, apply, aws_store, aws_store_object, eventually, external_secret,
     external_secrets, fake_store, objects, one, operator, patch, push_secret, ready, to_place, with_lab,
@@ -170,10 +172,17 @@ async fn set_up(ns: &Sandbox<'_>) -> Result<()> {
     apply(ns, taken).await
 }
 
-/// All that the operator says: its log, what it serves, events and statuses.
+/// All that the operator says: its log, what it serves, events and statuses; those of the namespace and of its ClusterPushSecret.
 async fn said(ns: &Sandbox<'_>, operator: &Operator) -> Result<Vec<(&'static str, String)>> {
-    let events = ns.kubectl(&["get", "events.events.k8s.io", "-o", "json"]).await?;
+    let mut events = ns.kubectl(&["get", "events.events.k8s.io", "-o", "json"]).await?;
     let mut statuses = String::new();
+    let parents: Api<DynamicObject> = ns.cluster().api(PUSH_PARENT.0, PUSH_PARENT.1, "").await?;
+    if let Some(parent) = parents.get_opt(&ns.name).await? {
+        statuses.push_str(&parent.data["status"].to_string());
+        let about = format!("regarding.name={}", ns.name);
+        let of_parent = ["get", "events.events.k8s.io", "--namespace=default", "--field-selector", &about, "-o", "json"];
+        events.push_str(&ns.kubectl(&of_parent).await?);
+    }
     for kind in [EXTERNAL_SECRET, SECRET_STORE, PUSH_SECRET] {
         for object in objects(ns, kind).await? {
             statuses.push_str(&object["status"].to_string());
@@ -282,4 +291,46 @@ fn values_are_nowhere_but_in_their_secrets_json() -> Result<()> {
 #[test]
 fn values_are_nowhere_but_in_their_secrets_text() -> Result<()> {
     with_lab("canary-text", async |ns| run(ns, "text").await)
+}
+
+/// What a ClusterPushSecret hands on is pushed and fails in its children; neither they nor it tell a value, also not one that
+/// stands in its spec as a template.
+#[test]
+fn values_of_cluster_push_secrets_are_nowhere_else() -> Result<()> {
+    with_cluster("canary-push", async |ns| {
+        let operator = ns.env.operator().await?;
+        operator.lock().await.set_log_level("trace").await?;
+        let source = json!({"key": value("pushed")});
+        apply(ns, json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "pushed"}, "stringData": source}))
+            .await?;
+        apply(ns, fake_store("target", &[])).await?;
+        let parent = |template: &str| {
+            json!({"apiVersion": PUSH_PARENT.0, "kind": PUSH_PARENT.1, "metadata": {"name": ns.name}, "spec": {
+                "pushSecretName": "child",
+                "namespaceSelectors": [{"matchLabels": {"kubernetes.io/metadata.name": ns.name}}],
+                "pushSecretSpec": {
+                    "refreshInterval": "1s", "secretStoreRefs": [{"name": "target"}], "selector": {"secret": {"name": "pushed"}},
+                    "template": {"data": {"made": template}}, "data": to_place("made", "made"),
+                },
+            }})
+        };
+        for (template, says) in
+            [("{{ .key | b64enc }}", "True"), ("{{ fail .key }}", "False"), ("{{ (.key | mustFromJson).x }}", "False")]
+        {
+            apply(ns, parent(template)).await?;
+            eventually("the child says how it went", async || {
+                let children = objects(ns, PUSH_SECRET).await?;
+                let is_of = |child: &Value| child["spec"]["template"]["data"]["made"] == template && ready(child).0 == says;
+                Ok(children.len() == 1 && children.iter().all(is_of))
+            })
+            .await
+            .with_context(|| template.to_owned())?;
+        }
+        let seen = unseen(ns, &*operator.lock().await, &[value("pushed"), BEGINS.to_owned()]).await;
+        operator.lock().await.set_log_level("info").await?;
+        progress::note(format!("canary (ClusterPushSecret, trace): none in {} bytes", seen?));
+        let parents: Api<DynamicObject> = ns.cluster().api(PUSH_PARENT.0, PUSH_PARENT.1, "").await?;
+        drop(parents.delete(&ns.name, &DeleteParams::default()).await?);
+        Ok(())
+    })
 }

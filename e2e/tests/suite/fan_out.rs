@@ -13,7 +13,8 @@ use tokio::sync::OnceCell;
 use crate::lab::{EXTERNAL_SECRET, apply, eventually, is_write, one};
 
 const PARENT: (&str, &str) = ("external-secrets.io/v1", "ClusterExternalSecret");
-const PUSH_PARENT: (&str, &str) = ("external-secrets.io/v1alpha1", "ClusterPushSecret");
+/// ClusterPushSecret, as the API names it.
+pub const PUSH_PARENT: (&str, &str) = ("external-secrets.io/v1alpha1", "ClusterPushSecret");
 const PUSH_SECRET: (&str, &str) = ("external-secrets.io/v1alpha1", "PushSecret");
 const NAMESPACE: (&str, &str) = ("v1", "Namespace");
 

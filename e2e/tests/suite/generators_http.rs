@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use keyferry_e2e::env::Sandbox;
-use keyferry_e2e::services::{Grafana, Webhook};
+use keyferry_e2e::services::{Gitlab, Grafana, Webhook};
 use serde_json::{Value, json};
 
 use crate::canary::{unseen, value};
@@ -214,5 +214,62 @@ fn what_grafana_made_for_a_failed_sync_is_taken_back_at_once() -> Result<()> {
         })
         .await?;
         unseen(ns, &operator, &[admin, value("made")]).await.map(drop)
+    })
+}
+
+#[test]
+fn what_gitlab_made_is_taken_back() -> Result<()> {
+    with_lab("gitlab", async |ns| {
+        let admin = value("admin");
+        let gitlab = Gitlab::start(&admin, &value("made")).await?;
+        let operator = operator(ns, &[LOCAL, "--loglevel=trace", "--generator-gc-grace-period=1s"]).await?;
+        login(ns, "login", false, &admin).await?;
+        let scopes = json!(["read_registry", "read_repository"]);
+        let mut spec = json!({
+            "url": gitlab.url(), "projectID": "group/app", "name": "pull", "scopes": scopes, "expiresAt": "2099-01-01T00:00:00Z",
+            "auth": {"token": {"secretRef": {"name": "login", "key": "token"}}},
+        });
+        generator(ns, "GitlabDeployToken", "g", spec.clone()).await?;
+        user(ns, "es", "GitlabDeployToken", "g").await?;
+        all_synced(ns).await?;
+        let (first, made) = (ns.secret("es").await?, gitlab.tokens());
+        let (told, token) = made.get(&1).cloned().unwrap_or_default();
+        ensure!(made.len() == 1 && first["token"] == token && first["username"] == "gitlab+deploy-token-1", "{told}");
+        ensure!(
+            told["name"] == "pull" && told["scopes"] == scopes && told["expires_at"] == "2099-01-01T00:00:00Z",
+            "{told}"
+        );
+
+        // A refresh makes another; the old one stays while it cannot be deleted, and is not forgotten.
+        gitlab.delete_nothing(true);
+        patch(ns, EXTERNAL_SECRET, "es", json!({"metadata": {"annotations": {"force-sync": "now"}}})).await?;
+        ns.wait_secret("es", |data| data.get("token").is_some_and(|token| *token != first["token"])).await?;
+        let second = ns.secret("es").await?["token"].clone();
+        ensure!(gitlab.tokens().len() == 2, "{:?}", gitlab.tokens().keys());
+        gitlab.delete_nothing(false);
+        eventually("the old token and its state are gone", async || {
+            Ok(gitlab.tokens().keys().eq([&2]) && objects(ns, STATE).await?.len() == 1)
+        })
+        .await?;
+        unseen(ns, &operator, &[admin.clone(), first["token"].clone(), second]).await?;
+        ns.kubectl(&["delete", "externalsecret", "es"]).await?;
+        eventually("no token and no state is left", async || {
+            Ok(gitlab.tokens().is_empty() && objects(ns, STATE).await?.is_empty())
+        })
+        .await?;
+
+        // What GitLab refuses, and who it refuses and quotes.
+        spec["scopes"] = json!(["admin"]);
+        generator(ns, "GitlabDeployToken", "wrong", spec.clone()).await?;
+        user(ns, "wrong", "GitlabDeployToken", "wrong").await?;
+        ensure!(failed(ns, "wrong").await?.contains("400"), "scopes that there are not");
+        let stranger = value("stranger");
+        login(ns, "stranger", false, &stranger).await?;
+        spec["auth"]["token"]["secretRef"]["name"] = json!("stranger");
+        generator(ns, "GitlabDeployToken", "stranger", spec).await?;
+        user(ns, "stranger", "GitlabDeployToken", "stranger").await?;
+        ensure!(failed(ns, "stranger").await?.contains("401"), "a stranger");
+        ensure!(gitlab.tokens().is_empty(), "something was made for who was refused");
+        unseen(ns, &operator, &[admin, stranger]).await.map(drop)
     })
 }

@@ -16,13 +16,20 @@ use crate::lab::{
 };
 
 const LEASE: &str = "external-secrets-controller";
-const LEASE_SECONDS: u64 = 4;
+/// A write ends at the latest when a lease that is not renewed does: four seconds after the leader stops by itself, which a busy
+/// machine's API server needs.
+const LEASE_SECONDS: u64 = 12;
+const RENEW_SECONDS: u64 = 8;
 
 async fn replica(ns: &Sandbox<'_>) -> Result<Operator> {
+    let (lease, renew) = (
+        format!("--leader-election-lease-duration={LEASE_SECONDS}s"),
+        format!("--leader-election-renew-deadline={RENEW_SECONDS}s"),
+    );
     let args = [
         "--enable-leader-election",
-        "--leader-election-lease-duration=4s",
-        "--leader-election-renew-deadline=3s",
+        &lease,
+        &renew,
         "--leader-election-retry-period=500ms",
         // Every refresh is a write: a second writer would show at once.
         "--status-heartbeat=0s",

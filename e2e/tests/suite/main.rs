@@ -26,3 +26,4 @@ mod scope;
 mod shapes;
 mod takeover;
 mod templates;
+mod vault;

@@ -45,8 +45,7 @@ fn bad_specs_disturb_nobody() -> Result<()> {
     with_lab("bad-specs", async |ns| {
         let operator = operator(ns, &["--log-format=text"]).await?;
         apply(ns, fake_store("store", &[("remote", "value")])).await?;
-        apply(ns, store("unserved", json!({"vault": {"server": "https://vault.invalid", "version": "v2", "path": "kv"}})))
-            .await?;
+        apply(ns, store("unserved", json!({"device42": {"host": "d42.invalid"}}))).await?;
         apply(ns, external_secret("soon", json!({"refreshInterval": "soon", "data": one("key", "remote")}))).await?;
         let find = json!({"dataFrom": [{"find": {"name": {"regexp": "([a-z"}}}]});
         apply(ns, external_secret("regexp", find)).await?;
@@ -58,10 +57,10 @@ fn bad_specs_disturb_nobody() -> Result<()> {
 
         fails(ns, "soon", &["refreshInterval", "soon"]).await?;
         fails(ns, "regexp", &["regexp"]).await?;
-        fails(ns, "unserved", &["vault"]).await?;
+        fails(ns, "unserved", &["device42"]).await?;
         fails(ns, "no-store", &["missing", "not found"]).await?;
         let message = ns.wait_ready(SECRET_STORE, "unserved", "False", "UnsupportedProvider").await?;
-        for provider in ["vault", "aws", "kubernetes", "fake"] {
+        for provider in ["device42", "aws", "kubernetes", "fake"] {
             ensure!(message.contains(provider), "{message:?} does not name {provider}");
         }
         ns.wait_event("SecretStore", "unserved", "Warning UnsupportedProvider: ").await?;

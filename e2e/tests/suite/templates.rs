@@ -102,7 +102,7 @@ fn an_object_may_follow_its_sources_at_once() -> Result<()> {
 fn targets_of_other_kinds() -> Result<()> {
     with_lab("generic", async |ns| {
         let mut options = options(ns, &[&ns.name], &["--log-format=text", "--unsafe-allow-generic-targets"], &[]);
-        let values = ["genericTargets.enabled=true", "genericTargets.resources[0].resources={configmaps}"];
+        let values = ["genericTargets.enabled=true", "genericTargets.resources[0].resources={configmaps,secrets}"];
         options.chart_values.extend(values.map(str::to_owned));
         let _operator = ns.env.another_operator(&options).await?;
         apply(ns, fake_store("store", &[("remote", "value")])).await?;
@@ -124,6 +124,18 @@ fn targets_of_other_kinds() -> Result<()> {
         patch(ns, CONFIG_MAP, "app", json!({"data": {"key": "meddled", "other": "stays"}})).await?;
         let mended = json!({"key": "is value", "other": "stays"});
         eventually("the drift was not repaired", async || Ok(data("app").await?.as_ref() == Some(&mended))).await?;
+
+        // what ESO wrote, which names no field manager
+        let eso = ["--from-literal=key=is value", "--from-literal=old=1", "--field-manager=external-secrets"];
+        ns.kubectl(&[&["create", "configmap", "taken"][..], &eso].concat()).await?;
+        let target = json!({"manifest": manifest, "template": {"data": {"key": "is {{ .key }}"}}});
+        apply(ns, busy("taken", target)).await?;
+        let only = json!({"key": "is value"});
+        eventually("what ESO wrote and nobody wants is gone", async || Ok(data("taken").await?.as_ref() == Some(&only)))
+            .await?;
+        let taken = object(ns, CONFIG_MAP, "taken").await?.unwrap();
+        let entries = taken["metadata"]["managedFields"].as_array().cloned().unwrap_or_default();
+        ensure!(entries.len() == 1 && entries[0]["manager"] == "keyferry", "{entries:?}");
 
         // somebody else's
         let mut foreign = config_map("foreign", json!({"theirs": "1"}));
@@ -149,6 +161,18 @@ fn targets_of_other_kinds() -> Result<()> {
             apply(ns, busy(&name, json!({"manifest": {"apiVersion": api_version, "kind": kind}}))).await?;
             let message = ns.wait_ready(EXTERNAL_SECRET, &name, "False", "ResourceSyncedError").await?;
             ensure!(message.starts_with("could not get target resource: ") && message.contains(says), "{message}");
+        }
+
+        // an order to Kubernetes to mint a credential, by way of a manifest, a template and a place that is there
+        let secret = json!({"apiVersion": "v1", "kind": "Secret"});
+        let mints = json!({"metadata": {"annotations": {"kubernetes.io/service-account.name": "default"}},
+            "templateFrom": [{"target": "type", "literal": "kubernetes.io/service-account-token"}]});
+        let bootstrap = json!({"templateFrom": [{"target": "type", "literal": "bootstrap.kubernetes.io/token"}]});
+        for (name, template) in [("mints", mints), ("bootstrap", bootstrap)] {
+            apply(ns, busy(name, json!({"manifest": secret, "template": template}))).await?;
+            let message = ns.wait_ready(EXTERNAL_SECRET, name, "False", "ResourceSyncedError").await?;
+            ensure!(message.contains("is not allowed"), "{message}");
+            ensure!(ns.secret(name).await.is_err(), "{name} was made");
         }
 
         ns.kubectl(&["delete", "externalsecret", "app", "--wait=true"]).await?;

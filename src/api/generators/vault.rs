@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::AnyObject;
 use crate::api::secret_store::RetrySettings;
+use crate::providers::vault::Vault;
 
 /// What a VaultDynamicSecret generator makes.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -33,7 +34,7 @@ pub struct VaultDynamicSecretSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_settings: Option<RetrySettings>,
     /// The server, and how to log in to it: as `spec.provider.vault` of a store.
-    pub provider: AnyObject,
+    pub provider: Vault,
     /// Path in Vault.
     pub path: String,
     /// Whether an answer without data is fine. Left out: false.

@@ -1,15 +1,18 @@
-//! ClusterExternalSecrets become the ExternalSecrets that they would have in the namespaces that are known.
+//! ClusterExternalSecrets and ClusterPushSecrets become the children that they would have in the namespaces that are known.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::manifests::{Located, Manifests};
-use crate::api::ExternalSecret;
-use crate::api::fan_out::{Child, Parent};
-use crate::index::{Key, NamespaceView, ParentId};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use serde::de::DeserializeOwned;
+
+use super::manifests::{At, Located, Manifests, NO_CLUSTER};
+use crate::api::fan_out::{Child, Parent, ParentKind};
+use crate::api::{ExternalSecret, PushSecret};
+use crate::index::{Key, NamespaceView};
 use crate::plan::fan_out::{self as plan, Facts};
 
-/// Adds the ExternalSecrets of all ClusterExternalSecrets.
+/// Adds the children of all cluster-wide parents.
 pub fn expand(manifests: &mut Manifests) {
     let namespaces: BTreeMap<Arc<str>, Arc<NamespaceView>> = manifests
         .namespaces
@@ -19,15 +22,11 @@ pub fn expand(manifests: &mut Manifests) {
             (name.as_str().into(), Arc::new(view))
         })
         .collect();
-    for (name, located) in std::mem::take(&mut manifests.parents) {
-        let parent = Parent::ClusterExternalSecret(located.object.clone());
-        let own = parent.child_name().to_owned();
-        let there = manifests.external_secrets.iter().filter(|(key, _)| *key.name == *own);
-        let children = there.map(|(key, es)| (key.clone(), Child::ExternalSecret(es.object.clone()))).collect();
-        let facts =
-            Facts { id: ParentId::of(&parent), parent: Some(Arc::new(parent)), namespaces: namespaces.clone(), children };
+    for (id, Located { object: parent, at }) in std::mem::take(&mut manifests.parents) {
+        let children = namesakes(manifests, &parent);
+        let facts = Facts { id: id.clone(), parent: Some(parent.clone()), namespaces: namespaces.clone(), children };
         let planned = plan::plan(&facts);
-        let label = format!("ClusterExternalSecret {name} ({})", located.at);
+        let label = format!("{id} ({at})");
         manifests
             .problems
             .extend(planned.failed.iter().map(|(namespace, why)| format!("{label}: namespace {namespace}: {why}")));
@@ -35,17 +34,45 @@ pub fn expand(manifests: &mut Manifests) {
             manifests.notes.push(format!("{label}: it means no Namespace that is among the manifests"));
         }
         for write in planned.write {
-            if let Some(child) = facts.parent.as_deref().and_then(|parent| child(parent, &write.key)) {
-                manifests.external_secrets.insert(write.key, Located { object: Arc::new(child), at: located.at.clone() });
+            match parent.kind() {
+                ParentKind::ClusterExternalSecret => {
+                    manifests
+                        .external_secrets
+                        .extend(child(&parent, &at, write.key, |es: &mut ExternalSecret| &mut es.metadata));
+                }
+                ParentKind::ClusterPushSecret => {
+                    manifests.push_secrets.extend(child(&parent, &at, write.key, |ps: &mut PushSecret| &mut ps.metadata));
+                }
             }
         }
     }
 }
 
+/// The objects that have the name of a parent's children.
+fn namesakes(manifests: &Manifests, parent: &Parent) -> BTreeMap<Key, Child> {
+    let own = |key: &Key| *key.name == *parent.child_name();
+    match parent.kind() {
+        ParentKind::ClusterExternalSecret => {
+            let there = manifests.external_secrets.iter().filter(|(key, _)| own(key));
+            there.map(|(key, es)| (key.clone(), Child::ExternalSecret(es.object.clone()))).collect()
+        }
+        ParentKind::ClusterPushSecret => {
+            let there = manifests.push_secrets.iter().filter(|(key, _)| own(key));
+            there.map(|(key, ps)| (key.clone(), Child::PushSecret(ps.object.clone()))).collect()
+        }
+    }
+}
+
 /// A child as it would be in the cluster.
-fn child(parent: &Parent, key: &Key) -> Option<ExternalSecret> {
-    let mut child: ExternalSecret = serde_json::from_value(plan::body(parent, key).ok()?).ok()?;
-    child.metadata.uid = Some(format!("{}{key}", super::manifests::NO_CLUSTER));
-    child.metadata.generation = Some(1);
-    Some(child)
+fn child<T: DeserializeOwned>(
+    parent: &Parent,
+    at: &At,
+    key: Key,
+    metadata: impl Fn(&mut T) -> &mut ObjectMeta,
+) -> Option<(Key, Located<Arc<T>>)> {
+    let mut child: T = serde_json::from_value(plan::body(parent, &key).ok()?).ok()?;
+    let meta = metadata(&mut child);
+    meta.uid = Some(format!("{NO_CLUSTER}{key}"));
+    meta.generation = Some(1);
+    Some((key, Located { object: Arc::new(child), at: at.clone() }))
 }

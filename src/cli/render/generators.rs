@@ -16,44 +16,45 @@ use kube::client::Body;
 use serde_json::json;
 use tower::Service;
 
-use super::offline::Blanks;
 use crate::api::external_secret::GeneratorKind;
 use crate::controllers::generate::Generated;
-use crate::generators::maker::{Consumer, Made, Maker, Order};
+use crate::generators::maker::{Consumer, LOCAL, Made, Maker, Order};
 use crate::index::Key;
 use crate::outbound::Outbound;
-use crate::plan::external_secret::{Facts, FetchPlan};
+use crate::plan::external_secret::Generate;
 use crate::providers::connect::OwnCluster;
-use crate::providers::{ErrorKind, ProviderError, ReferenceKind};
-use crate::render::target::SourceText;
+use crate::providers::{ErrorKind, ProviderError, Source as Values};
+use crate::render::Entries;
 
-/// Generators that ask no server.
-const LOCAL: [GeneratorKind; 5] =
-    [GeneratorKind::Fake, GeneratorKind::MFA, GeneratorKind::Password, GeneratorKind::SSHKey, GeneratorKind::UUID];
 /// Longest time that one may take.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Makes what `plan` asks for.
-pub async fn generate(maker: &Maker, facts: &Facts, plan: &FetchPlan, blanks: Option<&Blanks>) -> Generated {
+/// Makes what is asked for, in one namespace. `blank` gives what stands for what a server would make, if anything does.
+pub async fn generate(
+    maker: &Maker,
+    (cause, namespace): (&str, &str),
+    orders: &[Generate],
+    blank: impl Fn(usize) -> Option<Entries>,
+) -> Generated {
     let mut generated = Generated::default();
-    let namespace = facts.es.metadata.namespace.as_deref().unwrap_or_default();
-    let cause = format!("ExternalSecret/{}", Key::of(&facts.es.metadata));
-    for order in &plan.generate {
+    for order in orders {
         let kind = order.spec.kind();
         let made = if LOCAL.contains(&kind) {
-            let consumer = Consumer { cause: &cause, namespace, generator: &order.generator.id.key.name };
+            let consumer = Consumer { cause, namespace, generator: &order.generator.id.key.name };
             let order = Order { entry: order.index, spec: &order.spec, revision: "", not_before: None };
             maker.make(consumer, order).await
         } else {
             let text = format!("{kind} asks a server for a credential, and rendering makes none: use --missing=placeholder");
             Err(ProviderError::new(ErrorKind::Unsupported, text))
         };
-        let made = match (made, blanks) {
+        let made = match made {
             // MFA reads a Secret, which need not be among the manifests
-            (Err(_), Some(blanks)) if !LOCAL.contains(&kind) || kind == GeneratorKind::MFA => {
-                Ok(Made { values: blanks.generated(&facts.es, order.index), state: None, at: Timestamp::now() })
+            Err(error) if !LOCAL.contains(&kind) || kind == GeneratorKind::MFA => {
+                let blank =
+                    blank(order.index).map(|values| Made { values, state: None, granted: None, at: Timestamp::now() });
+                blank.ok_or(error)
             }
-            (made, _) => made,
+            made => made,
         };
         generated.made.insert(order.index, made);
     }
@@ -62,24 +63,22 @@ pub async fn generate(maker: &Maker, facts: &Facts, plan: &FetchPlan, blanks: Op
 
 /// A maker whose cluster holds the Secrets of the manifests and nothing else.
 #[must_use]
-pub fn offline(sources: &BTreeMap<(ReferenceKind, Key), SourceText>) -> Maker {
-    let secrets = sources.iter().filter(|((kind, _), _)| *kind == ReferenceKind::Secret);
-    let secrets = secrets.map(|((_, key), text)| (key.clone(), text.clone())).collect();
-    let client = kube::Client::new(Shelf(Arc::new(secrets)), "default");
+pub fn offline(secrets: &BTreeMap<Key, Values>) -> Maker {
+    let client = kube::Client::new(Shelf(Arc::new(secrets.clone())), "default");
     let nowhere = OwnCluster::of(&kube::Config::new(Uri::from_static("http://cluster.invalid")));
     Maker::new(client, nowhere, Arc::new(Outbound::new(Arc::default(), false)), TIMEOUT)
 }
 
 /// The Secrets of the manifests, as an API server would give them.
 #[derive(Clone)]
-struct Shelf(Arc<BTreeMap<Key, SourceText>>);
+struct Shelf(Arc<BTreeMap<Key, Values>>);
 
 impl Shelf {
     fn secret(&self, path: &str) -> Option<Secret> {
         let (namespace, name) = path.strip_prefix("/api/v1/namespaces/")?.split_once("/secrets/")?;
-        let text = self.0.get(&Key::new(namespace, name))?;
+        let values = self.0.get(&Key::new(namespace, name))?;
         let mut secret = Secret {
-            data: Some(text.texts.iter().map(|(key, value)| (key.clone(), ByteString(value.expose().to_vec()))).collect()),
+            data: Some(values.data.iter().map(|(key, value)| (key.clone(), ByteString(value.expose().to_vec()))).collect()),
             ..Secret::default()
         };
         secret.metadata.name = Some(name.to_owned());

@@ -4,22 +4,26 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Secret};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::api::ListParams;
 use kube::{Api, Client};
 
 use super::fan_out;
 use super::manifests::Manifests;
+use super::needs::Needs;
 use crate::api::external_secret::GeneratorKind;
 use crate::api::generators::GeneratorObject;
 use crate::api::{AnyStore, ClusterSecretStore, SecretStore, StoreKind};
-use crate::controllers::template::{text_of_config_map, text_of_secret};
+use crate::controllers::template::text_of_config_map;
 use crate::fetch::{CallReport, Fetcher, Limits, Lookup, Observer};
 use crate::generators::maker::Maker;
-use crate::index::{AnyGenerator, GeneratorId, Key, StoreId, generator_ids, store_ids};
+use crate::index::{AnyGenerator, GeneratorId, Key, StoreId};
 use crate::outbound::Outbound;
+use crate::plan::access;
+use crate::plan::push_secret::opened;
 use crate::providers::ReferenceKind;
 use crate::providers::connect::OwnCluster;
-use crate::render::target::{Source, SourceText, sources};
+use crate::render::target::Source;
 
 /// What cannot be read of the cluster, in our own words.
 #[derive(Debug, thiserror::Error)]
@@ -91,36 +95,54 @@ impl Live {
             self.namespaces(manifests).await?;
             fan_out::expand(manifests);
         }
-        let all: Vec<_> = manifests.external_secrets.iter().map(|(key, es)| (key.clone(), es.object.clone())).collect();
-        for (key, es) in all {
-            for id in store_ids(&es) {
-                if !manifests.stores.contains_key(&id)
-                    && !manifests.broken.contains(&id)
-                    && let Some(store) = self.store(&id).await?
-                {
-                    manifests.stores.insert(id, Arc::new(store));
-                }
-            }
-            for id in generator_ids(&es) {
-                if !manifests.generators.iter().any(|known| known.id == id)
-                    && let Some(found) = self.generator(&id).await?
-                {
-                    manifests.generators.push(found);
-                }
-            }
-            let namespace = key.namespace.to_string();
-            if !manifests.namespaces.contains_key(&namespace)
-                && let Some(labels) = self.namespace(&namespace).await?
+        for needs in manifests.needs() {
+            self.supply(manifests, &needs).await?;
+        }
+        Ok(())
+    }
+
+    async fn supply(&self, manifests: &mut Manifests, needs: &Needs) -> Result<(), LiveError> {
+        let namespace = &needs.namespace;
+        for id in &needs.stores {
+            if !manifests.stores.contains_key(id)
+                && !manifests.broken.contains(id)
+                && let Some(store) = self.store(id).await?
             {
-                manifests.namespaces.insert(namespace, labels);
+                manifests.stores.insert(id.clone(), Arc::new(store));
             }
-            for source in es.target().template.as_ref().map(sources).unwrap_or_default() {
-                let slot = (source.kind, Key::new(&key.namespace, &source.name));
-                if !manifests.sources.contains_key(&slot)
-                    && let Some(text) = self.source(&source, &slot.1).await?
-                {
-                    manifests.sources.insert(slot, text);
+        }
+        for (kind, selector) in &needs.stores_by_label {
+            for store in self.stores(*kind, namespace, selector).await? {
+                let id = StoreId::of(&store);
+                if !manifests.broken.contains(&id) {
+                    manifests.stores.entry(id).or_insert_with(|| Arc::new(store));
                 }
+            }
+        }
+        for id in &needs.generators {
+            if !manifests.generators.iter().any(|known| known.id == *id)
+                && let Some(found) = self.generator(id).await?
+            {
+                manifests.generators.push(found);
+            }
+        }
+        if !manifests.namespaces.contains_key(namespace)
+            && let Some(labels) = self.namespace(namespace).await?
+        {
+            manifests.namespaces.insert(namespace.clone(), labels);
+        }
+        // a Secret that is made here is pushed as it is made here
+        let made = manifests.targets();
+        let pushed = needs.pushed.iter().filter(|source| !made.contains(&Key::new(namespace, &source.name)));
+        for source in needs.sources.iter().chain(pushed) {
+            if manifests.source(namespace, source).is_none() {
+                self.source(manifests, source, Key::new(namespace, &source.name)).await?;
+            }
+        }
+        if let Some(selector) = &needs.pushed_by_label {
+            let api: Api<Secret> = Api::namespaced(self.client.clone(), namespace);
+            for secret in listed(&api, selector, "Secrets", namespace).await? {
+                manifests.secrets.entry(Key::of(&secret.metadata)).or_insert_with(|| opened(secret));
             }
         }
         Ok(())
@@ -129,8 +151,7 @@ impl Live {
     /// All namespaces, as any could be meant.
     async fn namespaces(&self, manifests: &mut Manifests) -> Result<(), LiveError> {
         let api: Api<Namespace> = Api::all(self.client.clone());
-        let listed = read(api.list(&ListParams::default()).await.map(Some), "Namespaces", &Key::new("", "of the cluster"))?;
-        for namespace in listed.into_iter().flat_map(|list| list.items) {
+        for namespace in listed(&api, &LabelSelector::default(), "Namespaces", "").await? {
             let (name, labels) =
                 (namespace.metadata.name.unwrap_or_default(), namespace.metadata.labels.unwrap_or_default());
             manifests.namespaces.entry(name).or_insert(labels);
@@ -167,14 +188,44 @@ impl Live {
         Ok(found.map(|namespace| namespace.metadata.labels.unwrap_or_default()))
     }
 
-    async fn source(&self, source: &Source, key: &Key) -> Result<Option<SourceText>, LiveError> {
+    async fn stores(&self, kind: StoreKind, namespace: &str, selector: &LabelSelector) -> Result<Vec<AnyStore>, LiveError> {
+        match kind {
+            StoreKind::SecretStore => {
+                let api: Api<SecretStore> = Api::namespaced(self.client.clone(), namespace);
+                let found = listed(&api, selector, "SecretStores", namespace).await?;
+                Ok(found.into_iter().map(AnyStore::from).collect())
+            }
+            StoreKind::ClusterSecretStore => {
+                let api: Api<ClusterSecretStore> = Api::all(self.client.clone());
+                let found = listed(&api, selector, "ClusterSecretStores", "").await?;
+                Ok(found.into_iter().map(AnyStore::from).collect())
+            }
+        }
+    }
+
+    async fn source(&self, manifests: &mut Manifests, source: &Source, key: Key) -> Result<(), LiveError> {
         if source.kind == ReferenceKind::Secret {
             let api: Api<Secret> = Api::namespaced(self.client.clone(), &key.namespace);
-            return Ok(read(api.get_opt(&key.name).await, "Secret", key)?.map(text_of_secret));
+            let found = read(api.get_opt(&key.name).await, "Secret", &key)?;
+            manifests.secrets.extend(found.map(|secret| (key, opened(secret))));
+        } else {
+            let api: Api<ConfigMap> = Api::namespaced(self.client.clone(), &key.namespace);
+            let found = read(api.get_opt(&key.name).await, "ConfigMap", &key)?;
+            manifests.config_maps.extend(found.map(|map| (key, text_of_config_map(map))));
         }
-        let api: Api<ConfigMap> = Api::namespaced(self.client.clone(), &key.namespace);
-        Ok(read(api.get_opt(&key.name).await, "ConfigMap", key)?.map(text_of_config_map))
+        Ok(())
     }
+}
+
+/// Objects by label. A selector that makes no sense selects nothing here: the plan tells of it.
+async fn listed<K>(api: &Api<K>, selector: &LabelSelector, kinds: &'static str, namespace: &str) -> Result<Vec<K>, LiveError>
+where
+    K: Clone + std::fmt::Debug + serde::de::DeserializeOwned,
+{
+    let Ok(labels) = access::to_text(selector) else { return Ok(Vec::new()) };
+    let found = api.list(&ListParams::default().labels(&labels)).await.map(Some);
+    let of = if namespace.is_empty() { Key::new("", "of the cluster") } else { Key::new(namespace, "by label") };
+    Ok(read(found, kinds, &of)?.map(|list| list.items).unwrap_or_default())
 }
 
 fn read<T>(answer: Result<Option<T>, kube::Error>, kind: &'static str, key: &Key) -> Result<Option<T>, LiveError> {

@@ -1,4 +1,4 @@
-//! One ExternalSecret to the object that it would make: the controller's own plan and rendering, up to the write.
+//! What everything is rendered with, and one ExternalSecret to the object that it would make: the controller's own plan and rendering, up to the write.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,10 +9,11 @@ use k8s_openapi::api::core::v1::Secret;
 use super::generators;
 use super::live::Live;
 use super::manifests::{Manifests, NAMESPACE_NAME, NO_CLUSTER};
-use super::offline::{self, Blanks};
+use super::needs::Needs;
+use super::offline::{self, Blanks, PLACEHOLDER};
 use super::values::Values;
-use crate::api::AnyStore;
 use crate::api::external_secret::CreationPolicy;
+use crate::api::{AnyStore, ExternalSecret, StoreKind};
 use crate::apply;
 use crate::controllers::chance::SystemChance;
 use crate::controllers::external_secret::facts_of;
@@ -20,12 +21,12 @@ use crate::controllers::gather::{self, Reads};
 use crate::controllers::generate::Generated;
 use crate::controllers::template;
 use crate::fetch::{Freshness, is_referent};
-use crate::index::{Index, Key, StoreHealth, StoreId, TargetView, generator_ids, target_key};
+use crate::index::{Index, Key, StoreHealth, StoreId, TargetView, target_key};
 use crate::plan::digest::Digester;
 use crate::plan::external_secret::{self as plan, Decision, Facts, Failure, FetchPlan, Gathered, Memory, Next, Report};
 use crate::plan::store::{self, Outcome};
 use crate::plan::target;
-use crate::plan::{Rules, manifest};
+use crate::plan::{Rules, access, manifest};
 use crate::providers::ProviderSpec;
 use crate::render::Outside;
 use crate::render::manifest::SecretJson;
@@ -49,15 +50,17 @@ pub enum Origin {
     },
 }
 
-/// What an ExternalSecret makes.
+/// What an object makes.
 pub enum Made {
-    /// A Secret.
-    Secret(Box<Secret>),
-    /// An object of another kind.
-    Object(SecretJson),
+    /// A Secret, of an ExternalSecret.
+    Secret(Box<Secret>, Arc<ExternalSecret>),
+    /// An object of another kind, of an ExternalSecret.
+    Object(SecretJson, Arc<ExternalSecret>),
+    /// What a PushSecret pushes where.
+    Pushes(SecretJson),
 }
 
-/// What came of an ExternalSecret.
+/// What came of an object.
 pub enum Outcomes {
     /// This object.
     Made(Made),
@@ -67,7 +70,7 @@ pub enum Outcomes {
     Failed(String),
 }
 
-/// Everything that the ExternalSecrets are rendered with.
+/// Everything that the objects are rendered with.
 pub struct Maker {
     index: Index,
     manifests: Manifests,
@@ -101,31 +104,29 @@ impl Maker {
         if matches!(from, Origin::File { placeholders: true, .. }) {
             assume_stores(&mut index, &manifests);
         }
-        for key in manifests.external_secrets.keys() {
-            let mut labels = manifests.namespaces.get(&*key.namespace).cloned().unwrap_or_default();
-            labels.insert(NAMESPACE_NAME.into(), key.namespace.to_string());
-            index.upsert_namespace(&key.namespace, labels);
+        for located in manifests.push_secrets.values() {
+            index.upsert_push_secret(located.object.clone());
+        }
+        let needs = manifests.needs();
+        for Needs { namespace, .. } in &needs {
+            let mut labels = manifests.namespaces.get(namespace).cloned().unwrap_or_default();
+            labels.insert(NAMESPACE_NAME.into(), namespace.clone());
+            index.upsert_namespace(namespace, labels);
         }
         for generator in &manifests.generators {
             index.upsert_generator(generator.clone());
         }
         // all that there are
-        for id in manifests.external_secrets.values().flat_map(|es| generator_ids(&es.object)) {
+        for id in needs.iter().flat_map(|needs| &needs.generators) {
             index.generator_watch(id.kind, "", Ok(()));
         }
         let generators = match &from {
-            Origin::File { .. } => generators::offline(&manifests.sources),
+            Origin::File { .. } => generators::offline(&manifests.secrets),
             Origin::Providers { live, .. } => live.maker(),
         };
         // nobody keeps what this key hashes
         let digester = Digester::new(NO_CLUSTER.as_bytes());
         Self { index, manifests, rules, from, generators, digester, now, made: BTreeMap::new() }
-    }
-
-    /// The ExternalSecrets, in order.
-    #[must_use]
-    pub fn keys(&self) -> Vec<Key> {
-        self.manifests.external_secrets.keys().cloned().collect()
     }
 
     /// The manifests.
@@ -134,13 +135,40 @@ impl Maker {
         &self.manifests
     }
 
-    /// Whether an ExternalSecret uses a store that chooses namespaces by labels, and those of its namespace are not known.
-    #[must_use]
-    pub fn guesses_labels(&self, key: &Key) -> bool {
-        let Some(es) = self.manifests.external_secrets.get(key) else { return false };
-        let ids = crate::index::store_ids(&es.object);
-        let mut conditions = ids.iter().filter_map(|id| self.manifests.stores.get(id)).flat_map(|s| &s.spec.conditions);
-        !self.manifests.namespaces.contains_key(&*key.namespace) && conditions.any(|c| c.namespace_selector.is_some())
+    /// What is known.
+    pub(super) fn index(&self) -> &Index {
+        &self.index
+    }
+
+    /// The rules.
+    pub(super) fn rules(&self) -> &Rules {
+        &self.rules
+    }
+
+    /// Now.
+    pub(super) fn now(&self) -> Timestamp {
+        self.now
+    }
+
+    /// The way to the generators.
+    pub(super) fn generators(&self) -> &crate::generators::maker::Maker {
+        &self.generators
+    }
+
+    /// Where values come from.
+    pub(super) fn origin(&self) -> &Origin {
+        &self.from
+    }
+
+    /// Whether placeholders stand for what is not known.
+    pub(super) fn placeholders(&self) -> bool {
+        let (Origin::File { placeholders, .. } | Origin::Providers { placeholders, .. }) = &self.from;
+        *placeholders
+    }
+
+    /// The Secrets that were made.
+    pub(super) fn made(&self) -> &BTreeMap<Key, Secret> {
+        &self.made
     }
 
     /// Renders one ExternalSecret.
@@ -176,7 +204,8 @@ impl Maker {
             Decision::Render if facts.es.target().manifest.is_some() => {
                 let outside = Outside { now: facts.now, chance: &SystemChance };
                 let desired = manifest::render(facts, &self.rules, gathered, &sources, outside, &self.digester);
-                return desired.map(|d| Made::Object(without_owner(d.body))).map_err(|f| Outcomes::Failed(text(&f)));
+                let object = |d: manifest::Desired| Made::Object(without_owner(d.body), facts.es.clone());
+                return desired.map(object).map_err(|f| Outcomes::Failed(text(&f)));
             }
             Decision::Render => {
                 let desired = template::render_from(facts, &self.rules, gathered, &sources, &self.digester);
@@ -186,7 +215,7 @@ impl Maker {
         };
         match decision {
             Decision::Create(desired) | Decision::ReadTarget(desired) => {
-                Ok(Made::Secret(Box::new(apply::body(&desired, None))))
+                Ok(Made::Secret(Box::new(apply::body(&desired, None)), facts.es.clone()))
             }
             Decision::Settle(report) => Err(outcome(&report)),
             Decision::Render | Decision::Update(_) | Decision::Keep(_) | Decision::Delete { .. } => {
@@ -222,7 +251,10 @@ impl Maker {
     ) -> Result<Gathered, Failure> {
         let mut gathered = gather::values(facts, reads, &Generated::default(), &SystemChance)?;
         if !fetch.generate.is_empty() {
-            let generated = generators::generate(&self.generators, facts, fetch, blanks).await;
+            let key = Key::of(&facts.es.metadata);
+            let asker = (&*format!("ExternalSecret/{key}"), &*key.namespace);
+            let blank = |index| blanks.map(|blanks| blanks.generated(&facts.es, index));
+            let generated = generators::generate(&self.generators, asker, &fetch.generate, blank).await;
             gathered = gather::values(facts, reads, &generated, &SystemChance)?;
         }
         if let Some(blanks) = blanks {
@@ -235,13 +267,12 @@ impl Maker {
         let target = facts.es.target();
         let namespace = facts.es.metadata.namespace.as_deref().unwrap_or_default();
         let named = target.template.as_ref().map(sources).unwrap_or_default().into_iter();
-        let of = |kind, name: &str| self.manifests.sources.get(&(kind, Key::new(namespace, name))).cloned();
-        named.map(|source| (source.clone(), of(source.kind, &source.name))).collect()
+        named.map(|source| (source.clone(), self.manifests.source(namespace, &source))).collect()
     }
 
     /// Whether the cluster would take the Secret: from this ExternalSecret, and of this shape.
     fn check_target(&mut self, key: &Key, facts: &Facts, made: Made) -> Outcomes {
-        let Made::Secret(mut secret) = made else { return Outcomes::Made(made) };
+        let Made::Secret(mut secret, es) = made else { return Outcomes::Made(made) };
         let target = target_key(key, &facts.es);
         if let Some(first) = self.made.get(&target)
             && let Err(failure) = target::check_owner(&facts.es, &first.metadata, self.rules.adopt)
@@ -259,7 +290,7 @@ impl Maker {
             owners.retain(|owner| !owner.uid.starts_with(NO_CLUSTER));
         }
         secret.metadata.owner_references = secret.metadata.owner_references.filter(|owners| !owners.is_empty());
-        Outcomes::Made(Made::Secret(secret))
+        Outcomes::Made(Made::Secret(secret, es))
     }
 }
 
@@ -293,11 +324,26 @@ async fn check(store: &AnyStore, rules: &Rules, from: &Origin, now: Timestamp) -
     Some(store::settle(store, 0, &outcome, 0, rules, now).health)
 }
 
-/// Takes stores that are not among the manifests for ones that have every value.
+/// Takes stores that are not among the manifests for ones that have every value, and the labels by which they are looked for.
 fn assume_stores(index: &mut Index, manifests: &Manifests) {
-    let named = manifests.external_secrets.values().flat_map(|located| crate::index::store_ids(&located.object));
-    for id in named.filter(|id| !manifests.stores.contains_key(id) && !manifests.broken.contains(id)) {
-        index.upsert_store(Arc::new(stand_in(&id)));
+    let mut assumed: BTreeMap<StoreId, BTreeMap<String, String>> = BTreeMap::new();
+    for Needs { namespace, stores, stores_by_label, .. } in manifests.needs() {
+        let unknown = stores.into_iter().filter(|id| !manifests.stores.contains_key(id) && !manifests.broken.contains(id));
+        assumed.extend(unknown.map(|id| (id, BTreeMap::new())));
+        for (kind, selector) in stores_by_label {
+            let namespace = if kind == StoreKind::ClusterSecretStore { "" } else { &namespace };
+            let near = |id: &StoreId| id.kind == kind && &*id.key.namespace == namespace;
+            let labels = |store: &AnyStore| store.metadata.labels.clone().unwrap_or_default();
+            if !manifests.stores.iter().any(|(id, store)| near(id) && access::selects(&selector, &labels(store))) {
+                let id = StoreId { kind, key: Key::new(namespace, PLACEHOLDER) };
+                assumed.entry(id).or_default().extend(selector.match_labels.unwrap_or_default());
+            }
+        }
+    }
+    for (id, labels) in assumed {
+        let mut store = stand_in(&id);
+        store.metadata.labels = Some(labels);
+        index.upsert_store(Arc::new(store));
         index.set_health(&id, StoreHealth { ready: true, ..health_of_stand_in() });
     }
 }

@@ -16,16 +16,16 @@ use regex::Regex;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
+use super::documents::{documents, files};
 use crate::api::external_secret::GeneratorKind;
+use crate::api::fan_out::Parent;
 use crate::api::generators::{self, GeneratorObject};
 use crate::api::{
-    AnyStore, ClusterExternalSecret, ClusterSecretStore, ExternalSecret, GROUP, SecretStore, StoreKind, crds, refs,
-    structural,
+    AnyStore, ClusterSecretStore, ExternalSecret, GROUP, PushSecret, SecretStore, StoreKind, crds, refs, structural,
 };
-use crate::index::{AnyGenerator, Key, StoreId};
-use crate::providers::ReferenceKind;
-use crate::render::target::SourceText;
-use crate::render::yaml::{self, YamlError};
+use crate::index::{AnyGenerator, Key, ParentId, StoreId};
+use crate::providers::{ReferenceKind, Source as Values};
+use crate::render::target::{Source, SourceText};
 use crate::secret_bytes::SecretBytes;
 use crate::validate;
 
@@ -53,9 +53,6 @@ const METADATA: [&str; 15] = [
     "generateName",
     "selfLink",
 ];
-
-/// Endings of files that are read of a folder.
-const ENDINGS: [&str; 3] = ["yaml", "yml", "json"];
 
 /// Where an object stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -94,16 +91,20 @@ pub struct Unreadable {
 pub struct Manifests {
     /// ExternalSecrets.
     pub external_secrets: BTreeMap<Key, Located<Arc<ExternalSecret>>>,
-    /// ClusterExternalSecrets, by name.
-    pub parents: BTreeMap<String, Located<Arc<ClusterExternalSecret>>>,
+    /// PushSecrets.
+    pub push_secrets: BTreeMap<Key, Located<Arc<PushSecret>>>,
+    /// ClusterExternalSecrets and ClusterPushSecrets.
+    pub parents: BTreeMap<ParentId, Located<Arc<Parent>>>,
     /// Stores.
     pub stores: BTreeMap<StoreId, Arc<AnyStore>>,
     /// Stores whose manifest is wrong.
     pub broken: BTreeSet<StoreId>,
     /// Generators.
     pub generators: Vec<AnyGenerator>,
-    /// ConfigMaps and Secrets.
-    pub sources: BTreeMap<(ReferenceKind, Key), SourceText>,
+    /// ConfigMaps.
+    pub config_maps: BTreeMap<Key, SourceText>,
+    /// Secrets.
+    pub secrets: BTreeMap<Key, Values>,
     /// Namespaces and their labels.
     pub namespaces: BTreeMap<String, BTreeMap<String, String>>,
     /// What is wrong, one line each.
@@ -119,7 +120,9 @@ pub struct Manifests {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
     ExternalSecret,
+    PushSecret,
     ClusterExternalSecret,
+    ClusterPushSecret,
     Store(StoreKind),
     ConfigMap,
     Secret,
@@ -247,10 +250,18 @@ impl Manifests {
                     self.external_secrets.insert(key, Located { object: Arc::new(es), at: at.clone() });
                 }
             }
-            Kind::ClusterExternalSecret => {
-                if let Some(parent) = typed::<ClusterExternalSecret>(name, value, &meta, &mut problems) {
-                    self.parents.insert(key.name.to_string(), Located { object: Arc::new(parent), at: at.clone() });
+            Kind::PushSecret => {
+                if let Some(ps) = typed::<PushSecret>(name, value, &meta, &mut problems) {
+                    self.push_secrets.insert(key, Located { object: Arc::new(ps), at: at.clone() });
                 }
+            }
+            Kind::ClusterExternalSecret => {
+                let parent = typed(name, value, &meta, &mut problems).map(|p| Parent::ClusterExternalSecret(Arc::new(p)));
+                self.parent(parent, at);
+            }
+            Kind::ClusterPushSecret => {
+                let parent = typed(name, value, &meta, &mut problems).map(|p| Parent::ClusterPushSecret(Arc::new(p)));
+                self.parent(parent, at);
             }
             Kind::Store(kind) => self.store(kind, value, &meta, &mut problems),
             Kind::Namespace => {
@@ -260,16 +271,37 @@ impl Manifests {
             }
             Kind::ConfigMap => {
                 let texts = texts(value, "data", &mut problems, |text| Some(SecretBytes::from(text)));
-                self.sources.insert((ReferenceKind::ConfigMap, key), SourceText { version: String::new(), texts });
+                self.config_maps.insert(key, SourceText { version: String::new(), texts });
             }
             Kind::Secret => {
                 let decode = |text: &str| STANDARD.decode(text).ok().map(SecretBytes::new);
                 let mut data = texts(value, "data", &mut problems, decode);
                 data.extend(texts(value, "stringData", &mut problems, |text| Some(SecretBytes::from(text))));
-                self.sources.insert((ReferenceKind::Secret, key), SourceText { version: String::new(), texts: data });
+                let type_ = value["type"].as_str().map(str::to_owned);
+                let (labels, annotations) = (meta.labels.unwrap_or_default(), meta.annotations.unwrap_or_default());
+                self.secrets.insert(key, Values { data, type_, labels, annotations });
             }
         }
         self.problems.extend(problems.into_iter().map(|problem| format!("{label}: {problem}")));
+    }
+
+    fn parent(&mut self, parent: Option<Parent>, at: &At) {
+        if let Some(parent) = parent {
+            self.parents.insert(ParentId::of(&parent), Located { object: Arc::new(parent), at: at.clone() });
+        }
+    }
+
+    /// A ConfigMap or Secret as templates take it.
+    #[must_use]
+    pub fn source(&self, namespace: &str, source: &Source) -> Option<SourceText> {
+        let key = Key::new(namespace, &source.name);
+        match source.kind {
+            ReferenceKind::Secret => {
+                let data = self.secrets.get(&key)?.data.clone();
+                Some(SourceText { version: String::new(), texts: data })
+            }
+            _ => self.config_maps.get(&key).cloned(),
+        }
     }
 
     fn store(&mut self, kind: StoreKind, value: &Value, meta: &ObjectMeta, problems: &mut Vec<String>) {
@@ -344,58 +376,6 @@ impl Manifests {
     }
 }
 
-/// Files of a folder that may hold manifests, in order.
-fn files(folder: &Path, recursive: bool) -> std::io::Result<Vec<PathBuf>> {
-    let mut entries: Vec<PathBuf> = std::fs::read_dir(folder)?.map(|e| e.map(|e| e.path())).collect::<Result<_, _>>()?;
-    entries.sort();
-    let mut found = Vec::new();
-    for path in entries {
-        if path.is_dir() {
-            if recursive {
-                found.extend(files(&path, recursive)?);
-            }
-        } else if path.extension().and_then(|e| e.to_str()).is_some_and(|e| ENDINGS.contains(&e)) {
-            found.push(path);
-        }
-    }
-    Ok(found)
-}
-
-/// The documents of a text: YAML, or JSON values one after the other.
-fn documents(text: &str) -> Vec<Result<Value, String>> {
-    if text.trim_start().starts_with('{') {
-        let read: Result<Vec<Value>, _> = serde_json::Deserializer::from_str(text).into_iter().collect();
-        if let Ok(values) = read {
-            return values.into_iter().map(Ok).collect();
-        }
-    }
-    chunks(text).into_iter().map(|(line, chunk)| read(line, &chunk)).collect()
-}
-
-fn read(line: usize, chunk: &str) -> Result<Value, String> {
-    yaml::to_json(&SecretBytes::from(chunk)).map_err(|error| match error {
-        YamlError::NotYaml(error) => format!("line {}: {}", line + error.line, error.reason),
-        YamlError::Type { found, wanted } => format!("{found} where {wanted} is wanted"),
-    })
-}
-
-/// Takes a text apart at its lines of `---`; gives each part with the number of lines before it.
-fn chunks(text: &str) -> Vec<(usize, String)> {
-    let mut parts = vec![(0, String::new())];
-    for (number, line) in text.split_inclusive('\n').enumerate() {
-        let after = line.strip_prefix("---").filter(|rest| rest.is_empty() || rest.starts_with([' ', '\t', '\n', '\r']));
-        match (after, parts.last_mut()) {
-            // what follows on the line belongs to the document
-            (Some(rest), _) => parts.push((number, format!("   {rest}"))),
-            (None, Some((_, part))) => part.push_str(line),
-            (None, None) => {}
-        }
-    }
-    let is_empty = |part: &str| part.lines().all(|line| matches!(line.trim_start().chars().next(), None | Some('#' | '%')));
-    parts.retain(|(_, part)| !is_empty(part));
-    parts
-}
-
 fn is_object(value: &Value) -> bool {
     !text_of(value, "apiVersion").is_empty() && !text_of(value, "kind").is_empty()
 }
@@ -431,7 +411,9 @@ fn kind_of(version: &str, kind: &str) -> Result<Option<Kind>, String> {
     }
     Ok(Some(match kind {
         "ExternalSecret" => Kind::ExternalSecret,
+        "PushSecret" => Kind::PushSecret,
         "ClusterExternalSecret" => Kind::ClusterExternalSecret,
+        "ClusterPushSecret" => Kind::ClusterPushSecret,
         "SecretStore" => Kind::Store(StoreKind::SecretStore),
         "ClusterSecretStore" => Kind::Store(StoreKind::ClusterSecretStore),
         _ => Kind::Checked(&definition.group),
@@ -539,7 +521,7 @@ mod tests {
         ));
         assert_eq!(all.problems, Vec::<String>::new());
         assert_eq!(all.external_secrets.keys().map(ToString::to_string).collect::<Vec<_>>(), ["team/app"]);
-        assert!(all.sources.contains_key(&(ReferenceKind::ConfigMap, Key::new("x", "c"))));
+        assert!(all.config_maps.contains_key(&Key::new("x", "c")));
         assert_eq!(all.notes, ["f.yaml, document 2, item 2: Deployment d: left out"]);
         let two = read(
             r#"{"apiVersion":"v1","kind":"Namespace","metadata":{"name":"a"}} {"apiVersion":"v1","kind":"Namespace","metadata":{"name":"b","labels":{"x":"y"}}}"#,

@@ -25,7 +25,7 @@ use crate::render::{Entries, json};
 use crate::secret_bytes::SecretBytes;
 
 /// What stands for a value that nobody gave, and for the key of a set that nobody knows.
-const PLACEHOLDER: &str = "placeholder";
+pub(super) const PLACEHOLDER: &str = "placeholder";
 /// The same, for an entry that decodes it.
 const ENCODED: &str = "cGxhY2Vob2xkZXI=";
 
@@ -47,7 +47,7 @@ pub async fn read(facts: &Facts, fetch: &FetchPlan, values: &Arc<Values>, blanks
         let mut reads = HashMap::new();
         for request in requests {
             let (at, sent) = (Timestamp::now(), Instant::now());
-            reads.insert(request.clone(), Read { answer: ask(session.as_ref(), request).await, at, sent });
+            reads.insert(request.clone(), Read { answer: ask(session.as_ref(), request).await, at, sent, holds: None });
         }
         all.insert(id.clone(), StoreReads { from: id.clone(), reads, session: Some(session) });
     }
@@ -265,7 +265,7 @@ impl Blanks {
 }
 
 /// The keys that a template names, as far as its text tells.
-fn named(template: &Template, sources: &Sources) -> BTreeSet<String> {
+pub(super) fn named(template: &Template, sources: &Sources) -> BTreeSet<String> {
     static FIELD: LazyLock<Option<Regex>> =
         LazyLock::new(|| Regex::new(r#"(?:^|[\s(|{])\.([A-Za-z_][A-Za-z0-9_]*)|index\s+\.\s+["`]([^"`]+)["`]"#).ok());
     let metadata = template.metadata.iter().flat_map(|m| m.labels.values().chain(m.annotations.values()));

@@ -10,6 +10,12 @@ use crate::api::ExternalSecret;
 
 /// Stands for a value. It is no base64, so that nobody applies it by mistake, and as long as no value in particular.
 pub const MASK: &str = "<masked>";
+/// `apiVersion` of what tells what is pushed where. It is an object of no cluster.
+pub const PUSHES_VERSION: &str = "render.keyferry.io/v1alpha1";
+/// Its kind.
+pub const PUSHES: &str = "Pushes";
+/// Its field with a value.
+pub const VALUE: &str = "value";
 /// What keyferry's own labels begin with.
 const OWN: &str = "reconcile.external-secrets.io/";
 
@@ -31,13 +37,15 @@ pub struct Printed {
 impl Printed {
     /// An object as it is printed. `comment` says where it comes from.
     #[must_use]
-    pub fn new(made: &Made, es: &ExternalSecret, show: bool, comment: String) -> Self {
+    pub fn new(made: &Made, show: bool, comment: String) -> Self {
         let mut object = match made {
-            Made::Secret(secret) => json!(secret),
-            Made::Object(json) => json.expose().clone(),
+            Made::Secret(secret, _) => json!(secret),
+            Made::Object(json, _) | Made::Pushes(json) => json.expose().clone(),
         };
-        if !show {
-            mask(&mut object, es);
+        match made {
+            _ if show => {}
+            Made::Secret(_, es) | Made::Object(_, es) => mask(&mut object, es),
+            Made::Pushes(_) => mask_pushes(&mut object),
         }
         Self { object: sorted(object), comment }
     }
@@ -107,6 +115,13 @@ fn mask(object: &mut Value, es: &ExternalSecret) {
             }
             _ => mask_all(field),
         }
+    }
+}
+
+/// Masks what is pushed. All else stands in the PushSecret, or is a name of a key.
+fn mask_pushes(object: &mut Value) {
+    for push in object["pushes"].as_array_mut().into_iter().flatten() {
+        push[VALUE] = MASK.into();
     }
 }
 

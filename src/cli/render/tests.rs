@@ -131,6 +131,39 @@ fn values_are_printed_where_that_is_asked_for_and_nowhere_else() {
 }
 
 #[test]
+fn pushed_values_are_masked_unless_they_are_asked_for() {
+    let secret = "apiVersion: v1\nkind: Secret\nmetadata: {name: src}\nstringData: {user: canary}\n---\n";
+    let push = |name: &str, rest: &str| {
+        format!(
+            "apiVersion: external-secrets.io/v1alpha1\nkind: PushSecret\nmetadata: {{name: {name}}}\nspec:\n  secretStoreRefs: [{{name: s}}]\n  selector: {{secret: {{name: src}}}}\n{rest}\n---\n"
+        )
+    };
+    let manifests = [
+        fake(""),
+        secret.to_owned(),
+        push("one", "  data: [{match: {secretKey: user, remoteRef: {remoteKey: place}}}]"),
+        push("all", "  dataTo: [{storeRef: {name: s}, remoteKey: bundle}]"),
+        push(
+            "wrong",
+            "  template: {data: {t: '{{ .user | mustFromJson }}'}}\n  data: [{match: {secretKey: t, remoteRef: {remoteKey: x}}}]",
+        ),
+    ]
+    .concat();
+    for form in ["yaml", "json"] {
+        let flags = ["-", "-o", form];
+        let masked = run(&flags, &manifests);
+        let all = masked.out.clone() + &masked.log;
+        let bundle = "eyJ1c2VyIjoiY2FuYXJ5In0=";
+        assert!(!["canary", "Y2FuYXJ5", bundle].iter().any(|value| all.contains(value)), "{all}");
+        assert_eq!((masked.out.matches(print::MASK).count(), masked.log.matches("error: ").count()), (2, 1), "{all}");
+        assert!(masked.out.contains("place") && masked.out.contains("bundle"));
+        let shown = run(&[&flags[..], &["--show-values"]].concat(), &manifests);
+        assert!(shown.out.contains("Y2FuYXJ5") && shown.out.contains(bundle), "{}", shown.out);
+        assert!(!shown.log.contains("canary"), "{}", shown.log);
+    }
+}
+
+#[test]
 fn each_mistake_is_one_line_that_says_what_to_do() {
     let store = fake("{key: r, value: v}");
     let table: &[(&str, String, &str)] = &[

@@ -18,6 +18,7 @@ use crate::generators::{GenerateCx, Generated as New, Generator, served};
 use crate::index::AnyGenerator;
 use crate::lease::Leadership;
 use crate::plan::digest::Digester;
+use crate::plan::lease::Granted;
 
 /// What the generators of these tests have made and not taken back, by the name of the generator.
 static OUT_THERE: LazyLock<Mutex<BTreeMap<String, BTreeSet<u64>>>> = LazyLock::new(Mutex::default);
@@ -38,6 +39,9 @@ impl Generator for Stateful {
         tokens.insert(id);
         let mut made = New::values([("token", crate::secret_bytes::SecretBytes::from(format!("canary-{id}")))]);
         made.state = Some(json!({ "id": id }));
+        if cx.connect.store_name.contains("leased") {
+            made.lease = Some(Granted { life: Duration::from_secs(3600), renewable: false });
+        }
         Ok(made)
     }
 
@@ -138,6 +142,7 @@ impl Cluster {
 struct Hands {
     maker: Maker,
     writer: Writer,
+    states: States,
 }
 
 impl Hands {
@@ -149,11 +154,12 @@ impl Hands {
         let cx = with_client(client.clone(), &config).connect;
         let limit = Duration::from_secs(5);
         let maker = Maker::new(client.clone(), cx.cluster, cx.outbound, limit).serving(serve);
-        Self { maker, writer: Writer::new(client, Leadership::alone(), Digester::new(b"key"), 4, limit) }
+        let writer = Writer::new(client, Leadership::alone(), Digester::new(b"key"), 4, limit);
+        Self { maker, writer, states: States::default() }
     }
 
     fn tools(&self) -> Tools<'_> {
-        Tools { maker: &self.maker, writer: &self.writer, grace: Duration::from_secs(120) }
+        Tools { maker: &self.maker, writer: &self.writer, states: &self.states, grace: Duration::from_secs(120) }
     }
 
     async fn generate(&self, asker: &Asker<'_>, orders: &[Generate]) -> Generated {
@@ -250,4 +256,26 @@ async fn what_cannot_be_noted_is_not_used() {
     assert!(error.detail.starts_with("what was generated could not be noted and was taken back: "), "{error}");
     assert!(out_there("unnoted").is_empty());
     assert!(made.made[&1].is_ok(), "one bad entry stops no other");
+}
+
+#[tokio::test]
+async fn a_lease_is_noted_and_says_when_its_value_is_replaced() {
+    let (cluster, mut meta) = (Cluster::default(), meta());
+    meta.annotations = Some([(crate::api::ANNOTATION_GRACE.to_owned(), "25m".to_owned())].into());
+    let (hands, asker) = (Hands::on(&cluster), asker(&meta));
+    let soon = |seconds: i64| Timestamp::now() + jiff::SignedDuration::from_secs(seconds);
+    let made = hands.generate(&asker, &[tokens(0, "leased"), tokens(1, "lasting")]).await;
+    // 25 of the 60 minutes are left for who uses the old one
+    let at = made.replace_at.unwrap();
+    assert!(at > soon(2090) && at <= soon(2100), "{at}");
+    assert_eq!(hands.states.replace_at("uid"), Some(at), "known before the watch tells");
+    made.commit(hands.tools(), &asker).await;
+    let next = hands.generate(&asker, &[tokens(0, "leased")]).await;
+    next.commit(hands.tools(), &asker).await;
+    assert!(hands.states.replace_at("uid") >= Some(at));
+    assert_eq!(cluster.states().iter().filter(|(_, deadline)| *deadline).count(), 1, "the one before goes out of use");
+    let states = cluster.states.lock().unwrap();
+    let deadline = states.values().filter_map(|s| s["spec"]["garbageCollectionDeadline"].as_str()).next().unwrap();
+    let deadline: Timestamp = deadline.parse().unwrap();
+    assert!(deadline > soon(1490) && deadline <= soon(1500), "the annotation says how long the old one holds: {deadline}");
 }

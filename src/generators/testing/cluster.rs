@@ -85,7 +85,7 @@ impl Cluster {
             outbound: outbound.clone(),
             used: Default::default(),
         };
-        GenerateCx { connect, call: CallCx::default(), now: "2026-11-26T12:00:00Z".parse().unwrap() }
+        GenerateCx { connect, call: CallCx::default(), now: "2026-11-26T12:00:00Z".parse().unwrap(), vault: Arc::default() }
     }
 
     async fn answer(&self, request: http::Request<Body>) -> http::Response<Body> {

@@ -46,10 +46,11 @@ pub(super) fn written(facts: &Facts, live: &Seen) -> Option<Report> {
     let target = TargetStatus {
         resource_version: Some(live.view.resource_version.clone()),
         digest: Some(live.digest.clone()),
-        applied: None,
-        pending: None,
+        ..TargetStatus::default()
     };
-    let gathered = Gathered { read_at: Some(pending.refresh_time.0), ..Gathered::default() };
+    let read_again = facts.es.status.as_ref().and_then(|s| s.target.as_ref()?.read_again.as_ref()).map(|at| at.0);
+    let gathered =
+        Gathered { read_at: Some(pending.refresh_time.0), read_again, replace_at: facts.replace_at, ..Gathered::default() };
     Some(synced(facts, &gathered, "Synced", "secret synced", Some(target), Vec::new()))
 }
 

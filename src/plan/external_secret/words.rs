@@ -35,6 +35,8 @@ pub struct Facts {
     pub owned: Vec<(Key, TargetView)>,
     /// The ConfigMaps and Secrets that its template names.
     pub sources: Versions,
+    /// When what was generated for it must be replaced, as its lease ends; `None`: it has no lease.
+    pub replace_at: Option<Timestamp>,
     /// What this process remembers of it.
     pub memory: Memory,
     /// What time it is.
@@ -57,6 +59,8 @@ pub struct Memory {
     pub refresh_time: Option<Timestamp>,
     /// Name and resourceVersion of the Secret after our last write; the watch may lag behind.
     pub written: Option<(String, String)>,
+    /// When the values that were read are read again at the latest; the status may say earlier.
+    pub read_again: Option<Timestamp>,
     /// Versions of the sources of its template when it was last synced.
     pub sources: Option<Versions>,
     /// Failures in a row, and the `syncedResourceVersion` that they were for.
@@ -132,6 +136,10 @@ pub struct Gathered {
     pub read_at: Option<Timestamp>,
     /// Entries whose secret the provider says does not exist, under a policy that allows it.
     pub missing: Vec<String>,
+    /// When the values that were read are read again at the latest, as one of them does not hold much longer.
+    pub read_again: Option<Timestamp>,
+    /// When what was generated must be replaced, as its lease ends.
+    pub replace_at: Option<Timestamp>,
     /// Stores that are unavailable, each with the one that was read from in its place.
     pub stood_in: BTreeMap<StoreId, StoreId>,
 }

@@ -51,6 +51,14 @@ fn resolved(reference: &PushStoreRef, namespace: &str, facts: &Facts) -> Result<
     Err(Failure::spec(format!("could not get {kind} {name:?}, {kind}.external-secrets.io {name:?} not found")))
 }
 
+/// The stores that a PushSecret's spec means by name.
+#[must_use]
+pub fn named(ps: &PushSecret) -> BTreeSet<StoreId> {
+    let references = ps.spec.secret_store_refs.iter().filter(|r| r.label_selector.is_none());
+    let names = references.filter_map(|r| Some((r.kind.unwrap_or_default(), r.name.as_deref().filter(|n| !n.is_empty())?)));
+    names.map(|(kind, name)| id(kind, namespace(ps), name)).collect()
+}
+
 fn id(kind: StoreKind, namespace: &str, name: &str) -> StoreId {
     let namespace = if kind == StoreKind::ClusterSecretStore { "" } else { namespace };
     StoreId { kind, key: Key::new(namespace, name) }

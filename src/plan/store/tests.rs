@@ -54,9 +54,9 @@ fn what_needs_no_login() {
         next => panic!("{next:?}"),
     };
     assert_eq!(
-        cause(&store(&json!({ "provider": { "vault": { "server": "x" } } }))),
+        cause(&store(&json!({ "provider": { "device42": { "server": "x" } } }))),
         format!(
-            "UnsupportedProvider: unable to create client: spec.provider.vault is not served by this version of keyferry; \
+            "UnsupportedProvider: unable to create client: spec.provider.device42 is not served by this version of keyferry; \
              served are: {}",
             ProviderSpec::SERVED.join(", ")
         )

@@ -178,7 +178,7 @@ impl AkeylessSession {
         let body = answer.success(&what)?.body;
         let value = match kind {
             Kind::Static => named(&body, name),
-            Kind::Dynamic | Kind::Certificate => json::compact_sorted(&body, true),
+            Kind::Dynamic | Kind::Certificate => json::exact::sorted(body.expose()),
             Kind::Rotated => rotated(&body),
         };
         value.ok_or_else(|| malformed(&what))
@@ -299,7 +299,7 @@ fn rotated(body: &SecretBytes) -> Option<SecretBytes> {
         return Some(json::unquoted(payload.expose()));
     }
     let value = member(value.expose(), "target_value").unwrap_or(value);
-    json::compact_sorted(&value, true)
+    json::exact::sorted(value.expose())
 }
 
 #[async_trait]

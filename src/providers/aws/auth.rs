@@ -110,13 +110,9 @@ async fn first_source(aws: &Aws, cx: &ConnectCx, sdk: &Sdk, session: &str) -> Re
         return access_key(keys, cx).await.map(Source::Key);
     }
     if let (Some(id), Some(secret)) = (sdk.var("AWS_ACCESS_KEY_ID"), sdk.var("AWS_SECRET_ACCESS_KEY")) {
-        return Ok(Source::Key(Credentials::new(
-            id,
-            secret,
-            sdk.var("AWS_SESSION_TOKEN").map(Into::into),
-            None,
-            "environment",
-        )));
+        let (id, secret) = (visible(id, "AWS_ACCESS_KEY_ID")?, visible(secret, "AWS_SECRET_ACCESS_KEY")?);
+        let token = sdk.var("AWS_SESSION_TOKEN").map(|token| visible(token, "AWS_SESSION_TOKEN")).transpose()?;
+        return Ok(Source::Key(Credentials::new(id, secret, token.map(Into::into), None, "environment")));
     }
     if let (Some(path), Some(role)) = (sdk.var("AWS_WEB_IDENTITY_TOKEN_FILE"), sdk.var("AWS_ROLE_ARN")) {
         return token(TokenSource::File { path: path.into(), role: role.into() });
@@ -142,8 +138,22 @@ async fn access_key(keys: &AccessKeyRef, cx: &ConnectCx) -> Result<Credentials, 
         Some(selector) => Some(cx.secret_text(selector, AccessKeyRef::SESSION_TOKEN).await?),
         None => None,
     };
-    let text = |bytes: &SecretBytes| bytes.expose_str().unwrap_or_default().to_owned();
-    Ok(Credentials::new(text(&id), text(&secret), token.as_ref().map(text), None, "store"))
+    let text = |bytes: &SecretBytes, path: &str| visible(bytes.expose_str().unwrap_or_default(), path).map(str::to_owned);
+    Ok(Credentials::new(
+        text(&id, AccessKeyRef::ACCESS_KEY_ID)?,
+        text(&secret, AccessKeyRef::SECRET_ACCESS_KEY)?,
+        token.map(|token| text(&token, AccessKeyRef::SESSION_TOKEN)).transpose()?,
+        None,
+        "store",
+    ))
+}
+
+/// A part of an access key, which stands in headers: the SDK panics at what cannot.
+pub(super) fn visible<'a>(text: &'a str, path: &str) -> Result<&'a str, ProviderError> {
+    if text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Ok(text);
+    }
+    Err(misconfigured(format!("{path}: the value holds a blank, a line break or another character that no access key has")))
 }
 
 impl Login {

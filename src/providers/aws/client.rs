@@ -104,21 +104,6 @@ impl Sdk {
         Ok(aws_sdk_sts::Client::from_conf(config.build()))
     }
 
-    /// A client of Secrets Manager.
-    ///
-    /// # Errors
-    /// `Misconfigured` where the endpoint is not a URL.
-    pub(super) fn secrets_manager(
-        &self,
-        credentials: SharedCredentialsProvider,
-    ) -> Result<aws_sdk_secretsmanager::Client, ProviderError> {
-        let mut config = aws_sdk_secretsmanager::config::Builder::from(&self.config)
-            .retry_partition(self.partition.clone())
-            .credentials_provider(credentials);
-        config.set_endpoint_url(self.endpoint("AWS_SECRETSMANAGER_ENDPOINT", "AWS_ENDPOINT_URL_SECRETS_MANAGER")?);
-        Ok(aws_sdk_secretsmanager::Client::from_conf(config.build()))
-    }
-
     /// Address of a service that no client of the SDK is there for: an endpoint by one of these variables, else AWS's own.
     ///
     /// # Errors
@@ -147,6 +132,39 @@ impl Sdk {
         }
         Err(misconfigured(format!("{name} in the operator's environment is not an http or https URL")))
     }
+}
+
+/// Clients of services that are called with credentials: the settings of all, and an endpoint of their own.
+macro_rules! clients {
+    ($($(#[doc = $doc:literal])+ $name:ident: $sdk:ident, $eso:literal, $variable:literal;)+) => {
+        impl Sdk {
+            $(
+                $(#[doc = $doc])+
+                ///
+                /// # Errors
+                /// `Misconfigured` where the endpoint is not a URL.
+                pub(super) fn $name(&self, credentials: SharedCredentialsProvider) -> Result<$sdk::Client, ProviderError> {
+                    let mut config = $sdk::config::Builder::from(&self.config)
+                        .retry_partition(self.partition.clone())
+                        .credentials_provider(credentials);
+                    config.set_endpoint_url(self.endpoint($eso, $variable)?);
+                    Ok($sdk::Client::from_conf(config.build()))
+                }
+            )+
+        }
+    };
+}
+
+clients! {
+    /// A client of Secrets Manager.
+    secrets_manager: aws_sdk_secretsmanager, "AWS_SECRETSMANAGER_ENDPOINT", "AWS_ENDPOINT_URL_SECRETS_MANAGER";
+    /// A client of Parameter Store.
+    parameter_store: aws_sdk_ssm, "AWS_SSM_ENDPOINT", "AWS_ENDPOINT_URL_SSM";
+    /// A client of Certificate Manager.
+    certificate_manager: aws_sdk_acm, "AWS_ACM_ENDPOINT", "AWS_ENDPOINT_URL_ACM";
+    /// A client of the service that finds resources by their tags.
+    tagging: aws_sdk_resourcegroupstagging, "AWS_RESOURCE_GROUPS_TAGGING_API_ENDPOINT",
+        "AWS_ENDPOINT_URL_RESOURCE_GROUPS_TAGGING_API";
 }
 
 fn var<'a>(env: &'a BTreeMap<String, String>, name: &str) -> Option<&'a str> {
@@ -243,7 +261,9 @@ impl Intercept for Mark {
         config: &mut ConfigBag,
     ) -> Result<(), BoxError> {
         let name = config.load::<Metadata>().map_or("", Metadata::name).to_owned();
-        self.requests.note(name, context.output_or_error().is_none_or(|outcome| outcome.is_err()));
+        let failed = context.output_or_error().is_none_or(|outcome| outcome.is_err());
+        let id = context.response().and_then(|answer| answer.headers().get("x-amzn-requestid"));
+        self.requests.note_as(name, failed, id.map(str::to_owned));
         Ok(())
     }
 }

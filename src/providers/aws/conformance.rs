@@ -12,9 +12,13 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value as Json, json};
 
+use super::Aws;
+use super::Service;
+use super::certificate_manager::CertificateManagerFixture;
+use super::parameter_store::ParameterStoreFixture;
 use super::testing::{Answer, Request, Server};
 use crate::providers::Session;
-use crate::providers::conformance::{self, CANARY, Check, Fault, Fixture, Stored, Value, World};
+use crate::providers::conformance::{self, CANARY, Check, Fault, Fixture, Stored, Tested, Value, World};
 
 #[derive(Default)]
 struct SecretsManagerFixture {
@@ -24,7 +28,7 @@ struct SecretsManagerFixture {
 #[async_trait]
 impl Fixture for SecretsManagerFixture {
     fn provider(&self) -> &'static str {
-        "aws"
+        "Secrets Manager"
     }
 
     fn does_not_apply(&self) -> Vec<(Check, &'static str)> {
@@ -37,28 +41,43 @@ impl Fixture for SecretsManagerFixture {
 
     async fn connect(&self, world: World) -> Arc<dyn Session> {
         let (world, writes) = (Arc::new(Mutex::new(world)), self.writes.clone());
-        let server = Server::start(move |request: &Request| answer(&mut world.lock().unwrap(), &writes, request)).await;
-        let session = server.session().await;
-        // Each check has a runtime of its own no longer than itself: the server ends with it.
-        std::mem::forget(server);
-        session
+        let answers = move |request: &Request| answer(&mut world.lock().unwrap(), &writes, request);
+        session(Service::SecretsManager, answers).await
     }
 }
 
-fn answer(world: &mut World, writes: &AtomicUsize, request: &Request) -> Answer {
-    match &world.fault {
-        Some(Fault::Denied) => return Answer::error(400, "AccessDeniedException"),
-        Some(Fault::Throttled) => {
+/// What any service of AWS answers while something is wrong with it.
+pub(super) fn faulty(fault: &Fault) -> Answer {
+    match fault {
+        Fault::Denied => Answer::error(400, "AccessDeniedException"),
+        Fault::Throttled => {
             let wait = conformance::RETRY_AFTER.as_secs().to_string();
-            return Answer::error(400, "ThrottlingException").with("retry-after", &wait);
+            Answer::error(400, "ThrottlingException").with("retry-after", &wait)
         }
-        Some(Fault::Broken) => return Answer::raw(503, CANARY),
-        Some(Fault::Hang(reached)) => {
+        Fault::Broken => Answer::raw(503, CANARY),
+        Fault::Hang(reached) => {
             reached.notify_one();
-            return Answer::raw(200, "").after(Duration::from_secs(3600));
+            Answer::raw(200, "").after(Duration::from_secs(3600))
         }
-        Some(Fault::Garbled) => return Answer::raw(200, &format!("{{\"SecretString\": {CANARY}")),
-        None => {}
+        Fault::Garbled => Answer::raw(200, &format!("{{\"SecretString\": {CANARY}")),
+    }
+}
+
+/// A session of a service, with a server that answers for it.
+pub(super) async fn session(
+    service: Service,
+    answer: impl Fn(&Request) -> Answer + Clone + Send + Sync + 'static,
+) -> Arc<dyn Session> {
+    let server = Server::start(answer).await;
+    let session = server.session_of(service).await;
+    // Each check has a runtime of its own no longer than itself: the server ends with it.
+    std::mem::forget(server);
+    session
+}
+
+fn answer(world: &mut World, writes: &AtomicUsize, request: &Request) -> Answer {
+    if let Some(fault) = &world.fault {
+        return faulty(fault);
     }
     let asked = request.json();
     match request.action().as_str() {
@@ -144,7 +163,16 @@ fn batch(secrets: &[Stored], asked: &Json) -> Answer {
     }))
 }
 
-#[tokio::test]
-async fn does_what_every_provider_does() {
-    conformance::run(&SecretsManagerFixture::default()).await;
+impl Tested for Aws {
+    const TITLE: &'static str = "AWS";
+    const AUTH: &'static [&'static str] = &["jwt", "secretRef", "role"];
+    const SERVER: &'static str = "ministack, with IAM on; Certificate Manager: a fake of its documented API";
+
+    fn fixtures() -> Vec<Box<dyn Fixture>> {
+        vec![
+            Box::new(SecretsManagerFixture::default()),
+            Box::new(ParameterStoreFixture::default()),
+            Box::new(CertificateManagerFixture),
+        ]
+    }
 }

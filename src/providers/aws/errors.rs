@@ -34,19 +34,41 @@ impl Call<'_> {
 
     /// The error of a call.
     pub(super) fn error<E: ProvideErrorMetadata>(&self, error: &SdkError<E, HttpResponse>) -> ProviderError {
+        self.any_error(error, |message| message)
+    }
+
+    /// The error of a call whose request holds a value. Of what AWS says about it, only the refusals are taken: they come before
+    /// the value is looked at.
+    pub(super) fn error_of_write<E: ProvideErrorMetadata>(&self, error: &SdkError<E, HttpResponse>) -> ProviderError {
+        self.any_error(error, |message| if is_access_denied(error.code()) { message } else { "" })
+    }
+
+    fn any_error<'m, E: ProvideErrorMetadata>(
+        &self,
+        error: &'m SdkError<E, HttpResponse>,
+        keep: impl FnOnce(&'m str) -> &'m str,
+    ) -> ProviderError {
         let (kind, what) = match error {
-            SdkError::ServiceError(failure) => return self.service_error(failure.err(), failure.raw()),
+            SdkError::ServiceError(failure) => {
+                let (code, message) = (error.code().unwrap_or_default(), error.message().unwrap_or_default());
+                // a secret in its recovery window is known by the message, so the class is found with all of it
+                let kind = kind_of_code(code, message);
+                return self.service_error(kind, code, keep(message), failure.raw());
+            }
             SdkError::ConstructionFailure(_) => (ErrorKind::Misconfigured, "the request could not be built or signed"),
             SdkError::TimeoutError(_) => (ErrorKind::Unavailable, NO_ANSWER),
             SdkError::DispatchFailure(failure) if failure.is_timeout() => (ErrorKind::Unavailable, NO_ANSWER),
+            // a proxy's page, say, with a status of its own
+            SdkError::ResponseError(failure) if !failure.raw().status().is_success() => {
+                return self.service_error(None, "", "", failure.raw());
+            }
             SdkError::ResponseError(_) => (ErrorKind::Malformed, "the answer could not be read"),
             _ => (ErrorKind::Unavailable, "no connection to AWS: check the network, the region and the endpoint"),
         };
         ProviderError::new(kind, self.text(what))
     }
 
-    fn service_error(&self, error: &impl ProvideErrorMetadata, raw: &HttpResponse) -> ProviderError {
-        let (code, message) = (error.code().unwrap_or_default(), error.message().unwrap_or_default());
+    fn service_error(&self, kind: Option<ErrorKind>, code: &str, message: &str, raw: &HttpResponse) -> ProviderError {
         let status = raw.status();
         let mut result = if status.is_success() {
             ProviderError::new(ErrorKind::Malformed, self.text("the answer is not what the API describes"))
@@ -54,7 +76,7 @@ impl Call<'_> {
             let kind = kind_of_status(status.as_u16()).unwrap_or(ErrorKind::Malformed);
             ProviderError::new(kind, self.text(&format!("HTTP status {} without an error of AWS's", status.as_u16())))
         } else {
-            let kind = kind_of_code(code, message).or(kind_of_status(status.as_u16())).unwrap_or(ErrorKind::Misconfigured);
+            let kind = kind.or(kind_of_status(status.as_u16())).unwrap_or(ErrorKind::Misconfigured);
             self.coded(kind, code, message)
         };
         result.retry_after = retry_after(raw);
@@ -99,10 +121,12 @@ pub(super) fn is_access_denied(code: Option<&str>) -> bool {
     matches!(code, Some("AccessDenied" | "AccessDeniedException"))
 }
 
-/// Class of an error code of Secrets Manager or STS; `None` where it is not known.
+/// Class of an error code of the services that are called, or of STS; `None` where it is not known.
 fn kind_of_code(code: &str, message: &str) -> Option<ErrorKind> {
     Some(match code {
-        "ResourceNotFoundException" => ErrorKind::NotFound,
+        "InvalidResourceId" | "ParameterNotFound" | "ParameterVersionNotFound" | "ResourceNotFoundException" => {
+            ErrorKind::NotFound
+        }
         "InvalidParameterException" | "InvalidRequestException" if is_marked_deleted(message) => ErrorKind::NotFound,
         "AccessDenied"
         | "AccessDeniedException"
@@ -145,6 +169,7 @@ fn kind_of_code(code: &str, message: &str) -> Option<ErrorKind> {
         | "RequestTimeoutException"
         | "ServiceUnavailable"
         | "ServiceUnavailableException" => ErrorKind::Unavailable,
+        "ConflictException" | "ParameterAlreadyExists" | "ResourceInUseException" | "TooManyUpdates" => ErrorKind::Conflict,
         _ => return None,
     })
 }
@@ -187,6 +212,14 @@ fn advice(code: &str) -> Option<Advice> {
         }
         "ExpiredToken" | "ExpiredTokenException" | "TokenRefreshRequired" => Advice::Ours("the credentials have expired"),
         "RequestExpired" => Advice::Ours("the clock is wrong"),
+        "HierarchyTypeMismatchException" => {
+            Advice::Ours("the type of a parameter cannot be changed: delete it, or leave secretType as it was")
+        }
+        "InvalidKeyId" => Advice::Ours("the KMS key does not exist or is disabled, or the role may not use it"),
+        "ParameterAlreadyExists" => Advice::Ours("somebody else made it in the meantime"),
+        "ParameterMaxVersionLimitExceeded" => Advice::Ours("the oldest of its versions has a label: move the label"),
+        "RequestInProgressException" => Advice::Ours("the certificate is not issued yet"),
+        "ResourceInUseException" => Advice::Ours("it is in use: take it off what uses it first"),
         "OptInRequired" | "RegionDisabledException" => Advice::Ours("the region or service is not enabled for the account"),
         "AccessDenied"
         | "AccessDeniedException"
@@ -279,6 +312,14 @@ mod tests {
             ("InternalServiceError", "secret-canary", ErrorKind::Unavailable, "InternalServiceError"),
             ("DecryptionFailure", "key is disabled", ErrorKind::Misconfigured, "DecryptionFailure: key is disabled"),
             ("SomethingNew", "secret-canary", ErrorKind::Misconfigured, "SomethingNew"),
+            ("ParameterNotFound", "secret-canary", ErrorKind::NotFound, "Secret does not exist"),
+            ("ParameterVersionNotFound", "secret-canary", ErrorKind::NotFound, "Secret does not exist"),
+            ("InvalidResourceId", "secret-canary", ErrorKind::NotFound, "Secret does not exist"),
+            ("ThrottledException", "secret-canary", ErrorKind::Throttled, "ThrottledException"),
+            ("TooManyUpdates", "secret-canary", ErrorKind::Conflict, "TooManyUpdates"),
+            ("InvalidKeyId", "secret-canary", ErrorKind::Misconfigured, "the KMS key does not exist"),
+            ("RequestInProgressException", "secret-canary", ErrorKind::Misconfigured, "not issued yet"),
+            ("ResourceInUseException", "secret-canary", ErrorKind::Conflict, "it is in use"),
         ];
         for (code, message, kind, text) in cases {
             let error = CALL.item_error(code, message);

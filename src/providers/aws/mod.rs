@@ -1,14 +1,19 @@
-//! AWS: Secrets Manager. The login and the client are shared by its services; each service is one file.
+//! AWS: Secrets Manager, Parameter Store and Certificate Manager. The login, the client and the session are shared; each service
+//! is one folder.
 
 mod auth;
+mod batch;
+pub mod caller;
+mod certificate_manager;
 mod client;
 #[cfg(test)]
 mod conformance;
 mod errors;
-mod push;
-#[cfg(test)]
-mod push_tests;
+pub mod identity;
+mod parameter_store;
 mod secrets_manager;
+mod session;
+mod tags;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
@@ -19,12 +24,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{ConnectCx, ErrorKind, Provider, ProviderError, Reference, ReferenceKind, Session};
+use super::{ConnectCx, ErrorKind, Plain, Provider, ProviderError, Reference, ReferenceKind, Session, Taker};
 use crate::api::refs::{SecretKeySelector, ServiceAccountSelector};
 use crate::api::secret_store::{Capabilities, StoreKind};
+use session::LoggedIn;
 
 /// `spec.provider.aws`
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -197,7 +204,8 @@ impl AccessKeyRef {
     const SECRET_ACCESS_KEY: &str = "spec.provider.aws.auth.secretRef.secretAccessKeySecretRef";
     const SESSION_TOKEN: &str = "spec.provider.aws.auth.secretRef.sessionTokenSecretRef";
 
-    fn selectors(&self) -> impl Iterator<Item = (&SecretKeySelector, &'static str)> {
+    /// The references that are set, each with its path in a store of AWS.
+    pub(in crate::providers) fn selectors(&self) -> impl Iterator<Item = (&SecretKeySelector, &'static str)> {
         [
             (&self.access_key_id, Self::ACCESS_KEY_ID),
             (&self.secret_access_key, Self::SECRET_ACCESS_KEY),
@@ -232,12 +240,6 @@ impl Provider for Aws {
     }
 
     fn validate(&self, _: StoreKind) -> Result<(), ProviderError> {
-        if self.service != Service::SecretsManager {
-            return Err(ProviderError::new(
-                ErrorKind::Unsupported,
-                format!("spec.provider.aws.service: {:?} is not served yet; served: SecretsManager", self.service),
-            ));
-        }
         check_region(&self.region)?;
         check_login(self)?;
         self.secrets_manager.as_ref().map_or(Ok(()), check_deletion)
@@ -252,11 +254,32 @@ impl Provider for Aws {
         self.tags_name_consumer() || self.references().iter().any(|r| r.namespace.is_none())
     }
 
+    fn taker(&self) -> &'static dyn Taker {
+        match self.service {
+            Service::SecretsManager | Service::ParameterStore => &Plain,
+            Service::CertificateManager => &certificate_manager::Bundle,
+        }
+    }
+
     async fn connect(&self, cx: &ConnectCx) -> Result<Arc<dyn Session>, ProviderError> {
         self.validate(cx.store_kind)?;
         let sdk = client::Sdk::new(self, cx).await?;
         let login = auth::login(self, cx, &sdk).await?;
-        Ok(Arc::new(secrets_manager::SecretsManager::new(self, cx, &sdk, login)?))
+        let provider = SharedCredentialsProvider::from(login.clone() as Arc<dyn ProvideCredentials>);
+        Ok(match self.service {
+            Service::SecretsManager => Arc::new(LoggedIn::new(
+                secrets_manager::SecretsManager::new(self, cx, sdk.secrets_manager(provider)?),
+                login,
+            )),
+            Service::ParameterStore => Arc::new(LoggedIn::new(
+                parameter_store::ParameterStore::new(self, cx, sdk.parameter_store(provider)?),
+                login,
+            )),
+            Service::CertificateManager => {
+                let (client, tagging) = (sdk.certificate_manager(provider.clone())?, sdk.tagging(provider)?);
+                Arc::new(LoggedIn::new(certificate_manager::CertificateManager::new(self, client, tagging), login))
+            }
+        })
     }
 }
 

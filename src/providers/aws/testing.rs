@@ -12,7 +12,9 @@ use serde_json::{Value, json};
 
 use super::{Aws, Service};
 use crate::api::secret_store::{RetrySettings, StoreKind};
-use crate::providers::{CallCx, ConnectCx, OwnCluster, Provider, ProviderError, Session, Want};
+use crate::providers::{
+    CallCx, ConnectCx, ErrorKind, Fetched, FindQuery, OwnCluster, Provider, ProviderError, Session, Want,
+};
 
 /// Values that must show up in no text.
 pub(super) const KEY_ID: &str = "AKIACANARYCANARY0000";
@@ -164,27 +166,9 @@ impl Server {
         self.seen().iter().map(Request::action).collect()
     }
 
-    /// A store in namespace `team-a`, with the server as AWS and as the Kubernetes API, and an access key in the environment.
+    /// See [`cx_at`].
     pub(super) fn cx(&self) -> ConnectCx {
-        let env = [
-            ("AWS_SECRETSMANAGER_ENDPOINT", self.url.as_str()),
-            ("AWS_STS_ENDPOINT", &self.url),
-            ("AWS_ACCESS_KEY_ID", KEY_ID),
-            ("AWS_SECRET_ACCESS_KEY", SECRET_KEY),
-            ("AWS_SESSION_TOKEN", SESSION_TOKEN),
-        ];
-        let cluster = kube::Config::new(self.url.parse().unwrap());
-        ConnectCx {
-            client: kube::Client::try_from(cluster.clone()).unwrap(),
-            cluster: OwnCluster::of(&cluster),
-            store_kind: StoreKind::SecretStore,
-            store_name: "aws".into(),
-            namespace: "team-a".into(),
-            retry: Some(RetrySettings { max_retries: Some(2), retry_interval: Some("1ms".into()) }),
-            env: Arc::new(env.map(|(k, v)| (k.to_owned(), v.to_owned())).into()),
-            outbound: crate::outbound::testing::outbound(),
-            used: Default::default(),
-        }
+        cx_at(&self.url)
     }
 
     pub(super) async fn connect(&self, aws: Aws) -> Result<Arc<dyn Session>, ProviderError> {
@@ -193,7 +177,45 @@ impl Server {
 
     /// A session with the access key of the environment.
     pub(super) async fn session(&self) -> Arc<dyn Session> {
-        self.connect(store()).await.unwrap()
+        self.session_of(Service::SecretsManager).await
+    }
+
+    /// The same, of any service.
+    pub(super) async fn session_of(&self, service: Service) -> Arc<dyn Session> {
+        self.connect(Aws { service, ..store() }).await.unwrap()
+    }
+
+    /// What the first request for an action held.
+    pub(super) fn sent(&self, action: &str) -> Value {
+        let seen = self.seen();
+        let found = seen.iter().find(|r| r.action() == action);
+        found.unwrap_or_else(|| panic!("no {action}: {:?}", self.actions())).json()
+    }
+}
+
+/// A store in namespace `team-a`, with the server as AWS and as the Kubernetes API, and an access key in the environment.
+pub(super) fn cx_at(url: &str) -> ConnectCx {
+    let env = [
+        ("AWS_SECRETSMANAGER_ENDPOINT", url),
+        ("AWS_SSM_ENDPOINT", url),
+        ("AWS_ACM_ENDPOINT", url),
+        ("AWS_RESOURCE_GROUPS_TAGGING_API_ENDPOINT", url),
+        ("AWS_STS_ENDPOINT", url),
+        ("AWS_ACCESS_KEY_ID", KEY_ID),
+        ("AWS_SECRET_ACCESS_KEY", SECRET_KEY),
+        ("AWS_SESSION_TOKEN", SESSION_TOKEN),
+    ];
+    let cluster = kube::Config::new(url.parse().unwrap());
+    ConnectCx {
+        client: kube::Client::try_from(cluster.clone()).unwrap(),
+        cluster: OwnCluster::of(&cluster),
+        store_kind: StoreKind::SecretStore,
+        store_name: "aws".into(),
+        namespace: "team-a".into(),
+        retry: Some(RetrySettings { max_retries: Some(2), retry_interval: Some("1ms".into()) }),
+        env: Arc::new(env.map(|(k, v)| (k.to_owned(), v.to_owned())).into()),
+        outbound: crate::outbound::testing::outbound(),
+        used: Default::default(),
     }
 }
 
@@ -204,6 +226,23 @@ pub(super) fn store() -> Aws {
 
 pub(super) fn call_cx() -> CallCx {
     CallCx { cause: "ExternalSecret/team-a/app".into(), correlation: "c0ffee".into(), ..CallCx::default() }
+}
+
+/// What a test looks at: the value, or the class of the error, which shows none of the canaries.
+pub(super) fn outcome(result: &Result<Fetched, ProviderError>) -> Result<&str, ErrorKind> {
+    result.as_ref().map(|f| f.bytes.expose_str().unwrap()).map_err(|e| {
+        let text = format!("{e} {e:?}");
+        for canary in [KEY_ID, SECRET_KEY, SESSION_TOKEN, VALUE] {
+            assert!(!text.contains(canary), "{text}");
+        }
+        e.kind
+    })
+}
+
+/// A search.
+pub(super) fn query(path: &str, name: &str, tags: &[(&str, &str)]) -> FindQuery {
+    let tags = tags.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+    FindQuery { path: path.into(), name: name.into(), tags }
 }
 
 pub(super) fn want(key: &str) -> Want {

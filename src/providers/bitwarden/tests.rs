@@ -9,8 +9,9 @@ use serde_json::{Value as Json, json};
 use super::*;
 use crate::generators::testing::cluster::Cluster;
 use crate::outbound::testing::{Pki, outbound};
+
 use crate::providers::conformance::served::{OverHttp, Served, connect};
-use crate::providers::conformance::{self, CANARY, Check, Stored, Value};
+use crate::providers::conformance::{CANARY, Check, Fixture, Stored, Tested, Value};
 use crate::providers::{CallCx, FindQuery, Place, Push, Pushed, Source, Want};
 use crate::secret_bytes::SecretBytes;
 
@@ -67,9 +68,14 @@ async fn get(session: &dyn Session, key: &str) -> Result<String, ProviderError> 
     Ok(fetched.bytes.expose_str().unwrap().to_owned())
 }
 
-#[tokio::test]
-async fn does_what_every_provider_does() {
-    conformance::run(&OverHttp::new(Store)).await;
+impl Tested for Bitwarden {
+    const TITLE: &'static str = "Bitwarden Secrets Manager";
+    const AUTH: &'static [&'static str] = &["secretRef"];
+    const SERVER: &'static str = "a fake of the server between, which no client of the vendor speaks to";
+
+    fn fixtures() -> Vec<Box<dyn Fixture>> {
+        vec![Box::new(OverHttp::new(Store))]
+    }
 }
 
 #[tokio::test]

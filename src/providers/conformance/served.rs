@@ -41,6 +41,11 @@ pub trait Served: Send + Sync {
         !["GET", "HEAD"].contains(&asked.method())
     }
 
+    /// What of the provider it is, where a block serves several things: `KV v1`.
+    fn service(&self) -> &'static str {
+        Self::PROVIDER
+    }
+
     /// See [`Fixture::does_not_apply`].
     fn does_not_apply(&self) -> Vec<(Check, &'static str)> {
         Vec::new()
@@ -49,6 +54,16 @@ pub trait Served: Send + Sync {
     /// See [`Fixture::plain_property`].
     fn plain_property(&self) -> Option<&'static str> {
         None
+    }
+
+    /// See [`Fixture::versions`].
+    fn versions(&self) -> (&'static str, &'static str) {
+        ("v1", "v9")
+    }
+
+    /// See [`Fixture::escapes_html`].
+    fn escapes_html(&self) -> bool {
+        false
     }
 }
 
@@ -78,7 +93,7 @@ pub async fn connect<S: Served>(served: &S, url: &str) -> Arc<dyn Session> {
 #[async_trait]
 impl<S: Served> Fixture for OverHttp<S> {
     fn provider(&self) -> &'static str {
-        S::PROVIDER
+        self.served.service()
     }
 
     fn does_not_apply(&self) -> Vec<(Check, &'static str)> {
@@ -87,6 +102,14 @@ impl<S: Served> Fixture for OverHttp<S> {
 
     fn plain_property(&self) -> Option<&'static str> {
         self.served.plain_property()
+    }
+
+    fn versions(&self) -> (&'static str, &'static str) {
+        self.served.versions()
+    }
+
+    fn escapes_html(&self) -> bool {
+        self.served.escapes_html()
     }
 
     fn writes(&self) -> usize {

@@ -10,8 +10,9 @@ use super::*;
 use crate::api::external_secret::MetadataPolicy;
 use crate::generators::testing::cluster::Cluster;
 use crate::outbound::testing::{FakeServer, Pki, outbound};
+
 use crate::providers::conformance::served::{OverHttp, Served, connect};
-use crate::providers::conformance::{self, CANARY, Check, Stored, Value};
+use crate::providers::conformance::{CANARY, Check, Fixture, Stored, Tested, Value};
 use crate::providers::{CallCx, FindQuery, Want};
 
 struct Host;
@@ -90,9 +91,14 @@ async fn get(session: &dyn Session, key: &str) -> Result<String, ProviderError> 
     Ok(fetched.bytes.expose_str().unwrap().to_owned())
 }
 
-#[tokio::test]
-async fn does_what_every_provider_does() {
-    conformance::run(&OverHttp::new(Host)).await;
+impl Tested for Conjur {
+    const TITLE: &'static str = "CyberArk Conjur";
+    const AUTH: &'static [&'static str] = &["apikey", "jwt", "cert"];
+    const SERVER: &'static str = "a fake of its API, proven by its own SDK";
+
+    fn fixtures() -> Vec<Box<dyn Fixture>> {
+        vec![Box::new(OverHttp::new(Host))]
+    }
 }
 
 #[tokio::test]

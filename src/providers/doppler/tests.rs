@@ -12,7 +12,7 @@ use crate::api::StoreKind;
 use crate::generators::testing::cluster::{Cluster, redacted};
 use crate::outbound::testing::outbound_with;
 use crate::providers::conformance::served::{OverHttp, Served, connect};
-use crate::providers::conformance::{self, Check, Stored};
+use crate::providers::conformance::{Check, Fixture, Stored, Tested};
 use crate::providers::{CallCx, ErrorKind, FindQuery, Place, Provider, ProviderError, Push, Pushed, Session, Source, Want};
 use crate::secret_bytes::SecretBytes;
 
@@ -65,15 +65,14 @@ impl Served for Store {
     }
 }
 
-#[tokio::test]
-async fn conformance() {
-    conformance::run(&OverHttp::new(Store::plain())).await;
-}
+impl Tested for Doppler {
+    const TITLE: &'static str = "Doppler";
+    const AUTH: &'static [&'static str] = &["secretRef", "oidcConfig"];
+    const SERVER: &'static str = "a fake of its API, proven by its own SDK";
 
-/// The same over a login that ends.
-#[tokio::test]
-async fn conformance_by_oidc() {
-    conformance::run(&OverHttp::new(Store::oidc())).await;
+    fn fixtures() -> Vec<Box<dyn Fixture>> {
+        vec![Box::new(OverHttp::new(Store::plain())), Box::new(OverHttp::new(Store::oidc()))]
+    }
 }
 
 async fn service(secrets: &[(&str, &str)]) -> Service<doppler::Doppler> {

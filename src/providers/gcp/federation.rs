@@ -7,12 +7,16 @@ use http::Method;
 use serde_json::Value;
 
 use super::{ACCESS_TOKEN, ACCOUNT_ANNOTATION, JWT, Login, SCOPE, TOKEN_LIFE, field, misconfigured, text};
-use crate::api::generators::{GcrConfigMapRef, GcrWorkloadIdentityFederation};
+use crate::api::generators::{GcrAwsCredentials, GcrConfigMapRef, GcrWorkloadIdentityFederation};
 use crate::api::refs::ServiceAccountSelector;
 use crate::outbound::{Call, TlsOptions};
+use crate::providers::aws::identity::{AccessKey, subject_token};
 use crate::providers::oauth::{AccessToken, TOKEN_EXCHANGE};
 use crate::providers::{ErrorKind, ProviderError};
 use crate::secret_bytes::SecretBytes;
+
+/// Type of a signed request to AWS.
+const AWS_REQUEST: &str = "urn:ietf:params:aws:token-type:aws4_request";
 
 /// What is exchanged, and for whom.
 struct Subject {
@@ -30,12 +34,7 @@ impl Login<'_> {
         let subject = match (&spec.cred_config, &spec.service_account_ref, &spec.aws_security_credentials) {
             (Some(config), None, None) => self.of_config(config, spec, &path).await?,
             (None, Some(account), None) => self.of_account(account, spec, &path).await?,
-            (None, None, Some(_)) => {
-                let text = format!(
-                    "{path}.awsSecurityCredentials is not served by this version of keyferry: use credConfig or serviceAccountRef"
-                );
-                return Err(ProviderError::new(ErrorKind::Unsupported, text));
-            }
+            (None, None, Some(aws)) => self.of_aws(aws, spec, &path).await?,
             _ => {
                 return Err(misconfigured(format!(
                     "{path}: exactly one of credConfig, awsSecurityCredentials or serviceAccountRef must be provided"
@@ -72,6 +71,33 @@ impl Login<'_> {
         let email = named(spec.gcp_service_account_email.as_deref());
         let account = email.or_else(|| named(annotations.get(ACCOUNT_ANNOTATION).map(String::as_str)));
         Ok(Subject { token, kind: JWT.to_owned(), audience, account, life: None })
+    }
+
+    /// As somebody that AWS knows.
+    async fn of_aws(
+        &self,
+        aws: &GcrAwsCredentials,
+        spec: &GcrWorkloadIdentityFederation,
+        path: &str,
+    ) -> Result<Subject, ProviderError> {
+        let what = format!("{path}.awsSecurityCredentials");
+        let missing = || misconfigured(format!("{path}.audience must be provided with awsSecurityCredentials"));
+        let audience = named(spec.audience.as_deref()).ok_or_else(missing)?;
+        let (reference, of_secret) = (&aws.aws_credentials_secret_ref, format!("{what}.awsCredentialsSecretRef"));
+        let secret = self.cx.whole_secret((reference.namespace.as_deref(), &reference.name), &of_secret).await?;
+        let value = |key: &str| secret.get(key).and_then(SecretBytes::expose_str).map(str::trim).filter(|v| !v.is_empty());
+        let required = |key: &str| {
+            value(key)
+                .ok_or_else(|| misconfigured(format!("{of_secret}: Secret {:?} has no text at key {key:?}", reference.name)))
+        };
+        let key = AccessKey {
+            id: required("aws_access_key_id")?,
+            secret: required("aws_secret_access_key")?,
+            session_token: value("aws_session_token"),
+        };
+        let token = subject_token(&key, &aws.region, &audience, self.now.into(), &what)?;
+        let account = named(spec.gcp_service_account_email.as_deref());
+        Ok(Subject { token, kind: AWS_REQUEST.to_owned(), audience, account, life: None })
     }
 
     async fn of_config(

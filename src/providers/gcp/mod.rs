@@ -1,5 +1,6 @@
 //! Google Cloud: logs in, in all the ways that ESO has, and gives the access token that comes of it.
 
+mod assertion;
 mod federation;
 #[cfg(test)]
 mod tests;
@@ -96,6 +97,18 @@ struct Impersonated {
     expire_time: Timestamp,
 }
 
+impl Key {
+    fn of(file: &SecretBytes, what: &str) -> Result<Self, ProviderError> {
+        let bad = |text: &str| misconfigured(format!("{what}: {text}"));
+        let key: Self =
+            serde_json::from_slice(file.expose()).map_err(|_| bad("the value is no service account's key, as JSON"))?;
+        if key.r#type != "service_account" {
+            return Err(bad("the key's \"type\" is not \"service_account\""));
+        }
+        Ok(key)
+    }
+}
+
 impl Login<'_> {
     /// Logs in: the first way that is given, as in ESO; without any, as the operator itself.
     ///
@@ -117,11 +130,7 @@ impl Login<'_> {
 
     async fn with_key(&self, file: &SecretBytes, what: &str) -> Result<AccessToken, ProviderError> {
         let bad = |text: &str| misconfigured(format!("{what}: {text}"));
-        let key: Key =
-            serde_json::from_slice(file.expose()).map_err(|_| bad("the value is no service account's key, as JSON"))?;
-        if key.r#type != "service_account" {
-            return Err(bad("the key's \"type\" is not \"service_account\""));
-        }
+        let key = Key::of(file, what)?;
         let audience = key.token_uri.as_deref().filter(|uri| !uri.is_empty()).unwrap_or(TOKEN_URI);
         let issued = self.now.as_second();
         let claims =

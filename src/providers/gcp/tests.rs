@@ -1,6 +1,7 @@
 //! The logins against a server that stands in for Google's, as its documentation has them.
 #![allow(clippy::unwrap_used)]
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::*;
@@ -167,6 +168,99 @@ async fn a_service_account_is_federated() {
         assert_eq!(asked.form(name).unwrap(), value);
     }
     assert_eq!(cluster.token_requests()[0].1, json!({"audiences": ["aud"], "expirationSeconds": 900}));
+}
+
+/// AWS's signature (Signature Version 4), computed anew from what the token holds and the secret key.
+fn signature(headers: &BTreeMap<String, String>, query: &str, region: &str, secret: &str) -> String {
+    use aws_lc_rs::{digest, hmac};
+    let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let hash = |text: &str| hex(digest::digest(&digest::SHA256, text.as_bytes()).as_ref());
+    let sign =
+        |key: &[u8], text: &str| hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key), text.as_bytes()).as_ref().to_vec();
+    let named: Vec<_> = headers.iter().filter(|(name, _)| *name != "authorization").collect();
+    let lines: String = named.iter().map(|(name, value)| format!("{name}:{value}\n")).collect();
+    let names = named.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(";");
+    let request = format!("POST\n/\n{query}\n{lines}\n{names}\n{}", hash(""));
+    let (date, time) = (&headers["x-amz-date"][..8], &headers["x-amz-date"]);
+    let scope = format!("{date}/{region}/sts/aws4_request");
+    let start = format!("AWS4{secret}");
+    let key = [date, region, "sts", "aws4_request"].iter().fold(start.into_bytes(), |key, part| sign(&key, part));
+    hex(&sign(&key, &format!("AWS4-HMAC-SHA256\n{time}\n{scope}\n{}", hash(&request))))
+}
+
+#[tokio::test]
+async fn an_identity_of_aws_is_federated() {
+    let server = FakeServer::start(google).await;
+    let auth = json!({"workloadIdentityFederation": {
+        "awsSecurityCredentials": {"region": "eu-west-1", "awsCredentialsSecretRef": {"name": "aws"}},
+        "audience": "//iam.googleapis.com/pool", "gcpServiceAccountEmail": "other@p.iam.gserviceaccount.com",
+    }});
+    let keys = [("aws_access_key_id", "AKIAEXAMPLE"), ("aws_secret_access_key", CANARY), ("aws_session_token", "session\n")];
+    for (held, token) in [(&keys[..], true), (&keys[..2], false)] {
+        let cluster = Cluster::new().labelled_secret("aws", &json!({}), held);
+        assert_eq!(login(auth.clone(), &cluster, &server, &outbound()).await.unwrap().value.expose(), b"impersonated");
+        let received = server.received();
+        let asked = received.iter().rfind(|asked| asked.line.ends_with("/v1/token")).unwrap();
+        for (name, value) in [
+            ("subject_token_type", "urn:ietf:params:aws:token-type:aws4_request"),
+            ("audience", "//iam.googleapis.com/pool"),
+            ("requested_token_type", ACCESS_TOKEN),
+        ] {
+            assert_eq!(asked.form(name).unwrap(), value);
+        }
+        let subject = asked.form("subject_token").unwrap();
+        assert!(!subject.contains(CANARY), "the key itself is not sent");
+        let subject = percent_encoding::percent_decode_str(&subject).decode_utf8().unwrap();
+        let subject: Value = serde_json::from_str(&subject).unwrap();
+        let query = "Action=GetCallerIdentity&Version=2011-06-15";
+        assert_eq!(subject["method"], "POST");
+        assert_eq!(subject["url"], format!("https://sts.eu-west-1.amazonaws.com?{query}"));
+        let headers = subject["headers"].as_array().unwrap().iter();
+        let text = |value: &Value| value.as_str().unwrap().to_owned();
+        let headers: BTreeMap<String, String> =
+            headers.map(|h| (text(&h["key"]).to_lowercase(), text(&h["value"]))).collect();
+        assert_eq!(headers["x-amz-date"], "20261126T120000Z");
+        assert_eq!(headers["x-goog-cloud-target-resource"], "//iam.googleapis.com/pool");
+        assert_eq!(headers["host"], "sts.eu-west-1.amazonaws.com");
+        assert_eq!(headers.get("x-amz-security-token").map(String::as_str), token.then_some("session"));
+        let authorization = &headers["authorization"];
+        assert!(authorization.contains("Credential=AKIAEXAMPLE/20261126/eu-west-1/sts/aws4_request"), "{authorization}");
+        let expected = signature(&headers, query, "eu-west-1", CANARY);
+        assert!(authorization.ends_with(&format!("Signature={expected}")), "{authorization}");
+    }
+}
+
+#[tokio::test]
+async fn an_identity_of_aws_needs_a_key_and_an_audience() {
+    let server = FakeServer::start(google).await;
+    let auth = |audience: &str| {
+        json!({"workloadIdentityFederation": {
+            "awsSecurityCredentials": {"region": "eu-west-1", "awsCredentialsSecretRef": {"name": "aws"}}, "audience": audience,
+        }})
+    };
+    for (audience, keys, part) in [
+        (
+            "",
+            vec![("aws_access_key_id", "a"), ("aws_secret_access_key", CANARY)],
+            "audience must be provided with awsSecurityC",
+        ),
+        ("a", vec![("aws_access_key_id", "a")], "has no text at key \"aws_secret_access_key\""),
+        ("a", vec![("aws_secret_access_key", CANARY)], "has no text at key \"aws_access_key_id\""),
+        ("a", vec![("aws_access_key_id", "a\u{1}"), ("aws_secret_access_key", CANARY)], "that no access key has"),
+    ] {
+        let cluster = Cluster::new().labelled_secret("aws", &json!({}), &keys);
+        let error = redacted(login(auth(audience), &cluster, &server, &outbound()).await);
+        assert_eq!(error.kind, ErrorKind::Misconfigured);
+        assert!(error.detail.contains(part), "{error}");
+    }
+    let error = redacted(login(auth("a"), &Cluster::new(), &server, &outbound()).await);
+    assert!(error.detail.contains("awsCredentialsSecretRef: Secret team-a/aws does not exist"), "{error}");
+    let mut foreign = auth("a");
+    foreign["workloadIdentityFederation"]["awsSecurityCredentials"]["awsCredentialsSecretRef"]["namespace"] =
+        json!("team-b");
+    let error = redacted(login(foreign, &Cluster::new(), &server, &outbound()).await);
+    assert!(error.detail.contains("awsCredentialsSecretRef names namespace \"team-b\""), "{error}");
+    assert!(server.received().is_empty());
 }
 
 fn config(server: &FakeServer, change: Value) -> (Value, Cluster) {

@@ -19,7 +19,7 @@ use serde_json::{Value as Json, json};
 
 use super::*;
 use crate::api::external_secret::MetadataPolicy;
-use crate::providers::conformance::{self, CANARY, Check, Fault, Fixture, Stored, Value, World};
+use crate::providers::conformance::{self, CANARY, Check, Fault, Fixture, Stored, Tested, Value, World};
 use crate::providers::{CallCx, FindQuery, OwnCluster, Validation, Want};
 
 /// The namespace that the store reads, and the one that the store and what it logs in with are in.
@@ -287,9 +287,14 @@ impl Fixture for KubernetesFixture {
     }
 }
 
-#[tokio::test]
-async fn does_what_every_provider_does() {
-    conformance::run(&KubernetesFixture::default()).await;
+impl Tested for Kubernetes {
+    const TITLE: &'static str = "Kubernetes";
+    const AUTH: &'static [&'static str] = &["cert", "token", "serviceAccount", "authRef"];
+    const SERVER: &'static str = "a kube-apiserver";
+
+    fn fixtures() -> Vec<Box<dyn Fixture>> {
+        vec![Box::new(KubernetesFixture::default())]
+    }
 }
 
 #[tokio::test]

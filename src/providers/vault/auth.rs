@@ -1,105 +1,72 @@
-//! The ways to log in to Vault.
+//! The ways to log in to Vault: what each one shows.
 
-use serde::Deserialize;
+use http::Method;
+use jiff::Timestamp;
 
-use super::client::{Request, Retries, VaultClient, misconfigured, or_key};
-use super::config::{AppRole, Auth, CertAuth, JwtAuth, KubernetesAuth, PasswordAuth, Vault};
+use super::config::{AppRole, Auth, CertAuth, GcpAuth, IamAuth, JwtAuth, KubernetesAuth, PasswordAuth};
+use super::transport::{misconfigured, or_key};
 use crate::api::StoreKind;
-use crate::outbound::{secret, segment};
-use crate::providers::{ConnectCx, ErrorKind, ProviderError};
-use crate::render::json::object_of_text;
+use crate::api::generators::GcrAuth;
+use crate::outbound::segment;
+use crate::providers::aws::caller::{Caller, caller_identity};
+use crate::providers::gcp::{Endpoints, Login as Google};
+use crate::providers::{ConnectCx, ProviderError, aws};
 use crate::secret_bytes::SecretBytes;
 
 /// Token of the operator's own ServiceAccount.
 const OWN_TOKEN: &str = "/var/run/secrets/kubernetes.io/serviceaccount/token";
 /// Seconds that a ServiceAccount's token is asked for, where nothing else is said.
 const TOKEN_LIFE: i64 = 600;
-
-/// What a login answers.
-#[derive(Deserialize)]
-struct LoggedIn {
-    auth: Granted,
-}
-
-#[derive(Deserialize)]
-struct Granted {
-    #[serde(deserialize_with = "secret")]
-    client_token: SecretBytes,
-}
+/// Region of AWS where nothing else is said.
+const REGION: &str = "us-east-1";
+/// Header by which Vault knows that a request of AWS was signed for it and for nobody else.
+const SERVER_ID: &str = "X-Vault-AWS-IAM-Server-ID";
 
 /// Where to log in, and with what.
-struct Credentials {
-    path: String,
-    fields: Vec<(&'static str, SecretBytes)>,
+pub(super) struct Credentials {
+    pub path: String,
+    pub fields: Vec<(&'static str, SecretBytes)>,
 }
 
-impl VaultClient {
-    /// Logs in. `path` is where the block stands in the object.
-    ///
-    /// # Errors
-    /// `Misconfigured` where a reference is missing; `Denied` where Vault does not take the login.
-    pub async fn login(vault: &Vault, path: &str, retries: Retries, cx: &ConnectCx) -> Result<Self, ProviderError> {
-        let mut client = Self::open(vault, path, retries, cx).await?;
-        let Some(auth) = &vault.auth else { return Ok(client) };
-        let token = match &auth.token_secret_ref {
-            Some(selector) => cx.secret_text(selector, &format!("{path}.auth.tokenSecretRef")).await?,
-            None => match credentials(auth, &format!("{path}.auth"), cx).await? {
-                Some(credentials) => {
-                    client.exchange(credentials, auth.namespace.as_deref().or(vault.namespace.as_deref())).await?
-                }
-                None => return Ok(client),
-            },
-        };
-        client.set_token(token);
-        Ok(client)
-    }
-
-    async fn exchange(&self, credentials: Credentials, namespace: Option<&str>) -> Result<SecretBytes, ProviderError> {
-        let what = "login to Vault";
-        let fields = credentials.fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
-        let request = Request::write(credentials.path, object_of_text(&fields));
-        let body =
-            self.request_in(namespace.filter(|n| !n.is_empty()), &request, what).await.map_err(|error| match error {
-                // Wrong credentials are a bad request to most methods.
-                ProviderError { kind: ErrorKind::Misconfigured, .. } if error.detail.ends_with("(400)") => ProviderError {
-                    kind: ErrorKind::Denied,
-                    detail: format!("{what}: Vault does not accept the credentials, or not for this role (400)"),
-                    ..error
-                },
-                other => other,
-            })?;
-        let body = body.unwrap_or_default();
-        serde_json::from_slice::<LoggedIn>(body.expose()).map(|answer| answer.auth.client_token).map_err(|_| {
-            ProviderError::new(
-                ErrorKind::Malformed,
-                format!("{what}: the answer holds no token: is the address that of a Vault?"),
-            )
-        })
-    }
-}
-
-/// The first way that is set, as in ESO; `None` where there is none.
-async fn credentials(auth: &Auth, path: &str, cx: &ConnectCx) -> Result<Option<Credentials>, ProviderError> {
-    let found = if let Some(role) = &auth.app_role {
-        of_app_role(role, &format!("{path}.appRole"), cx).await?
+/// The first way that is set, as in ESO. `path` is where the block stands in the object, `server` the address of Vault.
+///
+/// # Errors
+/// `Misconfigured` where something is missing, else what those said who were asked for a token.
+pub(super) async fn credentials(
+    auth: &Auth,
+    path: &str,
+    server: &str,
+    cx: &ConnectCx,
+) -> Result<Credentials, ProviderError> {
+    if let Some(role) = &auth.app_role {
+        of_app_role(role, &format!("{path}.appRole"), cx).await
     } else if let Some(kubernetes) = &auth.kubernetes {
-        of_kubernetes(kubernetes, &format!("{path}.kubernetes"), cx).await?
+        of_kubernetes(kubernetes, &format!("{path}.kubernetes"), cx).await
     } else if let Some(ldap) = &auth.ldap {
-        of_password(ldap, "ldap", &format!("{path}.ldap"), cx).await?
+        of_password(ldap, "ldap", &format!("{path}.ldap"), cx).await
     } else if let Some(user) = &auth.user_pass {
-        of_password(user, "userpass", &format!("{path}.userPass"), cx).await?
+        of_password(user, "userpass", &format!("{path}.userPass"), cx).await
     } else if let Some(jwt) = &auth.jwt {
-        of_jwt(jwt, &format!("{path}.jwt"), cx).await?
+        of_jwt(jwt, &format!("{path}.jwt"), cx).await
     } else if let Some(cert) = &auth.cert {
-        of_certificate(cert)
-    } else if auth.iam.is_some() || auth.gcp.is_some() {
-        let name = if auth.iam.is_some() { "iam" } else { "gcp" };
-        let text = format!("{path}.{name} is not served by this version of keyferry: use another way to log in");
-        return Err(ProviderError::new(ErrorKind::Unsupported, text));
+        Ok(of_certificate(cert))
+    } else if let Some(iam) = &auth.iam {
+        of_iam(iam, &format!("{path}.iam"), cx).await
+    } else if let Some(gcp) = &auth.gcp {
+        of_gcp(gcp, &format!("{path}.gcp"), server, cx).await
     } else {
-        return Ok(None);
-    };
-    Ok(Some(found))
+        Err(misconfigured(format!("{path}: no way to log in is set")))
+    }
+}
+
+/// An identity of the operator's own is good for more than one store, and a server can use what it is shown. Only who may write
+/// cluster-wide objects may have it sent to a server of their choice.
+fn own_identity(what: &str, instead: &str, cx: &ConnectCx) -> Result<(), ProviderError> {
+    if cx.store_kind == StoreKind::ClusterSecretStore {
+        return Ok(());
+    }
+    let text = "the operator's own identity goes to no server that a namespaced object names";
+    Err(misconfigured(format!("{what}: {instead} must be set: {text}")))
 }
 
 /// The path of a method's login.
@@ -132,13 +99,8 @@ async fn of_kubernetes(auth: &KubernetesAuth, what: &str, cx: &ConnectCx) -> Res
     Ok(Credentials { path: login_at(auth.mount_path.as_deref(), "kubernetes"), fields })
 }
 
-/// The operator's own token is good for all that the operator may do in the cluster. Only who may write cluster-wide objects may
-/// have it sent to a server of their choice.
 async fn own_token(what: &str, cx: &ConnectCx) -> Result<SecretBytes, ProviderError> {
-    if cx.store_kind != StoreKind::ClusterSecretStore {
-        let text = "one of serviceAccountRef and secretRef must be set: the operator's own token goes nowhere that a namespaced object names";
-        return Err(misconfigured(format!("{what}: {text}")));
-    }
+    own_identity(what, "one of serviceAccountRef and secretRef", cx)?;
     let read = tokio::fs::read(OWN_TOKEN).await.map(SecretBytes::new);
     read.map_err(|_| {
         misconfigured(format!("{what}: the operator has no token of its own: set serviceAccountRef or secretRef"))
@@ -179,4 +141,59 @@ fn of_certificate(auth: &CertAuth) -> Credentials {
     let name = auth.vault_role.as_deref().filter(|role| !role.is_empty());
     let fields = name.map(|name| ("name", SecretBytes::from(name))).into_iter().collect();
     Credentials { path: login_at(auth.path.as_deref(), "cert"), fields }
+}
+
+/// Vault has AWS say who signed a request: it sends on what we only sign.
+async fn of_iam(auth: &IamAuth, what: &str, cx: &ConnectCx) -> Result<Credentials, ProviderError> {
+    if auth.jwt.is_none() && auth.secret_ref.is_none() {
+        own_identity(what, "one of jwt and secretRef", cx)?;
+    }
+    let given = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
+    let login = (auth.jwt.is_some() || auth.secret_ref.is_some())
+        .then(|| aws::Auth { secret_ref: auth.secret_ref.clone(), jwt: auth.jwt.clone() });
+    let server_id = given(&auth.server_id);
+    let caller = Caller {
+        region: given(&auth.region).unwrap_or_else(|| REGION.to_owned()),
+        auth: login,
+        role: given(&auth.role),
+        external_id: given(&auth.external_id),
+        header: server_id.as_deref().map(|id| (SERVER_ID, id)),
+        path: what,
+    };
+    let signed = caller_identity(caller, cx).await?;
+    let fields = vec![
+        ("role", SecretBytes::from(auth.vault_role.trim())),
+        ("iam_http_request_method", SecretBytes::from(Method::POST.as_str())),
+        ("iam_request_url", signed.url),
+        ("iam_request_body", signed.body),
+        ("iam_request_headers", signed.headers),
+    ];
+    Ok(Credentials { path: login_at(auth.path.as_deref(), "aws"), fields })
+}
+
+/// A token that Google signed for this role of Vault's, as a service account.
+async fn of_gcp(auth: &GcpAuth, what: &str, server: &str, cx: &ConnectCx) -> Result<Credentials, ProviderError> {
+    let role = auth.role.trim();
+    let google = GcrAuth {
+        secret_ref: auth.secret_ref.clone(),
+        workload_identity: auth.workload_identity.clone(),
+        workload_identity_federation: None,
+    };
+    let google = Google {
+        auth: &google,
+        project: auth.project_id.as_deref().unwrap_or_default(),
+        path: what,
+        cx,
+        now: Timestamp::now(),
+        endpoints: Endpoints::of(cx),
+    };
+    let jwt = if auth.secret_ref.is_some() || auth.workload_identity.is_some() {
+        google.signed_jwt(&format!("vault/{role}")).await?
+    } else {
+        // also with serviceAccountRef, which ESO reads no more than this
+        own_identity(what, "one of secretRef and workloadIdentity", cx)?;
+        google.own_jwt(&format!("{server}/vault/{role}")).await?
+    };
+    let fields = vec![("role", SecretBytes::from(role)), ("jwt", jwt)];
+    Ok(Credentials { path: login_at(auth.path.as_deref(), "gcp"), fields })
 }

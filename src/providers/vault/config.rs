@@ -6,9 +6,9 @@ use k8s_openapi::ByteString;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::api::generators::{AnyObject, GcrSecretRef, GcrWorkloadIdentity};
+use crate::api::generators::{GcrSecretRef, GcrWorkloadIdentity};
 use crate::api::refs::{CaProvider, SecretKeySelector, ServiceAccountSelector};
-use crate::providers::aws::AccessKeyRef;
+use crate::providers::aws::{self, AccessKeyRef};
 
 /// A Vault server, and how to log in to it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -47,7 +47,7 @@ pub struct Vault {
     /// Whether such a read goes on to the leader instead of failing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub forward_inconsistent: Option<bool>,
-    /// Whether a push states the version that it replaces.
+    /// For an engine that asks for the version that a push replaces. It is stated anyway. Not with version `v1`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub check_and_set: Option<CheckAndSet>,
 }
@@ -96,7 +96,8 @@ pub struct Auth {
     /// With an AppRole.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub app_role: Option<AppRole>,
-    /// With a ServiceAccount's token that Vault reviews.
+    /// With a ServiceAccount's token that Vault reviews. Without references, the operator's own, which only a ClusterSecretStore
+    /// may ask for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kubernetes: Option<KubernetesAuth>,
     /// With a user of LDAP.
@@ -117,6 +118,14 @@ pub struct Auth {
     /// With an identity of Google Cloud.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gcp: Option<GcpAuth>,
+}
+
+impl Auth {
+    /// Whether no way to log in is set.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        *self == Self { namespace: self.namespace.clone(), ..Self::default() }
+    }
 }
 
 /// An AppRole.
@@ -238,12 +247,12 @@ pub struct IamAuth {
     /// Value of the header `X-Vault-AWS-IAM-Server-ID`, where Vault asks for it.
     #[serde(rename = "vaultAwsIamServerID", default, skip_serializing_if = "Option::is_none")]
     pub server_id: Option<String>,
-    /// With an access key.
+    /// With an access key. Left out, and no `jwt`: as the operator, which only a ClusterSecretStore may ask for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret_ref: Option<AccessKeyRef>,
     /// With a ServiceAccount's token.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub jwt: Option<AnyObject>,
+    pub jwt: Option<aws::JwtAuth>,
 }
 
 /// An identity of Google Cloud.
@@ -267,7 +276,7 @@ pub struct GcpAuth {
     /// With a ServiceAccount's token, as GKE does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub workload_identity: Option<GcrWorkloadIdentity>,
-    /// With a ServiceAccount's annotation.
+    /// As the operator, whatever is named here: ESO reads it so. Only a ClusterSecretStore may.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service_account_ref: Option<ServiceAccountSelector>,
 }

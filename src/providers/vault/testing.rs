@@ -45,6 +45,10 @@ pub fn answer(asked: &Received) -> Reply {
             });
             Reply::json(200, &secret(&Value::Null, &auth))
         }
+        ("PUT", "sys/leases/renew") if asked.json()["lease_id"] == "database/creds/app/l1" => {
+            Reply::json(200, &secret(&Value::Null, &Value::Null))
+        }
+        ("PUT", "sys/leases/renew") => errors(400),
         ("PUT", "sys/leases/revoke") | ("DELETE", "kv/a") => Reply::text(204, ""),
         ("PUT", "transit/sign") => Reply::json(200, &secret(&json!({"signature": asked.json()["input"]}), &Value::Null)),
         ("GET", "deleted") => Reply::json(404, &secret(&json!({"metadata": {"version": 1}}), &Value::Null)),

@@ -1,18 +1,33 @@
 //! Logins and requests against a server that speaks Vault's documented API.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod checks;
+mod lent;
+mod lifetime;
+mod push;
+mod session;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
+
+use keyferry_fakes::Service;
 
 use serde_json::{Value, json};
 
 use super::testing::{TOKEN, answer, errors, vault};
 use super::*;
 use crate::api::StoreKind;
+use crate::api::external_secret::MetadataPolicy;
 use crate::api::secret_store::RetrySettings;
 use crate::generators::testing::cluster::{CANARY, Cluster, redacted, spec};
 use crate::outbound::testing::{FakeServer, Pki, Received, Reply, outbound};
-use crate::providers::{ErrorKind, ProviderError};
+use crate::providers::{CallCx, ErrorKind, Fetched, FindQuery, Found, Provider as _, ProviderError, Session, Want};
+use crate::secret_bytes::SecretBytes;
+
+/// Where the key-value engine of the tests is mounted.
+const MOUNT: &str = "team/kv";
 
 const NONE: Retries = Retries { count: 0, pause: Duration::ZERO };
 
@@ -38,7 +53,7 @@ fn key(key: &str) -> Value {
 }
 
 async fn reads(client: &VaultClient) -> bool {
-    client.request(&Request::read("/database/creds/app"), "read").await.is_ok_and(|body| body.is_some())
+    client.request(&Request::read("/database/creds/app"), "read", &CallCx::default()).await.is_ok_and(|body| body.is_some())
 }
 
 #[tokio::test]
@@ -109,7 +124,7 @@ async fn a_certificate_logs_in() {
 async fn without_a_login_nobody_is_logged_in() {
     let server = vault().await;
     let client = login_with(&server, json!({})).await.unwrap();
-    let error = redacted(client.request(&Request::read("database/creds/app"), "read").await);
+    let error = redacted(client.request(&Request::read("database/creds/app"), "read", &CallCx::default()).await);
     assert_eq!(error.kind, ErrorKind::Denied);
     assert_eq!(server.received()[0].header("x-vault-token"), "");
 }
@@ -138,8 +153,13 @@ async fn a_login_that_is_incomplete_is_told() {
         (json!({"jwt": {"role": "app"}}), "secretRef and kubernetesServiceAccountToken"),
         (json!({"userPass": {"username": "a/../../x", "secretRef": key("secret")}}), "username"),
         (json!({"tokenSecretRef": key("gone")}), "has no key"),
-        (json!({"iam": {"vaultRole": "x"}}), "iam is not served"),
-        (json!({"gcp": {"role": "x"}}), "gcp is not served"),
+        (json!({"iam": {"vaultRole": "x"}}), "one of jwt and secretRef must be set"),
+        (json!({"iam": {"vaultRole": "x", "secretRef": {}}}), "iam.secretRef.accessKeyIDSecretRef is missing"),
+        (json!({"iam": {"vaultRole": "x", "jwt": {}}}), "iam.jwt.serviceAccountRef is missing"),
+        (json!({"iam": {"vaultRole": "x", "region": "a b", "jwt": {}}}), "iam.region: \"a b\" is not a region"),
+        (json!({"gcp": {"role": "x"}}), "one of secretRef and workloadIdentity must be set"),
+        (json!({"gcp": {"role": "x", "serviceAccountRef": {"name": "app"}}}), "one of secretRef and workloadIdentity"),
+        (json!({"gcp": {"role": "x", "secretRef": {}}}), "secretRef.secretAccessKeySecretRef is missing"),
     ] {
         let error = redacted(login_with(&server, json!({"auth": auth})).await);
         assert!(error.detail.starts_with("spec.provider.auth.") && error.detail.contains(part), "{error}");
@@ -154,7 +174,10 @@ async fn the_operators_own_token_stays_here() {
     let config = json!({"server": server.url, "auth": {"kubernetes": {"role": "app"}}});
     let mut cx = cluster().cx(&outbound()).connect;
     let error = redacted(VaultClient::login(&spec(config.clone()), "spec.provider", NONE, &cx).await);
-    assert!(error.detail.contains("the operator's own token goes nowhere that a namespaced object names"), "{error}");
+    assert!(
+        error.detail.contains("the operator's own identity goes to no server that a namespaced object names"),
+        "{error}"
+    );
     cx.store_kind = StoreKind::ClusterSecretStore;
     let error = redacted(VaultClient::login(&spec(config), "spec.provider", NONE, &cx).await);
     assert!(error.detail.contains("the operator has no token of its own"), "outside of a cluster: {error}");
@@ -187,7 +210,7 @@ async fn reads_see_writes_where_that_is_asked_for() {
 async fn what_is_not_there_is_nothing() {
     let server = vault().await;
     let client = login_with(&server, json!({"auth": {"tokenSecretRef": key("token")}})).await.unwrap();
-    let run = async |request: Request| client.request(&request, "x").await;
+    let run = async |request: Request| client.request(&request, "x", &CallCx::default()).await;
     assert!(run(Request::read("gone")).await.unwrap().is_none());
     assert!(run(Request::list("gone")).await.unwrap().is_none());
     assert!(run(Request::delete("gone")).await.unwrap().is_none());
@@ -221,7 +244,7 @@ async fn failures_are_tried_again_and_refusals_are_not() {
         let retries = Retries { count: retries, pause: Duration::from_millis(1) };
         let client =
             VaultClient::login(&spec(config), "spec.provider", retries, &cluster().cx(&outbound()).connect).await.unwrap();
-        let result = client.request(&Request::read("database/creds/app"), "x").await;
+        let result = client.request(&Request::read("database/creds/app"), "x", &CallCx::default()).await;
         assert_eq!((server.received().len(), result.is_ok()), (calls, good), "{statuses:?}");
         if let Err(error) = result {
             redacted::<()>(Err(error));
@@ -242,4 +265,41 @@ fn retry_settings_are_esos() {
     assert_eq!(of(Some(i32::MAX), None).unwrap().count, 10);
     assert!(of(None, Some("soon")).is_err());
     assert!(of(None, Some("-1s")).is_err());
+}
+
+fn app_role() -> Value {
+    json!({"appRole": {"path": "approle", "roleId": "role-1", "secretRef": {"name": "login", "key": "secret"}}})
+}
+
+/// A store of a server, as it stands in a manifest; what is left out is a token.
+fn store(url: &str, more: Value) -> Vault {
+    let mut block = json!({"server": url, "path": MOUNT, "auth": {"tokenSecretRef": {"name": "login", "key": "token"}}});
+    block.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    serde_json::from_value(block).unwrap()
+}
+
+fn keys() -> Cluster {
+    Cluster::new()
+        .labelled_secret("login", &json!({}), &[("token", keyferry_fakes::vault::TOKEN), ("secret", "s3cret")])
+        .service_account("app", &json!({}))
+}
+
+async fn connect(url: &str, more: Value) -> Arc<dyn Session> {
+    store(url, more).connect(&keys().cx(&outbound()).connect).await.unwrap()
+}
+
+fn cx() -> CallCx {
+    CallCx { cause: "ExternalSecret/team-a/web".into(), correlation: "c-1".into(), ..CallCx::default() }
+}
+
+fn want(key: &str) -> Want {
+    Want { key: key.into(), ..Want::default() }
+}
+
+async fn get(session: &dyn Session, want: &Want) -> Result<Fetched, ProviderError> {
+    session.get(std::slice::from_ref(want), &cx()).await.remove(0)
+}
+
+fn text(bytes: &SecretBytes) -> &str {
+    bytes.expose_str().unwrap()
 }

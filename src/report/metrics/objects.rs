@@ -72,6 +72,18 @@ impl ObjectKind {
         }
     }
 
+    /// The name of ESO's controller of the kind.
+    pub(super) const fn controller(self) -> &'static str {
+        match self {
+            Self::ExternalSecret => "externalsecret",
+            Self::SecretStore => "secretstore",
+            Self::ClusterSecretStore => "clustersecretstore",
+            Self::ClusterExternalSecret => "clusterexternalsecret",
+            Self::ClusterPushSecret => "clusterpushsecret",
+            Self::PushSecret => "pushsecret",
+        }
+    }
+
     const fn condition_metric(self) -> &'static str {
         match self {
             Self::ExternalSecret => "externalsecret_status_condition",

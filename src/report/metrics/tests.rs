@@ -22,7 +22,7 @@ fn lines(metrics: &Metrics, start: &str) -> Vec<String> {
 #[test]
 fn a_call_that_fell_apart_is_counted_as_the_requests_it_became() {
     let metrics = Metrics::default();
-    let request = |name: &'static str, failed| ProviderRequest { name: name.into(), failed };
+    let request = |name: &'static str, failed| ProviderRequest { name: name.into(), failed, id: None };
     let requests =
         [request("BatchGetSecretValue", true), request("GetSecretValue", false), request("GetSecretValue", false)];
     metrics.provider_call(ProviderCall { requests: &requests, ..call(None, &store()) });
@@ -73,6 +73,88 @@ fn names_and_labels_are_esos() {
     );
 }
 
+/// What ESO's own dashboard asks for, and what alerts made for controller-runtime do.
+#[test]
+fn controllers_and_queues_are_told_as_controller_runtime_does() {
+    let metrics = Metrics::default();
+    metrics.most_at_once(ObjectKind::PushSecret, 8);
+    metrics.queue_lengths(|| vec![(ObjectKind::ExternalSecret, 2), (ObjectKind::PushSecret, 0)]);
+    let busy = metrics.queue_left(ObjectKind::ExternalSecret, "new", Duration::from_millis(3));
+    drop(metrics.queue_left(ObjectKind::ExternalSecret, "new", Duration::ZERO));
+    let took = Duration::from_millis(20);
+    metrics.reconciled(ObjectKind::ExternalSecret, took, Turn::RequeueAfter);
+    metrics.reconciled(ObjectKind::ExternalSecret, took, Turn::Error);
+    metrics.reconciled(ObjectKind::ClusterSecretStore, took, Turn::Success);
+    let told = |start: &str| lines(&metrics, start);
+    assert_eq!(
+        told("controller_runtime_reconcile_total"),
+        [
+            r#"controller_runtime_reconcile_total{controller="clustersecretstore",result="success"} 1"#,
+            r#"controller_runtime_reconcile_total{controller="externalsecret",result="error"} 1"#,
+            r#"controller_runtime_reconcile_total{controller="externalsecret",result="requeue_after"} 1"#,
+        ]
+    );
+    assert_eq!(
+        told("controller_runtime_reconcile_errors_total"),
+        [
+            r#"controller_runtime_reconcile_errors_total{controller="clustersecretstore"} 0"#,
+            r#"controller_runtime_reconcile_errors_total{controller="externalsecret"} 1"#,
+        ]
+    );
+    assert_eq!(
+        told(r#"controller_runtime_reconcile_time_seconds_bucket{le="0.025",controller="externalsecret""#),
+        [r#"controller_runtime_reconcile_time_seconds_bucket{le="0.025",controller="externalsecret"} 2"#]
+    );
+    assert_eq!(
+        told("controller_runtime_active_workers"),
+        [
+            r#"controller_runtime_active_workers{controller="externalsecret"} 1"#,
+            r#"controller_runtime_active_workers{controller="pushsecret"} 0"#,
+        ]
+    );
+    drop(busy);
+    assert_eq!(
+        told(r#"controller_runtime_active_workers{controller="externalsecret"#),
+        [r#"controller_runtime_active_workers{controller="externalsecret"} 0"#]
+    );
+    assert_eq!(
+        told("controller_runtime_max_concurrent_reconciles"),
+        [r#"controller_runtime_max_concurrent_reconciles{controller="pushsecret"} 8"#]
+    );
+    assert_eq!(
+        told("workqueue_adds_total"),
+        [
+            r#"workqueue_adds_total{name="externalsecret",controller="externalsecret"} 4"#,
+            r#"workqueue_adds_total{name="pushsecret",controller="pushsecret"} 0"#,
+        ]
+    );
+    assert_eq!(
+        told("workqueue_depth"),
+        [
+            r#"workqueue_depth{name="externalsecret",controller="externalsecret"} 2"#,
+            r#"workqueue_depth{name="pushsecret",controller="pushsecret"} 0"#,
+        ]
+    );
+    assert_eq!(
+        told(r#"workqueue_queue_duration_seconds_count"#),
+        [r#"workqueue_queue_duration_seconds_count{name="externalsecret",controller="externalsecret"} 2"#]
+    );
+}
+
+#[test]
+fn calls_of_generators_count_as_calls_to_providers() {
+    let metrics = Metrics::default();
+    metrics.generator_call("GithubAccessToken", "Generate", false);
+    metrics.generator_call("Grafana", "Cleanup", true);
+    assert_eq!(
+        lines(&metrics, "externalsecret_provider_api_calls_count"),
+        [
+            r#"externalsecret_provider_api_calls_count{provider="GithubAccessToken",call="Generate",status="success"} 1"#,
+            r#"externalsecret_provider_api_calls_count{provider="Grafana",call="Cleanup",status="error"} 1"#,
+        ]
+    );
+}
+
 #[test]
 fn series_of_deleted_objects_go() {
     let metrics = Metrics::default();
@@ -92,9 +174,9 @@ fn series_of_deleted_objects_go() {
 fn durations_are_histograms_in_seconds() {
     let metrics = Metrics::default();
     metrics.provider_call(call(Some(ErrorKind::Throttled), &store()));
-    metrics.reconciled(ObjectKind::SecretStore, Duration::from_millis(3));
+    metrics.reconciled(ObjectKind::SecretStore, Duration::from_millis(3), Turn::Success);
     metrics.queue_depth("externalsecrets", (1, 7));
-    metrics.queue_left("new", Duration::from_secs(40));
+    drop(metrics.queue_left(ObjectKind::ExternalSecret, "new", Duration::from_secs(40)));
     let labels =
         r#"store_kind="SecretStore",store_namespace="a",store="aws",provider="AWS/SecretsManager",outcome="throttled""#;
     let name = "keyferry_provider_call_duration_seconds";

@@ -1,9 +1,11 @@
-//! AWS Secrets Manager, with IAM on: logins, reads, searches, pushes, and what is shared between them.
+//! AWS Secrets Manager, Parameter Store and Certificate Manager, with IAM on: logins, reads, searches, pushes, and what is shared between them.
 
+mod certificate_manager;
 mod examples;
 mod find;
 mod identity;
 mod login;
+mod parameter_store;
 mod push;
 mod read;
 mod sharing;

@@ -7,7 +7,7 @@ use keyferry_e2e::env::with_namespace;
 
 use super::*;
 
-const PUSH_SECRET: (&str, &str) = ("external-secrets.io/v1alpha1", "PushSecret");
+pub(super) const PUSH_SECRET: (&str, &str) = ("external-secrets.io/v1alpha1", "PushSecret");
 const STORE_FINALIZER: &str = "secretstore.externalsecrets.io/finalizer";
 
 /// The store `aws`, which may write all secrets whose names start with the namespace's.
@@ -17,12 +17,12 @@ async fn store_of_writer(ns: &Sandbox<'_>) -> Result<()> {
     store_of_user(ns, writes, json!({"secretsManager": {"forceDeleteWithoutRecovery": true}})).await
 }
 
-async fn source(ns: &Sandbox<'_>, data: Value) -> Result<()> {
+pub(super) async fn source(ns: &Sandbox<'_>, data: Value) -> Result<()> {
     let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "src"}, "stringData": data});
     ns.cluster().apply_object(secret, &ns.name).await
 }
 
-fn to(remote_key: &str, secret_key: &str, property: &str) -> Value {
+pub(super) fn to(remote_key: &str, secret_key: &str, property: &str) -> Value {
     let mut remote = json!({"remoteKey": remote_key});
     if !property.is_empty() {
         remote["property"] = property.into();
@@ -34,7 +34,7 @@ fn to(remote_key: &str, secret_key: &str, property: &str) -> Value {
     json!({"match": found})
 }
 
-async fn push(ns: &Sandbox<'_>, name: &str, spec: Value) -> Result<()> {
+pub(super) async fn push(ns: &Sandbox<'_>, name: &str, spec: Value) -> Result<()> {
     let mut whole = json!({
         "refreshInterval": "1h", "secretStoreRefs": [{"name": "aws"}], "selector": {"secret": {"name": "src"}},
     });
@@ -42,7 +42,7 @@ async fn push(ns: &Sandbox<'_>, name: &str, spec: Value) -> Result<()> {
     apply(ns, PUSH_SECRET, name, whole).await
 }
 
-async fn pushed(ns: &Sandbox<'_>, name: &str) -> Result<()> {
+pub(super) async fn pushed(ns: &Sandbox<'_>, name: &str) -> Result<()> {
     ns.wait_ready(PUSH_SECRET, name, "True", "Synced").await.map(drop)
 }
 

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::*;
 
 /// The calls that read values for the namespace's objects: how many secrets each asked for.
-fn reads(ns: &Sandbox<'_>, action: &str) -> Vec<usize> {
+pub(super) fn reads(ns: &Sandbox<'_>, action: &str) -> Vec<usize> {
     let calls = ns.env.recorder.calls_for(&ns.name);
     calls.iter().filter(|call| call.action == action).map(|call| call.secrets().len()).collect()
 }

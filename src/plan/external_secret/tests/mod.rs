@@ -5,6 +5,7 @@ mod due;
 mod failover;
 mod failures;
 mod generate;
+mod leases;
 mod properties;
 mod templates;
 mod trust;

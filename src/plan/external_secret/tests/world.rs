@@ -37,6 +37,7 @@ pub struct World {
     pub rules: Rules,
     /// What templates come from, as the shell would read it.
     pub sources: Sources,
+    pub replace_at: Option<Timestamp>,
     version: u64,
 }
 
@@ -131,6 +132,7 @@ impl World {
             now: "2026-06-01T12:00:00Z".parse().unwrap(),
             rules: Rules::default(),
             sources: Sources::new(),
+            replace_at: None,
             version: 0,
         }
     }
@@ -181,6 +183,7 @@ impl World {
             target: self.secrets.get(self.es.target_name()).map(view),
             owned: owned.filter(|(_, v)| v.owner.is_some() && v.owner == self.es.metadata.name).collect(),
             sources: template::versions(&self.sources),
+            replace_at: self.replace_at,
             memory: self.memory.clone(),
             now: self.now,
         }

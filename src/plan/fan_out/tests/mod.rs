@@ -103,7 +103,7 @@ impl World {
         }
         match child_of_json(kind, &value) {
             Child::ExternalSecret(es) => drop(self.index.upsert_external_secret(es)),
-            Child::PushSecret(ps) => drop(self.index.see_push_secret(ps)),
+            Child::PushSecret(ps) => drop(self.index.upsert_push_secret(ps)),
         }
         self.children.insert(key.clone(), value);
     }
@@ -112,7 +112,7 @@ impl World {
         self.children.remove(key);
         match kind {
             CES => drop(self.index.remove_external_secret(key)),
-            CPS => drop(self.index.lose_push_secret(key)),
+            CPS => drop(self.index.remove_push_secret(key)),
         }
     }
 
@@ -157,8 +157,8 @@ impl World {
             self.writes += 1;
             let mut value = self.parent.clone().unwrap();
             let name = if id.kind == CES { "externalSecretName" } else { "pushSecretName" };
-            value["status"] = json!({"provisionedNamespaces": status.provisioned, "failedNamespaces": status.failed,
-                "conditions": status.conditions, name: status.child_name});
+            value["status"] = json!({"provisionedNamespaces": status.seen.provisioned, "failedNamespaces": status.seen.failed,
+                "conditions": status.seen.conditions, name: status.child_name});
             self.parent(id.kind, value);
         }
         Some(report)
@@ -202,7 +202,7 @@ fn world(kind: ParentKind, parent: Value) -> (World, ParentId) {
 }
 
 fn failed(status: &ParentStatus) -> Vec<(&str, &str)> {
-    status.failed.iter().map(|f| (f.namespace.as_str(), f.reason.as_deref().unwrap_or_default())).collect()
+    status.seen.failed.iter().map(|f| (f.namespace.as_str(), f.reason.as_deref().unwrap_or_default())).collect()
 }
 
 #[test]
@@ -213,10 +213,10 @@ fn children_are_made_with_all_that_the_parent_wants_and_then_nothing_is_written(
     let report = world.turn(&id).unwrap();
     assert!(report.ready && matches!(report.wake, Wake::After(time, Priority::Periodic) if time <= DEFAULT_REFRESH));
     let status = world.status(CES);
-    assert_eq!((status.child_name.as_deref(), status.failed.len()), (Some("child"), 0));
-    assert_eq!(status.provisioned, ["a1", "a2", "b1"]);
+    assert_eq!((status.child_name.as_deref(), status.seen.failed.len()), (Some("child"), 0));
+    assert_eq!(status.seen.provisioned, ["a1", "a2", "b1"]);
     assert_eq!(
-        json!(status.conditions),
+        json!(status.seen.conditions),
         json!([{"type": "Ready", "status": "True"}]),
         "ESO gives no reason, message or time"
     );
@@ -297,15 +297,15 @@ fn a_foreign_object_is_left_alone_and_told_of() {
         assert!(!world.turn(&id).unwrap().ready);
         let status = world.status(kind);
         assert_eq!(failed(&status), [("a1", text)]);
-        assert_eq!(status.provisioned, ["a2"]);
+        assert_eq!(status.seen.provisioned, ["a2"]);
         assert_eq!(
-            json!(status.conditions),
+            json!(status.seen.conditions),
             json!([{"type": "Ready", "status": "False", "message": "one or more namespaces failed"}])
         );
         assert_eq!(world.child("a1", "p"), &before);
         world.drop_child(kind, &Key::new("a1", "p"));
         assert!(world.turn(&id).unwrap().ready);
-        assert_eq!(world.status(kind).provisioned, ["a1", "a2"]);
+        assert_eq!(world.status(kind).seen.provisioned, ["a1", "a2"]);
     }
 }
 
@@ -325,7 +325,7 @@ fn the_status_gives_no_right() {
         assert_eq!([world.child("b1", "p").clone(), world.child("b1", "other").clone()], before);
         let made: Vec<&str> = world.children.keys().filter(|key| *key.name == *"p").map(|key| &*key.namespace).collect();
         assert_eq!(made, ["a1", "a2", "b1"]);
-        assert_eq!(world.status(kind).provisioned, ["a1", "a2"]);
+        assert_eq!(world.status(kind).seen.provisioned, ["a1", "a2"]);
     }
 }
 
@@ -340,7 +340,7 @@ fn an_object_of_another_parent_of_the_same_name_is_foreign() {
         let (mut world, id) = world(CES, ces(json!({})));
         world.store_child(CES, &Key::new("a1", "p"), json!({"metadata": {"ownerReferences": [owner]}, "spec": {}}));
         world.turn(&id);
-        assert_eq!(world.status(CES).failed.len(), 1, "{owner}");
+        assert_eq!(world.status(CES).seen.failed.len(), 1, "{owner}");
     }
 }
 
@@ -370,7 +370,7 @@ fn a_new_name_and_a_namespace_that_leaves_delete_what_is_no_longer_wanted() {
     world.turn(&id);
     assert_eq!(world.children.keys().map(ToString::to_string).collect::<Vec<_>>(), ["a1/second"]);
     let status = world.status(CES);
-    assert_eq!((status.child_name.as_deref(), status.provisioned), (Some("second"), vec!["a1".to_owned()]));
+    assert_eq!((status.child_name.as_deref(), status.seen.provisioned), (Some("second"), vec!["a1".to_owned()]));
 }
 
 #[test]
@@ -381,7 +381,7 @@ fn namespaces_in_deletion_are_passed_over() {
     let before = world.writes;
     assert!(world.turn(&id).unwrap().ready);
     assert_eq!(world.writes, before + 1, "only the status is written");
-    assert_eq!(world.status(CES).provisioned, ["a1"]);
+    assert_eq!(world.status(CES).seen.provisioned, ["a1"]);
 }
 
 #[test]
@@ -450,9 +450,9 @@ fn a_selector_that_makes_no_sense_changes_nothing() {
             assert!(!world.turn(&id).unwrap().ready);
             assert_eq!(world.children, children);
             let status = world.status(kind);
-            assert_eq!(status.provisioned, ["a1", "a2"]);
-            assert_eq!((status.failed[0].namespace.as_str(), status.failed.len()), ("unknown", 1));
-            assert_eq!(status.conditions[0].reason.as_deref(), reason);
+            assert_eq!(status.seen.provisioned, ["a1", "a2"]);
+            assert_eq!((status.seen.failed[0].namespace.as_str(), status.seen.failed.len()), ("unknown", 1));
+            assert_eq!(status.seen.conditions[0].reason.as_deref(), reason);
         }
     }
 }
@@ -477,8 +477,8 @@ fn what_becomes_of_writes_that_fail() {
     ] {
         let report = report(outcome.clone());
         let status = report.status.unwrap();
-        assert_eq!(status.provisioned, ["a2"], "{outcome:?}");
-        assert_eq!(status.failed.first().and_then(|f| f.reason.as_deref()), reason, "{outcome:?}");
+        assert_eq!(status.seen.provisioned, ["a2"], "{outcome:?}");
+        assert_eq!(status.seen.failed.first().and_then(|f| f.reason.as_deref()), reason, "{outcome:?}");
         assert_eq!(report.ready, reason.is_none());
         let pause = match report.wake {
             Wake::After(pause, Priority::Changed) => Some(pause),

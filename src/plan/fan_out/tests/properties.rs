@@ -143,8 +143,8 @@ proptest! {
             }
         }
         let status = world.status(kind);
-        prop_assert_eq!(&status.provisioned, &provisioned);
-        prop_assert_eq!(status.failed.iter().map(|f| f.namespace.clone()).collect::<Vec<_>>(), told);
+        prop_assert_eq!(&status.seen.provisioned, &provisioned);
+        prop_assert_eq!(status.seen.failed.iter().map(|f| f.namespace.clone()).collect::<Vec<_>>(), told);
         let writes = world.writes;
         world.turn(&id);
         prop_assert_eq!(world.writes, writes);

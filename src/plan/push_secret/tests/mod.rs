@@ -79,6 +79,7 @@ fn facts(ps: PushSecret, stores: Vec<AnyStore>) -> Facts {
         namespace_labels: None,
         sources: vec![source_at("1")],
         generator: None,
+        replace_at: None,
         ps: Arc::new(ps),
         memory: Memory::default(),
         now: at(0),

@@ -33,6 +33,10 @@ fn world(request: &Request) -> Answer {
             &BTreeMap::new(),
             &json!({"data": {"id": "QUtJQVNUT1JFCg==", "secret": "c2VjcmV0", "token": "dG9rZW4="}}),
         ),
+        // a line break within the id
+        "/api/v1/namespaces/team-a/secrets/odd" => {
+            object("Secret", &BTreeMap::new(), &json!({"data": {"id": "QUtJQQpY", "secret": "c2VjcmV0"}}))
+        }
         "AssumeRoleWithWebIdentity" => Answer::credentials("AssumeRoleWithWebIdentity", &role(request), HOUR),
         "AssumeRole" => Answer::credentials("AssumeRole", &role(request), HOUR),
         "GetSecretValue" => Answer::json(&json!({"SecretString": VALUE})),
@@ -160,6 +164,7 @@ async fn logins_that_cannot_work_say_why() {
         (jwt("nobody"), "ServiceAccount team-a/nobody does not exist"),
         (elsewhere, "a SecretStore reads its own namespace only"),
         (keys("nothing", false), "Secret team-a/nothing does not exist"),
+        (keys("odd", false), "accessKeyIDSecretRef: the value holds a blank, a line break or another character"),
     ];
     for (auth, text) in cases {
         let error = match server.connect(Aws { auth, ..store() }).await {

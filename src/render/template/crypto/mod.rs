@@ -25,6 +25,9 @@ use zeroize::Zeroizing;
 use super::chance::Chance;
 use issue::Wish;
 
+pub use pkcs12::decrypted_key;
+pub use x509::{certificates, is_certificate};
+
 /// A function cannot do what it is asked for. The text is Go's, ESO's or sprig's where theirs is fixed, and holds nothing of the
 /// input.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -271,3 +271,33 @@ fn lengthen(file: &mut [u8], by: u8) {
     assert_eq!(file[mac], 0x30);
     file[mac + 1] += by;
 }
+
+#[test]
+fn encrypted_keys_are_opened_with_their_password() {
+    let file =
+        |name: &str| std::fs::read(format!("{}/e2e/oracles/testdata/{name}.pem", env!("CARGO_MANIFEST_DIR"))).unwrap();
+    for kind in ["prime256v1", "rsa2048"] {
+        let (encrypted, plain) = (file(&format!("{kind}-encrypted")), file(&format!("{kind}-pkcs8")));
+        let opened =
+            |text: &[u8], password: &str| decrypted_key(text, password.as_bytes()).map(|key| key.as_bytes().to_vec());
+        assert_eq!(opened(&encrypted, "se cret").as_ref(), Ok(&plain));
+        assert_eq!(opened(&plain, "").as_ref(), Ok(&plain), "one that is not encrypted stays");
+        assert!(opened(&encrypted, "se crets").is_err());
+        let short = String::from_utf8(encrypted).unwrap().replacen('M', "A", 3);
+        assert!(opened(short.as_bytes(), "se cret").is_err());
+    }
+    assert!(decrypted_key(&file("root.crt"), b"").is_err());
+    assert!(decrypted_key(b"", b"").is_err());
+}
+
+#[test]
+fn certificates_are_taken_out_of_a_text() {
+    let file = |name: &str| {
+        std::fs::read_to_string(format!("{}/e2e/oracles/testdata/{name}.pem", env!("CARGO_MANIFEST_DIR"))).unwrap()
+    };
+    let (leaf, mid, key) = (file("leaf.crt"), file("mid.crt"), file("rsa2048"));
+    let text = format!("a comment\r\n{}\n{key}\n{mid}rest", leaf.replace('\n', "\r\n"));
+    assert_eq!(certificates(text.as_bytes()), [leaf.clone(), mid]);
+    assert!(is_certificate(leaf.as_bytes()) && !is_certificate(key.as_bytes()) && !is_certificate(b""));
+    assert!(certificates(key.as_bytes()).is_empty());
+}

@@ -13,6 +13,20 @@ use super::{FuncError, der, pem};
 /// Most certificates in one input: ordering a chain compares each with each.
 const MOST: usize = 2000;
 
+/// The certificates of a text, one by one, as PEM without what is around them. Only that they are PEM is looked at.
+#[must_use]
+pub fn certificates(text: &[u8]) -> Vec<String> {
+    let (blocks, _) = pem::decode_all(text);
+    let found = blocks.iter().filter(|block| block.kind == pem::CERTIFICATE.as_bytes());
+    found.map(|block| pem::encode(pem::CERTIFICATE, &block.bytes)).collect()
+}
+
+/// Whether the first block of a text is a certificate that can be read.
+#[must_use]
+pub fn is_certificate(text: &[u8]) -> bool {
+    pem::decode(text).is_some_and(|(block, _)| Certificate::parse(&block.bytes).is_some())
+}
+
 /// A certificate.
 #[derive(Clone)]
 pub struct Certificate {

@@ -66,6 +66,21 @@ pub fn key(password: &[u8], file: &[u8]) -> Result<String, FuncError> {
     key.pkcs8_pem().ok_or(FuncError::new("the private key is not one that PKCS#8 can hold"))
 }
 
+/// The private key of an `ENCRYPTED PRIVATE KEY` in PEM, as PKCS#8 in PEM. One that is not encrypted stays as it is.
+///
+/// # Errors
+/// It is none, or not of that password.
+pub fn decrypted_key(text: &[u8], password: &[u8]) -> Result<Zeroizing<String>, FuncError> {
+    let (block, _) = pem::decode(text).ok_or(FuncError::new("the private key is not PEM"))?;
+    let key = match block.kind.as_slice() {
+        b"ENCRYPTED PRIVATE KEY" => read::encrypted_key(&block.bytes, &Password::new(password)?)?,
+        pem_kind if pem_kind == pem::PRIVATE_KEY.as_bytes() => PrivateKey::parse_pkcs8(&Zeroizing::new(block.bytes)),
+        _ => None,
+    };
+    let text = key.and_then(|key| key.pkcs8_pem()).map(Zeroizing::new);
+    text.ok_or(FuncError::new("the private key is of a kind that is not known"))
+}
+
 /// `pkcs12cert`, `pkcs12certPass`: the certificates in PEM, from leaf to root if they are one chain, and as they are if not.
 ///
 /// # Errors

@@ -184,11 +184,19 @@ fn certificate(bag: &[u8]) -> Result<Certificate, FuncError> {
 fn private_key(bag: &[u8], password: Option<&Password>) -> Result<PrivateKey, FuncError> {
     const NO_KEY: FuncError = FuncError::fixed("pkcs12: error parsing PKCS#8 private key");
     let Some(password) = password else { return PrivateKey::parse_pkcs8(bag).ok_or(NO_KEY) };
-    let (algorithm, data) = der::read(bag, |reader| {
+    encrypted_key(bag, password)?.ok_or(NO_KEY)
+}
+
+/// A key in an `EncryptedPrivateKeyInfo` (RFC 5958); nothing where it is of a kind that is not known.
+///
+/// # Errors
+/// It is none, or not of that password.
+pub fn encrypted_key(document: &[u8], password: &Password) -> Result<Option<PrivateKey>, FuncError> {
+    let (algorithm, data) = der::read(document, |reader| {
         reader.read_sequence(|reader| Ok((der::read_algorithm(reader.next())?, reader.next().read_bytes()?)))
     })
     .ok_or(FuncError::new("pkcs12: error decoding PKCS#8 shrouded key bag"))?;
     let key = pbe::decrypt(&algorithm, password, &data)
         .map_err(|e| e.within("pkcs12: error decrypting PKCS#8 shrouded key bag"))?;
-    PrivateKey::parse_pkcs8(&key).ok_or(NO_KEY)
+    Ok(PrivateKey::parse_pkcs8(&key))
 }

@@ -8,8 +8,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
-use super::SecretsManagerOptions;
-use super::testing::{Answer, KEY_ID, Request, SECRET_KEY, Server, call_cx, object, store};
+use crate::providers::aws::testing::{Answer, KEY_ID, Request, SECRET_KEY, Server, call_cx, object, store};
+use crate::providers::aws::{Aws, SecretsManagerOptions};
 use crate::providers::{ErrorKind, Place, Push, Pushed, Source};
 use crate::secret_bytes::SecretBytes;
 
@@ -46,15 +46,6 @@ fn ours() -> Value {
     json!([{"Key": "managed-by", "Value": "external-secrets"}, {"Key": "old", "Value": "x"}])
 }
 
-async fn sent(server: &Server, action: &str) -> Value {
-    server
-        .seen()
-        .iter()
-        .find(|r| r.action() == action)
-        .unwrap_or_else(|| panic!("no {action}: {:?}", server.actions()))
-        .json()
-}
-
 #[tokio::test]
 async fn a_new_secret_is_made_as_eso_makes_it() {
     let server = Server::start(|request: &Request| match request.action().as_str() {
@@ -64,7 +55,7 @@ async fn a_new_secret_is_made_as_eso_makes_it() {
     .await;
     let session = server.session().await;
     assert_eq!(session.push(&push(None, None), &call_cx()).await, Ok(Pushed::Written));
-    let made = sent(&server, "CreateSecret").await;
+    let made = server.sent("CreateSecret");
     assert_eq!(made["SecretBinary"], STANDARD.encode(CANARY));
     assert_eq!(made["ClientRequestToken"], "00000000-0000-0000-0000-000000000001");
     assert_eq!(made["Description"], "secret 'managed-by:external-secrets'");
@@ -95,7 +86,7 @@ async fn a_property_is_set_beside_the_others() {
     let server = Server::start(holding("{\"keep\": 1.50, \"pw\": \"old\"}", ours())).await;
     let session = server.session().await;
     assert_eq!(session.push(&push(Some("pw"), None), &call_cx()).await, Ok(Pushed::Written));
-    let put = sent(&server, "PutSecretValue").await;
+    let put = server.sent("PutSecretValue");
     let value = STANDARD.decode(put["SecretBinary"].as_str().unwrap()).unwrap();
     assert_eq!(String::from_utf8(value).unwrap(), format!("{{\"keep\": 1.50, \"pw\": \"{CANARY}\"}}"));
 }
@@ -108,11 +99,11 @@ async fn tags_policy_and_replicas_follow_the_block() {
         |name: &str| json!({"policySourceRef": {"kind": "ConfigMap", "name": name, "key": "p"}, "blockPublicPolicy": true});
     let spec = json!({"tags": {"new": "n"}, "replicationLocations": ["eu-north-1"], "resourcePolicy": policy("policies")});
     assert_eq!(session.push(&push(None, Some(spec)), &call_cx()).await, Ok(Pushed::Written));
-    assert_eq!(sent(&server, "UntagResource").await["TagKeys"], json!(["old"]));
-    assert_eq!(sent(&server, "TagResource").await["Tags"], json!([{"Key": "new", "Value": "n"}]));
-    assert_eq!(sent(&server, "RemoveRegionsFromReplication").await["RemoveReplicaRegions"], json!(["eu-west-2"]));
+    assert_eq!(server.sent("UntagResource")["TagKeys"], json!(["old"]));
+    assert_eq!(server.sent("TagResource")["Tags"], json!([{"Key": "new", "Value": "n"}]));
+    assert_eq!(server.sent("RemoveRegionsFromReplication")["RemoveReplicaRegions"], json!(["eu-west-2"]));
     assert_eq!(
-        sent(&server, "ReplicateSecretToRegions").await["AddReplicaRegions"],
+        server.sent("ReplicateSecretToRegions")["AddReplicaRegions"],
         json!([{"Region": "eu-north-1", "KmsKeyId": "k"}])
     );
     let actions = server.actions();
@@ -162,10 +153,10 @@ async fn replicas_go_before_the_secret_and_the_store_says_how() {
         ),
     ] {
         let server = Server::start(holding(CANARY, ours())).await;
-        let session = server.connect(super::Aws { secrets_manager: Some(options), ..store() }).await.unwrap();
+        let session = server.connect(Aws { secrets_manager: Some(options), ..store() }).await.unwrap();
         assert_eq!(session.delete(&place(None, None), &call_cx()).await, Ok(()));
         assert_eq!(server.actions(), ["DescribeSecret", "RemoveRegionsFromReplication", "DeleteSecret"]);
-        let sent = sent(&server, "DeleteSecret").await;
+        let sent = server.sent("DeleteSecret");
         assert_eq!((sent["ForceDeleteWithoutRecovery"].clone(), sent["RecoveryWindowInDays"].clone()), expected);
     }
 }

@@ -1,13 +1,24 @@
-//! VaultDynamicSecret: what a path of Vault answers, as keys and values.
+//! VaultDynamicSecret: what a path of Vault answers, as keys and values. What Vault lends is renewed while it is in use, and given
+//! back when it no longer is.
+
+mod logins;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::{GenerateCx, Generated, Generator, misconfigured};
+use logins::Login;
+pub use logins::Logins;
+
+use super::{GenerateCx, Generated, Generator, Renewed, state_of};
 use crate::api::generators::{VaultDynamicSecretSpec, VaultResultType};
-use crate::providers::vault::{Request, Retries, Vault, VaultClient};
+use crate::plan::lease::Granted;
+use crate::providers::vault::{Lease, Request, Retries, TokenInUse, VaultClient};
 use crate::providers::{ErrorKind, ProviderError};
 use crate::render::Entries;
 use crate::render::json::{self, Json, byte_value};
@@ -51,14 +62,8 @@ fn auth_shape() -> [(&'static str, Option<Json>); 11] {
 #[async_trait]
 impl Generator for VaultDynamicSecretSpec {
     async fn generate(&self, cx: &GenerateCx) -> Result<Generated, ProviderError> {
-        let vault: Vault = serde_json::from_value(Value::Object(self.provider.0.clone())).map_err(|_| {
-            misconfigured(
-                "spec.provider is not what spec.provider.vault of a store is: check names and types of its fields".into(),
-            )
-        })?;
-        let retries = Retries::of(self.retry_settings.as_ref(), "spec.retrySettings")?;
-        let client = VaultClient::login(&vault, "spec.provider", retries, &cx.connect).await?;
-        let Some(body) = client.request(&self.request(), WHAT).await? else {
+        let (body, token) = self.ask(&self.request(), WHAT, cx).await?;
+        let Some(body) = body else {
             if self.allow_empty_response == Some(true) {
                 return Ok(Generated::default());
             }
@@ -68,11 +73,121 @@ impl Generator for VaultDynamicSecretSpec {
         let values = self.values(&body).ok_or_else(|| {
             ProviderError::new(ErrorKind::Malformed, format!("{WHAT}: the answer is not the JSON that Vault sends"))
         })?;
-        Ok(Generated { values, state: None })
+        let (state, lease) = self.lent(&body, token, cx.now);
+        Ok(Generated { values, state, lease })
+    }
+
+    async fn cleanup(&self, state: &Value, cx: &GenerateCx) -> Result<(), ProviderError> {
+        let lent: Lent = state_of(state)?;
+        if lent.lease_id.is_empty() {
+            return Ok(());
+        }
+        let request = Request::write("sys/leases/revoke", lent.reference());
+        self.ask(&request, "end of a lease of Vault", cx).await.map(drop)
+    }
+
+    async fn renew(&self, state: &Value, cx: &GenerateCx) -> Result<Option<Renewed>, ProviderError> {
+        let lent: Lent = state_of(state)?;
+        // what is wrong with the login says nothing of the lease
+        self.log_in(cx).await?;
+        let request = Request::write("sys/leases/renew", lent.reference());
+        let (body, token) = match self.ask(&request, "renewal of a lease of Vault", cx).await {
+            Ok((Some(body), token)) => (body, token),
+            // that is how Vault says that it does not know the lease, or will not prolong it
+            Ok((None, _)) => return Ok(None),
+            Err(error) if matches!(error.kind, ErrorKind::Misconfigured | ErrorKind::NotFound) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let Some(lease) = Lease::of(&body) else { return Ok(None) };
+        let (lent, granted) = lent.renewed(&lease, token, cx.now);
+        Ok(Some(Renewed { granted, state: json!(lent) }))
+    }
+}
+
+/// What is noted of what Vault lent. A lease ends with the token that it was made with, whatever else Vault says.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Lent {
+    /// By what it is renewed and given back; empty where neither can be.
+    #[serde(rename = "leaseID")]
+    lease_id: String,
+    /// Which token it was made with: an id of our own.
+    token: String,
+    /// When that token ends, unless it is renewed; `None`: never, or nobody knows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    token_ends: Option<Timestamp>,
+}
+
+impl Lent {
+    fn new(lease_id: &str, token: TokenInUse, now: Timestamp) -> Self {
+        let token_ends = token.left.map(|left| now.saturating_add(left).unwrap_or(Timestamp::MAX));
+        Self { lease_id: lease_id.to_owned(), token: token.id, token_ends }
+    }
+
+    /// How much of a lease's time it really lasts.
+    fn granted(&self, life: Duration, renewable: bool, now: Timestamp) -> Granted {
+        let left = self.token_ends.map(|at| Duration::try_from(at.duration_since(now)).unwrap_or_default());
+        Granted { life: left.map_or(life, |left| left.min(life)), renewable }
+    }
+
+    /// After a renewal. Only by the token that it was made with do we know for how long that one lasts.
+    fn renewed(self, lease: &Lease, token: TokenInUse, now: Timestamp) -> (Self, Granted) {
+        let same = self.token == token.id;
+        let lent = if same { Self::new(&self.lease_id, token, now) } else { self };
+        let granted = lent.granted(lease.duration, lease.renewable, now);
+        (lent, granted)
+    }
+
+    fn reference(&self) -> SecretBytes {
+        SecretBytes::from(json!({ "lease_id": self.lease_id }).to_string())
     }
 }
 
 impl VaultDynamicSecretSpec {
+    /// Asks Vault, logged in; gives the answer and the token that it was asked with. A token out of a Secret that is refused may
+    /// have been replaced there.
+    async fn ask(
+        &self,
+        request: &Request,
+        what: &str,
+        cx: &GenerateCx,
+    ) -> Result<(Option<SecretBytes>, TokenInUse), ProviderError> {
+        let (login, fresh) = self.log_in(cx).await?;
+        let answer = async |client: &VaultClient| {
+            let answer = client.request(request, what, &cx.call).await?;
+            Ok((answer, client.token_in_use().await))
+        };
+        match answer(&login.client).await {
+            Err(ProviderError { kind: ErrorKind::Denied, .. }) if !fresh && !login.client.made_token() => {
+                cx.vault.forget(&login);
+                answer(&self.log_in(cx).await?.0.client).await
+            }
+            result => result,
+        }
+    }
+
+    /// The login, and whether it was made just now.
+    async fn log_in(&self, cx: &GenerateCx) -> Result<(Arc<Login>, bool), ProviderError> {
+        let retries = Retries::of(self.retry_settings.as_ref(), "spec.retrySettings")?;
+        cx.vault.log_in(&self.provider, retries, cx).await
+    }
+
+    /// What is to be noted of an answer by which Vault lends something, and for how long it does.
+    fn lent(&self, body: &SecretBytes, token: TokenInUse, now: Timestamp) -> (Option<Value>, Option<Granted>) {
+        let (id, life, renewable) = match (Lease::of(body), self.result_type.unwrap_or_default()) {
+            (Some(lease), VaultResultType::Data | VaultResultType::Raw) => (lease.id, lease.duration, lease.renewable),
+            // a token can be renewed by its holder only
+            (_, VaultResultType::Auth) => match token_life(body) {
+                Some(life) => (String::new(), life, false),
+                None => return (None, None),
+            },
+            (None, _) => return (None, None),
+        };
+        let lent = Lent::new(&id, token, now);
+        let granted = lent.granted(life, renewable, now);
+        (Some(json!(lent)), Some(granted))
+    }
+
     fn request(&self) -> Request {
         match self.method.as_deref().unwrap_or_default() {
             "" | "GET" => {
@@ -132,6 +247,21 @@ fn object(body: &SecretBytes) -> Option<BTreeMap<String, Json>> {
     }
 }
 
+/// How long a token lives that an answer holds; `None`: for ever.
+fn token_life(body: &SecretBytes) -> Option<Duration> {
+    #[derive(Deserialize)]
+    struct Made {
+        auth: Auth,
+    }
+    #[derive(Deserialize)]
+    struct Auth {
+        #[serde(default)]
+        lease_duration: u64,
+    }
+    let seconds = serde_json::from_slice::<Made>(body.expose()).ok()?.auth.lease_duration;
+    (seconds > 0).then(|| Duration::from_secs(seconds))
+}
+
 fn with_shape(mut object: BTreeMap<String, Json>, shape: &Shape) -> BTreeMap<String, Json> {
     shape
         .iter()
@@ -146,6 +276,8 @@ fn shaped(object: BTreeMap<String, Json>, shape: &Shape) -> Entries {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use serde_json::Value;
+
     use super::*;
     use crate::generators::testing::cluster::{CANARY, Cluster, generate, redacted, spec, values};
     use crate::outbound::testing::{FakeServer, Reply, outbound};
@@ -167,8 +299,84 @@ mod tests {
         let server = vault().await;
         let made = run(&server, json!({})).await.unwrap();
         assert_eq!(values(&made), [("username", "u"), ("password", "p")].into());
-        assert!(made.state.is_none());
-        assert_eq!(server.lines(), ["GET /v1/database/creds/app"]);
+        assert_eq!(asked(&server), ["GET /v1/database/creds/app"]);
+    }
+
+    /// What the server was asked, but for what a login asks about itself.
+    fn asked(server: &FakeServer) -> Vec<String> {
+        server.lines().into_iter().filter(|line| !line.contains("/auth/token/lookup-self")).collect()
+    }
+
+    fn with_login(auth: Value) -> Value {
+        json!({"provider": {"server": "SERVER", "auth": auth}})
+    }
+
+    #[tokio::test]
+    async fn a_lease_is_noted_renewed_and_given_back() {
+        let server = vault().await;
+        let cx = Cluster::new().secret("vault", "token", TOKEN).cx(&outbound());
+        let spec = wanted(&server, json!({}));
+        let made = spec.generate(&cx).await.unwrap();
+        let hour = Granted { life: Duration::from_secs(3600), renewable: true };
+        assert_eq!(made.lease, Some(hour));
+        let state = made.state.unwrap();
+        assert_eq!(state["leaseID"], "database/creds/app/l1");
+        assert!(!state.to_string().contains("canary"), "a state holds no secret: {state}");
+        let renewed = spec.renew(&state, &cx).await.unwrap().unwrap();
+        assert_eq!((renewed.granted, &renewed.state["leaseID"]), (hour, &state["leaseID"]));
+        let gone = json!({"leaseID": "database/creds/app/other", "token": "t"});
+        assert!(spec.renew(&gone, &cx).await.unwrap().is_none(), "Vault does not know it");
+        spec.cleanup(&state, &cx).await.unwrap();
+        let last = server.received().pop().unwrap();
+        assert_eq!(
+            (last.line.as_str(), &last.json()),
+            ("PUT /v1/sys/leases/revoke", &json!({"lease_id": "database/creds/app/l1"}))
+        );
+    }
+
+    #[tokio::test]
+    async fn many_values_share_a_login_and_end_with_its_token() {
+        let server = vault().await;
+        let cx = Cluster::new().secret("vault", "secret", "s3cret").cx(&outbound());
+        let auth =
+            json!({"appRole": {"path": "approle", "roleId": "role-1", "secretRef": {"name": "vault", "key": "secret"}}});
+        let mut more = with_login(auth);
+        more["provider"]["server"] = json!(server.url);
+        let spec = wanted(&server, more);
+        let first = spec.generate(&cx).await.unwrap();
+        let life = first.lease.unwrap().life;
+        assert!(life <= Duration::from_secs(60) && life > Duration::from_secs(55), "the token's: {life:?}");
+        spec.generate(&cx).await.unwrap();
+        let other =
+            json!({"leaseID": "database/creds/app/l1", "token": "of another process", "tokenEnds": "2026-11-26T12:00:10Z"});
+        let renewed = spec.renew(&other, &cx).await.unwrap().unwrap();
+        assert_eq!(renewed.granted.life, Duration::from_secs(10), "what is known of the token that it was made with");
+        assert_eq!(asked(&server).iter().filter(|line| line.contains("/login")).count(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_token_that_was_changed_in_its_secret_is_read_again() {
+        let server = vault().await;
+        let cx = Cluster::new().secret("vault", "token", TOKEN).cx(&outbound());
+        let spec = wanted(&server, json!({}));
+        spec.generate(&cx).await.unwrap();
+        let refused = wanted(&server, json!({"path": "sys/leases/renew", "method": "PUT"}));
+        assert_eq!(refused.generate(&cx).await.unwrap_err().kind, ErrorKind::Misconfigured);
+        let wrong = Cluster::new().secret("vault", "token", "hvs.old").cx(&outbound());
+        assert_eq!(spec.generate(&wrong).await.unwrap_err().kind, ErrorKind::Denied);
+        let mended = GenerateCx { vault: wrong.vault.clone(), ..cx };
+        spec.generate(&mended).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_token_that_is_made_ends_too() {
+        let auth = json!({"path": "auth/token/create", "method": "POST", "resultType": "Auth"});
+        let (server, cx) = (vault().await, Cluster::new().secret("vault", "token", TOKEN).cx(&outbound()));
+        let spec = wanted(&server, auth);
+        let made = spec.generate(&cx).await.unwrap();
+        assert_eq!(made.lease, Some(Granted { life: Duration::from_secs(2_764_800), renewable: false }));
+        spec.cleanup(&made.state.unwrap(), &cx).await.unwrap();
+        assert_eq!(asked(&server), ["PUT /v1/auth/token/create"], "nobody but its holder can give it back");
     }
 
     #[tokio::test]
@@ -194,7 +402,7 @@ mod tests {
         assert_eq!(values(&list), [("keys", r#"["a","b"]"#)].into());
         let write = json!({"path": "transit/sign", "method": "POST", "parameters": {"input": "aGk="}});
         assert_eq!(values(&run(&server, write).await.unwrap()), [("signature", "aGk=")].into());
-        assert_eq!(server.lines()[2], "PUT /v1/transit/sign");
+        assert_eq!(asked(&server)[2], "PUT /v1/transit/sign");
     }
 
     #[tokio::test]
@@ -281,12 +489,5 @@ mod tests {
                 let _ = result.map_err(|error| redacted::<()>(Err(error)));
             }
         }
-    }
-
-    #[tokio::test]
-    async fn a_provider_that_is_none_is_told() {
-        let server = vault().await;
-        let error = redacted(run(&server, json!({"provider": {"server": 17, "x": CANARY}})).await);
-        assert!(error.detail.starts_with("spec.provider is not"), "{error}");
     }
 }

@@ -1,8 +1,7 @@
 //! Writing to AWS Secrets Manager: only secrets that carry the tag `managed-by: external-secrets`, and only what differs.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
-use aws_sdk_secretsmanager::Client;
 use aws_sdk_secretsmanager::operation::describe_secret::DescribeSecretOutput;
 use aws_sdk_secretsmanager::types::{ReplicaRegionType, Tag};
 use aws_smithy_types::Blob;
@@ -10,18 +9,15 @@ use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::Api;
 use serde::Deserialize;
 
-use super::secrets_manager::{Caller, SecretsManager};
-use super::{SecretsManagerOptions, misconfigured};
+use super::{SecretsManager, tags_of};
 use crate::api::refs::SecretKeySelector;
+use crate::providers::aws::session::Caller;
+use crate::providers::aws::tags::{self, Change, DESCRIPTION, Tags};
+use crate::providers::aws::{SecretsManagerOptions, misconfigured};
 use crate::providers::push::{self, Left, Place, Push, Pushed};
 use crate::providers::{ErrorKind, ProviderError};
 use crate::secret_bytes::SecretBytes;
 
-/// Tag of the secrets that ESO and keyferry wrote: others are never touched.
-const MANAGED_BY: &str = "managed-by";
-const OWNER: &str = "external-secrets";
-/// Description of a new secret that is given none: ESO's.
-const DESCRIPTION: &str = "secret 'managed-by:external-secrets'";
 /// Key that new secrets are encrypted with where none is given.
 const KEY: &str = "alias/aws/secretsmanager";
 /// Version id of a secret's first value: creating twice is creating once.
@@ -31,7 +27,7 @@ const FIRST_VERSION: &str = "00000000-0000-0000-0000-000000000001";
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub(super) struct PushMetadata {
-    tags: BTreeMap<String, String>,
+    tags: Tags,
     description: String,
     secret_push_format: String,
     #[serde(alias = "kmsKeyID")]
@@ -66,9 +62,7 @@ impl PushMetadata {
         if !["", "binary", "string"].contains(&block.secret_push_format.as_str()) {
             return Err(wrong(format!("invalid secret push format: {}", block.secret_push_format)));
         }
-        if block.tags.contains_key(MANAGED_BY) {
-            return Err(wrong(format!("error parsing tags in metadata: Cannot specify a '{MANAGED_BY}' tag")));
-        }
+        tags::check(&block.tags).map_err(wrong)?;
         Ok(block)
     }
 
@@ -83,12 +77,6 @@ impl PushMetadata {
         Ok((Some(text.to_owned()), None))
     }
 
-    fn tags(&self) -> BTreeMap<String, String> {
-        let mut tags = self.tags.clone();
-        tags.insert(MANAGED_BY.into(), OWNER.into());
-        tags
-    }
-
     fn regions(&self) -> impl Iterator<Item = &String> {
         self.replication_locations.iter().flatten()
     }
@@ -99,7 +87,7 @@ fn tag((key, value): (String, String)) -> Tag {
 }
 
 fn is_ours(secret: &DescribeSecretOutput) -> bool {
-    secret.tags().iter().any(|t| t.key() == Some(MANAGED_BY) && t.value() == Some(OWNER))
+    tags::are_ours(&tags_of(secret.tags()))
 }
 
 fn replicas(secret: &DescribeSecretOutput) -> BTreeSet<String> {
@@ -107,19 +95,14 @@ fn replicas(secret: &DescribeSecretOutput) -> BTreeSet<String> {
 }
 
 impl SecretsManager {
-    fn client(&self) -> &Client {
-        &self.client
-    }
-
     /// What AWS knows of a secret besides its value; `None` where there is none.
     async fn describe(&self, id: &str, caller: &Caller<'_>) -> Result<Option<DescribeSecretOutput>, ProviderError> {
-        let request = self.client().describe_secret().secret_id(id);
-        match request.customize().interceptor(caller.mark()).send().await {
+        let request = self.client.describe_secret().secret_id(id);
+        let outcome = request.customize().interceptor(caller.mark()).send().await;
+        match caller.answer("secretsmanager:DescribeSecret", id, outcome).await {
             Ok(secret) => Ok(Some(secret)),
-            Err(error) => match self.failed("secretsmanager:DescribeSecret", id, caller, &error).await {
-                error if error.kind == ErrorKind::NotFound => Ok(None),
-                error => Err(error),
-            },
+            Err(error) if error.kind == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
         }
     }
 
@@ -133,13 +116,13 @@ impl SecretsManager {
             return Ok(Pushed::Written);
         };
         if !is_ours(&secret) {
-            return Err(ProviderError::new(ErrorKind::Denied, "secret not managed by external-secrets"));
+            return Err(tags::not_ours());
         }
         if secret.deleted_date().is_some() {
             let text = format!("{id:?} is deleted and in its recovery window: restore it, or wait until it is gone");
             return Err(misconfigured(text));
         }
-        let current = match self.read_one(&id, "", caller).await {
+        let current = match self.read_version(&id, "", caller).await {
             Ok(fetched) => Some(fetched.bytes),
             // it has no value yet, as a secret that was only described
             Err(error) if error.kind == ErrorKind::NotFound => None,
@@ -168,7 +151,7 @@ impl SecretsManager {
         let key = or(&metadata.kms_key_id, KEY);
         let replicas: Vec<_> = metadata.regions().map(|region| replica(region, &key)).collect();
         let request = self
-            .client()
+            .client
             .create_secret()
             .name(id)
             .client_request_token(FIRST_VERSION)
@@ -176,12 +159,10 @@ impl SecretsManager {
             .kms_key_id(&key)
             .set_secret_string(text)
             .set_secret_binary(bytes)
-            .set_tags(Some(metadata.tags().into_iter().map(tag).collect()))
+            .set_tags(Some(tags::marked(&metadata.tags).into_iter().map(tag).collect()))
             .set_add_replica_regions((!replicas.is_empty()).then_some(replicas));
-        match request.customize().interceptor(caller.mark()).send().await {
-            Ok(_) => Ok(()),
-            Err(error) => Err(self.failed("secretsmanager:CreateSecret", id, caller, &error).await),
-        }
+        let outcome = request.customize().interceptor(caller.mark()).send().await;
+        caller.written("secretsmanager:CreateSecret", id, outcome).await.map(drop)
     }
 
     /// Makes a new version.
@@ -194,12 +175,10 @@ impl SecretsManager {
         caller: &Caller<'_>,
     ) -> Result<(), ProviderError> {
         let (text, bytes) = metadata.value(value)?;
-        let request = self.client().put_secret_value().secret_id(id).set_secret_string(text).set_secret_binary(bytes);
+        let request = self.client.put_secret_value().secret_id(id).set_secret_string(text).set_secret_binary(bytes);
         let request = if first { request.client_request_token(FIRST_VERSION) } else { request };
-        match request.customize().interceptor(caller.mark()).send().await {
-            Ok(_) => Ok(()),
-            Err(error) => Err(self.failed("secretsmanager:PutSecretValue", id, caller, &error).await),
-        }
+        let outcome = request.customize().interceptor(caller.mark()).send().await;
+        caller.written("secretsmanager:PutSecretValue", id, outcome).await.map(drop)
     }
 
     /// Makes the tags those of the block, if it names any; whether something changed.
@@ -213,26 +192,18 @@ impl SecretsManager {
         if metadata.tags.is_empty() {
             return Ok(false);
         }
-        let there: BTreeMap<&str, &str> = secret.tags().iter().filter_map(|t| Some((t.key()?, t.value()?))).collect();
-        let wanted = metadata.tags();
-        let gone: Vec<String> = there.keys().filter(|k| !wanted.contains_key(**k)).map(|k| (*k).to_owned()).collect();
-        let new: Vec<Tag> = wanted
-            .iter()
-            .filter(|(k, v)| there.get(k.as_str()) != Some(&v.as_str()))
-            .map(|(k, v)| tag((k.clone(), v.clone())))
-            .collect();
-        let changed = !gone.is_empty() || !new.is_empty();
-        if !gone.is_empty() {
-            let request = self.client().untag_resource().secret_id(id).set_tag_keys(Some(gone));
-            if let Err(error) = request.customize().interceptor(caller.mark()).send().await {
-                return Err(self.failed("secretsmanager:UntagResource", id, caller, &error).await);
-            }
+        let change = Change::between(&tags_of(secret.tags()), &tags::marked(&metadata.tags));
+        let changed = change.is_any();
+        if !change.gone.is_empty() {
+            let request = self.client.untag_resource().secret_id(id).set_tag_keys(Some(change.gone.into_keys().collect()));
+            let outcome = request.customize().interceptor(caller.mark()).send().await;
+            caller.answer("secretsmanager:UntagResource", id, outcome).await?;
         }
-        if !new.is_empty() {
-            let request = self.client().tag_resource().secret_id(id).set_tags(Some(new));
-            if let Err(error) = request.customize().interceptor(caller.mark()).send().await {
-                return Err(self.failed("secretsmanager:TagResource", id, caller, &error).await);
-            }
+        if !change.new.is_empty() {
+            let request = self.client.tag_resource().secret_id(id);
+            let request = request.set_tags(Some(change.new.into_iter().map(tag).collect()));
+            let outcome = request.customize().interceptor(caller.mark()).send().await;
+            caller.answer("secretsmanager:TagResource", id, outcome).await?;
         }
         Ok(changed)
     }
@@ -253,27 +224,22 @@ impl SecretsManager {
         let wanted_json: serde_json::Value = serde_json::from_str(&wanted)
             .map_err(|_| misconfigured(format!("the resource policy in {} {} is not JSON", source.kind, source.name)))?;
         if there.is_some() {
-            let request = self.client().get_resource_policy().secret_id(id);
-            match request.customize().interceptor(caller.mark()).send().await {
-                Ok(answer) => {
-                    let current = answer.resource_policy().and_then(|p| serde_json::from_str::<serde_json::Value>(p).ok());
-                    if current.as_ref() == Some(&wanted_json) {
-                        return Ok(false);
-                    }
-                }
-                Err(error) => return Err(self.failed("secretsmanager:GetResourcePolicy", id, caller, &error).await),
+            let request = self.client.get_resource_policy().secret_id(id);
+            let outcome = request.customize().interceptor(caller.mark()).send().await;
+            let answer = caller.answer("secretsmanager:GetResourcePolicy", id, outcome).await?;
+            let current = answer.resource_policy().and_then(|p| serde_json::from_str::<serde_json::Value>(p).ok());
+            if current.as_ref() == Some(&wanted_json) {
+                return Ok(false);
             }
         }
         let request = self
-            .client()
+            .client
             .put_resource_policy()
             .secret_id(id)
             .resource_policy(wanted)
             .set_block_public_policy(policy.block_public_policy);
-        match request.customize().interceptor(caller.mark()).send().await {
-            Ok(_) => Ok(true),
-            Err(error) => Err(self.failed("secretsmanager:PutResourcePolicy", id, caller, &error).await),
-        }
+        let outcome = request.customize().interceptor(caller.mark()).send().await;
+        caller.answer("secretsmanager:PutResourcePolicy", id, outcome).await.map(|_| true)
     }
 
     /// The text of a policy, out of an object in the PushSecret's namespace.
@@ -326,21 +292,17 @@ impl SecretsManager {
             self.drop_replicas(id, gone, caller).await?;
         }
         if !new.is_empty() {
-            let request = self.client().replicate_secret_to_regions().secret_id(id).set_add_replica_regions(Some(new));
-            if let Err(error) = request.customize().interceptor(caller.mark()).send().await {
-                return Err(self.failed("secretsmanager:ReplicateSecretToRegions", id, caller, &error).await);
-            }
+            let request = self.client.replicate_secret_to_regions().secret_id(id).set_add_replica_regions(Some(new));
+            let outcome = request.customize().interceptor(caller.mark()).send().await;
+            caller.answer("secretsmanager:ReplicateSecretToRegions", id, outcome).await?;
         }
         Ok(changed)
     }
 
     async fn drop_replicas(&self, id: &str, regions: Vec<String>, caller: &Caller<'_>) -> Result<(), ProviderError> {
-        let request =
-            self.client().remove_regions_from_replication().secret_id(id).set_remove_replica_regions(Some(regions));
-        match request.customize().interceptor(caller.mark()).send().await {
-            Ok(_) => Ok(()),
-            Err(error) => Err(self.failed("secretsmanager:RemoveRegionsFromReplication", id, caller, &error).await),
-        }
+        let request = self.client.remove_regions_from_replication().secret_id(id).set_remove_replica_regions(Some(regions));
+        let outcome = request.customize().interceptor(caller.mark()).send().await;
+        caller.answer("secretsmanager:RemoveRegionsFromReplication", id, outcome).await.map(drop)
     }
 
     /// Takes a property out of the secret; the secret itself where it has no other, or where all of it was pushed.
@@ -351,7 +313,7 @@ impl SecretsManager {
             return Ok(());
         }
         if place.property().is_some() {
-            let current = match self.read_one(&id, "", caller).await {
+            let current = match self.read_version(&id, "", caller).await {
                 Ok(fetched) => fetched.bytes,
                 Err(error) if error.kind == ErrorKind::NotFound => return Ok(()),
                 Err(error) => return Err(error),
@@ -371,22 +333,20 @@ impl SecretsManager {
         }
         let SecretsManagerOptions { force_delete_without_recovery, recovery_window_in_days } = self.options.clone();
         let request = self
-            .client()
+            .client
             .delete_secret()
             .secret_id(&id)
             .set_force_delete_without_recovery(force_delete_without_recovery.filter(|force| *force))
             .set_recovery_window_in_days(recovery_window_in_days.filter(|days| *days > 0));
-        match request.customize().interceptor(caller.mark()).send().await {
-            Ok(_) => Ok(()),
-            Err(error) => match self.failed("secretsmanager:DeleteSecret", &id, caller, &error).await {
-                error if error.kind == ErrorKind::NotFound => Ok(()),
-                error => Err(error),
-            },
+        let outcome = request.customize().interceptor(caller.mark()).send().await;
+        match caller.answer("secretsmanager:DeleteSecret", &id, outcome).await {
+            Err(error) if error.kind != ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
         }
     }
 
     pub(super) async fn exists_as(&self, place: &Place, caller: &Caller<'_>) -> Result<bool, ProviderError> {
-        match self.read_one(&self.name(&place.key), "", caller).await {
+        match self.read_version(&self.name(&place.key), "", caller).await {
             Ok(fetched) => Ok(place.is_in(&fetched.bytes)),
             Err(error) if error.kind == ErrorKind::NotFound => Ok(false),
             Err(error) => Err(error),

@@ -1,0 +1,207 @@
+//! What the watches bring: into the index, and into the queues of those whom it concerns.
+
+use std::sync::Arc;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+
+use crate::api::fan_out::{Parent, ParentKind};
+use crate::api::{AnyStore, ExternalSecret, PushSecret, StoreKind};
+use crate::controllers::watch::Change;
+use crate::controllers::{self, Ctx, fan_out, generators, push_secret};
+use crate::index::{Key, ParentId, StoreId};
+use crate::providers::ReferenceKind;
+use crate::queue::Priority;
+use crate::report::metrics::ObjectKind;
+
+/// An ExternalSecret appeared, changed or went.
+pub(super) fn on_external_secret(ctx: &Ctx, change: Change<ExternalSecret>) {
+    match change {
+        Change::Upsert(es) => {
+            let key = Key::of(&es.metadata);
+            generators::want(ctx, &es);
+            let es = Arc::new(es);
+            let before = ctx.index().external_secret(&key);
+            let wake = ctx.index_mut().upsert_external_secret(es.clone());
+            let before = before.as_ref().map(|es| &es.metadata);
+            fan_out::child_changed(ctx, ParentKind::ClusterExternalSecret, before, &es.metadata, wake.is_some());
+            if wake == Some(Priority::Forced) {
+                ctx.forced.ask(&key);
+            }
+            if let Some(priority) = wake {
+                ctx.external_secrets.wake(key, priority);
+            }
+        }
+        Change::Invalid(meta, why) => controllers::tell_invalid(ctx, "ExternalSecret", &meta, &why),
+        Change::Gone(key) => {
+            let gone = ctx.index_mut().remove_external_secret(&key);
+            fan_out::wake_parents_of(ctx, ParentKind::ClusterExternalSecret, gone.iter().map(|es| &es.metadata));
+            ctx.manifests.drop_unused(ctx);
+            ctx.metrics.deleted(ObjectKind::ExternalSecret, &key.namespace, &key.name);
+            ctx.external_secrets.wake(key, Priority::Periodic);
+        }
+    }
+}
+
+/// A PushSecret did.
+pub(super) fn on_push_secret(ctx: &Ctx, change: Change<PushSecret>) {
+    match change {
+        Change::Upsert(ps) => {
+            let (key, ps) = (Key::of(&ps.metadata), Arc::new(ps));
+            generators::want_pushed(ctx, &ps);
+            let before = ctx.index().push_secret(&key);
+            let wake = ctx.index_mut().upsert_push_secret(ps.clone());
+            let before = before.as_ref().map(|ps| &ps.metadata);
+            fan_out::child_changed(ctx, ParentKind::ClusterPushSecret, before, &ps.metadata, wake.is_some());
+            push_secret::hold_stores(ctx, &ps);
+            if let Some(priority) = wake {
+                ctx.push_secrets.wake(key, priority);
+            }
+        }
+        Change::Invalid(meta, why) => controllers::tell_invalid(ctx, "PushSecret", &meta, &why),
+        Change::Gone(key) => {
+            let gone = ctx.index_mut().remove_push_secret(&key);
+            fan_out::wake_parents_of(ctx, ParentKind::ClusterPushSecret, gone.iter().map(|ps| &ps.metadata));
+            if let Some(gone) = gone {
+                push_secret::hold_stores(ctx, &gone);
+            }
+            ctx.metrics.deleted(ObjectKind::PushSecret, &key.namespace, &key.name);
+            ctx.push_secrets.wake(key, Priority::Periodic);
+        }
+    }
+}
+
+/// A cluster-wide parent did.
+pub(super) fn on_parent<K>(ctx: &Ctx, kind: ParentKind, change: Change<K>)
+where
+    Parent: From<K>,
+{
+    match change {
+        Change::Upsert(parent) => {
+            let parent = Arc::new(Parent::from(parent));
+            let id = ParentId::of(&parent);
+            let wake = ctx.index_mut().upsert_parent(parent);
+            if let Some(priority) = wake {
+                ctx.parents.wake(id, priority);
+            }
+        }
+        Change::Invalid(meta, why) => controllers::tell_invalid(ctx, kind.as_str(), &meta, &why),
+        Change::Gone(key) => {
+            let id = ParentId::new(kind, &key.name);
+            ctx.index_mut().remove_parent(&id);
+            ctx.metrics.deleted(ObjectKind::of_parent(kind), "", &key.name);
+            ctx.parents.wake(id, Priority::Changed);
+        }
+    }
+}
+
+/// Wakes the PushSecrets that a store concerns, as it was or as it is.
+fn wake_pushers(ctx: &Ctx, store: &AnyStore) {
+    let wakes = ctx.index().push_wakes(store);
+    for (key, priority) in wakes {
+        ctx.push_secrets.wake(key, priority);
+    }
+}
+
+/// A store did.
+pub(super) fn on_store<K>(ctx: &Ctx, kind: StoreKind, change: Change<K>)
+where
+    AnyStore: From<K>,
+{
+    match change {
+        Change::Upsert(store) => {
+            let store = AnyStore::from(store);
+            let (id, store) = (StoreId::of(&store), Arc::new(store));
+            let before = ctx.index().store(&id);
+            if ctx.index_mut().upsert_store(store.clone()) {
+                before.iter().chain([&store]).for_each(|store| wake_pushers(ctx, store));
+                ctx.stores.wake(id, Priority::Changed);
+            }
+        }
+        Change::Invalid(meta, why) => controllers::tell_invalid(ctx, kind.as_str(), &meta, &why),
+        Change::Gone(key) => {
+            let id = StoreId { kind, key };
+            let before = ctx.index().store(&id);
+            ctx.index_mut().remove_store(&id);
+            before.iter().for_each(|store| wake_pushers(ctx, store));
+            ctx.metrics.deleted(ObjectKind::of_store(kind), &id.key.namespace, &id.key.name);
+            ctx.stores.wake(id, Priority::Changed);
+        }
+    }
+}
+
+/// A Secret did: a target, a source, or what a store logs in with.
+pub(super) fn on_secret(ctx: &Ctx, change: Change<ObjectMeta>) {
+    let users = match &change {
+        Change::Upsert(meta) => ctx.index_mut().upsert_secret(meta),
+        Change::Gone(key) => ctx.index_mut().remove_secret(key),
+        Change::Invalid(..) => return,
+    };
+    for key in users {
+        ctx.external_secrets.wake(key, Priority::Changed);
+    }
+    let takers = match &change {
+        Change::Upsert(meta) => ctx.index().push_takers(&Key::of(meta), Some(meta)),
+        Change::Gone(key) => ctx.index().push_takers(key, None),
+        Change::Invalid(..) => return,
+    };
+    for key in takers {
+        ctx.push_secrets.wake(key, Priority::Changed);
+    }
+    on_reference(ctx, ReferenceKind::Secret, change);
+}
+
+/// A ConfigMap did: a source, or what a store logs in with.
+pub(super) fn on_config_map(ctx: &Ctx, change: Change<ObjectMeta>) {
+    match &change {
+        Change::Upsert(meta) => {
+            let version = meta.resource_version.as_deref().unwrap_or_default();
+            ctx.index_mut().note_config_map(&Key::of(meta), Some(version));
+        }
+        Change::Gone(key) => ctx.index_mut().note_config_map(key, None),
+        Change::Invalid(..) => return,
+    }
+    on_reference(ctx, ReferenceKind::ConfigMap, change);
+}
+
+/// An object that stores log in with did.
+pub(super) fn on_reference(ctx: &Ctx, kind: ReferenceKind, change: Change<ObjectMeta>) {
+    let (key, version) = match change {
+        Change::Upsert(meta) => (Key::of(&meta), Some(meta.resource_version.unwrap_or_default())),
+        Change::Gone(key) => (key, None),
+        Change::Invalid(..) => return,
+    };
+    let waiting = ctx.index().waiting_for_source(kind, &key);
+    for (key, priority) in waiting {
+        ctx.external_secrets.wake(key, priority);
+    }
+    let has_used = |id: &StoreId, version: &str| ctx.fetcher.has_used(id, kind, &key, version);
+    let stores = ctx.index_mut().touch_reference(kind, &key, version.as_deref(), has_used);
+    for id in stores {
+        ctx.stores.wake(id, Priority::Changed);
+    }
+}
+
+/// A namespace did.
+pub(super) fn on_namespace(ctx: &Ctx, change: Change<ObjectMeta>) {
+    match change {
+        Change::Upsert(meta) => {
+            let parents = ctx.index_mut().see_namespace(&meta);
+            fan_out::wake_parents(ctx, parents);
+            let name = meta.name.unwrap_or_default();
+            let wakes = ctx.index_mut().upsert_namespace(&name, meta.labels.unwrap_or_default());
+            for (key, priority) in wakes {
+                ctx.external_secrets.wake(key, priority);
+            }
+            let waiting = ctx.index().push_secrets_of(&name);
+            for (key, priority) in waiting {
+                ctx.push_secrets.wake(key, priority);
+            }
+        }
+        Change::Gone(key) => {
+            let parents = ctx.index_mut().lose_namespace(&key.name);
+            fan_out::wake_parents(ctx, parents);
+            ctx.index_mut().remove_namespace(&key.name);
+        }
+        Change::Invalid(..) => {}
+    }
+}

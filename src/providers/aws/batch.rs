@@ -1,0 +1,220 @@
+//! Reads of many values: in batches where the role may, one by one where not.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
+use aws_smithy_runtime_api::client::result::SdkError;
+use aws_smithy_types::error::metadata::ProvideErrorMetadata;
+use futures::{StreamExt, stream};
+
+use super::errors::is_access_denied;
+use super::session::Caller;
+use crate::api::external_secret::MetadataPolicy;
+use crate::providers::{ConnectCx, ErrorKind, Fetched, FindQuery, Found, ProviderError, Want};
+
+/// Most calls at the same time where values are read one by one.
+const PARALLEL: usize = 8;
+/// Most values that are kept out of batches. They are as many as the stores' users name and may not read.
+const APART: usize = 1000;
+
+/// Outcomes by id.
+pub(super) type Outcomes = BTreeMap<String, Result<Fetched, ProviderError>>;
+
+/// What became of a batch.
+pub(super) enum Batch {
+    /// One that is not there was not in the answer.
+    Read(Outcomes),
+    /// The batch was refused for a reason that need not hold for each of its values.
+    ReadSingly,
+    /// IAM refused it.
+    Denied,
+    /// The batch failed for a reason that holds for all.
+    Failed(ProviderError),
+}
+
+/// What a refused batch stands for.
+pub(super) enum Refusal {
+    /// The role may not call the action.
+    OfAction,
+    /// The role may not call the action, or not for one of the values.
+    OfSome,
+}
+
+/// What a session has learnt about the role's batches.
+pub(super) struct Memory {
+    /// The store, for the log.
+    store: String,
+    /// The role may not call the action.
+    denied: AtomicBool,
+    /// Values that the role may not read: each would spoil the batch that it is in.
+    apart: Mutex<BTreeSet<String>>,
+}
+
+impl Memory {
+    pub(super) fn new(cx: &ConnectCx) -> Self {
+        let store = format!("{} {}/{}", cx.store_kind, cx.namespace, cx.store_name);
+        Self { store, denied: AtomicBool::new(false), apart: Mutex::default() }
+    }
+
+    fn deny(&self, action: &str) {
+        if !self.denied.swap(true, Ordering::Relaxed) {
+            tracing::info!(store = self.store, "the role may not call {action}: values are read one by one");
+        }
+    }
+
+    fn apart(&self) -> MutexGuard<'_, BTreeSet<String>> {
+        self.apart.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Learns from the single reads that came after a refused batch: if none was denied, it is the action that the role may not
+    /// call; if some were, the others can be read in batches later on.
+    fn learn(&self, action: &str, suspects: &[&str], read: &Outcomes) {
+        let is_denied = |id: &str| matches!(read.get(id), Some(Err(error)) if error.kind == ErrorKind::Denied);
+        let is_allowed = |id: &str| match read.get(id) {
+            Some(Ok(_)) => true,
+            Some(Err(error)) => error.kind == ErrorKind::NotFound,
+            None => false,
+        };
+        let mut apart = self.apart();
+        apart.retain(|id| !is_allowed(id));
+        if !suspects.is_empty() && suspects.iter().all(|id| is_allowed(id)) {
+            self.deny(action);
+        }
+        for id in suspects.iter().filter(|id| is_denied(id)) {
+            if apart.len() < APART {
+                apart.insert((*id).to_owned());
+            }
+        }
+    }
+}
+
+/// A service that reads in batches.
+#[async_trait]
+pub(super) trait ReadMany: Send + Sync {
+    /// IAM's name of the action that reads a batch.
+    const ACTION: &'static str;
+    /// Most values in a batch: AWS's limit.
+    const SIZE: usize;
+    /// What it means that IAM refuses a batch.
+    const REFUSAL: Refusal;
+
+    fn memory(&self) -> &Memory;
+
+    async fn read_batch(&self, ids: &[&str], caller: &Caller<'_>) -> Batch;
+
+    /// Reads the current value.
+    async fn read_one(&self, id: &str, caller: &Caller<'_>) -> Result<Fetched, ProviderError>;
+
+    /// What a call for a batch that failed as a whole comes to.
+    async fn refused<E: ProvideErrorMetadata + Sync>(
+        &self,
+        caller: &Caller<'_>,
+        error: &SdkError<E, HttpResponse>,
+    ) -> Batch {
+        if is_access_denied(error.code()) {
+            return Batch::Denied;
+        }
+        let error = caller.failed(Self::ACTION, "", error).await;
+        match error.kind {
+            ErrorKind::NotFound | ErrorKind::Misconfigured => Batch::ReadSingly,
+            _ => Batch::Failed(error),
+        }
+    }
+
+    /// Current values by id, in the ids' order: in batches as far as that goes.
+    async fn read_all(&self, ids: &[String], caller: &Caller<'_>) -> Vec<Result<Fetched, ProviderError>> {
+        let memory = self.memory();
+        let distinct: BTreeSet<&str> = ids.iter().map(String::as_str).collect();
+        let together: Vec<&str> = {
+            let apart = memory.apart();
+            distinct.iter().copied().filter(|id| !apart.contains(*id)).collect()
+        };
+        let (mut read, mut suspects) = (Outcomes::new(), Vec::new());
+        for chunk in together.chunks(Self::SIZE) {
+            if chunk.len() == 1 || memory.denied.load(Ordering::Relaxed) {
+                break;
+            }
+            match self.read_batch(chunk, caller).await {
+                Batch::Read(outcomes) => read.extend(outcomes),
+                Batch::ReadSingly => {}
+                Batch::Denied => match Self::REFUSAL {
+                    Refusal::OfAction => memory.deny(Self::ACTION),
+                    Refusal::OfSome => suspects.extend_from_slice(chunk),
+                },
+                Batch::Failed(error) => read.extend(chunk.iter().map(|id| ((*id).to_owned(), Err(error.clone())))),
+            }
+        }
+        // Also what a batch's answer left out: a value is missing only where AWS says so.
+        let left: Vec<String> = distinct.into_iter().filter(|id| !read.contains_key(*id)).map(str::to_owned).collect();
+        let singly = stream::iter(left).map(|id| async move {
+            let outcome = self.read_one(&id, caller).await;
+            (id, outcome)
+        });
+        read.extend(singly.buffer_unordered(PARALLEL).collect::<Vec<_>>().await);
+        memory.learn(Self::ACTION, &suspects, &read);
+        ids.iter().map(|id| read.get(id).cloned().unwrap_or_else(|| Err(unread()))).collect()
+    }
+
+    /// The id of a want.
+    fn id(&self, want: &Want) -> String;
+
+    /// Reads what no batch can: a version, or tags.
+    async fn read_special(&self, want: &Want, caller: &Caller<'_>) -> Result<Fetched, ProviderError>;
+
+    /// All wants, in their order.
+    async fn read_wants(&self, wants: &[Want], caller: &Caller<'_>) -> Vec<Result<Fetched, ProviderError>> {
+        let plain: Vec<String> = wants.iter().filter(|w| is_plain(w)).map(|w| self.id(w)).collect();
+        let mut special = Vec::new();
+        for want in wants.iter().filter(|w| !is_plain(w)) {
+            special.push(self.read_special(want, caller));
+        }
+        let special = stream::iter(special).buffered(PARALLEL).collect::<Vec<_>>();
+        let (plain, special) = futures::join!(self.read_all(&plain, caller), special);
+        let (mut plain, mut special) = (plain.into_iter(), special.into_iter());
+        let outcomes = wants.iter().map(|w| if is_plain(w) { plain.next() } else { special.next() });
+        outcomes.map(|o| o.unwrap_or_else(|| Err(unread()))).collect()
+    }
+
+    /// The values of a search's names.
+    async fn read_found(
+        &self,
+        names: Vec<String>,
+        query: &FindQuery,
+        caller: &Caller<'_>,
+    ) -> Result<Vec<Found>, ProviderError> {
+        let values = self.read_all(&names, caller).await;
+        let (mut found, mut denied) = (Vec::new(), None);
+        for (name, value) in names.into_iter().zip(values) {
+            match value {
+                Ok(fetched) => found.push(Found { name, bytes: fetched.bytes }),
+                // It went away between the list and the read.
+                Err(error) if error.kind == ErrorKind::NotFound => {}
+                Err(error) if error.kind == ErrorKind::Denied && !is_by_name_alone(query) => denied = Some(error),
+                Err(error) => return Err(error),
+            }
+        }
+        match denied {
+            Some(error) if found.is_empty() => Err(error),
+            _ => Ok(found),
+        }
+    }
+}
+
+/// Whether a batch can read it: a value, of the current version.
+fn is_plain(want: &Want) -> bool {
+    want.version.is_empty() && want.metadata == MetadataPolicy::None
+}
+
+/// Never "missing": that is for AWS alone to say.
+fn unread() -> ProviderError {
+    ProviderError::new(ErrorKind::Unavailable, "the secret was not read")
+}
+
+/// Whether each match must be readable, as in ESO. A search by path or tags takes what the role may read, if that is anything:
+/// a role that lost its rights must not look like secrets that are gone.
+fn is_by_name_alone(query: &FindQuery) -> bool {
+    query.path.is_empty() && query.tags.is_empty()
+}

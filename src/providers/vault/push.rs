@@ -1,0 +1,187 @@
+//! Writes secrets that are ours, and only what differs.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use serde_json::json;
+
+use super::client::Request;
+use super::config::Version;
+use super::data::{self, MANAGED_BY, Metadata, OWNER, Values};
+use super::session::VaultSession;
+use super::transport::misconfigured;
+use crate::providers::push::{self, Place, Push, Pushed};
+use crate::providers::{CallCx, ErrorKind, ProviderError};
+use crate::secret_bytes::SecretBytes;
+
+/// How often a write is begun anew because the secret changed under it.
+const MOST_CONFLICTS: usize = 3;
+
+/// The `spec` of an entry's metadata block.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+struct PushMetadata {
+    custom_metadata: BTreeMap<String, String>,
+    merge_policy: String,
+}
+
+impl PushMetadata {
+    fn of(place: &Place) -> Result<Self, ProviderError> {
+        let block: Option<Self> = push::metadata(place.metadata.as_ref())
+            .map_err(|error| misconfigured(format!("failed to parse push secret metadata: {}", error.detail)))?;
+        let block = block.unwrap_or_default();
+        match block.merge_policy.as_str() {
+            "" | "Merge" | "Replace" => Ok(block),
+            other => Err(misconfigured(format!("unsupported merge policy {other:?}, must be one of: Merge, Replace"))),
+        }
+    }
+
+    /// What the secret's custom metadata is to be. The mark is nobody's to change.
+    fn merged(&self, current: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+        let mut merged = if self.merge_policy == "Replace" { BTreeMap::new() } else { current.clone() };
+        merged.extend(self.custom_metadata.clone());
+        merged.insert(MANAGED_BY.to_owned(), OWNER.to_owned());
+        merged
+    }
+}
+
+fn foreign(more: &str) -> ProviderError {
+    ProviderError::new(ErrorKind::Denied, format!("secret not managed by external-secrets{more}"))
+}
+
+impl VaultSession {
+    pub(super) async fn put(&self, push: &Push, cx: &CallCx) -> Result<Pushed, ProviderError> {
+        let metadata = PushMetadata::of(&push.place)?;
+        for _ in 1..MOST_CONFLICTS {
+            match self.put_once(push, &metadata, cx).await {
+                Err(error) if error.kind == ErrorKind::Conflict => {}
+                result => return result,
+            }
+        }
+        self.put_once(push, &metadata, cx).await
+    }
+
+    async fn put_once(&self, push: &Push, metadata: &PushMetadata, cx: &CallCx) -> Result<Pushed, ProviderError> {
+        let (value, property) = (push.value()?, push.place.property());
+        let stored = self.stored(&push.place.key, Vec::new(), cx).await?.map(|(stored, _)| stored);
+        let current = stored.as_ref().map(super::data::Stored::values);
+        match self.mount.version {
+            Version::V1 => self.put_plain(&push.place.key, current, &value, property, cx).await,
+            Version::V2 => {
+                let wanted = data::pushed(current.as_ref(), &value, property)?;
+                let version = stored.and_then(|stored| stored.version);
+                self.put_version(&push.place.key, metadata, (current, version), wanted, cx).await
+            }
+        }
+    }
+
+    /// Into an engine without versions, where the mark stands among the values.
+    async fn put_plain(
+        &self,
+        key: &str,
+        current: Option<Values>,
+        value: &SecretBytes,
+        property: Option<&str>,
+        cx: &CallCx,
+    ) -> Result<Pushed, ProviderError> {
+        match &current {
+            Some(values) if !values.contains_key(data::CUSTOM_METADATA) => {
+                return Err(foreign(" (no custom_metadata found)"));
+            }
+            Some(values) if !data::is_marked(values) => return Err(foreign("")),
+            _ => {}
+        }
+        let wanted = data::marked(data::pushed(current.as_ref(), value, property)?);
+        if current.as_ref() == Some(&wanted) {
+            return Ok(Pushed::Unchanged);
+        }
+        self.write(self.mount.data(key), data::object(&wanted), cx).await.map(|()| Pushed::Written)
+    }
+
+    /// Into an engine with versions. The mark is written first, so that a push that breaks off there goes on from there. The
+    /// version that is replaced is always stated: nobody's change between our read and our write is lost.
+    async fn put_version(
+        &self,
+        key: &str,
+        block: &PushMetadata,
+        (current, version): (Option<Values>, Option<u64>),
+        wanted: Values,
+        cx: &CallCx,
+    ) -> Result<Pushed, ProviderError> {
+        let known = match self.metadata(key, cx).await {
+            // who may only write may still make a new secret
+            Err(error) if error.kind == ErrorKind::Denied && current.is_none() => None,
+            known => known?.map(|(metadata, _)| metadata),
+        };
+        let is_new = known.as_ref().is_none_or(|metadata| metadata.current == 0) && current.is_none();
+        let known = known.unwrap_or_default();
+        if !is_new && !known.is_ours() {
+            return Err(foreign(""));
+        }
+        let custom = block.merged(&known.custom);
+        let mut pushed = Pushed::Unchanged;
+        if custom != known.custom {
+            let body = SecretBytes::from(json!({"custom_metadata": custom}).to_string());
+            self.write(self.mount.metadata(key), body, cx).await?;
+            pushed = Pushed::Written;
+        }
+        if current.as_ref() != Some(&wanted) {
+            let replaced = version.unwrap_or(known.current);
+            self.write(self.mount.data(key), versioned(&wanted, replaced), cx).await?;
+            pushed = Pushed::Written;
+        }
+        Ok(pushed)
+    }
+
+    async fn write(&self, path: String, body: SecretBytes, cx: &CallCx) -> Result<(), ProviderError> {
+        let what = format!("write to Vault path {path:?}");
+        self.client.request(&Request::write(path, body), &what, cx).await.map(|_| ())
+    }
+
+    async fn remove(&self, path: String, cx: &CallCx) -> Result<(), ProviderError> {
+        let what = format!("deletion of Vault path {path:?}");
+        self.client.request(&Request::delete(path), &what, cx).await.map(|_| ())
+    }
+
+    pub(super) async fn take_away(&self, place: &Place, cx: &CallCx) -> Result<(), ProviderError> {
+        for _ in 1..MOST_CONFLICTS {
+            match self.take_away_once(place, cx).await {
+                Err(error) if error.kind == ErrorKind::Conflict => {}
+                result => return result,
+            }
+        }
+        self.take_away_once(place, cx).await
+    }
+
+    async fn take_away_once(&self, place: &Place, cx: &CallCx) -> Result<(), ProviderError> {
+        let key = place.key.as_str();
+        let stored = self.stored(key, Vec::new(), cx).await?.map(|(stored, _)| stored);
+        let mut values = stored.as_ref().map(super::data::Stored::values);
+        let is_ours = match self.mount.version {
+            Version::V1 => values.as_ref().is_some_and(data::is_marked),
+            Version::V2 => self.metadata(key, cx).await?.is_some_and(|(metadata, _): (Metadata, _)| metadata.is_ours()),
+        };
+        if !is_ours {
+            return Ok(());
+        }
+        if let Some(property) = place.property() {
+            let Some(values) = &mut values else { return Ok(()) };
+            let was_there = values.remove(property).is_some();
+            if values.keys().any(|name| self.mount.version == Version::V2 || name != data::CUSTOM_METADATA) {
+                let body = match stored.and_then(|stored| stored.version) {
+                    Some(version) => versioned(values, version),
+                    None => data::object(values),
+                };
+                return if was_there { self.write(self.mount.data(key), body, cx).await } else { Ok(()) };
+            }
+        }
+        // with versions, this takes all of them
+        self.remove(self.mount.metadata(key), cx).await
+    }
+}
+
+/// A new version, in place of another.
+fn versioned(values: &Values, replaced: u64) -> SecretBytes {
+    let object = data::object(values);
+    SecretBytes::new([b"{\"data\":", object.expose(), format!(",\"options\":{{\"cas\":{replaced}}}}}").as_bytes()].concat())
+}

@@ -1,0 +1,304 @@
+//! Reads and finds secrets of the key-value engine, and checks that the store can.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use futures::future::join_all;
+use futures::stream::{self, StreamExt as _, TryStreamExt as _};
+use serde::Deserialize;
+use tokio::task::AbortHandle;
+
+use super::answer::Answer;
+use super::client::{Request, VaultClient};
+use super::config::Version;
+use super::data::{Metadata, Stored};
+use super::lent::Lent;
+use super::mount::Mount;
+use super::provider::{Block, SecretTaker};
+use super::transport::misconfigured;
+use crate::api::external_secret::MetadataPolicy;
+use crate::providers::{
+    CallCx, ErrorKind, Fetched, FindQuery, Found, Place, ProviderError, Push, Pushed, Session, Taker, Validation, Want,
+};
+use crate::render::{Entries, re2};
+use crate::secret_bytes::SecretBytes;
+
+/// Requests of one search that are under way at a time.
+const AT_A_TIME: usize = 8;
+/// Searches a folder deeper than this: none that a person made.
+const DEPTH: usize = 64;
+
+/// A store that is logged in to.
+pub struct VaultSession {
+    pub(super) client: Arc<VaultClient>,
+    pub(super) mount: Mount,
+    block: Block,
+    /// What was lent: it lasts no longer than the token.
+    lent: Lent,
+    tending: AbortHandle,
+}
+
+impl VaultSession {
+    /// A session over a client, which it keeps logged in.
+    pub(super) fn new(client: VaultClient, mount: Mount, block: Block) -> Self {
+        let client = Arc::new(client);
+        let tended = client.clone();
+        let tending = tokio::spawn(async move { tended.tend().await }).abort_handle();
+        Self { client, mount, block, lent: Lent::default(), tending }
+    }
+
+    async fn read(&self, want: &Want, cx: &CallCx) -> Result<Fetched, ProviderError> {
+        let found = match want.metadata {
+            MetadataPolicy::None => self.read_value(want, cx).await?,
+            MetadataPolicy::Fetch => self.read_metadata(want, cx).await?,
+        };
+        found.ok_or_else(|| ProviderError::not_found(&want.key))
+    }
+
+    async fn read_value(&self, want: &Want, cx: &CallCx) -> Result<Option<Fetched>, ProviderError> {
+        let version = self.version(want)?;
+        let query = version.map(|version| ("version".to_owned(), version.to_owned())).into_iter().collect();
+        let found = self.stored(&want.key, query, cx).await?;
+        Ok(found.map(|(stored, request_id)| Fetched {
+            bytes: stored.object,
+            version: stored.version.map(|version| version.to_string()),
+            request_id,
+        }))
+    }
+
+    /// The version that is asked for. An engine without versions is not told of one, as ESO's users may have it.
+    fn version<'a>(&self, want: &'a Want) -> Result<Option<&'a str>, ProviderError> {
+        match want.version.as_str() {
+            "" => Ok(None),
+            _ if self.mount.version == Version::V1 => match self.block {
+                Block::Vault => Ok(None),
+                Block::OpenBao => Err(misconfigured("OpenBao KVv1 secrets do not support versioning (use KVv2)".to_owned())),
+            },
+            number if number.bytes().all(|byte| byte.is_ascii_digit()) => Ok(Some(number)),
+            other => Err(misconfigured(format!("remoteRef.version {other:?} is not the number of a version"))),
+        }
+    }
+
+    /// The secret of a key, if there is one, and how Vault's audit log names the read.
+    pub(super) async fn stored(
+        &self,
+        key: &str,
+        query: Vec<(String, String)>,
+        cx: &CallCx,
+    ) -> Result<Option<(Stored, Option<String>)>, ProviderError> {
+        let path = self.mount.data(key);
+        let what = format!("Vault path {path:?}");
+        let body = match self.lent.again(&self.client, &path, cx).await? {
+            Some(lent) => Some(lent),
+            None => self.client.request(&Request { query, ..Request::read(&path) }, &what, cx).await?,
+        };
+        let answer = Answer::of(body.as_ref(), &what)?;
+        if let (Some(lease), Some(body)) = (answer.lease(), &body) {
+            self.lent.note(&path, &lease, body, &self.client.token_in_use().await);
+        }
+        let stored = Stored::of(&answer, self.mount.version, &what)?;
+        Ok(stored.map(|stored| (stored, answer.request_id)))
+    }
+
+    /// What is known of a key besides its values, if it is known.
+    pub(super) async fn metadata(
+        &self,
+        key: &str,
+        cx: &CallCx,
+    ) -> Result<Option<(Metadata, Option<String>)>, ProviderError> {
+        let path = self.mount.metadata(key);
+        let what = format!("Vault path {path:?}");
+        let body = self.client.request(&Request::read(&path), &what, cx).await?;
+        let answer = Answer::of(body.as_ref(), &what)?;
+        let metadata = Metadata::of(&answer, &what)?;
+        Ok(metadata.map(|metadata| (metadata, answer.request_id)))
+    }
+
+    async fn read_metadata(&self, want: &Want, cx: &CallCx) -> Result<Option<Fetched>, ProviderError> {
+        if self.mount.version == Version::V1 {
+            let text = "cannot perform metadata fetch operations with kv version v1";
+            return Err(ProviderError::new(ErrorKind::Unsupported, text));
+        }
+        let found = self.metadata(&want.key, cx).await?;
+        Ok(found.map(|(metadata, request_id)| Fetched { bytes: metadata.object(), version: None, request_id }))
+    }
+
+    /// The names in a folder and below it, each as a key of the store.
+    async fn names(&self, folder: &str, cx: &CallCx) -> Result<Vec<String>, ProviderError> {
+        let Some(first) = self.list(folder, cx).await? else { return Err(ProviderError::not_found(folder)) };
+        let (mut names, mut folders) = split(first);
+        for _ in 0..DEPTH {
+            if folders.is_empty() {
+                break;
+            }
+            let lists = stream::iter(folders).map(|folder| async move { self.list(&folder, cx).await });
+            let lists: Vec<_> = lists.buffered(AT_A_TIME).try_collect().await?;
+            let (more, next) = split(lists.into_iter().flatten().flatten().collect());
+            names.extend(more);
+            folders = next;
+        }
+        Ok(names)
+    }
+
+    /// What is in a folder: keys, and folders with a slash at their end. `None`: there is no such folder.
+    async fn list(&self, folder: &str, cx: &CallCx) -> Result<Option<Vec<String>>, ProviderError> {
+        #[derive(Deserialize)]
+        struct Listed {
+            keys: Vec<String>,
+        }
+        let folder = folder.trim_matches('/');
+        if folder.is_empty() && self.mount.path().is_none() {
+            let text = "find needs to know where to look: set spec.provider.vault.path, or find.path";
+            return Err(misconfigured(text.to_owned()));
+        }
+        let path = self.mount.metadata(folder);
+        let what = format!("list of Vault path {path:?}");
+        let Some(body) = self.client.request(&Request::list(&path), &what, cx).await? else { return Ok(None) };
+        let answer = Answer::of(Some(&body), &what)?;
+        let Some(data) = answer.data() else { return Ok(None) };
+        let listed: Listed = serde_json::from_slice(data).map_err(|_| super::answer::malformed(&what))?;
+        let below = |key: String| if folder.is_empty() { key } else { format!("{folder}/{key}") };
+        Ok(Some(listed.keys.into_iter().map(below).collect()))
+    }
+
+    /// The secret, if it has the tags. What was deleted since the list was made is not there.
+    async fn found(
+        &self,
+        name: String,
+        tags: &BTreeMap<String, String>,
+        cx: &CallCx,
+    ) -> Result<Option<Found>, ProviderError> {
+        if !tags.is_empty() && !self.metadata(&name, cx).await?.is_some_and(|(metadata, _)| metadata.has(tags)) {
+            return Ok(None);
+        }
+        let stored = self.stored(&name, Vec::new(), cx).await?;
+        Ok(stored.map(|(stored, _)| Found { name, bytes: stored.object }))
+    }
+
+    /// Whether the engine is what the store takes it for. That the token may not ask is no reason to doubt it.
+    async fn check_mount(&self, cx: &CallCx) -> Result<(), ProviderError> {
+        #[derive(Deserialize)]
+        struct Engine {
+            r#type: String,
+            #[serde(default)]
+            options: Option<BTreeMap<String, String>>,
+        }
+        let Some(mount) = self.mount.path() else { return Ok(()) };
+        let request = Request::read(format!("sys/internal/ui/mounts/{mount}")).named("ReadMount");
+        let Ok(body) = self.client.request(&request, "check of the engine", cx).await else { return Ok(()) };
+        let Ok(answer) = Answer::of(body.as_ref(), "check of the engine") else { return Ok(()) };
+        let Ok(engine) = serde_json::from_slice::<Engine>(answer.data().unwrap_or_default()) else { return Ok(()) };
+        let found = engine.options.and_then(|options| options.get("version").cloned()).unwrap_or_else(|| "1".to_owned());
+        let wanted = if self.mount.version == Version::V2 { "2" } else { "1" };
+        let wrong = match self.block {
+            _ if engine.r#type == "kv" && found == wanted => return Ok(()),
+            // other engines are read as one without versions: database/creds/app
+            Block::Vault if engine.r#type != "kv" && wanted == "1" => return Ok(()),
+            Block::Vault if engine.r#type != "kv" => {
+                format!("vault mount path {mount:?} is not a kv secret engine, got {:?}", engine.r#type)
+            }
+            Block::Vault => {
+                format!(
+                    "vault mount path {mount:?} uses kv version v{found} but store is configured for kv version v{wanted}"
+                )
+            }
+            Block::OpenBao if engine.r#type != "kv" => format!("expected mount type \"kv\" found {:?}", engine.r#type),
+            Block::OpenBao => format!("expected kv engine version {wanted} found version {found}"),
+        };
+        Err(misconfigured(wrong))
+    }
+}
+
+/// Keys, and folders.
+fn split(listed: Vec<String>) -> (Vec<String>, Vec<String>) {
+    let (folders, names) = listed.into_iter().partition(|name| name.ends_with('/'));
+    (names, folders)
+}
+
+#[async_trait]
+impl Session for VaultSession {
+    async fn get(&self, wants: &[Want], cx: &CallCx) -> Vec<Result<Fetched, ProviderError>> {
+        join_all(wants.iter().map(|want| self.read(want, cx))).await
+    }
+
+    async fn find(&self, query: &FindQuery, cx: &CallCx) -> Result<Vec<Found>, ProviderError> {
+        if self.mount.version == Version::V1 && !query.tags.is_empty() {
+            let text = "cannot perform find by tag operations with kv version v1";
+            return Err(ProviderError::new(ErrorKind::Unsupported, text));
+        }
+        let name = re2::compile(&query.name)
+            .map_err(|_| misconfigured(format!("find.name.regexp {:?} is not a regular expression", query.name)))?;
+        let none = BTreeMap::new();
+        // a name goes before tags, as in ESO
+        let tags = if query.name.is_empty() { &query.tags } else { &none };
+        let names = self.names(&query.path, cx).await?;
+        let matching = names.into_iter().filter(|candidate| name.is_match(candidate));
+        let found = stream::iter(matching).map(|name| self.found(name, tags, cx)).buffered(AT_A_TIME);
+        found.try_filter_map(async |found| Ok(found)).try_collect().await
+    }
+
+    async fn push(&self, push: &Push, cx: &CallCx) -> Result<Pushed, ProviderError> {
+        self.put(push, cx).await
+    }
+
+    async fn delete(&self, place: &Place, cx: &CallCx) -> Result<(), ProviderError> {
+        self.take_away(place, cx).await
+    }
+
+    async fn exists(&self, place: &Place, cx: &CallCx) -> Result<bool, ProviderError> {
+        let Some((stored, _)) = self.stored(&place.key, Vec::new(), cx).await? else { return Ok(false) };
+        let has = |property| self.property(&Want::default(), &stored.object, property).is_ok();
+        Ok(place.property().is_none_or(has))
+    }
+
+    async fn validate(&self, cx: &CallCx) -> Result<Validation, ProviderError> {
+        match self.client.look(cx).await {
+            // a login that went well is one, whether its token may ask about itself or not
+            Err(error) if error.kind == ErrorKind::Denied && self.client.made_token() => {}
+            Err(error) => {
+                return Err(ProviderError { detail: format!("invalid vault credentials: {}", error.detail), ..error });
+            }
+            Ok(()) => {}
+        }
+        self.check_mount(cx).await?;
+        Ok(Validation::Ready)
+    }
+
+    async fn close(&self) {
+        self.tending.abort();
+        // what is lent stands in Secrets, which outlive this process
+        if !self.lent.is_in_use() {
+            self.client.log_out().await;
+        }
+    }
+
+    fn holds_until(&self, want: &Want) -> Option<tokio::time::Instant> {
+        self.lent.holds_until(&self.mount.data(&want.key))
+    }
+
+    fn whole(&self, want: &Want, value: &SecretBytes) -> Result<SecretBytes, ProviderError> {
+        SecretTaker.whole(want, value)
+    }
+
+    fn property(&self, want: &Want, value: &SecretBytes, property: &str) -> Result<SecretBytes, ProviderError> {
+        SecretTaker.property(want, value, property)
+    }
+
+    fn extract(&self, want: &Want, value: &SecretBytes, property: Option<&str>) -> Result<Entries, ProviderError> {
+        SecretTaker.extract(want, value, property)
+    }
+}
+
+/// A token that nobody will use again is given back, unless something was lent with it, which would end too.
+impl Drop for VaultSession {
+    fn drop(&mut self) {
+        self.tending.abort();
+        if let Ok(runtime) = tokio::runtime::Handle::try_current()
+            && !self.lent.is_in_use()
+        {
+            let client = self.client.clone();
+            runtime.spawn(async move { client.log_out().await });
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! What is pushed, and what of others is not touched.
+
+use keyferry_fakes::vault::Vault as Server;
+
+use super::*;
+use crate::providers::{Place, Push, Pushed, Source};
+
+fn push(value: &str, property: Option<&str>, metadata: Option<Value>) -> Push {
+    let source = Source { data: [("k".to_owned(), SecretBytes::from(value))].into(), ..Source::default() };
+    let place = Place { key: "new".into(), property: property.map(Into::into), metadata, namespace: "team-a".into() };
+    Push { source: Arc::new(source), secret_key: Some("k".into()), place }
+}
+
+fn block(spec: Value) -> Option<Value> {
+    let version = "kubernetes.external-secrets.io/v1alpha1";
+    Some(json!({"apiVersion": version, "kind": "PushSecretMetadata", "spec": spec}))
+}
+
+#[tokio::test]
+async fn custom_metadata_is_merged_or_replaced() {
+    let server = Service::start(Server::new(2, MOUNT)).await;
+    let session = connect(server.url(), json!({})).await;
+    let custom = || server.fake.with(|state| Value::Object(state.secrets["new"].custom.clone()));
+    let put = async |metadata: Option<Value>| session.push(&push("v", Some("p"), metadata), &cx()).await;
+    let a = block(json!({"customMetadata": {"a": "1", "managed-by": "me"}}));
+    assert_eq!(put(a.clone()).await.unwrap(), Pushed::Written);
+    assert_eq!(custom(), json!({"a": "1", "managed-by": "external-secrets"}));
+    assert_eq!(put(a).await.unwrap(), Pushed::Unchanged);
+    assert_eq!(put(block(json!({"customMetadata": {"b": "2"}}))).await.unwrap(), Pushed::Written);
+    assert_eq!(custom(), json!({"a": "1", "b": "2", "managed-by": "external-secrets"}));
+    let replace = block(json!({"customMetadata": {"c": "3"}, "mergePolicy": "Replace"}));
+    assert_eq!(put(replace.clone()).await.unwrap(), Pushed::Written);
+    assert_eq!(custom(), json!({"c": "3", "managed-by": "external-secrets"}));
+    assert_eq!(put(replace).await.unwrap(), Pushed::Unchanged);
+    assert_eq!(server.fake.with(|state| state.secrets["new"].versions.len()), 1, "the value never changed");
+    let error = put(block(json!({"mergePolicy": "Mix"}))).await.unwrap_err();
+    assert_eq!(error.detail, "unsupported merge policy \"Mix\", must be one of: Merge, Replace");
+    let error = put(block(json!({"nosuch": 1}))).await.unwrap_err();
+    assert!(error.detail.starts_with("failed to parse push secret metadata: "), "{error}");
+}
+
+#[tokio::test]
+async fn a_push_states_the_version_that_it_replaces() {
+    let server = Service::start(Server::new(2, MOUNT)).await;
+    let session = connect(server.url(), json!({"checkAndSet": {"required": true}})).await;
+    let stated = || {
+        let writes = server.server.received().into_iter().filter(|asked| asked.line.contains("PUT /v1/team/kv/data"));
+        writes.map(|asked| asked.json()["options"]["cas"].clone()).collect::<Vec<_>>()
+    };
+    for value in ["1", "2", "3"] {
+        session.push(&push(value, Some("p"), None), &cx()).await.unwrap();
+    }
+    session.push(&push("4", Some("q"), None), &cx()).await.unwrap();
+    session.delete(&push("", Some("p"), None).place, &cx()).await.unwrap();
+    assert_eq!(stated(), [json!(0), json!(1), json!(2), json!(3), json!(4)]);
+    // A deleted version counts too.
+    server.fake.with(|state| *state.secrets.get_mut("new").unwrap().versions.last_mut().unwrap() = None);
+    session.push(&push("5", Some("p"), None), &cx()).await.unwrap();
+    assert_eq!(stated().last(), Some(&json!(5)));
+    assert_eq!(text(&get(session.as_ref(), &want("new")).await.unwrap().bytes), r#"{"p":"5"}"#);
+}
+
+/// Between our read and our write, somebody else writes: nothing of that is lost.
+#[tokio::test]
+async fn somebody_elses_change_is_not_lost() {
+    let fake = Arc::new(Server::new(2, MOUNT));
+    fake.put("new", json!({"p": "1"}), &BTreeMap::from([("managed-by".to_owned(), "external-secrets".to_owned())]));
+    let (inner, raced) = (fake.clone(), std::sync::atomic::AtomicBool::new(false));
+    let server = FakeServer::start(move |asked| {
+        if asked.line.starts_with("PUT") && !raced.swap(true, std::sync::atomic::Ordering::SeqCst) {
+            inner.put("new", json!({"p": "1", "theirs": "x"}), &BTreeMap::new());
+        }
+        keyferry_fakes::Fake::answer(inner.as_ref(), asked)
+    })
+    .await;
+    let session = connect(&server.url, json!({})).await;
+    assert_eq!(session.push(&push("2", Some("p"), None), &cx()).await.unwrap(), Pushed::Written);
+    assert_eq!(text(&get(session.as_ref(), &want("new")).await.unwrap().bytes), r#"{"p":"2","theirs":"x"}"#);
+}
+
+#[tokio::test]
+async fn what_others_wrote_stays_also_where_it_is_deleted() {
+    let server = Service::start(Server::new(2, MOUNT)).await;
+    server.fake.put("new", json!({"p": "theirs"}), &BTreeMap::from([("owner".to_owned(), "me".to_owned())]));
+    server.fake.with(|state| state.secrets.get_mut("new").unwrap().versions[0] = None);
+    let session = connect(server.url(), json!({})).await;
+    let error = session.push(&push("v", Some("p"), None), &cx()).await.unwrap_err();
+    assert_eq!((error.kind, error.detail.as_str()), (ErrorKind::Denied, "secret not managed by external-secrets"));
+    session.delete(&push("", None, None).place, &cx()).await.unwrap();
+    assert_eq!(server.fake.with(|state| state.secrets["new"].custom.len()), 1);
+    // Settings that somebody made for a secret to come are kept, and are in nobody's way.
+    server.fake.with(|state| state.secrets.get_mut("new").unwrap().versions.clear());
+    assert_eq!(session.push(&push("v", Some("p"), None), &cx()).await.unwrap(), Pushed::Written);
+    assert_eq!(
+        server.fake.with(|state| Value::Object(state.secrets["new"].custom.clone())),
+        json!({"owner": "me", "managed-by": "external-secrets"})
+    );
+}
+
+#[tokio::test]
+async fn an_engine_without_versions_keeps_the_mark_in_the_secret() {
+    let server = Service::start(Server::new(1, MOUNT)).await;
+    let session = connect(server.url(), json!({"version": "v1"})).await;
+    let there = || server.fake.with(|state| state.secrets.get("new").map(|secret| secret.versions[0].clone().unwrap()));
+    let mark = json!({"managed-by": "external-secrets"});
+    assert_eq!(session.push(&push(r#"{"a":1}"#, None, None), &cx()).await.unwrap(), Pushed::Written);
+    assert_eq!(there(), Some(json!({"a": 1, "custom_metadata": mark})));
+    assert_eq!(session.push(&push(r#"{"a":1}"#, None, None), &cx()).await.unwrap(), Pushed::Unchanged);
+    assert_eq!(session.push(&push("v", Some("p"), None), &cx()).await.unwrap(), Pushed::Written);
+    session.delete(&push("", Some("a"), None).place, &cx()).await.unwrap();
+    assert_eq!(there(), Some(json!({"p": "v", "custom_metadata": mark})));
+    session.delete(&push("", Some("p"), None).place, &cx()).await.unwrap();
+    assert_eq!(there(), None, "nothing but the mark was left");
+    server.fake.put("new", json!({"p": "theirs"}), &BTreeMap::new());
+    let error = session.push(&push("v", Some("p"), None), &cx()).await.unwrap_err();
+    assert_eq!(error.detail, "secret not managed by external-secrets (no custom_metadata found)");
+    let error = session.push(&push("no object", None, None), &cx()).await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Denied);
+}
+
+#[tokio::test]
+async fn what_vault_cannot_keep_is_not_pushed() {
+    let server = Service::start(Server::new(2, MOUNT)).await;
+    let session = connect(server.url(), json!({})).await;
+    let error = session.push(&push(CANARY, None, None), &cx()).await.unwrap_err();
+    assert!(error.detail.starts_with("error unmarshalling vault secret: invalid JSON format"), "{error}");
+    let source = Source { data: [("k".to_owned(), SecretBytes::new(vec![0xff, 0xfe]))].into(), ..Source::default() };
+    let binary = Push { source: Arc::new(source), ..push("", Some("p"), None) };
+    let error = session.push(&binary, &cx()).await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Misconfigured);
+    assert!(!error.detail.contains(CANARY) && server.fake.with(|state| state.secrets.is_empty()));
+}
