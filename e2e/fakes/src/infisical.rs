@@ -5,6 +5,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
 use crate::{CANARY, Fake, Received, Refusal, Reply};
@@ -129,6 +131,7 @@ impl Infisical {
             "universal-auth" => is("clientId", CLIENT_ID) && is("clientSecret", CLIENT_SECRET),
             "jwt-auth" | "kubernetes-auth" | "azure-auth" | "gcp-auth" => is("identityId", IDENTITY) && is("jwt", JWT),
             "ldap-auth" => is("identityId", IDENTITY) && is("username", "bob") && is("password", PASSWORD),
+            "aws-auth" => is("identityId", IDENTITY) && is("iamHttpRequestMethod", "POST") && is_signed_question(body),
             _ => false,
         };
         if !good {
@@ -290,6 +293,17 @@ impl State {
         }
         out + rest
     }
+}
+
+/// Whether it is a question to AWS who somebody is, signed for a region: Infisical would ask it, and believe AWS.
+fn is_signed_question(body: &Value) -> bool {
+    let part = |name: &str| STANDARD.decode(body[name].as_str().unwrap_or_default()).unwrap_or_default();
+    let headers: Value = serde_json::from_slice(&part("iamRequestHeaders")).unwrap_or_default();
+    let signature = headers["Authorization"].as_str().unwrap_or_default();
+    part("iamRequestBody") == b"Action=GetCallerIdentity&Version=2011-06-15"
+        && signature.starts_with("AWS4-HMAC-SHA256 Credential=")
+        && signature.contains("/sts/aws4_request")
+        && headers["x-amz-date"].is_string()
 }
 
 fn wants(asked: &Received, name: &str) -> bool {

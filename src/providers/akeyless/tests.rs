@@ -9,6 +9,7 @@ use serde_json::{Value as Json, json};
 use super::*;
 use crate::generators::testing::cluster::Cluster;
 use crate::outbound::testing::{Received, outbound};
+
 use crate::providers::conformance::served::{OverHttp, Served, connect};
 use crate::providers::conformance::{CANARY, Check, Fixture, Stored, Tested, Value};
 use crate::providers::{CallCx, FindQuery, Place, Push, Pushed, Source, Want};
@@ -48,7 +49,7 @@ impl Served for ApiKey {
     }
 
     fn does_not_apply(&self) -> Vec<(Check, &'static str)> {
-        let slash = "names of Akeyless begin with a slash, which those of the suite have not: see find_gives_full_names";
+        let slash = "names of Akeyless begin with a slash, which those of the suite have not: it has tests of its own";
         vec![(Check::Binary, "Akeyless keeps text only"), (Check::FindByName, slash), (Check::FindByTags, slash)]
     }
 }
@@ -114,7 +115,7 @@ async fn get(session: &dyn Session, key: &str) -> Result<String, ProviderError> 
 impl Tested for Akeyless {
     const TITLE: &'static str = "Akeyless";
     const AUTH: &'static [&'static str] = &["secretRef", "kubernetesAuth"];
-    const SERVER: &'static str = "a fake of its API, proven by its own client";
+    const SERVER: &'static str = "a fake of its API, proven by its own SDK";
 
     fn fixtures() -> Vec<Box<dyn Fixture>> {
         vec![Box::new(OverHttp::new(ApiKey))]

@@ -9,6 +9,7 @@ use serde_json::{Value as Json, json};
 use super::*;
 use crate::generators::testing::cluster::Cluster;
 use crate::outbound::testing::{Pki, outbound};
+
 use crate::providers::conformance::served::{OverHttp, Served, connect};
 use crate::providers::conformance::{CANARY, Check, Fixture, Stored, Tested, Value};
 use crate::providers::{CallCx, FindQuery, Place, Push, Pushed, Source, Want};
@@ -70,7 +71,7 @@ async fn get(session: &dyn Session, key: &str) -> Result<String, ProviderError> 
 impl Tested for Bitwarden {
     const TITLE: &'static str = "Bitwarden Secrets Manager";
     const AUTH: &'static [&'static str] = &["secretRef"];
-    const SERVER: &'static str = "a fake of its API, as bitwarden-sdk-server documents it";
+    const SERVER: &'static str = "a fake of the server between, which no client of the vendor speaks to";
 
     fn fixtures() -> Vec<Box<dyn Fixture>> {
         vec![Box::new(OverHttp::new(Store))]

@@ -10,6 +10,7 @@ use super::*;
 use crate::api::external_secret::MetadataPolicy;
 use crate::generators::testing::cluster::Cluster;
 use crate::outbound::testing::{FakeServer, Pki, outbound};
+
 use crate::providers::conformance::served::{OverHttp, Served, connect};
 use crate::providers::conformance::{CANARY, Check, Fixture, Stored, Tested, Value};
 use crate::providers::{CallCx, FindQuery, Want};
@@ -93,7 +94,7 @@ async fn get(session: &dyn Session, key: &str) -> Result<String, ProviderError> 
 impl Tested for Conjur {
     const TITLE: &'static str = "CyberArk Conjur";
     const AUTH: &'static [&'static str] = &["apikey", "jwt", "cert"];
-    const SERVER: &'static str = "a fake of its API, proven by its own client";
+    const SERVER: &'static str = "a fake of its API, proven by its own SDK";
 
     fn fixtures() -> Vec<Box<dyn Fixture>> {
         vec![Box::new(OverHttp::new(Host))]

@@ -11,8 +11,7 @@ use super::{Delinea, misconfigured};
 use crate::outbound::{Answer, Call, HttpClient, TlsOptions, secret, segment};
 use crate::providers::rest::{Ask, Body, Granted, Login, Rest};
 use crate::providers::{CallCx, ConnectCx, ErrorKind, Fetched, ProviderError, Session, Taker, Validation, Want};
-use crate::render::json::{self, Json};
-use crate::render::{Entries, path};
+use crate::render::{Entries, json, path};
 use crate::secret_bytes::SecretBytes;
 
 const WHAT: &str = "login to DevOps Secrets Vault";
@@ -123,10 +122,13 @@ impl Taker for Map {
         if value.is_empty() {
             return Ok(Entries::new());
         }
-        match json::parse(value.expose()) {
-            Some(Json::Object(map)) => Ok(map.iter().map(|(key, value)| (key.clone(), json::byte_value(value))).collect()),
-            _ => Err(ProviderError::new(ErrorKind::Malformed, format!("the value of {:?} is not a JSON object", want.key))),
-        }
+        let members = json::members(value.expose()).filter(|_| path::is_json_object(value));
+        let entries = members.and_then(|members| {
+            members.into_iter().map(|(key, raw)| Some((key, json::exact::byte_value(raw)?))).collect::<Option<Entries>>()
+        });
+        entries.ok_or_else(|| {
+            ProviderError::new(ErrorKind::Malformed, format!("the value of {:?} is not a JSON object", want.key))
+        })
     }
 }
 

@@ -8,6 +8,7 @@ use serde_json::{Value as Json, json};
 use super::*;
 use crate::generators::testing::cluster::Cluster;
 use crate::outbound::testing::outbound;
+
 use crate::providers::conformance::served::{OverHttp, Served, connect};
 use crate::providers::conformance::{CANARY, Check, Fixture, Stored, Tested, Value};
 use crate::providers::{CallCx, Want};
@@ -80,8 +81,8 @@ async fn running() -> keyferry_fakes::Service<Service> {
 
 impl Tested for Delinea {
     const TITLE: &'static str = "Delinea DevOps Secrets Vault";
-    const AUTH: &'static [&'static str] = &["clientId", "clientSecret"];
-    const SERVER: &'static str = "a fake of its API, proven by its own client";
+    const AUTH: &'static [&'static str] = &["clientId"];
+    const SERVER: &'static str = "a fake of its API, proven by its own SDK";
 
     fn fixtures() -> Vec<Box<dyn Fixture>> {
         vec![Box::new(OverHttp::new(Vault))]
@@ -91,7 +92,7 @@ impl Tested for Delinea {
 #[tokio::test]
 async fn a_secret_is_a_map() {
     let service = running().await;
-    service.fake.put("app/db", &json!({"user": "ann", "port": 5432.0, "nested": {"b": "<", "a": 1}, "none": null}));
+    service.fake.put("app/db", &json!({"user": "ann", "port": 5432, "nested": {"b": "<", "a": 1}, "none": null}));
     service.fake.put("app/empty", &Json::Null);
     let session = connect(&Vault, service.url()).await;
     let fetch = async |key: &str| {

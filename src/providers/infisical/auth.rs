@@ -3,14 +3,18 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use http::{Method as Verb, StatusCode};
 use serde::Deserialize;
 
 use super::{Auth, Infisical, misconfigured};
 use crate::api::refs::SecretKeySelector;
 use crate::outbound::{Answer, Call, HttpClient, secret};
+use crate::providers::aws::caller::{Caller, caller_identity};
 use crate::providers::rest::{Body, Granted, Login};
 use crate::providers::{ConnectCx, ErrorKind, ProviderError, azure, gcp};
+use crate::render::{json, path};
 use crate::secret_bytes::SecretBytes;
 
 const WHAT: &str = "login to Infisical";
@@ -48,6 +52,7 @@ enum Kind {
     Kubernetes,
     Azure,
     GoogleMachine,
+    Aws,
     NotServed(&'static str),
 }
 
@@ -90,7 +95,7 @@ impl Auth {
             selectors.extend(path.map(|path| ("serviceAccountTokenPath", path)));
             way(Kind::Kubernetes, "kubernetesAuthCredentials", selectors)
         } else if let Some(auth) = &self.aws_auth_credentials {
-            way(Kind::NotServed("use another way"), "awsAuthCredentials", by_identity(&auth.identity_id))
+            way(Kind::Aws, "awsAuthCredentials", by_identity(&auth.identity_id))
         } else if let Some(auth) = &self.token_auth_credentials {
             way(Kind::Token, "tokenAuthCredentials", vec![("accessToken", &auth.access_token)])
         } else {
@@ -117,7 +122,7 @@ impl Login for Identity {
             let text = format!("{path} is not served by this version of keyferry: {instead}");
             return Err(ProviderError::new(ErrorKind::Unsupported, text));
         }
-        if matches!(way.kind, Kind::Kubernetes | Kind::Azure | Kind::GoogleMachine) {
+        if matches!(way.kind, Kind::Kubernetes | Kind::Azure | Kind::GoogleMachine | Kind::Aws) {
             self.cx.allow_own_identity(&path)?;
         }
         let mut read = Vec::new();
@@ -151,6 +156,10 @@ impl Login for Identity {
                 let jwt = gcp::machine_identity(audience, &self.cx).await?;
                 self.exchange_own("gcp-auth", &read, jwt).await
             }
+            Kind::Aws => {
+                read.extend(self.signed_question(&path).await?);
+                self.exchange("aws-auth", &read).await
+            }
             Kind::NotServed(_) => Err(misconfigured(path)),
         }
     }
@@ -177,6 +186,22 @@ impl Identity {
         let identity = read.iter().find(|(field, _)| *field == "identityId").cloned();
         let fields: Vec<_> = identity.into_iter().chain([("jwt", jwt)]).collect();
         self.exchange(endpoint, &fields).await
+    }
+
+    /// A question to AWS who we are, signed: Infisical asks it.
+    async fn signed_question(&self, path: &str) -> Result<[(&'static str, SecretBytes); 3], ProviderError> {
+        let region = ["AWS_REGION", "AWS_DEFAULT_REGION"].iter().find_map(|name| self.cx.env.get(*name));
+        let region = region.filter(|region| !region.is_empty()).cloned().unwrap_or_else(|| "us-east-1".to_owned());
+        let caller = Caller { region, auth: None, role: None, external_id: None, header: None, path };
+        let signed = caller_identity(caller, &self.cx).await?;
+        let headers =
+            STANDARD.decode(signed.headers.expose()).ok().map(SecretBytes::new).and_then(|lists| plain_headers(&lists));
+        let headers = headers.ok_or_else(|| misconfigured(format!("{path}: the request could not be signed")))?;
+        Ok([
+            ("iamHttpRequestMethod", SecretBytes::from("POST")),
+            ("iamRequestBody", signed.body),
+            ("iamRequestHeaders", SecretBytes::from(STANDARD.encode(headers.expose()))),
+        ])
     }
 
     async fn exchange(&self, endpoint: &str, fields: &[(&'static str, SecretBytes)]) -> Result<Granted, ProviderError> {
@@ -209,4 +234,15 @@ impl Identity {
         // 0 stands for a token without end.
         Ok(Granted { token: access_token, life: (expires_in > 0).then(|| Duration::from_secs(expires_in)) })
     }
+}
+
+/// Headers that are lists, as one text each; `Authorization` is written so, as Infisical looks the region up in it.
+fn plain_headers(lists: &SecretBytes) -> Option<SecretBytes> {
+    let mut headers = Body::default();
+    for (name, list) in json::members(lists.expose())? {
+        let value = path::get(list, "0")?.into_secret();
+        let name = if name == "authorization" { "Authorization" } else { &name };
+        headers = headers.text(name, value.expose());
+    }
+    Some(headers.build())
 }

@@ -91,7 +91,7 @@ pub struct Auth {
     /// With the token of the operator's ServiceAccount, which Infisical reviews. ClusterSecretStores only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kubernetes_auth_credentials: Option<KubernetesAuth>,
-    /// As the AWS identity of the operator. Not served.
+    /// As the AWS identity of the operator. ClusterSecretStores only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub aws_auth_credentials: Option<IdentityAuth>,
     /// With an access token.

@@ -130,6 +130,7 @@ impl Tested for Infisical {
         "ldapAuthCredentials",
         "azureAuthCredentials",
         "gcpIdTokenAuthCredentials",
+        "awsAuthCredentials",
     ];
     const SERVER: &'static str = "a fake of its API, proven by its own SDK";
 
@@ -156,7 +157,10 @@ async fn each_way_to_log_in() {
         (json!({"universalAuthCredentials": {"clientId": key("id"), "clientSecret": key("wrong")}}), ErrorKind::Denied),
         (json!({"jwtAuthCredentials": {"identityId": identity(), "jwt": key("wrong")}}), ErrorKind::Denied),
         (json!({"jwtAuthCredentials": {"identityId": identity(), "jwt": key("nope")}}), ErrorKind::Misconfigured),
-        (json!({"awsAuthCredentials": {"identityId": identity()}}), ErrorKind::Unsupported),
+        (
+            json!({"gcpIamAuthCredentials": {"identityId": identity(), "serviceAccountKeyFilePath": key("file")}}),
+            ErrorKind::Unsupported,
+        ),
         (json!({}), ErrorKind::Misconfigured),
     ] {
         let error = refused(block(service.url(), auth.clone()), StoreKind::SecretStore).await;
@@ -200,6 +204,20 @@ async fn the_operators_own_identity_goes_to_no_server_of_a_namespace() {
         let logins = service.server.lines().iter().filter(|line| line.ends_with("/login")).count();
         assert_eq!((machine.received().len(), logins), (1, 1), "{name}");
     }
+}
+
+#[tokio::test]
+async fn an_aws_identity_is_shown_by_a_signed_question() {
+    let service = running(Service::default()).await;
+    service.fake.put("prod", "/app", "A", "a");
+    let block = block(service.url(), json!({"awsAuthCredentials": {"identityId": key("identity")}}));
+    let error = refused(block.clone(), StoreKind::SecretStore).await;
+    assert!(error.detail.contains("ClusterSecretStore"), "{error}");
+    let env = [("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE"), ("AWS_SECRET_ACCESS_KEY", CANARY), ("AWS_REGION", "eu-west-1")];
+    let session = config(block).connect(&cx_with(StoreKind::ClusterSecretStore, &env)).await.unwrap();
+    assert_eq!(get(session.as_ref(), "A").await.unwrap(), "a");
+    let asked = service.server.received().remove(0);
+    assert!(!asked.body.contains(CANARY), "the key itself stays here");
 }
 
 #[tokio::test]

@@ -1,8 +1,7 @@
 //! A secret of Secret Server: what of it is handed out, and its fields.
 
 use crate::providers::{ErrorKind, ProviderError, Taker, Want};
-use crate::render::json::{self, Json};
-use crate::render::{Entries, path};
+use crate::render::{Entries, json, path};
 use crate::secret_bytes::SecretBytes;
 
 /// What ESO hands out of a secret, under its names and in its order, with what stands for nothing.
@@ -182,12 +181,13 @@ impl Taker for Fields {
                 .map(|field| field.value)
                 .unwrap_or_default(),
         };
-        match json::parse(part.expose()) {
-            Some(Json::Object(map)) => Ok(map.iter().map(|(key, value)| (key.clone(), json::byte_value(value))).collect()),
-            _ => {
-                let text = format!("the first field of {:?} does not hold a JSON object", want.key);
-                Err(ProviderError::new(ErrorKind::Malformed, text))
-            }
-        }
+        let members = json::members(part.expose()).filter(|_| path::is_json_object(&part));
+        let entries = members.and_then(|members| {
+            members.into_iter().map(|(key, raw)| Some((key, json::exact::byte_value(raw)?))).collect::<Option<Entries>>()
+        });
+        entries.ok_or_else(|| {
+            let text = format!("the first field of {:?} does not hold a JSON object", want.key);
+            ProviderError::new(ErrorKind::Malformed, text)
+        })
     }
 }

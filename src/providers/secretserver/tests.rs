@@ -9,6 +9,7 @@ use serde_json::{Value as Json, json};
 use super::*;
 use crate::generators::testing::cluster::Cluster;
 use crate::outbound::testing::outbound;
+
 use crate::providers::conformance::served::{OverHttp, Served, connect};
 use crate::providers::conformance::{CANARY, Check, Fixture, Stored, Tested, Value};
 use crate::providers::{CallCx, Place, Push, Pushed, Source, Want};
@@ -50,7 +51,7 @@ impl Served for Server {
 
     fn does_not_apply(&self) -> Vec<(Check, &'static str)> {
         let search = "as in ESO, secrets are not searched for";
-        let push = "a new secret needs a folder and a template in its metadata, which the suite does not give: see a_field_is_pushed";
+        let push = "a new secret needs a folder and a template in its metadata, which the suite does not give: it has tests of its own";
         let searches = [Check::FindByName, Check::FindByTags, Check::FindNothing].map(|check| (check, search));
         let pushes = [
             Check::Push,
@@ -95,7 +96,7 @@ async fn password(session: &dyn Session, key: &str) -> Result<String, ProviderEr
 impl Tested for SecretServer {
     const TITLE: &'static str = "Delinea Secret Server";
     const AUTH: &'static [&'static str] = &["username", "token"];
-    const SERVER: &'static str = "a fake of its API, proven by its own client";
+    const SERVER: &'static str = "a fake of its API, proven by its own SDK";
 
     fn fixtures() -> Vec<Box<dyn Fixture>> {
         vec![Box::new(OverHttp::new(Server))]
