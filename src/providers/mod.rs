@@ -19,6 +19,8 @@ pub mod oauth;
 pub mod openbao;
 pub mod pulumi;
 pub mod push;
+#[cfg(test)]
+mod reach_tests;
 pub mod rest;
 pub mod retries;
 pub mod scaleway;
