@@ -69,7 +69,7 @@ impl Sops {
         let recipients = recipients.join(",");
         let output = if format == "binary" { "json" } else { format };
         let args = [
-            &["--disable-version-check", "encrypt", "--age", &recipients, "--input-type", format, "--output-type", output],
+            &["--disable-version-check", "--encrypt", "--age", &recipients, "--input-type", format, "--output-type", output],
             more,
             &["--filename-override", "in-a-test", "/dev/stdin"],
         ];

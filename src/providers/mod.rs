@@ -26,6 +26,8 @@ pub mod onepassword;
 pub mod openbao;
 pub mod pulumi;
 pub mod push;
+#[cfg(test)]
+mod reach_tests;
 pub mod rest;
 pub mod retries;
 pub mod scaleway;

@@ -90,7 +90,7 @@ impl Ibm {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
         let claims = json!({"iat": now, "exp": now + 3600, "nonce": self.state().ended});
         let part = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
-        format!("{}.{}.signature", part(&json!({"alg": "RS256", "typ": "JWT"})), part(&claims))
+        format!("{}.{}.{}", part(&json!({"alg": "RS256", "typ": "JWT"})), part(&claims), URL_SAFE_NO_PAD.encode("signature"))
     }
 
     fn holds(&self, token: &str) -> bool {

@@ -14,7 +14,7 @@ mod oci;
 mod session;
 mod source;
 #[cfg(test)]
-mod testing;
+pub(super) mod testing;
 #[cfg(test)]
 mod tests;
 mod yaml;

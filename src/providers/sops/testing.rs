@@ -13,7 +13,7 @@ use crate::secret_bytes::SecretBytes;
 const AT: &str = "2026-01-01T00:00:00Z";
 
 /// The file of keys of an identity.
-pub(super) fn keys(word: &str) -> String {
+pub(crate) fn keys(word: &str) -> String {
     age::identity(word).expose_str().unwrap().to_owned()
 }
 

@@ -291,6 +291,9 @@ async fn an_artifact_of_a_registry_is_read() {
     let before = service.server.received().len();
     assert_eq!(read(session.as_ref(), "a").await.unwrap(), "1");
     assert_eq!(service.server.received().len(), before + 1, "the manifest tells that the file is the same; one login");
+    let received = service.server.received();
+    let elsewhere: Vec<_> = received.iter().filter(|asked| asked.path().starts_with("/elsewhere/")).collect();
+    assert!(!elsewhere.is_empty() && elsewhere.iter().all(|asked| asked.header("authorization").is_empty()));
     service.fake.put("team/one", "main", &[("app.json", &file(&["vector"], &[("a", b"2")]))]);
     assert_eq!(read(session.as_ref(), "a").await.unwrap(), "2");
 
