@@ -181,7 +181,10 @@ fn google_is_pushed_to_and_cleaned_up() -> Result<()> {
         ensure!(found["tags"] == json!({"managed-by": "external-secrets", "team": "a"}), "{}", found["tags"]);
         ensure!(found["detail"]["annotations"] == json!({"who": "me"}), "{}", found["detail"]);
         ensure!(found["detail"]["replication"].as_str().is_some_and(|r| r.contains("europe-west3")), "{}", found["detail"]);
-        ensure!(google.look("parts").await?["value"] == json!({"db": {"password": first}}).to_string(), "the part");
+        ensure!(
+            google.look("parts").await?["value"].as_str() == Some(&json!({"db": {"password": first}}).to_string()),
+            "the part"
+        );
         let message = ns.wait_ready(PUSH_SECRET, "foreign", "False", "Errored").await?;
         ensure!(message.contains("secret theirs is not managed by external secrets"), "{message}");
         ensure!(google.look("theirs").await?["value"] == "untouched", "it was written");

@@ -131,7 +131,7 @@ fn challenge(kind: Kind) -> Vec<u8> {
 /// Whether the third message proves the password.
 fn is_proven(kind: Kind, first: &[u8], message: &[u8]) -> bool {
     let found = fields(message);
-    if (&found[2], &found[3]) != (&utf16("Domain").to_vec(), &utf16("User").to_vec()) {
+    if (found[2].as_slice(), found[3].as_slice()) != (utf16("Domain").as_ref(), utf16("User").as_ref()) {
         return false;
     }
     let key = key("User", "Password", &found[2]);

@@ -73,7 +73,7 @@ fn rows_of<T: Tested>(block: &str) -> Vec<String> {
             row.push_str(if can(checks) { " yes |" } else { " |" });
         }
         let logins: Vec<_> = T::AUTH.iter().map(|name| format!("`{name}`")).collect();
-        write!(row, " {} | {} |\n", logins.join(", "), T::SERVER).unwrap();
+        writeln!(row, " {} | {} |", logins.join(", "), T::SERVER).unwrap();
         row
     };
     T::fixtures().iter().map(|fixture| of(fixture.as_ref())).collect()

@@ -1,5 +1,5 @@
 //! Doppler against a service on loopback.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::panic, clippy::unwrap_used)]
 
 use std::sync::Arc;
 

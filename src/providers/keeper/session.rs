@@ -329,7 +329,7 @@ impl Session for KeeperSession {
         let read = async {
             let by_id = self.records(&ids, cx).await?;
             let is_known = |id: &&str| by_id.iter().any(|record| record.id == **id);
-            let all = match self.by_title && !ids.iter().all(|id| is_known(id)) {
+            let all = match self.by_title && !ids.iter().all(is_known) {
                 true => self.records(&[], cx).await?,
                 false => Vec::new(),
             };

@@ -1,6 +1,7 @@
 //! A logged-in client of Pulumi ESC's API: environments are opened, which evaluates them, and then read whole.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use async_trait::async_trait;
 use http::{Method, StatusCode};
@@ -57,7 +58,7 @@ impl PulumiSession {
             Some((environment, version)) => (environment, Some(version.to_owned())),
             None => (config.environment.as_str(), None),
         };
-        let place = [&config.organization, &config.project, environment].map(|name| segment(name)).join("/");
+        let place = [&config.organization, &config.project, environment].map(segment).join("/");
         Ok(Self {
             rest,
             identity,
@@ -174,9 +175,9 @@ impl Session for PulumiSession {
         let version = |want: &Want| Some(want.version.clone()).filter(|v| !v.is_empty()).or_else(|| self.version.clone());
         let mut opened: BTreeMap<Option<String>, Result<Option<Json>, ProviderError>> = BTreeMap::new();
         for version in wants.iter().map(version) {
-            if !opened.contains_key(&version) {
-                let values = self.values(version.as_deref(), cx).await;
-                opened.insert(version, values);
+            if let Entry::Vacant(entry) = opened.entry(version) {
+                let values = self.values(entry.key().as_deref(), cx).await;
+                entry.insert(values);
             }
         }
         let result = |want| match opened.get(&version(want)) {

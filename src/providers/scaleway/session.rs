@@ -38,7 +38,7 @@ pub(super) enum Name<'k> {
     /// A secret by its id.
     Id(&'k str),
     /// A secret by its name, wherever it is. What comes without `name:` counts as one, too.
-    Name(&'k str),
+    Plain(&'k str),
     /// A secret by folder and name.
     Path(&'k str, &'k str),
 }
@@ -50,9 +50,9 @@ impl<'k> Name<'k> {
     /// `Misconfigured`, in ESO's words.
     pub(super) fn parse(key: &'k str) -> Result<Self, ProviderError> {
         match key.split_once(':') {
-            None => Ok(Self::Name(key)),
+            None => Ok(Self::Plain(key)),
             Some(("id", id)) => Ok(Self::Id(id)),
-            Some(("name", name)) => Ok(Self::Name(name)),
+            Some(("name", name)) => Ok(Self::Plain(name)),
             Some(("path", path)) if path.starts_with('/') => {
                 let (folder, name) = path.rsplit_once('/').unwrap_or(("", path));
                 Ok(Self::Path(if folder.is_empty() { "/" } else { folder }, name))
@@ -65,7 +65,7 @@ impl<'k> Name<'k> {
     /// Folder and name of a secret that is written to.
     fn written_to(self) -> Result<(Option<&'k str>, &'k str), ProviderError> {
         match self {
-            Self::Name(name) => Ok((None, name)),
+            Self::Plain(name) => Ok((None, name)),
             Self::Path(folder, name) => Ok((Some(folder), name)),
             Self::Id(_) => Err(misconfigured("secrets can only be pushed by name or path")),
         }
@@ -188,7 +188,7 @@ impl ScalewaySession {
                 let place = format!("secrets-by-path/versions/{}/access?{}", segment(version), query(&pairs));
                 self.access(&place, &want.key, cx).await
             }
-            Name::Name(name) => match self.list(None, Some(name), cx).await?.first() {
+            Name::Plain(name) => match self.list(None, Some(name), cx).await?.first() {
                 Some(first) => self.access_by_id(&first.id, version, &want.key, cx).await,
                 None => Err(ProviderError::not_found(&want.key)),
             },

@@ -63,9 +63,9 @@ impl Tested for Scaleway {
 fn keys_are_ids_names_or_paths() {
     for (key, expected) in [
         ("id:x", Name::Id("x")),
-        ("name:db", Name::Name("db")),
-        ("name:a:b", Name::Name("a:b")),
-        ("db", Name::Name("db")),
+        ("name:db", Name::Plain("db")),
+        ("name:a:b", Name::Plain("a:b")),
+        ("db", Name::Plain("db")),
         ("path:/db", Name::Path("/", "db")),
         ("path:/team/prod/db", Name::Path("/team/prod", "db")),
     ] {

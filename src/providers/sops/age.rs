@@ -108,7 +108,7 @@ impl Identity {
         let share = STANDARD_NO_PAD.decode(share).ok().filter(|share| share.len() == 32)?;
         let salt = [share.as_slice(), &self.public].concat();
         let peer = UnparsedPublicKey::new(&X25519, &share);
-        let wrap = agreement::agree(&self.key, &peer, (), |shared| derive(shared, &salt, X25519_LABEL).ok_or(())).ok()?;
+        let wrap = agreement::agree(&self.key, peer, (), |shared| derive(shared, &salt, X25519_LABEL).ok_or(())).ok()?;
         open_sealed(&wrap, [0; 12], &stanza.body).filter(|key| key.expose().len() == 16)
     }
 }
@@ -246,7 +246,7 @@ pub(super) mod writing {
             let salt = [ephemeral.public.as_slice(), &identity.public].concat();
             let peer = UnparsedPublicKey::new(&X25519, &identity.public);
             let wrap =
-                agreement::agree(&ephemeral.key, &peer, (), |shared| derive(shared, &salt, X25519_LABEL).ok_or(())).unwrap();
+                agreement::agree(&ephemeral.key, peer, (), |shared| derive(shared, &salt, X25519_LABEL).ok_or(())).unwrap();
             let body = STANDARD_NO_PAD.encode(seal(&wrap, [0; 12], &file_key));
             header.push_str(&format!("-> X25519 {}\n{body}\n", STANDARD_NO_PAD.encode(&ephemeral.public)));
         }

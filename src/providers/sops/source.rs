@@ -25,7 +25,7 @@ pub(super) enum Source {
     /// An object of the cluster, which was read at the login: a change of it is a new login.
     Object(File),
     /// A server.
-    Http(HttpSource),
+    Http(Box<HttpSource>),
     /// A registry of containers.
     Oci(Box<Registry>),
 }
@@ -47,7 +47,7 @@ impl Source {
             return Ok(object(selector.key.as_deref().unwrap_or_default(), bytes));
         }
         if let Some(http) = &source.http {
-            return HttpSource::open(http, cx).await.map(Self::Http);
+            return HttpSource::open(http, cx).await.map(Box::new).map(Self::Http);
         }
         match &source.oci {
             Some(oci) => Ok(Self::Oci(Box::new(Registry::open(oci, cx).await?))),

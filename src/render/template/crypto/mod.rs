@@ -48,9 +48,12 @@ impl FuncError {
     }
 }
 
+/// Names and values of the members of a JWK.
+pub type JwkMembers = Vec<(&'static str, Zeroizing<Vec<u8>>)>;
+
 /// The members of the JWK of a private key in PEM, each as its bytes, `kty` and `crv` as text. None: it is no key of RSA or ECDSA.
 #[must_use]
-pub fn private_jwk(text: &[u8]) -> Option<Vec<(&'static str, Zeroizing<Vec<u8>>)>> {
+pub fn private_jwk(text: &[u8]) -> Option<JwkMembers> {
     keys::PrivateKey::from_pem(text).ok()?.jwk()
 }
 
