@@ -276,8 +276,10 @@ fn version(name: &str, own: &Kind) -> Value {
     if let Some(status) = &own.status {
         properties["status"] = json!(status);
     }
-    // the stored version says what each field is: once, as there is room for no more (see `ANNOTATIONS_MAX` in the tests)
-    if !stored {
+    // The stored version says what each field is: once, as there is room for no more (see `ANNOTATIONS_MAX` in the tests). But where
+    // fields are selectable, versions with different schemas are refused by the API server ("spec.selectableFields … may only be set
+    // when validations.schema is included").
+    if !stored && own.selectable.is_empty() {
         undescribe(&mut properties);
     }
     let mut version = json!({
