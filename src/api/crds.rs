@@ -1,5 +1,7 @@
 //! The CustomResourceDefinitions, made from the types. `crds/` holds what [`files`] gives.
 
+mod yaml;
+
 use std::collections::BTreeSet;
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
@@ -25,9 +27,6 @@ pub enum CrdError {
     /// The schema is not one that Kubernetes knows.
     #[error("a definition is not a CustomResourceDefinition: {0}")]
     Shape(#[from] serde_json::Error),
-    /// The definition cannot be written as YAML.
-    #[error("a definition cannot be written as YAML: {0}")]
-    Yaml(#[from] serde_saphyr::SerializeError),
 }
 
 /// Served versions of ESO's grown-up kinds, the stored one first. All have one schema, so nothing is converted.
@@ -180,7 +179,10 @@ pub fn files() -> Result<Vec<(String, String)>, CrdError> {
         .iter()
         .map(|crd| {
             let name = format!("{}_{}.yaml", crd.spec.group, crd.spec.names.plural);
-            Ok((name, format!("---\n# Made by `keyferry crds`; do not edit.\n{}", serde_saphyr::to_string(crd)?)))
+            Ok((
+                name,
+                format!("---\n# Made by `keyferry crds`; do not edit.\n{}", yaml::document(&serde_json::to_value(crd)?)),
+            ))
         })
         .collect()
 }

@@ -22,6 +22,14 @@ pub struct SecretKeySelector {
     pub key: Option<String>,
 }
 
+impl SecretKeySelector {
+    /// Whether it names nothing.
+    #[must_use]
+    pub fn is_unset(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
 /// A text that stands in the object itself or in a Secret: one of both.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]

@@ -33,7 +33,6 @@ const NOT_SERVED: &[&str] = &[
     "passbolt",
     "passworddepot",
     "previder",
-    "secretserver",
     "senhasegura",
     "volcengine",
     "yandexcertificatemanager",

@@ -291,10 +291,21 @@ fn every_field_is_described_in_few_words() {
     });
 }
 
+/// But for the descriptions: there is room for them once.
 #[test]
 fn all_versions_have_one_schema() {
+    fn bare(schema: &Value) -> Value {
+        match schema {
+            Value::Object(map) => {
+                let is_text = |(name, value): &(&String, &Value)| *name == "description" && value.is_string();
+                map.iter().filter(|entry| !is_text(entry)).map(|(name, value)| (name.clone(), bare(value))).collect()
+            }
+            Value::Array(list) => list.iter().map(bare).collect(),
+            other => other.clone(),
+        }
+    }
     for kind in KINDS {
         let schemas = schemas(kind);
-        assert!(schemas.iter().all(|other| *other == schemas[0]), "{kind}");
+        assert!(schemas.iter().all(|other| bare(other) == bare(&schemas[0])), "{kind}");
     }
 }

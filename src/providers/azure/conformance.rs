@@ -92,7 +92,10 @@ impl Fixture for KeyVaultFixture {
     async fn connect(&self, world: World) -> Arc<dyn Session> {
         let (world, writes, pki) = (Arc::new(Mutex::new(world)), self.writes.clone(), Pki::new());
         let server = vault(&pki, move |asked| answer(&mut world.lock().unwrap(), &writes, asked)).await;
-        connect(&server, &pki).await
+        let session = connect(&server, &pki).await;
+        // it ends with the runtime of the check
+        std::mem::forget(server);
+        session
     }
 }
 

@@ -44,7 +44,10 @@ impl Fixture for SecretManagerFixture {
     async fn connect(&self, world: World) -> Arc<dyn Session> {
         let (world, writes) = (Arc::new(Mutex::new(world)), self.writes.clone());
         let server = FakeServer::start(move |asked| answer(&mut world.lock().unwrap(), &writes, asked)).await;
-        connect(&server, SecretManager { project_id: Some("p".into()), ..SecretManager::default() }).await
+        let session = connect(&server, SecretManager { project_id: Some("p".into()), ..SecretManager::default() }).await;
+        // it ends with the runtime of the check
+        std::mem::forget(server);
+        session
     }
 }
 

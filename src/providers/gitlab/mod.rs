@@ -82,7 +82,7 @@ impl Gitlab {
 impl Provider for Gitlab {
     /// As ESO says it, which cannot push. This can.
     fn capabilities(&self) -> Capabilities {
-        Capabilities::ReadOnly
+        Capabilities::ReadWrite
     }
 
     fn metric_name(&self) -> &'static str {

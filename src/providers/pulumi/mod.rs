@@ -100,7 +100,7 @@ fn misconfigured(text: impl Into<String>) -> ProviderError {
 #[async_trait]
 impl Provider for Pulumi {
     fn capabilities(&self) -> Capabilities {
-        Capabilities::ReadOnly
+        Capabilities::ReadWrite
     }
 
     fn metric_name(&self) -> &'static str {

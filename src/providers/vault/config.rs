@@ -172,7 +172,7 @@ pub struct PasswordAuth {
     /// The user's name.
     pub username: String,
     /// Where the password is.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "SecretKeySelector::is_unset")]
     pub secret_ref: SecretKeySelector,
 }
 
@@ -216,10 +216,10 @@ pub struct CertAuth {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
     /// The certificate, as PEM.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "SecretKeySelector::is_unset")]
     pub client_cert: SecretKeySelector,
     /// Its private key, as PEM.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "SecretKeySelector::is_unset")]
     pub secret_ref: SecretKeySelector,
     /// Name of the role at Vault. Left out: Vault finds one.
     #[serde(default, skip_serializing_if = "Option::is_none")]

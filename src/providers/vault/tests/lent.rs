@@ -122,7 +122,8 @@ async fn a_lease_ends_with_its_token() {
     let (_server, _, session) = lending(Rules { token: 600, ..GOOD }).await;
     user(session.as_ref()).await;
     let left = session.holds_until(&want("creds/app")).unwrap().duration_since(tokio::time::Instant::now());
-    assert!(left < Duration::from_secs(402), "{left:?}");
+    // a third of its ten minutes is left then, in whole seconds
+    assert!(left <= Duration::from_secs(402), "{left:?}");
 }
 
 #[tokio::test]
