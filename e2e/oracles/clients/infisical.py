@@ -35,6 +35,6 @@ print(json.dumps({
     "as written": secrets.get_secret_by_name(secret_name="URL", expand_secret_references=False, **there).secretValue,
     "first version": secrets.get_secret_by_name(secret_name="USER", version="1", **there).secretValue,
     "list": {secret.secretKey: secret.secretValue for secret in listed.secrets},
-    "imports": {secret.secretKey: secret.secretValue for one in listed.imports for secret in one.secrets},
+    "imports": {secret["secretKey"]: secret["secretValue"] for one in listed.imports for secret in one.secrets},
     "below": sorted(secret.secretPath + " " + secret.secretKey for secret in below.secrets),
 }))
