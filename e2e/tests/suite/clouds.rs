@@ -170,7 +170,7 @@ fn google_is_pushed_to_and_cleaned_up() -> Result<()> {
         secret(ns, "source", json!({"password": first})).await?;
         let spec = json!({"labels": {"team": "a"}, "annotations": {"who": "me"}, "replicationLocations": ["europe-west3"]});
         let mut part = place("parts", None);
-        part["match"]["remoteRef"]["property"] = json!("db.password");
+        part["match"]["remoteRef"]["property"] = json!("password");
         let data = json!([place("pushed", Some(spec)), part]);
         let selector = json!({"secret": {"name": "source"}});
         apply(ns, push_secret("push", "store", selector.clone(), json!({"data": data, "deletionPolicy": "Delete"}))).await?;
@@ -181,10 +181,7 @@ fn google_is_pushed_to_and_cleaned_up() -> Result<()> {
         ensure!(found["tags"] == json!({"managed-by": "external-secrets", "team": "a"}), "{}", found["tags"]);
         ensure!(found["detail"]["annotations"] == json!({"who": "me"}), "{}", found["detail"]);
         ensure!(found["detail"]["replication"].as_str().is_some_and(|r| r.contains("europe-west3")), "{}", found["detail"]);
-        ensure!(
-            google.look("parts").await?["value"].as_str() == Some(&json!({"db": {"password": first}}).to_string()),
-            "the part"
-        );
+        ensure!(google.look("parts").await?["value"].as_str() == Some(&json!({"password": first}).to_string()), "the part");
         let message = ns.wait_ready(PUSH_SECRET, "foreign", "False", "Errored").await?;
         ensure!(message.contains("secret theirs is not managed by external secrets"), "{message}");
         ensure!(google.look("theirs").await?["value"] == "untouched", "it was written");
