@@ -23,6 +23,7 @@ mod webhook;
 use std::collections::BTreeMap;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use keyferry_e2e::env::{Sandbox, block_on};
@@ -35,6 +36,9 @@ use crate::canary;
 use crate::lab::{
     self, EXTERNAL_SECRET, PUSH_SECRET, SECRET_STORE, apply, external_secret, operator_with, patch, push_secret, with_lab,
 };
+
+/// How long a value that was read does for a new object, and a little more.
+const SHARED_FOR: Duration = Duration::from_secs(11);
 
 /// A service, an operator that may call it, and the namespace that it serves.
 pub struct Bench<'a, F> {
@@ -112,6 +116,8 @@ impl<F: Fake> Bench<'_, F> {
     /// Applies an ExternalSecret of a key that nobody has read yet while the service refuses all, and waits until it says so; then, once the service does not any more,
     /// until it is synced. Returns what it said.
     pub async fn recovers(&self, name: &str, spec: Value, expected: &[(&str, &str)]) -> Result<String> {
+        // a value that somebody else read a moment ago would do
+        tokio::time::sleep(SHARED_FOR).await;
         self.service.set_fault(Some(Fault::Refuses(Refusal::Denied)));
         let message = self.fails(name, spec).await?;
         self.service.set_fault(None);
