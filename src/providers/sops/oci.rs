@@ -68,11 +68,6 @@ impl Reference {
         let ok = is_host && is_name(repository) && is_version(version);
         ok.then(|| Self { host: host.to_owned(), repository: repository.to_owned(), version: version.to_owned() })
     }
-
-    /// Where the registry's own interface is: Docker's is not where its name says.
-    fn server(&self) -> &str {
-        if self.host == "docker.io" { "registry-1.docker.io" } else { &self.host }
-    }
 }
 
 /// A file in a registry.
@@ -144,7 +139,7 @@ impl Registry {
         let scheme = if is_secure { "https" } else { "http" };
         Ok(Self {
             rest: Rest::open(&options, &path, cx)?,
-            base: format!("{scheme}://{}/v2/{}", reference.server(), reference.repository),
+            base: format!("{scheme}://{}/v2/{}", reference.host, reference.repository),
             file: file.file.clone().filter(|title| !title.is_empty()),
             login: RegistryLogin {
                 rest: Rest::open(&options, &path, cx)?,
@@ -361,8 +356,7 @@ async fn credentials(
         .map_err(|_| misconfigured("the value is no Docker configuration with auths".to_owned()))?;
     let host = |name: &str| {
         let name = name.trim_start_matches("https://").trim_start_matches("http://");
-        let name = name.split('/').next().unwrap_or_default();
-        if name == "index.docker.io" { "docker.io" } else { name }.to_owned()
+        name.split('/').next().unwrap_or_default().to_owned()
     };
     let found = config.auths.into_iter().find(|(name, _)| host(name) == reference.host).map(|(_, auth)| auth);
     let found = found.ok_or_else(|| misconfigured(format!("it has no credentials for {:?}", reference.host)))?;
@@ -387,13 +381,12 @@ mod tests {
         for (text, host, repository, version) in [
             ("registry.example/team/secrets:main", "registry.example", "team/secrets", "main"),
             ("oci://registry.example:5000/secrets", "registry.example:5000", "secrets", "latest"),
-            (&format!("docker.io/team/x:tag@{digest}"), "docker.io", "team/x", digest.as_str()),
+            (&format!("hub.example/team/x:tag@{digest}"), "hub.example", "team/x", digest.as_str()),
         ] {
             let found = Reference::parse(text).unwrap();
             let expected = Reference { host: host.into(), repository: repository.into(), version: version.into() };
             assert_eq!(found, expected, "{text}");
         }
-        assert_eq!(Reference::parse("docker.io/a/b:c").unwrap().server(), "registry-1.docker.io");
         for bad in ["", "secrets", "host/", "host/../x", "host/A:b", "host/a:b/c", "ho st/a", "host/a?x=y:b", "host/a//b"] {
             assert_eq!(Reference::parse(bad).unwrap_err().kind, ErrorKind::Misconfigured, "{bad}");
         }
