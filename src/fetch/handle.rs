@@ -65,8 +65,8 @@ pub struct Handle {
 const WRITES: usize = 16;
 
 impl Handle {
-    /// Whether the login is one with this version of an object; `None` where it did not read the object.
-    pub(super) fn is_login_of(&self, kind: ReferenceKind, key: &Key, version: &str) -> Option<bool> {
+    /// Whether the login is, or will be, one with this version of an object.
+    pub(super) fn is_login_of(&self, kind: ReferenceKind, key: &Key, version: &str) -> bool {
         self.cx.used.is_of(kind, &key.namespace, &key.name, version)
     }
 

@@ -315,16 +315,12 @@ impl Fetcher {
         self.handle(store, credentials, "").validate().await
     }
 
-    /// Whether all that a store logs in as has been logged in with this version of an object: then it is no news.
+    /// Whether this version of an object is no news to all that a store is logged in as: it was read, or is yet to be.
     #[must_use]
     pub fn has_used(&self, store: &StoreId, kind: ReferenceKind, key: &Key, version: &str) -> bool {
         let handles = self.lock();
-        let mut logins = handles
-            .iter()
-            .filter(|(identity, _)| identity.store == *store)
-            .filter_map(|(_, (_, handle))| handle.is_login_of(kind, key, version))
-            .peekable();
-        logins.peek().is_some() && logins.all(|is_of_it| is_of_it)
+        let mut logins = handles.iter().filter(|(identity, _)| identity.store == *store);
+        logins.all(|(_, (_, handle))| handle.is_login_of(kind, key, version))
     }
 
     /// Forgets a store: its sessions and its values.

@@ -275,6 +275,7 @@ impl ConnectCx {
             spec: TokenRequestSpec { audiences, expiration_seconds: expiration, bound_object_ref: None },
             ..TokenRequest::default()
         };
+        self.used.note((ReferenceKind::ServiceAccount, &namespace, &selector.name));
         let answer = api
             .create_token_request(&selector.name, &PostParams::default(), &request)
             .await

@@ -21,23 +21,35 @@ type Used = (ReferenceKind, String, String);
 enum Use {
     /// It is being read; and the last version that was told of meanwhile.
     Reading(Option<String>),
-    /// It was read, with this version; empty where it was read twice with a change between: the login is of neither.
+    /// It was read, with this version; empty where the login is of no one version: it was read twice with a change between, or a
+    /// token of it was asked for, which does not say.
     Read(String),
+    /// It could not be read the last time.
+    Missing,
 }
 
 impl UsedReferences {
-    /// Whether the login is, or will be, one with this version of an object; `None` where it did not use the object.
+    /// Whether nothing that came of the login so far could be other for this version of an object.
     ///
-    /// An object that is being read at this moment will have the version, or be read again: see [`UsedReferences::reading`].
+    /// What has not been read yet, if it ever is, will be read as new as the news: the API server answers with what is there. An
+    /// object that is being read at this moment will have the version, or be read again: see [`UsedReferences::reading`].
     #[must_use]
-    pub fn is_of(&self, kind: ReferenceKind, namespace: &str, name: &str, version: &str) -> Option<bool> {
-        match self.lock().get_mut(&(kind, namespace.to_owned(), name.to_owned()))? {
-            Use::Read(used) => Some(used == version),
-            Use::Reading(told) => {
+    pub fn is_of(&self, kind: ReferenceKind, namespace: &str, name: &str, version: &str) -> bool {
+        match self.lock().get_mut(&(kind, namespace.to_owned(), name.to_owned())) {
+            None => true,
+            Some(Use::Missing) => false,
+            Some(Use::Read(used)) => used == version,
+            Some(Use::Reading(told)) => {
                 *told = Some(version.to_owned());
-                Some(true)
+                true
             }
         }
+    }
+
+    /// A use of an object that does not tell which version it was of.
+    pub(super) fn note(&self, (kind, namespace, name): (ReferenceKind, &str, &str)) {
+        let key = (kind, namespace.to_owned(), name.to_owned());
+        self.lock().entry(key).or_insert(Use::Read(String::new()));
     }
 
     /// Reads an object, and notes which version it was. What was read is read again where another version was told of meanwhile:
@@ -64,7 +76,11 @@ impl UsedReferences {
     }
 
     fn begin<'a>(&'a self, key: &'a Used) -> Reading<'a> {
-        self.lock().entry(key.clone()).or_insert(Use::Reading(None));
+        let mut used = self.lock();
+        let one = used.entry(key.clone()).or_insert(Use::Missing);
+        if matches!(one, Use::Missing) {
+            *one = Use::Reading(None);
+        }
         Reading { used: self, key }
     }
 
@@ -87,10 +103,7 @@ impl Reading<'_> {
         match (entry.get_mut(), version) {
             (Use::Reading(told), version) => {
                 let is_new = told.is_none() || *told == version;
-                match version {
-                    Some(version) if is_new => *entry.get_mut() = Use::Read(version),
-                    _ => drop(entry.remove()),
-                }
+                *entry.get_mut() = version.filter(|_| is_new).map_or(Use::Missing, Use::Read);
                 is_new
             }
             (Use::Read(first), Some(version)) => {
@@ -99,7 +112,7 @@ impl Reading<'_> {
                 }
                 true
             }
-            (Use::Read(_), None) => true,
+            (Use::Read(_) | Use::Missing, _) => true,
         }
     }
 }
@@ -130,7 +143,7 @@ mod tests {
         Secret { metadata, ..Secret::default() }
     }
 
-    fn is_of(used: &UsedReferences, version: &str) -> Option<bool> {
+    fn is_of(used: &UsedReferences, version: &str) -> bool {
         used.is_of(KEY.0, KEY.1, KEY.2, version)
     }
 
@@ -140,7 +153,7 @@ mod tests {
         let one = || async {
             let turn = reads.fetch_add(1, Ordering::Relaxed);
             if let (0, Some(told)) = (turn, told) {
-                assert_eq!(is_of(used, told), Some(true), "whoever tells is sent away");
+                assert!(is_of(used, told), "whoever tells is sent away");
             }
             let version = versions.get(turn).or(versions.last()).unwrap();
             version.map(secret).ok_or(())
@@ -152,42 +165,52 @@ mod tests {
     #[tokio::test]
     async fn a_version_that_was_read_is_no_news() {
         let used = UsedReferences::default();
-        assert_eq!(is_of(&used, "5"), None);
+        assert!(is_of(&used, "5"), "it will be read as it is");
         assert_eq!(read(&used, &[Some("5")], None).await, 1);
-        assert_eq!((is_of(&used, "5"), is_of(&used, "6")), (Some(true), Some(false)));
-        assert_eq!(used.is_of(ReferenceKind::ServiceAccount, "ns", "key", "5"), None);
+        assert_eq!((is_of(&used, "5"), is_of(&used, "6")), (true, false));
+        assert!(used.is_of(ReferenceKind::ServiceAccount, "ns", "key", "5"), "another object");
         read(&used, &[Some("5")], None).await;
-        assert_eq!(is_of(&used, "5"), Some(true), "read again, and the same");
+        assert!(is_of(&used, "5"), "read again, and the same");
         read(&used, &[Some("6")], None).await;
-        assert_eq!(
-            (is_of(&used, "5"), is_of(&used, "6")),
-            (Some(false), Some(false)),
-            "a login of two versions is of neither"
-        );
+        assert_eq!((is_of(&used, "5"), is_of(&used, "6")), (false, false), "a login of two versions is of neither");
     }
 
     #[tokio::test]
     async fn what_changes_while_it_is_read_is_read_again() {
         let used = UsedReferences::default();
         assert_eq!(read(&used, &[Some("5")], Some("5")).await, 1, "the news were of what was read");
-        assert_eq!(is_of(&used, "5"), Some(true));
+        assert!(is_of(&used, "5"));
 
         let used = UsedReferences::default();
         assert_eq!(read(&used, &[Some("5"), Some("6")], Some("6")).await, 2);
-        assert_eq!(is_of(&used, "6"), Some(true));
+        assert!(is_of(&used, "6"));
 
         let used = UsedReferences::default();
         assert_eq!(read(&used, &[None, Some("6")], Some("6")).await, 2, "it was missing, and came");
-        assert_eq!(is_of(&used, "6"), Some(true));
+        assert!(is_of(&used, "6"));
     }
 
     #[tokio::test]
-    async fn a_read_that_fails_or_is_given_up_is_not_a_use() {
+    async fn what_was_missing_is_news_until_it_is_read() {
         let used = UsedReferences::default();
         assert_eq!(read(&used, &[None], None).await, 1);
-        assert_eq!(is_of(&used, "5"), None);
+        assert!(!is_of(&used, "5"), "what failed for want of it may go well now");
+        read(&used, &[Some("5")], None).await;
+        assert_eq!((is_of(&used, "5"), is_of(&used, "6")), (true, false));
+    }
+
+    #[tokio::test]
+    async fn a_read_that_is_given_up_is_not_a_use() {
+        let used = UsedReferences::default();
         let never = used.reading(KEY, std::future::pending::<Result<Secret, ()>>);
         assert!(tokio::time::timeout(std::time::Duration::from_millis(5), never).await.is_err());
-        assert_eq!(is_of(&used, "5"), None);
+        assert!(is_of(&used, "5"));
+    }
+
+    #[test]
+    fn a_use_of_no_known_version_makes_all_news() {
+        let used = UsedReferences::default();
+        used.note(KEY);
+        assert!(!is_of(&used, "5"));
     }
 }
