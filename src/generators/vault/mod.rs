@@ -155,7 +155,8 @@ impl VaultDynamicSecretSpec {
         let (login, fresh) = self.log_in(cx).await?;
         let answer = async |client: &VaultClient| {
             let answer = client.request(request, what, &cx.call).await?;
-            Ok((answer, client.token_in_use().await))
+            let lent = answer.as_ref().and_then(Lease::of).map(|lease| lease.duration).unwrap_or_default();
+            Ok((answer, client.lends(lent, &cx.call).await))
         };
         match answer(&login.client).await {
             Err(ProviderError { kind: ErrorKind::Denied, .. }) if !fresh && !login.client.made_token() => {

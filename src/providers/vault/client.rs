@@ -1,5 +1,7 @@
 //! A client of Vault's HTTP API that is logged in, and stays so.
 
+use std::time::Duration;
+
 use http::Method;
 
 use super::config::Vault;
@@ -132,9 +134,10 @@ impl VaultClient {
         self.login.tend(&self.transport).await;
     }
 
-    /// The token that is in use: what is lent ends with the one that it was asked for with.
-    pub async fn token_in_use(&self) -> TokenInUse {
-        self.login.in_use().await
+    /// The token that is in use, for a lease of that length: what is lent ends with the token that it was asked for with, so that
+    /// is renewed now where it would end first.
+    pub async fn lends(&self, lease: Duration, cx: &CallCx) -> TokenInUse {
+        self.login.lends(lease, &self.transport, cx).await
     }
 
     /// Gives back the token that a login of this client made: its leases end with it. There is no way back.

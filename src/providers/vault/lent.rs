@@ -110,7 +110,7 @@ impl Held {
         let renew = Request::write("sys/leases/renew", reference).named("RenewLease");
         let Some(body) = client.request(&renew, "renewal of a lease of Vault", cx).await? else { return Ok(None) };
         let Some(renewed) = Lease::of(&body) else { return Ok(None) };
-        let token = client.token_in_use().await;
+        let token = client.lends(renewed.duration, cx).await;
         if token.id != self.token {
             // the token that it was made with is not looked after any more
             return Ok(Some(lease::Lease { renewable: false, ..self.lease.clone() }));

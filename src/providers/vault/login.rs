@@ -79,6 +79,12 @@ impl Life {
         Some(Self { whole, renewable, turn: ends - early, ends })
     }
 
+    /// Whether it ends before a lease does, and a renewal would give it enough to be worth a call.
+    fn is_short_of(&self, lease: Duration, now: Instant) -> bool {
+        let left = self.ends.saturating_duration_since(now);
+        self.renewable && left < lease && left + self.whole / 10 < self.whole
+    }
+
     /// From a renewal. A token that gets less than before is near the end that no renewal moves: it will be replaced.
     fn renewed(self, seconds: u64, renewable: bool, now: Instant) -> Option<Self> {
         let whole = seconds + 1 >= self.whole.as_secs();
@@ -390,16 +396,22 @@ impl Login {
         life.map(|life| life.turn.max(now + STORE_TOKEN_AGAIN))
     }
 
-    /// The token that is in use.
-    pub async fn in_use(&self) -> TokenInUse {
-        let now = Instant::now();
-        match &self.state.lock().await.kept {
-            Some(kept) => {
-                let left = kept.life.map(|life| life.ends.saturating_duration_since(now));
-                TokenInUse { id: kept.id.clone(), left }
+    /// The token that is in use, for something that it lends for that long: where it would end before, it is renewed first.
+    /// Nobody can do so once this process is gone.
+    pub async fn lends(&self, lease: Duration, transport: &Transport, cx: &CallCx) -> TokenInUse {
+        let mut state = self.state.lock().await;
+        let Some(kept) = &mut state.kept else { return TokenInUse::default() };
+        if let Some(life) = kept.life.filter(|life| life.is_short_of(lease, Instant::now())) {
+            match self.renew(&kept.token, life, transport, cx).await {
+                Ok(life) => {
+                    kept.life = life;
+                    self.changed.notify_waiters();
+                }
+                Err(error) => tracing::debug!(%error, "the login to Vault could not be renewed for what it lends"),
             }
-            None => TokenInUse::default(),
         }
+        let left = kept.life.map(|life| life.ends.saturating_duration_since(Instant::now()));
+        TokenInUse { id: kept.id.clone(), left }
     }
 
     /// Gives back a token that a login made.
@@ -452,6 +464,16 @@ mod tests {
         assert_eq!(life(60, false, now), (40, false));
         assert_eq!(life(3600, true, now), (2400, true));
         assert_eq!(life(3600, false, now), (3540, false), "what cannot be renewed is used to its last minute");
+    }
+
+    #[test]
+    fn a_token_that_ends_before_what_it_lends_is_renewed_while_that_gains_something() {
+        let (now, minute) = (Instant::now(), Duration::from_secs(60));
+        let life = Life::granted(60, true, now).unwrap();
+        assert!(!life.is_short_of(2 * minute, now), "it has all that it can have");
+        assert!(!life.is_short_of(minute / 2, now + minute / 3), "it lasts longer than that");
+        assert!(life.is_short_of(minute, now + minute / 3));
+        assert!(!Life::granted(60, false, now).unwrap().is_short_of(minute, now + minute / 3), "it cannot be renewed");
     }
 
     #[test]

@@ -95,7 +95,7 @@ impl VaultSession {
         };
         let answer = Answer::of(body.as_ref(), &what)?;
         if let (Some(lease), Some(body)) = (answer.lease(), &body) {
-            self.lent.note(&path, &lease, body, &self.client.token_in_use().await);
+            self.lent.note(&path, &lease, body, &self.client.lends(lease.duration, cx).await);
         }
         let stored = Stored::of(&answer, self.mount.version, &what)?;
         Ok(stored.map(|stored| (stored, answer.request_id)))
