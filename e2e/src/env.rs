@@ -130,8 +130,8 @@ impl Env {
         Ldap::start(self.dir.clone(), users).await
     }
 
-    /// A further operator, which belongs to the caller. Beside others it needs a class or namespaces of its own, or they serve the
-    /// same objects.
+    /// A further operator, which belongs to the caller. Beside others it needs namespaces of its own, or they serve the same objects:
+    /// a class is not enough, as stores that name none are every operator's.
     ///
     /// # Errors
     /// When it does not become ready.

@@ -29,8 +29,6 @@ const RBAC_KINDS: [&str; 5] = ["ServiceAccount", "Role", "RoleBinding", "Cluster
 /// How the operator is started.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
-    /// Its controller class, where it is not the default one: it then serves only stores of that class.
-    pub class: Option<String>,
     /// Further arguments of `keyferry controller`.
     pub args: Vec<String>,
     /// Further variables.
@@ -80,7 +78,6 @@ impl Operator {
         };
         let mut launch = Launch::new(binary)
             .args(["controller", "--metrics-addr", metrics.as_str(), "--live-addr", live.as_str()])
-            .args(options.class.iter().flat_map(|class| ["--controller-class", class.as_str()]))
             .args(&options.args)
             .env("KUBECONFIG", kubeconfig.display().to_string())
             .env("TZ", "UTC")

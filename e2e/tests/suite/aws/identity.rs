@@ -3,7 +3,6 @@
 use anyhow::Result;
 use keyferry_e2e::aws::{ACCOUNT, allow_reading};
 use keyferry_e2e::env::{Sandbox, with_namespace};
-use keyferry_e2e::operator::Options;
 use serde_json::{Value, json};
 
 use super::*;
@@ -180,9 +179,7 @@ fn a_referent_store_uses_the_keys_of_its_users() -> Result<()> {
 fn aws_sees_who_caused_a_call() -> Result<()> {
     with_namespace("aws-agent", async |ns| {
         let class = ns.name.clone();
-        let options =
-            Options { class: Some(class.clone()), args: vec!["--loglevel=debug".to_owned()], ..Options::default() };
-        let operator = ns.env.another_operator(&options).await?;
+        let operator = operator_of_class(ns, &class, &["--loglevel=debug"], Vec::new()).await?;
         let secret = put(ns, "db", "value").await?;
         let role = ns.service_account_with_role("app", read_own(ns)).await?;
         let aws = json!({"service": "SecretsManager", "region": REGION, "auth": account_auth("app")});

@@ -10,7 +10,6 @@ use keyferry_e2e::aws::{ACCOUNT, AccessKey, Aws};
 use keyferry_e2e::certs::Authority;
 use keyferry_e2e::env::{Sandbox, with_namespace};
 use keyferry_e2e::http::Server;
-use keyferry_e2e::operator::Options;
 use keyferry_e2e::recorder::Recorder;
 use serde_json::{Value, json};
 
@@ -190,8 +189,7 @@ fn without_auth_the_operators_own_identity_is_used() -> Result<()> {
 
         let identity = async |name: &str, env: Vec<(String, String)>| {
             let class = format!("{}-{name}", ns.name);
-            let options = Options { class: Some(class.clone()), env, ..Options::default() };
-            let _operator = ns.env.another_operator(&options).await?;
+            let _operator = operator_of_class(ns, &class, &[], env).await?;
             let aws = json!({"service": "SecretsManager", "region": REGION});
             apply(ns, STORE, name, json!({"controller": class, "provider": {"aws": aws}})).await?;
             apply_external_secret(ns, name, name, data("db", &secret)).await?;
@@ -219,8 +217,7 @@ fn the_ca_bundle_of_the_environment_is_trusted() -> Result<()> {
         let trusting = vec![endpoint.clone(), ("AWS_CA_BUNDLE".to_owned(), bundle.display().to_string())];
         let operator = async |name: &str, env: Vec<(String, String)>| {
             let class = format!("{}-{name}", ns.name);
-            let operator =
-                ns.env.another_operator(&Options { class: Some(class.clone()), env, ..Options::default() }).await?;
+            let operator = operator_of_class(ns, &class, &[], env).await?;
             let aws = json!({"service": "SecretsManager", "region": REGION, "auth": key_auth("key")});
             apply(ns, STORE, name, json!({"controller": class, "provider": {"aws": aws}})).await?;
             apply_external_secret(ns, name, name, data("db", &secret)).await?;

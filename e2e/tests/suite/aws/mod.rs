@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use keyferry_e2e::aws::{AccessKey, REGION, allow_reading};
 use keyferry_e2e::env::Sandbox;
+use keyferry_e2e::operator::{Operator, Options};
 use keyferry_e2e::progress;
 use serde_json::{Value, json};
 
@@ -29,6 +30,13 @@ const REPAIRED_WITHIN: Duration = Duration::from_secs(2);
 async fn apply(ns: &Sandbox<'_>, (api_version, kind): (&str, &str), name: &str, spec: Value) -> Result<()> {
     let object = json!({"apiVersion": api_version, "kind": kind, "metadata": {"name": name}, "spec": spec});
     ns.cluster().apply_object(object, &ns.name).await
+}
+
+/// An operator beside the shared one: for stores of a class, in the test's namespace only.
+async fn operator_of_class(ns: &Sandbox<'_>, class: &str, args: &[&str], env: Vec<(String, String)>) -> Result<Operator> {
+    let own = ["--controller-class", class, "--namespaces", &ns.name];
+    let args = own.iter().chain(args).map(|&arg| arg.to_owned()).collect();
+    ns.env.another_operator(&Options { args, env, ..Options::default() }).await
 }
 
 /// Applies a store: `aws` is what `spec.provider.aws` holds besides service and region.
