@@ -1,5 +1,6 @@
 //! References from one object to another, and the names they may carry.
 
+use k8s_openapi::ByteString;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -74,6 +75,26 @@ pub struct CaProvider {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 63), regex(pattern = NAMESPACE))]
     pub namespace: Option<String>,
+}
+
+/// Whom to trust as the certificate authority of a server. Left out: the system's own roots.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Ca {
+    /// Certificate authority of the server, as base64 of PEM. Left out, and no `caProvider`: the roots of the system.
+    #[serde(rename = "caBundle", default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>", extend("format" = "byte"))]
+    pub bundle: Option<ByteString>,
+    /// Where the certificate authority of the server is kept.
+    #[serde(rename = "caProvider", default, skip_serializing_if = "Option::is_none")]
+    pub provider: Option<CaProvider>,
+}
+
+impl Ca {
+    /// What `caBundle` holds; `None` where that is nothing.
+    #[must_use]
+    pub fn bundle(&self) -> Option<&[u8]> {
+        self.bundle.as_ref().map(|bytes| bytes.0.as_slice()).filter(|bytes| !bytes.is_empty())
+    }
 }
 
 /// Kind of the object that holds a certificate authority.

@@ -119,6 +119,15 @@ impl Call {
         self.content("application/json", text)
     }
 
+    /// With a JSON text as its body, where there is one.
+    #[must_use]
+    pub fn maybe_json(self, text: Option<&SecretBytes>) -> Self {
+        match text {
+            Some(text) => self.json(text.clone()),
+            None => self,
+        }
+    }
+
     /// With a form as its body.
     #[must_use]
     pub fn form(self, fields: &[(&str, &str)]) -> Self {

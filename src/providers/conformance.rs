@@ -142,6 +142,23 @@ macro_rules! checks {
     };
 }
 
+impl Check {
+    /// What a provider without searches lacks.
+    pub const FINDS: [Self; 3] = [Self::FindByName, Self::FindByTags, Self::FindNothing];
+    /// What a provider that only reads lacks.
+    pub const PUSHES: [Self; 9] = [
+        Self::Push,
+        Self::PushWhole,
+        Self::PushUnchanged,
+        Self::PushProperty,
+        Self::Exists,
+        Self::Delete,
+        Self::DeleteProperty,
+        Self::PushForeign,
+        Self::PushDenied,
+    ];
+}
+
 checks! {
     /// A text comes back byte for byte.
     Get => get,

@@ -14,7 +14,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 
 use super::{ErrorKind, ProviderError, ReferenceKind, UsedReferences};
-use crate::api::refs::{CaProvider, CaProviderType, SecretKeySelector, ServiceAccountSelector, ValueOrSecret};
+use crate::api::refs::{Ca, CaProvider, CaProviderType, SecretKeySelector, ServiceAccountSelector, ValueOrSecret};
 use crate::api::secret_store::{RetrySettings, StoreKind};
 use crate::outbound::Outbound;
 use crate::secret_bytes::SecretBytes;
@@ -223,7 +223,9 @@ impl ConnectCx {
             return Err(misconfigured(format!("{what}: only a file below {TOKENS} can be a token")));
         }
         let read = tokio::fs::read(file).await.map(SecretBytes::new);
-        let token = read.map_err(|_| misconfigured(format!("{what}: the operator's token cannot be read")))?;
+        let token = read.map_err(|_| {
+            misconfigured(format!("{what}: the operator has no token of its own: {} cannot be read", file.display()))
+        })?;
         Ok(SecretBytes::from(token.expose_str().unwrap_or_default().trim()))
     }
 
@@ -287,6 +289,14 @@ impl ConnectCx {
                 life: s.expiration_timestamp.0.duration_since(jiff::Timestamp::now()).try_into().unwrap_or_default(),
             })
             .ok_or_else(|| ProviderError::new(ErrorKind::Unavailable, format!("{what}: the API server gave no token")))
+    }
+
+    /// PEM certificates of a [`Ca`]: see [`ConnectCx::ca_bundle`].
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn ca(&self, ca: &Ca, what: &str) -> Result<Option<Vec<u8>>, ProviderError> {
+        self.ca_bundle(ca.bundle(), ca.provider.as_ref(), what).await
     }
 
     /// PEM certificates from `caBundle` or `caProvider`; `None` where neither is set. As in ESO, a value that is not PEM is

@@ -14,6 +14,7 @@ pub mod connect;
 pub mod delinea;
 pub mod doppler;
 pub mod fake;
+mod found;
 pub mod gcp;
 pub mod github;
 pub mod gitlab;
@@ -52,6 +53,7 @@ use crate::render::{Entries, path, re2};
 use crate::secret_bytes::SecretBytes;
 
 pub use connect::{ConnectCx, OwnCluster};
+pub use found::Found;
 pub use push::{Place, Push, Pushed, Source};
 pub use retries::Retries;
 pub use spec::ProviderSpec;
@@ -353,15 +355,6 @@ impl FindQuery {
         re2::compile(&self.name)
             .map_err(|error| ProviderError::new(ErrorKind::Misconfigured, format!("find.name.regexp: {error}")))
     }
-}
-
-/// A value that was found.
-#[derive(Clone, Debug, Default)]
-pub struct Found {
-    /// Name that becomes the key.
-    pub name: String,
-    /// The value, whole.
-    pub bytes: SecretBytes,
 }
 
 /// What a check of a login came to.

@@ -3,13 +3,12 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use k8s_openapi::ByteString;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::vault::{self, AppRole, Block, PasswordAuth, SecretTaker, Vault, Version};
 use super::{ConnectCx, ErrorKind, Provider, ProviderError, Reference, Session, Taker};
-use crate::api::refs::{CaProvider, SecretKeySelector, ServiceAccountSelector};
+use crate::api::refs::{Ca, SecretKeySelector, ServiceAccountSelector};
 use crate::api::secret_store::{Capabilities, StoreKind};
 
 /// `spec.provider.openBao`
@@ -34,13 +33,9 @@ pub struct OpenBao {
     /// Namespace of the secrets.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub namespace: Option<String>,
-    /// Certificate authority of the server, as base64 of PEM.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Option<String>", extend("format" = "byte"))]
-    pub ca_bundle: Option<ByteString>,
-    /// Where the certificate authority of the server is kept.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub ca_provider: Option<CaProvider>,
+    /// Whom to trust as the server's certificate authority.
+    #[serde(flatten)]
+    pub ca: Ca,
 }
 
 /// How to log in: exactly one way.
@@ -95,8 +90,7 @@ impl OpenBao {
             path: Some(self.path.clone().unwrap_or_else(|| "kv".to_owned())),
             version: self.version,
             namespace: self.namespace.clone(),
-            ca_bundle: self.ca_bundle.clone(),
-            ca_provider: self.ca_provider.clone(),
+            ca: self.ca.clone(),
             ..Vault::default()
         }
     }
@@ -148,7 +142,7 @@ impl Provider for OpenBao {
 
     fn validate(&self, kind: StoreKind) -> Result<(), ProviderError> {
         let wrong = |text: &str| ProviderError::new(ErrorKind::Misconfigured, text);
-        if self.ca_bundle.is_some() && self.ca_provider.is_some() {
+        if self.ca.bundle.is_some() && self.ca.provider.is_some() {
             return Err(wrong("at most one of the fields in [caBundle caProvider] may be set"));
         }
         self.auth.as_ref().map_or(Ok(()), Auth::check).map_err(wrong)?;

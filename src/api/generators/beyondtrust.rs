@@ -1,10 +1,9 @@
 //! BeyondtrustWorkloadCredentialsDynamicSecret: accepted, and told to be not served.
 
-use k8s_openapi::ByteString;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::api::refs::{CaProvider, SecretKeySelector};
+use crate::api::refs::{Ca, SecretKeySelector};
 use crate::api::secret_store::RetrySettings;
 
 /// What a BeyondtrustWorkloadCredentialsDynamicSecret generator makes.
@@ -32,13 +31,9 @@ pub struct BeyondtrustProvider {
     /// Folder of the dynamic secret.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub folder_path: Option<String>,
-    /// Certificate authority of the server, as PEM in base64.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Option<String>", extend("format" = "byte"))]
-    pub ca_bundle: Option<ByteString>,
-    /// Where the certificate authority of the server is kept.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub ca_provider: Option<CaProvider>,
+    /// Whom to trust as the server's certificate authority.
+    #[serde(flatten)]
+    pub ca: Ca,
 }
 
 /// How to log in.

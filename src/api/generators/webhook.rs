@@ -2,12 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::ByteString;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::LocalSecretKey;
-use crate::api::refs::{CaProvider, SecretKeySelector};
+use crate::api::refs::{Ca, SecretKeySelector};
 
 /// What a Webhook generator asks for.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -35,13 +34,9 @@ pub struct WebhookSpec {
     /// Secrets whose values the templates may use. Each must carry the label `external-secrets.io/type: webhook`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub secrets: Vec<WebhookSecret>,
-    /// Certificate authority of the server, as PEM in base64.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Option<String>", extend("format" = "byte"))]
-    pub ca_bundle: Option<ByteString>,
-    /// Where the certificate authority of the server is kept.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub ca_provider: Option<CaProvider>,
+    /// Whom to trust as the server's certificate authority.
+    #[serde(flatten)]
+    pub ca: Ca,
 }
 
 /// How to log in.

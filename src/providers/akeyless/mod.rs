@@ -8,13 +8,12 @@ mod tests;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use k8s_openapi::ByteString;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::rest::check_ca;
 use super::{ConnectCx, ErrorKind, Provider, ProviderError, Reference, Session};
-use crate::api::refs::{CaProvider, SecretKeySelector, ServiceAccountSelector};
+use crate::api::refs::{Ca, SecretKeySelector, ServiceAccountSelector};
 use crate::api::secret_store::{Capabilities, StoreKind};
 use session::AkeylessSession;
 
@@ -34,13 +33,9 @@ pub struct Akeyless {
     /// Whether a gateway asks Akeyless, and does not answer from its cache.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ignore_cache: Option<bool>,
-    /// Certificate authority of the server, as base64 of PEM.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Option<String>", extend("format" = "byte"))]
-    pub ca_bundle: Option<ByteString>,
-    /// Where the certificate authority of the server is kept.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub ca_provider: Option<CaProvider>,
+    /// Whom to trust as the server's certificate authority.
+    #[serde(flatten)]
+    pub ca: Ca,
 }
 
 /// How to log in: with `kubernetesAuth` where it is set.
@@ -124,7 +119,7 @@ impl Provider for Akeyless {
     }
 
     fn validate(&self, kind: StoreKind) -> Result<(), ProviderError> {
-        check_ca(self.ca_provider.as_ref(), kind)?;
+        check_ca(self.ca.provider.as_ref(), kind)?;
         let found = |field: &str| self.selectors().iter().any(|(name, _)| *name == field);
         match &self.auth.kubernetes_auth {
             Some(auth) if auth.access_id.is_empty() => Err(misconfigured("missing kubernetes auth-method access-id")),
@@ -150,7 +145,7 @@ impl Provider for Akeyless {
         let secrets = self.selectors().into_iter().filter_map(|(_, selector)| Reference::secret(selector));
         let account = self.auth.kubernetes_auth.as_ref().and_then(|auth| auth.service_account_ref.as_ref());
         let account = account.map(Reference::service_account);
-        secrets.chain(account).chain(self.ca_provider.as_ref().map(Reference::ca)).collect()
+        secrets.chain(account).chain(self.ca.provider.as_ref().map(Reference::ca)).collect()
     }
 
     async fn connect(&self, cx: &ConnectCx) -> Result<Arc<dyn Session>, ProviderError> {

@@ -77,8 +77,7 @@ pub(super) struct AkeylessSession {
 impl AkeylessSession {
     pub(super) async fn open(config: &Akeyless, cx: &ConnectCx) -> Result<Self, ProviderError> {
         let path = "spec.provider.akeyless";
-        let bundle = config.ca_bundle.as_ref().map(|bytes| bytes.0.as_slice()).filter(|bytes| !bytes.is_empty());
-        let ca = cx.ca_bundle(bundle, config.ca_provider.as_ref(), path).await?;
+        let ca = cx.ca(&config.ca, path).await?;
         let rest = Rest::open(&TlsOptions { ca, identity: None }, path, cx)?;
         let identity = Identity::new(config, cx, rest.http());
         rest.log_in(&identity).await?;
@@ -344,19 +343,7 @@ impl Session for AkeylessSession {
                 self.kinds.lock().unwrap_or_else(PoisonError::into_inner).insert(name.clone(), kind);
             }
         }
-        let wants: Vec<Want> = names.into_keys().map(|key| Want { key, ..Want::default() }).collect();
-        let mut found = Vec::new();
-        for batch in wants.chunks(BATCH) {
-            for (want, read) in batch.iter().zip(self.get(batch, cx).await) {
-                match read {
-                    Ok(fetched) => found.push(Found { name: want.key.clone(), bytes: fetched.bytes }),
-                    // It went away since it was listed.
-                    Err(error) if error.kind == ErrorKind::NotFound => {}
-                    Err(error) => return Err(error),
-                }
-            }
-        }
-        Ok(found)
+        Found::read_all(self, names.into_keys(), BATCH, cx).await
     }
 
     async fn push(&self, push: &Push, cx: &CallCx) -> Result<Pushed, ProviderError> {

@@ -4,12 +4,11 @@ use std::collections::BTreeMap;
 use std::time::SystemTime;
 
 use aws_credential_types::Credentials;
-use aws_sigv4::http_request::{SignableBody, SignableRequest, SigningSettings, sign};
-use aws_sigv4::sign::v4;
 use aws_smithy_runtime_api::box_error::BoxError;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
+use super::identity::signed_headers;
 use super::{Auth, Aws, auth, check_login, check_region, client, misconfigured};
 use crate::providers::{ConnectCx, ProviderError};
 use crate::secret_bytes::SecretBytes;
@@ -75,25 +74,10 @@ fn signed(
     header: Option<(&'static str, &str)>,
     credentials: &Credentials,
 ) -> Result<String, BoxError> {
-    let mut request = http::Request::post(url).header("content-type", "application/x-www-form-urlencoded; charset=utf-8");
-    if let Some((name, value)) = header {
-        request = request.header(name, value);
-    }
-    let mut request = request.body(BODY)?;
-    let identity = credentials.clone().into();
-    let parameters = v4::SigningParams::builder()
-        .identity(&identity)
-        .region(region)
-        .name("sts")
-        .time(SystemTime::now())
-        .settings(SigningSettings::default())
-        .build()?
-        .into();
-    let headers = request.headers().iter().filter_map(|(name, value)| Some((name.as_str(), value.to_str().ok()?)));
-    let signable = SignableRequest::new("POST", url, headers, SignableBody::Bytes(BODY.as_bytes()))?;
-    let (instructions, _) = sign(signable, &parameters)?.into_parts();
-    instructions.apply_to_request_http1x(&mut request);
-    let headers: BTreeMap<&str, [&str; 1]> =
-        request.headers().iter().filter_map(|(name, value)| Some((name.as_str(), [value.to_str().ok()?]))).collect();
+    let further = header.map(|(name, value)| (name.to_ascii_lowercase(), value));
+    let mut headers = vec![("content-type", "application/x-www-form-urlencoded; charset=utf-8")];
+    headers.extend(further.as_ref().map(|(name, value)| (name.as_str(), *value)));
+    let headers = signed_headers(url, region, &headers, BODY, credentials, SystemTime::now())?;
+    let headers: BTreeMap<String, [String; 1]> = headers.into_iter().map(|(name, value)| (name, [value])).collect();
     Ok(serde_json::to_string(&headers)?)
 }

@@ -47,7 +47,24 @@ pub fn subject_token(
 fn signed(key: &AccessKey<'_>, region: &str, audience: &str, now: SystemTime) -> Result<SecretBytes, BoxError> {
     let host = format!("sts.{region}.amazonaws.com");
     let url = format!("https://{host}?Action=GetCallerIdentity&Version=2011-06-15");
-    let identity = Credentials::new(key.id, key.secret, key.session_token.map(Into::into), None, "store").into();
+    let credentials = Credentials::new(key.id, key.secret, key.session_token.map(Into::into), None, "store");
+    let headers = [("host", host.as_str()), ("x-goog-cloud-target-resource", audience)];
+    let headers = signed_headers(&url, region, &headers, "", &credentials, now)?;
+    let headers: Vec<_> = headers.into_iter().map(|(name, value)| json!({"key": name, "value": value})).collect();
+    let token = json!({"url": url, "method": "POST", "headers": headers}).to_string();
+    Ok(SecretBytes::from(utf8_percent_encode(&token, NON_ALPHANUMERIC).to_string()))
+}
+
+/// Signs a POST to STS; gives its headers with those that the signature adds.
+pub(super) fn signed_headers(
+    url: &str,
+    region: &str,
+    headers: &[(&str, &str)],
+    body: &str,
+    credentials: &Credentials,
+    now: SystemTime,
+) -> Result<Vec<(String, String)>, BoxError> {
+    let identity = credentials.clone().into();
     let parameters = v4::SigningParams::builder()
         .identity(&identity)
         .region(region)
@@ -56,12 +73,8 @@ fn signed(key: &AccessKey<'_>, region: &str, audience: &str, now: SystemTime) ->
         .settings(SigningSettings::default())
         .build()?
         .into();
-    let headers = [("host", host.as_str()), ("x-goog-cloud-target-resource", audience)];
-    let signable = SignableRequest::new("POST", &url, headers.into_iter(), SignableBody::Bytes(b""))?;
+    let signable = SignableRequest::new("POST", url, headers.iter().copied(), SignableBody::Bytes(body.as_bytes()))?;
     let (instructions, _) = sign(signable, &parameters)?.into_parts();
-    let headers =
-        headers.into_iter().chain(instructions.headers()).map(|(name, value)| json!({"key": name, "value": value}));
-    let headers: Vec<_> = headers.collect();
-    let token = json!({"url": url, "method": "POST", "headers": headers}).to_string();
-    Ok(SecretBytes::from(utf8_percent_encode(&token, NON_ALPHANUMERIC).to_string()))
+    let all = headers.iter().copied().chain(instructions.headers());
+    Ok(all.map(|(name, value)| (name.to_owned(), value.to_owned())).collect())
 }

@@ -124,10 +124,7 @@ impl Client {
         };
         let url = format!("{}/{}{version}", self.vault, request.path);
         let call = Call::new(request.method.clone(), &url, what)?.within(DEADLINE);
-        Ok(match &request.body {
-            Some(body) => call.json(body.clone()),
-            None => call,
-        })
+        Ok(call.maybe_json(request.body.as_ref()))
     }
 }
 

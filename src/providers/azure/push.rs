@@ -16,6 +16,7 @@ use super::objects::{Bundle, Kind, Name};
 use super::session::AzureSession;
 use crate::outbound::Answer;
 use crate::providers::push::{self, Left, Place, Push, Pushed};
+use crate::providers::rest::Body;
 use crate::providers::{CallCx, ErrorKind, ProviderError};
 use crate::render::json as render_json;
 use crate::render::template::crypto::{leaf_certificate, private_jwk};
@@ -250,8 +251,8 @@ impl AzureSession {
         }
         let jwk = render_json::object_of_text(&jwk);
         let tags = json!(metadata.tags()).to_string();
-        let parts = [br#"{"key":"#, jwk.expose(), br#","attributes":{"enabled":true},"tags":"#, tags.as_bytes(), b"}"];
-        let body = Some(SecretBytes::new(parts.concat()));
+        let body = Body::default().raw("key", jwk.expose()).raw("attributes", br#"{"enabled":true}"#);
+        let body = Some(body.raw("tags", tags.as_bytes()).build());
         self.import(&Request::write("ImportKey", Method::PUT, name.path("")?, body, key), cx).await
     }
 

@@ -2,7 +2,6 @@
 
 use async_trait::async_trait;
 use futures::future::join_all;
-use futures::{StreamExt, stream};
 use serde::Deserialize;
 
 use super::client::{Client, Request};
@@ -86,20 +85,7 @@ impl Session for AzureSession {
             return Err(ProviderError::new(ErrorKind::Unsupported, text));
         }
         let names = self.list(query, cx).await?;
-        let reads = stream::iter(names).map(|name| async move {
-            let read = self.read(&Want { key: name.clone(), ..Want::default() }, cx).await;
-            (name, read)
-        });
-        let mut found = Vec::new();
-        for (name, read) in reads.buffered(PARALLEL).collect::<Vec<_>>().await {
-            match read {
-                Ok(fetched) => found.push(Found { name, bytes: fetched.bytes }),
-                // It went away between the list and the read.
-                Err(error) if error.kind == ErrorKind::NotFound => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(found)
+        Found::read_all(self, names, PARALLEL, cx).await
     }
 
     async fn push(&self, push: &Push, cx: &CallCx) -> Result<Pushed, ProviderError> {

@@ -76,7 +76,10 @@ fn rows_of<T: Tested>(block: &str) -> Vec<String> {
         writeln!(row, " {} | {} |", logins.join(", "), T::SERVER).unwrap();
         row
     };
-    T::fixtures().iter().map(|fixture| of(fixture.as_ref())).collect()
+    let mut rows: Vec<_> = T::fixtures().iter().map(|fixture| of(fixture.as_ref())).collect();
+    // one login or another, and all else the same
+    rows.dedup();
+    rows
 }
 
 fn page() -> String {

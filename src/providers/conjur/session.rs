@@ -214,30 +214,20 @@ impl Session for ConjurSession {
         };
         let what = "list of the variables of Conjur";
         let ask = Ask { name: "listResources", what, cx };
-        let (mut wants, mut offset) = (Vec::new(), 0);
+        let (mut names, mut offset) = (Vec::new(), 0);
         loop {
             let (limit, from) = (PAGE.to_string(), offset.to_string());
             let wishes = query(&[("kind", "variable"), ("limit", &limit), ("offset", &from)]);
             let path = format!("resources/{}?{wishes}", segment(self.config.account()));
             let page: Vec<Resource> = self.request(&ask, &path, false).await?.success(what)?.json(what)?;
             let matches = |r: &&Resource| r.name().starts_with(&prefix) && regex.is_match(r.name()) && r.has(&search.tags);
-            wants.extend(page.iter().filter(matches).map(|r| Want { key: r.name().to_owned(), ..Want::default() }));
+            names.extend(page.iter().filter(matches).map(|r| r.name().to_owned()));
             offset += PAGE;
             if page.len() < PAGE {
                 break;
             }
         }
-        let mut found = Vec::new();
-        for batch in wants.chunks(BATCH) {
-            for (want, read) in batch.iter().zip(self.get(batch, cx).await) {
-                match read {
-                    Ok(fetched) => found.push(Found { name: want.key.clone(), bytes: fetched.bytes }),
-                    Err(error) if error.kind == ErrorKind::NotFound => {}
-                    Err(error) => return Err(error),
-                }
-            }
-        }
-        Ok(found)
+        Found::read_all(self, names, BATCH, cx).await
     }
 
     /// Who we are is asked, which needs no right but the login.

@@ -44,20 +44,9 @@ impl Served for Host {
 
     fn does_not_apply(&self) -> Vec<(Check, &'static str)> {
         let policy = "a variable is made by a policy, which is not a store's to write; ESO 2.9 says ReadOnly, too";
-        let pushes = [
-            Check::Push,
-            Check::PushWhole,
-            Check::PushUnchanged,
-            Check::PushProperty,
-            Check::Exists,
-            Check::Delete,
-            Check::DeleteProperty,
-            Check::PushForeign,
-            Check::PushDenied,
-        ];
         let garbled =
             (Check::Garbled, "a value is given as it is, so whatever comes with success is one: see a_page_is_no_value");
-        pushes.into_iter().map(|check| (check, policy)).chain([garbled]).collect()
+        Check::PUSHES.into_iter().map(|check| (check, policy)).chain([garbled]).collect()
     }
 }
 

@@ -46,19 +46,8 @@ impl Served for Vault {
     fn does_not_apply(&self) -> Vec<(Check, &'static str)> {
         let search = "neither ESO nor Delinea's clients search the vault";
         let push = "ESO 2.9 says ReadOnly, and Delinea's clients only read";
-        let searches = [Check::FindByName, Check::FindByTags, Check::FindNothing].map(|check| (check, search));
-        let pushes = [
-            Check::Push,
-            Check::PushWhole,
-            Check::PushUnchanged,
-            Check::PushProperty,
-            Check::Exists,
-            Check::Delete,
-            Check::DeleteProperty,
-            Check::PushForeign,
-            Check::PushDenied,
-        ];
-        let pushes = pushes.map(|check| (check, push));
+        let searches = Check::FINDS.map(|check| (check, search));
+        let pushes = Check::PUSHES.map(|check| (check, push));
         let others = [(Check::Binary, "values are JSON"), (Check::Version, "versions cannot be asked for, as in ESO")];
         searches.into_iter().chain(pushes).chain(others).collect()
     }

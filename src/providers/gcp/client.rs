@@ -173,10 +173,7 @@ impl Client {
             url.push_str(&query(&pairs));
         }
         let call = Call::new(request.method.clone(), &url, what)?.at_most(MAX_ANSWER).within(DEADLINE);
-        Ok(match &request.body {
-            Some(body) => call.json(body.clone()),
-            None => call,
-        })
+        Ok(call.maybe_json(request.body.as_ref()))
     }
 }
 

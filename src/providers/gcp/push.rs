@@ -13,6 +13,7 @@ use super::config::VersionPolicy;
 use super::misconfigured;
 use super::session::{GcpSession, Secret, crc32c};
 use crate::providers::push::{self, Left, Place, Push, Pushed};
+use crate::providers::rest::Body;
 use crate::providers::{CallCx, ErrorKind, ProviderError};
 use crate::secret_bytes::SecretBytes;
 
@@ -185,8 +186,8 @@ impl GcpSession {
     async fn add(&self, key: &str, value: &SecretBytes, cx: &CallCx) -> Result<(), ProviderError> {
         let data = SecretBytes::from(STANDARD.encode(value.expose()));
         let sum = crc32c(value.expose()).to_string();
-        let parts = [br#"{"payload":{"data":""#, data.expose(), br#"","dataCrc32c":""#, sum.as_bytes(), br#""}}"#];
-        let body = Some(SecretBytes::new(parts.concat()));
+        let payload = Body::default().text("data", data.expose()).text("dataCrc32c", sum).build();
+        let body = Some(Body::default().raw("payload", payload.expose()).build());
         let path = format!("{}:addVersion", self.client.secret(key));
         let request = Request::write(Action::ADD, Method::POST, path, body, key);
         self.client.call::<serde::de::IgnoredAny>(&request, cx).await.map(drop)

@@ -6,7 +6,6 @@ use async_trait::async_trait;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use futures::future::join_all;
-use futures::{StreamExt, stream};
 use jiff::Timestamp;
 use serde::Deserialize;
 
@@ -231,20 +230,7 @@ impl Session for GcpSession {
             return Err(misconfigured("unexpected find operator: set find.name or find.tags".to_owned()));
         }
         let names = self.list(query, cx).await?;
-        let reads = stream::iter(names).map(|name| async move {
-            let value = self.read(&name, "", self.policy, cx).await;
-            (name, value)
-        });
-        let mut found = Vec::new();
-        for (name, value) in reads.buffered(PARALLEL).collect::<Vec<_>>().await {
-            match value {
-                Ok(fetched) => found.push(Found { name, bytes: fetched.bytes }),
-                // It went away between the list and the read, or has no version yet.
-                Err(error) if error.kind == ErrorKind::NotFound => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(found)
+        Found::read_all(self, names, PARALLEL, cx).await
     }
 
     async fn push(&self, push: &Push, cx: &CallCx) -> Result<Pushed, ProviderError> {

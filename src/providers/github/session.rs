@@ -158,10 +158,7 @@ impl GithubSession {
         let make = |token: &SecretBytes| {
             let call = Call::new(method.clone(), url, &format!("{PATH}.url"))?.bearer(token, PATH)?;
             let call = call.header("accept", b"application/vnd.github+json", PATH)?;
-            Ok(match body {
-                Some(body) => call.json(body.clone()),
-                None => call,
-            })
+            Ok(call.maybe_json(body))
         };
         self.rest.ask(ask, &self.login, &make).await
     }

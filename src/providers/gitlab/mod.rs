@@ -8,12 +8,11 @@ mod variables;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use k8s_openapi::ByteString;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{ConnectCx, ErrorKind, Provider, ProviderError, Reference, Session};
-use crate::api::refs::{CaProvider, SecretKeySelector};
+use crate::api::refs::{Ca, SecretKeySelector};
 use crate::api::secret_store::{Capabilities, StoreKind};
 use session::GitlabSession;
 
@@ -38,13 +37,9 @@ pub struct Gitlab {
     /// The environment: variables of this scope come before those of all environments. Left out: of any scope.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub environment: Option<String>,
-    /// Certificate authority of the server, as base64 of PEM.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Option<String>", extend("format" = "byte"))]
-    pub ca_bundle: Option<ByteString>,
-    /// Where the certificate authority of the server is kept.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub ca_provider: Option<CaProvider>,
+    /// Whom to trust as the server's certificate authority.
+    #[serde(flatten)]
+    pub ca: Ca,
 }
 
 /// How to log in.
@@ -100,13 +95,13 @@ impl Provider for Gitlab {
         } else if missing(&self.token().name) {
             "accessToken.name cannot be empty"
         } else {
-            return super::rest::check_ca(self.ca_provider.as_ref(), kind);
+            return super::rest::check_ca(self.ca.provider.as_ref(), kind);
         };
         Err(ProviderError::new(ErrorKind::Misconfigured, wrong))
     }
 
     fn references(&self) -> Vec<Reference> {
-        Reference::secret(self.token()).into_iter().chain(self.ca_provider.as_ref().map(Reference::ca)).collect()
+        Reference::secret(self.token()).into_iter().chain(self.ca.provider.as_ref().map(Reference::ca)).collect()
     }
 
     async fn connect(&self, cx: &ConnectCx) -> Result<Arc<dyn Session>, ProviderError> {

@@ -106,8 +106,7 @@ impl PushMetadata {
 impl GitlabSession {
     pub(super) async fn open(store: &Gitlab, cx: &ConnectCx) -> Result<Self, ProviderError> {
         let token = cx.secret_text(store.token(), &format!("{PATH}.auth.SecretRef.accessToken")).await?;
-        let bundle = store.ca_bundle.as_ref().map(|bytes| bytes.0.as_slice()).filter(|bytes| !bytes.is_empty());
-        let ca = cx.ca_bundle(bundle, store.ca_provider.as_ref(), PATH).await?;
+        let ca = cx.ca(&store.ca, PATH).await?;
         let rest = Rest::open(&TlsOptions { ca, identity: None }, PATH, cx)?;
         let url = store.url.as_deref().map(str::trim).filter(|url| !url.is_empty()).unwrap_or(GITLAB);
         // as GitLab's own client, an address may end with the API's path
@@ -127,10 +126,7 @@ impl GitlabSession {
         let make = || {
             let call = Call::new(method.clone(), &url, &format!("{PATH}.url"))?;
             let call = call.header("private-token", self.token.expose(), PATH)?;
-            Ok(match body {
-                Some(body) => call.json(body.clone()),
-                None => call,
-            })
+            Ok(call.maybe_json(body))
         };
         self.rest.send(ask, &make).await
     }

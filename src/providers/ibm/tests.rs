@@ -46,18 +46,7 @@ impl Served for ByKey {
     fn does_not_apply(&self) -> Vec<(Check, &'static str)> {
         const READ_ONLY: &str = "ESO does not push to it";
         const ONE_TEXT: &str = "a key without a type is an arbitrary secret, which has no properties; for those of the others, tests of its own";
-        let push = [
-            Check::Push,
-            Check::PushWhole,
-            Check::PushUnchanged,
-            Check::PushProperty,
-            Check::Exists,
-            Check::Delete,
-            Check::DeleteProperty,
-            Check::PushForeign,
-            Check::PushDenied,
-        ];
-        let mut list: Vec<_> = push.into_iter().map(|check| (check, READ_ONLY)).collect();
+        let mut list: Vec<_> = Check::PUSHES.into_iter().map(|check| (check, READ_ONLY)).collect();
         for check in [Check::Property, Check::Extract, Check::MissingProperty, Check::NotAnObject] {
             list.push((check, ONE_TEXT));
         }

@@ -8,13 +8,12 @@ mod tests;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use k8s_openapi::ByteString;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::rest::check_ca;
 use super::{ConnectCx, ErrorKind, Provider, ProviderError, Reference, Session};
-use crate::api::refs::{CaProvider, SecretKeySelector};
+use crate::api::refs::{Ca, SecretKeySelector};
 use crate::api::secret_store::{Capabilities, StoreKind};
 use session::InfisicalSession;
 
@@ -32,13 +31,9 @@ pub struct Infisical {
     /// Address of the API. Left out: `https://app.infisical.com/api`.
     #[serde(rename = "hostAPI", default, skip_serializing_if = "Option::is_none")]
     pub host_api: Option<String>,
-    /// Certificate authority of the server, as base64 of PEM.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Option<String>", extend("format" = "byte"))]
-    pub ca_bundle: Option<ByteString>,
-    /// Where the certificate authority of the server is kept.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub ca_provider: Option<CaProvider>,
+    /// Whom to trust as the server's certificate authority.
+    #[serde(flatten)]
+    pub ca: Ca,
 }
 
 /// Which secrets are read.
@@ -243,14 +238,14 @@ impl Provider for Infisical {
         if scope.project_slug.is_empty() || scope.environment_slug.is_empty() {
             return Err(misconfigured("secretsScope.projectSlug and secretsScope.environmentSlug cannot be empty"));
         }
-        check_ca(self.ca_provider.as_ref(), kind)?;
+        check_ca(self.ca.provider.as_ref(), kind)?;
         self.auth.method().map(drop)
     }
 
     fn references(&self) -> Vec<Reference> {
         let secrets = self.auth.method().map(|method| method.selectors()).unwrap_or_default();
         let secrets = secrets.into_iter().filter_map(|(_, selector)| Reference::secret(selector));
-        secrets.chain(self.ca_provider.as_ref().map(Reference::ca)).collect()
+        secrets.chain(self.ca.provider.as_ref().map(Reference::ca)).collect()
     }
 
     async fn connect(&self, cx: &ConnectCx) -> Result<Arc<dyn Session>, ProviderError> {

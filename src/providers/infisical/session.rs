@@ -147,8 +147,7 @@ impl InfisicalSession {
         cx: &ConnectCx,
     ) -> Result<Self, ProviderError> {
         let path = "spec.provider.infisical";
-        let bundle = config.ca_bundle.as_ref().map(|bytes| bytes.0.as_slice()).filter(|bytes| !bytes.is_empty());
-        let ca = cx.ca_bundle(bundle, config.ca_provider.as_ref(), path).await?;
+        let ca = cx.ca(&config.ca, path).await?;
         let rest = Rest::open(&TlsOptions { ca, identity: None }, path, cx)?;
         let identity = Identity { config: config.clone(), cx: cx.clone(), http: rest.http(), azure };
         rest.log_in(&identity).await?;
@@ -161,10 +160,7 @@ impl InfisicalSession {
         let make = |token: &SecretBytes| {
             let call = Call::new(method.clone(), &url, "spec.provider.infisical.hostAPI")?.bearer(token, ask.what)?;
             let call = call.at_most(MOST);
-            Ok(match &body {
-                Some(body) => call.json(body.clone()),
-                None => call,
-            })
+            Ok(call.maybe_json(body.as_ref()))
         };
         self.rest.ask(ask, &self.identity, &make).await
     }

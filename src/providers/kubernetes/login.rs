@@ -48,8 +48,7 @@ async fn address(server: Option<&Server>, cx: &ConnectCx) -> Result<kube::Config
         None => cx.cluster.config(),
     };
     let Some(server) = server else { return Ok(config) };
-    let bundle = server.ca_bundle.as_ref().map(|bytes| bytes.0.as_slice());
-    if let Some(pem) = cx.ca_bundle(bundle, server.ca_provider.as_ref(), what).await? {
+    if let Some(pem) = cx.ca(&server.ca, what).await? {
         config.root_cert = Some(certificates(&pem, what)?);
         config.root_cert_file = None;
     }

@@ -11,12 +11,11 @@ mod tests;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use k8s_openapi::ByteString;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{ConnectCx, ErrorKind, Missing, Provider, ProviderError, Reference, ReferenceKind, Session, Taker};
-use crate::api::refs::{CaProvider, CaProviderType, NAMESPACE, SecretKeySelector, ServiceAccountSelector};
+use crate::api::refs::{Ca, CaProviderType, NAMESPACE, SecretKeySelector, ServiceAccountSelector};
 use crate::api::secret_store::{Capabilities, StoreKind};
 use remote::Remote;
 use session::KubernetesSession;
@@ -47,13 +46,9 @@ pub struct Server {
     /// Its address; `https` where no scheme is given. Left out, or `kubernetes.default`: the cluster the operator runs in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub url: Option<String>,
-    /// Its certificate authority as base64 of PEM. Left out, and no `caProvider`: the system's own roots.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Option<String>", extend("format" = "byte"))]
-    pub ca_bundle: Option<ByteString>,
-    /// Where its certificate authority is kept.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub ca_provider: Option<CaProvider>,
+    /// Whom to trust as the server's certificate authority.
+    #[serde(flatten)]
+    pub ca: Ca,
 }
 
 /// A way to log in: exactly one.
@@ -132,7 +127,7 @@ impl Provider for Kubernetes {
 
     fn validate(&self, kind: StoreKind) -> Result<(), ProviderError> {
         let misconfigured = |text: String| Err(ProviderError::new(ErrorKind::Misconfigured, text));
-        if let Some(ca) = self.server.as_ref().and_then(|s| s.ca_provider.as_ref()) {
+        if let Some(ca) = self.server.as_ref().and_then(|s| s.ca.provider.as_ref()) {
             match (kind, &ca.namespace) {
                 (StoreKind::ClusterSecretStore, None) => {
                     return misconfigured("CAProvider.namespace must not be empty with ClusterSecretStore".to_owned());
@@ -174,7 +169,7 @@ impl Provider for Kubernetes {
             namespace: account.namespace,
             name: account.name,
         }));
-        found.extend(self.server.as_ref().and_then(|s| s.ca_provider.as_ref()).map(|ca| Reference {
+        found.extend(self.server.as_ref().and_then(|s| s.ca.provider.as_ref()).map(|ca| Reference {
             kind: match ca.type_ {
                 CaProviderType::Secret => ReferenceKind::Secret,
                 CaProviderType::ConfigMap => ReferenceKind::ConfigMap,

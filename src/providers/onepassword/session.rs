@@ -88,10 +88,7 @@ impl OnePasswordSession {
         let url = format!("{}{path}", self.base);
         let make = || {
             let call = Call::new(method.clone(), &url, &format!("{PATH}.connectHost"))?.bearer(&self.token, PATH)?;
-            Ok(match body {
-                Some(body) => call.json(body.clone()),
-                None => call,
-            })
+            Ok(call.maybe_json(body))
         };
         for pause in AGAIN {
             let answer = self.rest.send(ask, &make).await?;

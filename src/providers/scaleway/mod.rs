@@ -11,7 +11,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{ConnectCx, ErrorKind, Provider, ProviderError, Reference, Session, Taker, Want};
-use crate::api::refs::SecretKeySelector;
+use crate::api::refs::ValueOrSecret;
 use crate::api::secret_store::{Capabilities, StoreKind};
 use crate::render::path;
 use crate::secret_bytes::SecretBytes;
@@ -34,38 +34,9 @@ pub struct Scaleway {
     /// Id of the project.
     pub project_id: String,
     /// Access key of the API key.
-    pub access_key: KeyPart,
+    pub access_key: ValueOrSecret,
     /// Secret key of the API key.
-    pub secret_key: KeyPart,
-}
-
-/// A part of an API key: exactly one of the two.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct KeyPart {
-    /// The part itself.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub value: Option<String>,
-    /// Where it is kept.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub secret_ref: Option<SecretKeySelector>,
-}
-
-impl KeyPart {
-    fn check(&self) -> Result<(), ProviderError> {
-        match (self.value.as_deref().is_some_and(|value| !value.is_empty()), &self.secret_ref) {
-            (true, Some(_)) => Err(misconfigured("cannot specify both secret reference and value")),
-            (false, None) => Err(misconfigured("must specify either secret reference or direct value")),
-            _ => Ok(()),
-        }
-    }
-
-    async fn read(&self, field: &str, cx: &ConnectCx) -> Result<SecretBytes, ProviderError> {
-        match &self.secret_ref {
-            Some(selector) => cx.secret_text(selector, &format!("{PATH}.{field}.secretRef")).await,
-            None => Ok(SecretBytes::from(self.value.as_deref().unwrap_or_default())),
-        }
-    }
+    pub secret_key: ValueOrSecret,
 }
 
 fn misconfigured(text: impl Into<String>) -> ProviderError {
@@ -101,8 +72,8 @@ impl Provider for Scaleway {
         if !is_uuid(&self.project_id) {
             return Err(misconfigured(format!("invalid project id: {:?}", self.project_id)));
         }
-        self.access_key.check()?;
-        self.secret_key.check()
+        self.access_key.check("accessKey")?;
+        self.secret_key.check("secretKey")
     }
 
     fn references(&self) -> Vec<Reference> {

@@ -106,8 +106,8 @@ struct Refused {
 
 impl ScalewaySession {
     pub(super) async fn open(config: &Scaleway, cx: &ConnectCx) -> Result<Self, ProviderError> {
-        config.access_key.read("accessKey", cx).await?;
-        let key = config.secret_key.read("secretKey", cx).await?;
+        cx.value_or_secret(&config.access_key, &format!("{PATH}.accessKey")).await?;
+        let key = cx.value_or_secret(&config.secret_key, &format!("{PATH}.secretKey")).await?;
         let url = config.api_url.as_deref().map(|url| url.trim().trim_end_matches('/')).filter(|url| !url.is_empty());
         Ok(Self {
             rest: Rest::open(&TlsOptions::default(), PATH, cx)?,
@@ -123,10 +123,7 @@ impl ScalewaySession {
         let make = || {
             let call = Call::new(method.clone(), &url, &format!("{PATH}.apiUrl"))?;
             let call = call.header("x-auth-token", self.key.expose(), ask.what)?;
-            Ok(match &body {
-                Some(body) => call.json(body.clone()),
-                None => call,
-            })
+            Ok(call.maybe_json(body.as_ref()))
         };
         self.rest.send(ask, &make).await
     }

@@ -176,8 +176,12 @@ fn what_is_wrong_with_a_store_is_told_in_esos_words() {
     for (field, value, text) in [
         ("region", json!("Paris"), "invalid region: \"Paris\""),
         ("projectId", json!("x"), "invalid project id: \"x\""),
-        ("accessKey", json!({}), "must specify either secret reference or direct value"),
-        ("secretKey", json!({"value": "s", "secretRef": {"name": "n"}}), "cannot specify both secret reference and value"),
+        ("accessKey", json!({}), "accessKey: must specify either secret reference or direct value"),
+        (
+            "secretKey",
+            json!({"value": "s", "secretRef": {"name": "n"}}),
+            "secretKey: cannot specify both secret reference and value",
+        ),
     ] {
         assert_eq!(with(field, value).unwrap_err().detail, text);
     }

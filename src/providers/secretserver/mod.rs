@@ -9,13 +9,12 @@ mod tests;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use k8s_openapi::ByteString;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::rest::check_ca;
 use super::{ConnectCx, ErrorKind, Provider, ProviderError, Reference, Session, Taker};
-use crate::api::refs::{CaProvider, ValueOrSecret};
+use crate::api::refs::{Ca, ValueOrSecret};
 use crate::api::secret_store::{Capabilities, StoreKind};
 use session::SecretServerSession;
 
@@ -38,13 +37,9 @@ pub struct SecretServer {
     /// An access token, in place of a user and a password.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token: Option<ValueOrSecret>,
-    /// Certificate authority of the server, as base64 of PEM.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Option<String>", extend("format" = "byte"))]
-    pub ca_bundle: Option<ByteString>,
-    /// Where the certificate authority of the server is kept.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub ca_provider: Option<CaProvider>,
+    /// Whom to trust as the server's certificate authority.
+    #[serde(flatten)]
+    pub ca: Ca,
 }
 
 impl SecretServer {
@@ -87,12 +82,12 @@ impl Provider for SecretServer {
         for (field, value) in self.credentials() {
             value.check(field)?;
         }
-        check_ca(self.ca_provider.as_ref(), kind)
+        check_ca(self.ca.provider.as_ref(), kind)
     }
 
     fn references(&self) -> Vec<Reference> {
         let secrets = self.credentials().into_iter().filter_map(|(_, value)| Reference::secret(value.secret_ref.as_ref()?));
-        secrets.chain(self.ca_provider.as_ref().map(Reference::ca)).collect()
+        secrets.chain(self.ca.provider.as_ref().map(Reference::ca)).collect()
     }
 
     fn taker(&self) -> &'static dyn Taker {

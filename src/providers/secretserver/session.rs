@@ -70,8 +70,7 @@ pub(super) struct SecretServerSession {
 impl SecretServerSession {
     pub(super) async fn open(config: &SecretServer, cx: &ConnectCx) -> Result<Self, ProviderError> {
         let path = "spec.provider.secretserver";
-        let bundle = config.ca_bundle.as_ref().map(|bytes| bytes.0.as_slice()).filter(|bytes| !bytes.is_empty());
-        let ca = cx.ca_bundle(bundle, config.ca_provider.as_ref(), path).await?;
+        let ca = cx.ca(&config.ca, path).await?;
         let rest = Rest::open(&TlsOptions { ca, identity: None }, path, cx)?;
         let user = User { config: config.clone(), cx: cx.clone(), http: rest.http() };
         rest.log_in(&user).await?;
@@ -88,10 +87,7 @@ impl SecretServerSession {
         let url = format!("{}/api/v1/{path}", self.user.config.url());
         let make = |token: &SecretBytes| {
             let call = Call::new(method.clone(), &url, "spec.provider.secretserver.serverURL")?.bearer(token, ask.what)?;
-            Ok(match &body {
-                Some(body) => call.json(body.clone()),
-                None => call,
-            })
+            Ok(call.maybe_json(body.as_ref()))
         };
         self.rest.ask(ask, &self.user, &make).await
     }

@@ -52,7 +52,7 @@ impl Served for Server {
     fn does_not_apply(&self) -> Vec<(Check, &'static str)> {
         let search = "as in ESO, secrets are not searched for";
         let push = "a new secret needs a folder and a template in its metadata, which the suite does not give: it has tests of its own";
-        let searches = [Check::FindByName, Check::FindByTags, Check::FindNothing].map(|check| (check, search));
+        let searches = Check::FINDS.map(|check| (check, search));
         let pushes = [
             Check::Push,
             Check::PushWhole,

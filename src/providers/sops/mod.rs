@@ -22,13 +22,12 @@ mod yaml;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use k8s_openapi::ByteString;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::rest::check_ca;
 use super::{ConnectCx, ErrorKind, Provider, ProviderError, Reference, ReferenceKind, Session};
-use crate::api::refs::{CaProvider, KEY, NAME, NAMESPACE, SecretKeySelector};
+use crate::api::refs::{Ca, CaProvider, KEY, NAME, NAMESPACE, SecretKeySelector};
 use crate::api::secret_store::{Capabilities, StoreKind};
 use age::Identities;
 pub use format::Format;
@@ -95,13 +94,9 @@ pub struct HttpFile {
     /// Headers of the request.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub headers: Vec<Header>,
-    /// The server's certificate authority as base64 of PEM. Left out, and no `caProvider`: the system's own roots.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Option<String>", extend("format" = "byte"))]
-    pub ca_bundle: Option<ByteString>,
-    /// Where the server's certificate authority is kept.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub ca_provider: Option<CaProvider>,
+    /// Whom to trust as the server's certificate authority.
+    #[serde(flatten)]
+    pub ca: Ca,
 }
 
 /// A header, whose value is kept in a Secret.
@@ -129,19 +124,15 @@ pub struct OciFile {
     /// Whether the registry speaks HTTP without TLS. Default: false.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub plain_http: Option<bool>,
-    /// The registry's certificate authority as base64 of PEM. Left out, and no `caProvider`: the system's own roots.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Option<String>", extend("format" = "byte"))]
-    pub ca_bundle: Option<ByteString>,
-    /// Where the registry's certificate authority is kept.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub ca_provider: Option<CaProvider>,
+    /// Whom to trust as the server's certificate authority.
+    #[serde(flatten)]
+    pub ca: Ca,
 }
 
 impl Sops {
     fn ca_provider(&self) -> Option<&CaProvider> {
-        let of_http = self.source.http.as_ref().and_then(|http| http.ca_provider.as_ref());
-        of_http.or_else(|| self.source.oci.as_ref().and_then(|oci| oci.ca_provider.as_ref()))
+        let of_http = self.source.http.as_ref().and_then(|http| http.ca.provider.as_ref());
+        of_http.or_else(|| self.source.oci.as_ref().and_then(|oci| oci.ca.provider.as_ref()))
     }
 
     /// All Secrets that the store names.

@@ -128,8 +128,7 @@ impl Registry {
     pub(super) async fn open(file: &OciFile, cx: &ConnectCx) -> Result<Self, ProviderError> {
         let path = format!("{PATH}.source.oci");
         let reference = Reference::parse(&file.reference)?;
-        let bundle = file.ca_bundle.as_ref().map(|bytes| bytes.0.as_slice()).filter(|bytes| !bytes.is_empty());
-        let ca = cx.ca_bundle(bundle, file.ca_provider.as_ref(), &path).await?;
+        let ca = cx.ca(&file.ca, &path).await?;
         let options = TlsOptions { ca, identity: None };
         let credentials = match &file.pull_secret_ref {
             Some(selector) => Some(credentials(selector, &reference, &format!("{path}.pullSecretRef"), cx).await?),

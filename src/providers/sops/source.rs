@@ -88,8 +88,7 @@ pub(super) struct HttpSource {
 impl HttpSource {
     async fn open(file: &HttpFile, cx: &ConnectCx) -> Result<Self, ProviderError> {
         let path = format!("{PATH}.source.http");
-        let bundle = file.ca_bundle.as_ref().map(|bytes| bytes.0.as_slice()).filter(|bytes| !bytes.is_empty());
-        let ca = cx.ca_bundle(bundle, file.ca_provider.as_ref(), &path).await?;
+        let ca = cx.ca(&file.ca, &path).await?;
         let mut headers = Vec::new();
         for header in &file.headers {
             let value = cx.secret_text(&header.secret_ref, &format!("{path}.headers")).await?;

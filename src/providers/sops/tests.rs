@@ -368,18 +368,8 @@ impl Served for OnServer {
     }
 
     fn does_not_apply(&self) -> Vec<(Check, &'static str)> {
-        let push = [
-            Check::Push,
-            Check::PushWhole,
-            Check::PushUnchanged,
-            Check::PushProperty,
-            Check::Exists,
-            Check::Delete,
-            Check::DeleteProperty,
-            Check::PushForeign,
-            Check::PushDenied,
-        ];
-        let mut list: Vec<_> = push.into_iter().map(|check| (check, "a file is written where it is kept: in Git")).collect();
+        let mut list: Vec<_> =
+            Check::PUSHES.into_iter().map(|check| (check, "a file is written where it is kept: in Git")).collect();
         list.push((Check::Version, "a file has no versions beside that of Git"));
         list.push((Check::FindByTags, "keys have no tags"));
         list

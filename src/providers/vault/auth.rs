@@ -5,7 +5,6 @@ use jiff::Timestamp;
 
 use super::config::{AppRole, Auth, CertAuth, GcpAuth, IamAuth, JwtAuth, KubernetesAuth, PasswordAuth};
 use super::transport::{misconfigured, or_key};
-use crate::api::StoreKind;
 use crate::api::generators::GcrAuth;
 use crate::outbound::segment;
 use crate::providers::aws::caller::{Caller, caller_identity};
@@ -13,8 +12,6 @@ use crate::providers::gcp::{Endpoints, Login as Google};
 use crate::providers::{ConnectCx, ProviderError, aws};
 use crate::secret_bytes::SecretBytes;
 
-/// Token of the operator's own ServiceAccount.
-const OWN_TOKEN: &str = "/var/run/secrets/kubernetes.io/serviceaccount/token";
 /// Seconds that a ServiceAccount's token is asked for, where nothing else is said.
 const TOKEN_LIFE: i64 = 600;
 /// Region of AWS where nothing else is said.
@@ -62,11 +59,10 @@ pub(super) async fn credentials(
 /// An identity of the operator's own is good for more than one store, and a server can use what it is shown. Only who may write
 /// cluster-wide objects may have it sent to a server of their choice.
 fn own_identity(what: &str, instead: &str, cx: &ConnectCx) -> Result<(), ProviderError> {
-    if cx.store_kind == StoreKind::ClusterSecretStore {
-        return Ok(());
-    }
-    let text = "the operator's own identity goes to no server that a namespaced object names";
-    Err(misconfigured(format!("{what}: {instead} must be set: {text}")))
+    cx.allow_own_identity(what).map_err(|_| {
+        let text = "the operator's own identity goes to no server that a namespaced object names";
+        misconfigured(format!("{what}: {instead} must be set: {text}"))
+    })
 }
 
 /// The path of a method's login.
@@ -93,18 +89,11 @@ async fn of_kubernetes(auth: &KubernetesAuth, what: &str, cx: &ConnectCx) -> Res
     } else if let Some(selector) = &auth.secret_ref {
         cx.secret_text(&or_key(selector, "token"), &format!("{what}.secretRef")).await?
     } else {
-        own_token(what, cx).await?
+        own_identity(what, "one of serviceAccountRef and secretRef", cx)?;
+        cx.own_token(None, what).await?
     };
     let fields = vec![("jwt", jwt), ("role", SecretBytes::from(auth.role.as_str()))];
     Ok(Credentials { path: login_at(auth.mount_path.as_deref(), "kubernetes"), fields })
-}
-
-async fn own_token(what: &str, cx: &ConnectCx) -> Result<SecretBytes, ProviderError> {
-    own_identity(what, "one of serviceAccountRef and secretRef", cx)?;
-    let read = tokio::fs::read(OWN_TOKEN).await.map(SecretBytes::new);
-    read.map_err(|_| {
-        misconfigured(format!("{what}: the operator has no token of its own: set serviceAccountRef or secretRef"))
-    })
 }
 
 async fn of_password(auth: &PasswordAuth, default: &str, what: &str, cx: &ConnectCx) -> Result<Credentials, ProviderError> {

@@ -2,12 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::ByteString;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::api::generators::{GcrSecretRef, GcrWorkloadIdentity};
-use crate::api::refs::{CaProvider, SecretKeySelector, ServiceAccountSelector};
+use crate::api::refs::{Ca, SecretKeySelector, ServiceAccountSelector};
 use crate::providers::aws::{self, AccessKeyRef};
 
 /// A Vault server, and how to log in to it.
@@ -28,13 +27,9 @@ pub struct Vault {
     /// Namespace of Vault Enterprise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub namespace: Option<String>,
-    /// Certificate authority of the server, as base64 of PEM.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Option<String>", extend("format" = "byte"))]
-    pub ca_bundle: Option<ByteString>,
-    /// Where the certificate authority of the server is kept.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub ca_provider: Option<CaProvider>,
+    /// Whom to trust as the server's certificate authority.
+    #[serde(flatten)]
+    pub ca: Ca,
     /// Client certificate, where the server asks for one. It is no login: that is `auth.cert`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<ClientTls>,

@@ -50,7 +50,7 @@ impl Vault {
     /// Names the field.
     pub fn check(&self, kind: StoreKind) -> Result<(), ProviderError> {
         let wrong = |text: &str| Err(misconfigured(text.to_owned()));
-        if self.ca_provider.as_ref().is_some_and(|ca| kind == StoreKind::ClusterSecretStore && ca.namespace.is_none()) {
+        if self.ca.provider.as_ref().is_some_and(|ca| kind == StoreKind::ClusterSecretStore && ca.namespace.is_none()) {
             return wrong("missing namespace on caProvider secret");
         }
         if let Some(tls) = &self.tls
@@ -70,7 +70,7 @@ impl Vault {
         let auth = self.auth.clone().unwrap_or_default();
         let tls = self.tls.iter().flat_map(|tls| [&tls.cert_secret_ref, &tls.key_secret_ref]).flatten();
         let mut found: Vec<Reference> = tls.filter_map(Reference::secret).collect();
-        found.extend(self.ca_provider.as_ref().map(Reference::ca));
+        found.extend(self.ca.provider.as_ref().map(Reference::ca));
         found.extend(auth.references());
         found
     }

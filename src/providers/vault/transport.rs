@@ -56,8 +56,7 @@ impl Transport {
     /// # Errors
     /// `Misconfigured` where a reference is missing or a certificate cannot be used.
     pub async fn open(vault: &Vault, path: &str, retries: Retries, cx: &ConnectCx) -> Result<Self, ProviderError> {
-        let bundle = vault.ca_bundle.as_ref().map(|bytes| bytes.0.as_slice()).filter(|bytes| !bytes.is_empty());
-        let ca = cx.ca_bundle(bundle, vault.ca_provider.as_ref(), path).await?;
+        let ca = cx.ca(&vault.ca, path).await?;
         let options = TlsOptions { ca, identity: identity(vault, path, cx).await? };
         let server = vault.server.trim().trim_end_matches('/').to_owned();
         let reads_writes = vault.read_your_writes == Some(true);
@@ -187,10 +186,7 @@ impl Transport {
         {
             call = call.header("x-vault-index", state.as_bytes(), what)?;
         }
-        Ok(match &request.body {
-            Some(body) => call.json(body.clone()),
-            None => call,
-        })
+        Ok(call.maybe_json(request.body.as_ref()))
     }
 }
 

@@ -9,13 +9,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use k8s_openapi::ByteString;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{ConnectCx, ErrorKind, Provider, ProviderError, Reference, Session};
 use crate::api::generators::{WebhookAuth, WebhookResult, WebhookSpec};
-use crate::api::refs::{CaProvider, SecretKeySelector};
+use crate::api::refs::{Ca, SecretKeySelector};
 use crate::api::secret_store::{Capabilities, StoreKind};
 use session::WebhookSession;
 
@@ -45,13 +44,9 @@ pub struct Webhook {
     /// Secrets whose values the templates may use. Each must carry the label `external-secrets.io/type: webhook`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub secrets: Vec<TemplateSecret>,
-    /// Certificate authority of the server, as base64 of PEM.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Option<String>", extend("format" = "byte"))]
-    pub ca_bundle: Option<ByteString>,
-    /// Where the certificate authority of the server is kept.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub ca_provider: Option<CaProvider>,
+    /// Whom to trust as the server's certificate authority.
+    #[serde(flatten)]
+    pub ca: Ca,
 }
 
 /// A Secret whose values the templates may use.
@@ -80,8 +75,7 @@ impl From<&WebhookSpec> for Webhook {
             timeout: spec.timeout.clone(),
             result: spec.result.clone(),
             secrets: spec.secrets.iter().map(secret).collect(),
-            ca_bundle: spec.ca_bundle.clone(),
-            ca_provider: spec.ca_provider.clone(),
+            ca: spec.ca.clone(),
         }
     }
 }
@@ -130,7 +124,7 @@ impl Provider for Webhook {
     }
 
     fn validate(&self, kind: StoreKind) -> Result<(), ProviderError> {
-        super::rest::check_ca(self.ca_provider.as_ref(), kind)?;
+        super::rest::check_ca(self.ca.provider.as_ref(), kind)?;
         if kind == StoreKind::ClusterSecretStore
             && let Some(secret) = self.selectors().find(|selector| selector.namespace.is_none())
         {
@@ -143,7 +137,7 @@ impl Provider for Webhook {
 
     fn references(&self) -> Vec<Reference> {
         let secrets = self.selectors().filter_map(Reference::secret);
-        secrets.chain(self.ca_provider.as_ref().map(Reference::ca)).collect()
+        secrets.chain(self.ca.provider.as_ref().map(Reference::ca)).collect()
     }
 
     /// Who asks is told to the templates: what a service answers to one namespace is nobody else's.

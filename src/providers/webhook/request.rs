@@ -60,8 +60,7 @@ impl Requests {
     /// `Misconfigured` where an object is missing, or does not say that it may be used so.
     pub async fn open(webhook: Webhook, path: &'static str, cx: &ConnectCx) -> Result<Self, ProviderError> {
         let login = ntlm(&webhook, path, cx).await?;
-        let bundle = webhook.ca_bundle.as_ref().map(|bytes| bytes.0.as_slice()).filter(|bytes| !bytes.is_empty());
-        let ca = cx.ca_bundle(bundle, webhook.ca_provider.as_ref(), path).await?;
+        let ca = cx.ca(&webhook.ca, path).await?;
         let client = cx.outbound.client(&TlsOptions { ca, identity: None }, path)?;
         let mut secrets = BTreeMap::new();
         for (i, secret) in webhook.secrets.iter().enumerate() {

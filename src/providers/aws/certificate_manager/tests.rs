@@ -293,21 +293,12 @@ impl Fixture for CertificateManagerFixture {
             Check::Binary,
             Check::Large,
             Check::Unicode,
-            Check::Push,
-            Check::PushWhole,
-            Check::PushUnchanged,
-            Check::PushProperty,
-            Check::Exists,
-            Check::Delete,
-            Check::DeleteProperty,
-            Check::PushForeign,
-            Check::PushDenied,
         ];
+        let values = values.into_iter().chain(Check::PUSHES);
         let values = values.map(|check| (check, "it holds certificates, not values: tests of its own"));
-        let searches =
-            [Check::FindByName, Check::FindByTags, Check::FindNothing].map(|check| (check, "as in ESO, it has no search"));
+        let searches = Check::FINDS.map(|check| (check, "as in ESO, it has no search"));
         let version = (Check::Version, "a certificate has one version");
-        values.into_iter().chain(searches).chain([version]).collect()
+        values.chain(searches).chain([version]).collect()
     }
 
     async fn connect(&self, world: World) -> Arc<dyn Session> {
