@@ -89,6 +89,9 @@ def rights():
         expect("'*'" not in out and '"*"' not in out, f"{values.name}: a rule has a wildcard")
         for rule in re.findall(r"resources: \[secrets\].*?verbs: \[(.*?)\]", out, re.DOTALL):
             expect("update" not in rule and "deletecollection" not in rule, f"{values.name}: secrets may be used with {rule}")
+    for given in (False, True):
+        out = render(*sets("installCRDs=false", f"systemAuthDelegator={str(given).lower()}"))
+        expect(("system:auth-delegator" in out) == given, f"system:auth-delegator, where systemAuthDelegator is {given}")
     scoped = render(*sets("installCRDs=false", 'scopedNamespaces=["a","b"]', 'scopedNamespace="c"'))
     expect("kind: ClusterRole" not in scoped, "a list of namespaces has cluster-wide rights")
     for kind in ("clustersecretstores", "clusterexternalsecrets", "clusterpushsecrets"):
