@@ -201,6 +201,7 @@ pub(super) fn on_namespace(ctx: &Ctx, change: Change<ObjectMeta>) {
             let parents = ctx.index_mut().lose_namespace(&key.name);
             fan_out::wake_parents(ctx, parents);
             ctx.index_mut().remove_namespace(&key.name);
+            ctx.fetcher.forget_consumer(&key.name);
         }
         Change::Invalid(..) => {}
     }

@@ -33,8 +33,22 @@ impl StoreReads {
         self.reads.values().any(unavailable)
     }
 
-    fn is_complete(&self) -> bool {
-        self.reads.values().all(|read| read.answer.is_ok())
+    /// What it answered to an entry.
+    fn of(&self, entry: &Entry<'_>) -> Option<&Read> {
+        self.reads.get(&entry.request()?)
+    }
+
+    /// Whether it has something for each entry that reads from the store in whose place it stands: what it lacks, it may just not
+    /// have got yet.
+    fn lacks_nothing(&self, facts: &Facts, id: &StoreId) -> bool {
+        let es = &facts.es;
+        let entries = entries::entries(es).into_iter().filter(|entry| entry.request().is_some() && entry.store(es) == *id);
+        let mut taken = entries.map(|entry| taken(&entry, self.of(&entry)?, self.session.as_deref()).ok());
+        taken.all(|taken| match taken {
+            Some(Taken::Found(found)) => !found.is_empty(),
+            Some(_) => true,
+            None => false,
+        })
     }
 }
 
@@ -65,7 +79,7 @@ pub async fn read(
                 match own {
                     None if reads.is_unavailable() => own = Some(reads),
                     None => return Some((id, reads)),
-                    Some(_) if reads.is_complete() => return Some((id, reads)),
+                    Some(_) if reads.lacks_nothing(facts, &id) => return Some((id, reads)),
                     Some(_) => {}
                 }
             }
@@ -115,19 +129,16 @@ pub fn values(facts: &Facts, reads: &Reads, generated: &Generated, chance: &dyn 
             continue;
         }
         let id = entry.store(es);
-        let read = entry.request().and_then(|request| {
-            let answers = reads.get(&id)?;
-            Some((answers.reads.get(&request)?, answers.session.as_deref()))
-        });
-        let Some((read, session)) = read else {
+        let answers = reads.get(&id);
+        let Some((answers, read)) = answers.and_then(|answers| Some((answers, answers.of(&entry)?))) else {
             let error = ProviderError::new(ErrorKind::Unavailable, "the store went away while it was read");
             return Err(Failure::provider(&place, &error));
         };
         gathered.read_at = earlier(gathered.read_at, read.at);
         gathered.read_again = read.read_again().into_iter().chain(gathered.read_again).min();
-        match entry_values(&entry, read, session, outside) {
+        match entry_values(&entry, read, answers.session.as_deref(), outside) {
             Ok(values) => gathered.data.extend(values),
-            Err(error) if error.kind == ErrorKind::NotFound && may_miss(facts, &entry, &id) => {
+            Err(error) if error.kind == ErrorKind::NotFound && answers.from == id && may_miss(facts, &entry, &id) => {
                 gathered.missing.push(place.missing());
             }
             Err(error) => return Err(Failure::provider(&place, &error)),
@@ -158,6 +169,36 @@ fn earlier(known: Option<Timestamp>, at: Timestamp) -> Option<Timestamp> {
     Some(known.map_or(at, |known| known.min(at)))
 }
 
+/// What an entry takes out of an answer.
+enum Taken {
+    Value(SecretBytes),
+    Set(Entries),
+    Found(Entries),
+}
+
+fn taken(entry: &Entry<'_>, read: &Read, session: Option<&dyn Session>) -> Result<Taken, ProviderError> {
+    let answer = read.answer.as_ref().map_err(Clone::clone)?;
+    let Some(session) = session else {
+        return Err(ProviderError::new(ErrorKind::Unavailable, "the store was logged out of while it was read"));
+    };
+    match (entry, answer) {
+        (Entry::Data(_, data), Answer::Value(value)) => {
+            whole_or_property(&data.remote_ref, value, session).map(Taken::Value)
+        }
+        (Entry::From(_, DataFrom { extract: Some(reference), .. }), Answer::Value(value)) => {
+            session.extract(&entries::want(reference), &value.bytes, property(reference)).map(Taken::Set)
+        }
+        (Entry::From(_, DataFrom { find: Some(_), .. }), Answer::Found(found)) => {
+            Ok(Taken::Found(found.iter().map(|f| (f.name.clone(), f.bytes.clone())).collect()))
+        }
+        _ => Err(mismatch()),
+    }
+}
+
+fn mismatch() -> ProviderError {
+    ProviderError::new(ErrorKind::Malformed, "the store answered something else than it was asked")
+}
+
 /// Keys and values of one entry.
 fn entry_values(
     entry: &Entry<'_>,
@@ -165,24 +206,17 @@ fn entry_values(
     session: Option<&dyn Session>,
     outside: Outside<'_>,
 ) -> Result<Entries, ProviderError> {
-    let answer = read.answer.as_ref().map_err(Clone::clone)?;
-    let Some(session) = session else {
-        return Err(ProviderError::new(ErrorKind::Unavailable, "the store was logged out of while it was read"));
-    };
-    match (entry, answer) {
-        (Entry::Data(index, data), Answer::Value(value)) => {
-            let bytes = whole_or_property(&data.remote_ref, value, session)?;
+    match (entry, taken(entry, read, session)?) {
+        (Entry::Data(index, data), Taken::Value(bytes)) => {
             Ok([render::data(*index, data, bytes).map_err(unrenderable)?].into())
         }
-        (Entry::From(index, DataFrom { extract: Some(reference), rewrite, .. }), Answer::Value(value)) => {
-            let values = session.extract(&entries::want(reference), &value.bytes, property(reference))?;
+        (Entry::From(index, DataFrom { extract: Some(reference), rewrite, .. }), Taken::Set(values)) => {
             render::extract(*index, reference, rewrite, values, outside).map_err(unrenderable)
         }
-        (Entry::From(index, DataFrom { find: Some(find), rewrite, .. }), Answer::Found(found)) => {
-            let values = found.iter().map(|f| (f.name.clone(), f.bytes.clone())).collect();
+        (Entry::From(index, DataFrom { find: Some(find), rewrite, .. }), Taken::Found(values)) => {
             render::find(*index, find, rewrite, values, outside).map_err(unrenderable)
         }
-        _ => Err(ProviderError::new(ErrorKind::Malformed, "the store answered something else than it was asked")),
+        _ => Err(mismatch()),
     }
 }
 

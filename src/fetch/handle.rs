@@ -53,6 +53,8 @@ pub struct Handle {
     limits: Limits,
     observer: Arc<dyn Observer>,
     session: OnceCell<Arc<dyn Session>>,
+    /// How the last login failed, and when.
+    login_failed: Mutex<Option<(Instant, ProviderError)>>,
     cache: Mutex<Cache>,
     gate: Mutex<Gate>,
     line: Mutex<Line>,
@@ -84,6 +86,7 @@ impl Handle {
             login,
             cx,
             session: OnceCell::new(),
+            login_failed: Mutex::default(),
             cache: Mutex::new(Cache::new(limits.cache_entries, limits.cache_bytes)),
             gate: Mutex::new(Gate::default()),
             line: Mutex::new(Line::default()),
@@ -332,18 +335,28 @@ impl Handle {
         one.sender.send_replace(Some(read));
     }
 
-    /// The session; logs in where there is none.
+    /// The session; logs in where there is none. Who waited for a login that failed is told so, and makes no other one.
     async fn session(&self, cx: &CallCx) -> Result<Arc<dyn Session>, ProviderError> {
-        if let Some(session) = self.session.get() {
-            return Ok(session.clone());
-        }
-        let now = Instant::now();
-        lock(&self.gate).check(now)?;
-        let login = || within(self.limits.call_timeout, "login", self.login.login(&self.provider, &self.cx));
-        let connect = || self.reported("Connect", 0, cx, login());
-        let session = self.session.get_or_try_init(connect).await.cloned();
+        let asked = Instant::now();
+        let connect = || async {
+            let since = lock(&self.login_failed).clone().filter(|(at, _)| *at > asked);
+            match since {
+                Some((_, error)) => Err(error),
+                None => self.connect(cx).await,
+            }
+        };
+        self.session.get_or_try_init(connect).await.cloned()
+    }
+
+    async fn connect(&self, cx: &CallCx) -> Result<Arc<dyn Session>, ProviderError> {
+        let sent = Instant::now();
+        lock(&self.gate).check(sent)?;
+        let login = within(self.limits.call_timeout, "login", self.login.login(&self.provider, &self.cx));
+        let session = self.reported("Connect", 0, cx, login).await;
         if let Err(error) = &session {
-            lock(&self.gate).record(Some(error), now, Instant::now());
+            let now = Instant::now();
+            lock(&self.gate).record(Some(error), sent, now);
+            *lock(&self.login_failed) = Some((now, error.clone()));
         }
         session
     }

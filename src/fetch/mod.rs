@@ -328,6 +328,11 @@ impl Fetcher {
         self.lock().retain(|identity, _| identity.store != *store);
     }
 
+    /// Forgets what stores were logged in as for a namespace that is gone.
+    pub fn forget_consumer(&self, namespace: &str) {
+        self.lock().retain(|identity, _| identity.consumer.as_deref() != Some(namespace));
+    }
+
     /// Logs out of all stores: nobody reads or writes any more.
     pub async fn close(&self) {
         let handles: Vec<_> = self.lock().drain().map(|(_, (_, handle))| handle).collect();

@@ -451,3 +451,36 @@ async fn early_reads_that_fail_disturb_nobody() {
     assert_eq!(provider.calls().last().unwrap().keys, ["a", "b"]);
     assert_eq!(text(&read(&fetcher, &store, &["b"], aged(60)).await[0]), "b as ns", "the good value stays");
 }
+
+#[tokio::test(start_paused = true)]
+async fn who_waited_for_a_login_that_failed_makes_no_other_one() {
+    for kind in [ErrorKind::Denied, ErrorKind::Unavailable] {
+        let provider = Provider::new(20);
+        let (fetcher, store) = (fetcher(&provider), store("s"));
+        *provider.login_fault.lock().unwrap() = Some(kind);
+        let outlets = join_all((0..20).map(|_| fetcher.outlet(&store, 0, "ns", "push"))).await;
+        assert!(outlets.iter().all(|outlet| outlet.as_ref().is_err_and(|error| error.kind == kind)), "{kind:?}");
+        assert_eq!(provider.logins().len(), 1, "{kind:?}");
+        sleep(Duration::from_secs(20)).await;
+        *provider.login_fault.lock().unwrap() = None;
+        assert!(fetcher.outlet(&store, 0, "ns", "push").await.is_ok(), "{kind:?}: who comes later tries again");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_namespace_that_is_gone_is_forgotten() {
+    let provider = Provider::new(20);
+    let fetcher = fetcher(&provider);
+    // a reference without a namespace
+    let own = json!({"kubernetes": {"auth": {"serviceAccount": {"name": "app"}}}});
+    let store = cluster_store(&own);
+    for namespace in ["a", "b", "a"] {
+        assert!(fetcher.outlet(&store, 0, namespace, "push").await.is_ok());
+    }
+    assert_eq!(provider.logins(), ["a", "b"]);
+    fetcher.forget_consumer("a");
+    for namespace in ["a", "b"] {
+        assert!(fetcher.outlet(&store, 0, namespace, "push").await.is_ok());
+    }
+    assert_eq!(provider.logins(), ["a", "b", "a"]);
+}

@@ -24,7 +24,7 @@ const MAX_WAIT: Duration = Duration::from_secs(3600);
 /// What a path segment or a value in a query holds as it is: RFC 3986's unreserved characters.
 const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
-/// Text as one segment of a path, whatever it holds.
+/// Text as one segment of a path, whatever it holds; but `.` and `..` no request is made with ([`Call::new`]).
 #[must_use]
 pub fn segment(text: &str) -> String {
     utf8_percent_encode(text, UNRESERVED).to_string()
@@ -34,6 +34,16 @@ pub fn segment(text: &str) -> String {
 #[must_use]
 pub fn query(pairs: &[(&str, &str)]) -> String {
     Serializer::new(String::new()).extend_pairs(pairs).finish()
+}
+
+/// Whether a path holds a step that the parser of URLs would take away, with the one before it.
+fn climbs(url: &str) -> bool {
+    // the parser passes over these, and takes the other slash for one
+    let url = url.replace(['\t', '\n', '\r'], "");
+    let rest = url.split_once("://").map_or(url.as_str(), |(_, rest)| rest);
+    let path = rest.split(['?', '#']).next().unwrap_or_default();
+    let mut steps = path.split(['/', '\\']).skip(1).map(|step| step.replace("%2e", ".").replace("%2E", "."));
+    steps.any(|step| step == "." || step == "..")
 }
 
 /// A request. No `Debug`: it holds credentials.
@@ -53,9 +63,16 @@ impl Call {
     /// A request of a URL. A user and password in it go into the `Authorization` header, as in Go.
     ///
     /// # Errors
-    /// `Misconfigured` where the URL is none of `http` or `https`. The URL is not repeated: it may hold a credential.
+    /// `Misconfigured` where the URL is none of `http` or `https`, or has a step `.` or `..` in its path: that would lead to another
+    /// object than the one that is named. The URL is not repeated: it may hold a credential.
     pub fn new(method: Method, url: &str, what: &str) -> Result<Self, ProviderError> {
         let bad = || misconfigured(what, "the URL is not an http or https address");
+        if climbs(url) {
+            return Err(misconfigured(
+                what,
+                "a step of the URL's path is \".\" or \"..\": no key, version or namespace can be that",
+            ));
+        }
         let mut url = Url::parse(url.trim()).map_err(|_| bad())?;
         if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none_or(str::is_empty) {
             return Err(bad());
@@ -264,6 +281,27 @@ mod tests {
             status: StatusCode::from_u16(status).unwrap(),
             headers: headers.collect(),
             body: SecretBytes::from("canary"),
+        }
+    }
+
+    #[test]
+    fn no_step_of_a_path_leads_to_another_object() {
+        let made = |url: &str| Call::new(Method::GET, url, "spec.url").map(|call| call.uri.to_string());
+        for url in [
+            "https://x/a/../b",
+            "https://x/a/%2e%2E/b",
+            "https://x/a/.%2e",
+            "https://x/./a",
+            "https://x/a\\..\\b",
+            "https://x/..?q",
+            "https://x/a/.\t./b",
+            "https://x/..#f",
+        ] {
+            let error = made(url).err().unwrap();
+            assert!(error.kind == ErrorKind::Misconfigured && error.detail.contains("a step"), "{url}: {error}");
+        }
+        for url in ["https://x/a..b/...", "https://x/a?q=/../b", "https://x/%2fa/.well-known/", "https://x"] {
+            assert!(made(url).is_ok(), "{url}");
         }
     }
 

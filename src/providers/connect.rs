@@ -1,18 +1,22 @@
 //! What a provider may reach while it logs in: the objects that its store refers to, and nothing else.
 
 use std::collections::BTreeMap;
+use std::fmt::Debug;
 use std::path::{Component, Path};
 use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use futures::future::join_all;
 use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
 use k8s_openapi::api::core::v1::{ConfigMap, Secret, ServiceAccount};
 use kube::api::{Api, PostParams};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
+use serde::de::DeserializeOwned;
 
+use super::used::Used;
 use super::{ErrorKind, ProviderError, ReferenceKind, UsedReferences};
 use crate::api::refs::{Ca, CaProvider, CaProviderType, SecretKeySelector, ServiceAccountSelector, ValueOrSecret};
 use crate::api::secret_store::{RetrySettings, StoreKind};
@@ -23,6 +27,8 @@ use crate::secret_bytes::SecretBytes;
 const OWN_TOKEN: &str = "/var/run/secrets/kubernetes.io/serviceaccount/token";
 /// Where tokens are mounted into Pods: no other file of the operator's is sent anywhere.
 const TOKENS: &str = "/var/run/secrets";
+/// Longest wait for the version of an object that a login was made with.
+const LOOK: Duration = Duration::from_secs(5);
 
 /// Resolves the references of one store, for one consumer. A SecretStore's references stay in its own namespace, whatever
 /// they say; a ClusterSecretStore's go where they say, else to the consumer's namespace.
@@ -103,15 +109,38 @@ impl ConnectCx {
     /// # Errors
     /// `Misconfigured` where the reference, the Secret or the key is missing; `Unavailable` where the API server is.
     pub async fn secret(&self, selector: &SecretKeySelector, what: &str) -> Result<SecretBytes, ProviderError> {
+        self.secret_after(&mut BTreeMap::new(), selector, what).await
+    }
+
+    /// Texts of several keys, each with where its reference stands; a Secret that holds several of them is read once.
+    ///
+    /// # Errors
+    /// As for [`ConnectCx::secret_text`].
+    pub async fn secret_texts(&self, wanted: &[(&SecretKeySelector, &str)]) -> Result<Vec<SecretBytes>, ProviderError> {
+        let (mut known, mut found) = (BTreeMap::new(), Vec::with_capacity(wanted.len()));
+        for (selector, what) in wanted {
+            found.push(trimmed(&self.secret_after(&mut known, selector, what).await?, what)?);
+        }
+        Ok(found)
+    }
+
+    /// `known`: the Secrets that were read before it.
+    async fn secret_after(
+        &self,
+        known: &mut BTreeMap<(String, String), BTreeMap<String, SecretBytes>>,
+        selector: &SecretKeySelector,
+        what: &str,
+    ) -> Result<SecretBytes, ProviderError> {
         let name = required(selector.name.as_deref(), what, "name")?;
         let key = required(selector.key.as_deref(), what, "key")?;
         let namespace = self.resolve_namespace(selector.namespace.as_deref(), what)?;
-        let secret = self.secret_in(&namespace, name, what).await?;
-        secret
-            .data
-            .and_then(|mut data| data.remove(key))
-            .map(|bytes| SecretBytes::new(bytes.0))
-            .ok_or_else(|| misconfigured(format!("{what}: Secret {namespace}/{name} has no key {key:?}")))
+        let object = (namespace, name.to_owned());
+        if !known.contains_key(&object) {
+            let secret = self.secret_in(&object.0, name, what).await?;
+            known.insert(object.clone(), values(secret));
+        }
+        let value = known.get(&object).and_then(|secret| secret.get(key)).cloned();
+        value.ok_or_else(|| misconfigured(format!("{what}: Secret {}/{name} has no key {key:?}", object.0)))
     }
 
     /// All keys of a Secret that says by a label that it is for such use.
@@ -154,6 +183,31 @@ impl ConnectCx {
         read.await.map_err(|e| api_error(&e, what, "Secret", namespace, name))
     }
 
+    /// Whether the objects that a login was made with are what they were. Where the API server does not say, they are.
+    pub(crate) async fn is_unchanged(&self, used: &UsedReferences) -> bool {
+        let looks = used.versions().into_iter().map(|(object, version)| self.is_still(object, version));
+        join_all(looks).await.into_iter().all(|same| same)
+    }
+
+    async fn is_still(&self, (kind, namespace, name): Used, version: String) -> bool {
+        let client = self.client.clone();
+        let look = async {
+            match kind {
+                ReferenceKind::Secret => version_of(Api::<Secret>::namespaced(client, &namespace), &name).await,
+                ReferenceKind::ConfigMap => version_of(Api::<ConfigMap>::namespaced(client, &namespace), &name).await,
+                ReferenceKind::ServiceAccount => {
+                    version_of(Api::<ServiceAccount>::namespaced(client, &namespace), &name).await
+                }
+            }
+        };
+        match tokio::time::timeout(LOOK, look).await {
+            Ok(Ok(None)) => false,
+            // what a ServiceAccount's token was of, nobody knows
+            Ok(Ok(Some(now))) => now == version || (kind == ReferenceKind::ServiceAccount && version.is_empty()),
+            Ok(Err(_)) | Err(_) => true,
+        }
+    }
+
     /// The text of a ConfigMap's key.
     ///
     /// # Errors
@@ -177,11 +231,7 @@ impl ConnectCx {
     /// # Errors
     /// As there; also `Misconfigured` where the bytes are not UTF-8.
     pub async fn secret_text(&self, selector: &SecretKeySelector, what: &str) -> Result<SecretBytes, ProviderError> {
-        let bytes = self.secret(selector, what).await?;
-        match bytes.expose_str() {
-            Some(text) => Ok(SecretBytes::from(text.trim())),
-            None => Err(misconfigured(format!("{what}: the value is not UTF-8 text"))),
-        }
+        trimmed(&self.secret(selector, what).await?, what)
     }
 
     /// Whether the operator's own identity may be shown to a server that the store names: only who may write cluster-wide objects
@@ -331,6 +381,22 @@ impl ConnectCx {
             CaProviderType::ConfigMap => self.config_map((namespace, name, key), what).await?.into_bytes(),
         };
         pem(found, what).map(Some)
+    }
+}
+
+/// The version of an object as it is now; `None` where it is gone.
+async fn version_of<K>(api: Api<K>, name: &str) -> Result<Option<String>, kube::Error>
+where
+    K: Clone + DeserializeOwned + Debug,
+{
+    let found = api.get_metadata_opt(name).await?;
+    Ok(found.map(|object| object.metadata.resource_version.unwrap_or_default()))
+}
+
+fn trimmed(bytes: &SecretBytes, what: &str) -> Result<SecretBytes, ProviderError> {
+    match bytes.expose_str() {
+        Some(text) => Ok(SecretBytes::from(text.trim())),
+        None => Err(misconfigured(format!("{what}: the value is not UTF-8 text"))),
     }
 }
 

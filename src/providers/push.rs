@@ -77,7 +77,8 @@ impl Push {
     /// The value that the place's key is to have: the pushed one, or `current` with the property set in it, as sjson does.
     ///
     /// # Errors
-    /// `Malformed` where the present value is no JSON, `Misconfigured` where the property is no path to set.
+    /// `Malformed` where the present value is no JSON, `Misconfigured` where the property is no path to set, or the value no text:
+    /// JSON holds none other.
     pub fn merged(&self, current: Option<&SecretBytes>) -> Result<SecretBytes, ProviderError> {
         self.merge(self.value()?, current)
     }
@@ -88,6 +89,13 @@ impl Push {
     /// As there.
     pub fn merge(&self, value: SecretBytes, current: Option<&SecretBytes>) -> Result<SecretBytes, ProviderError> {
         let Some(property) = self.place.property() else { return Ok(value) };
+        if value.expose_str().is_none() {
+            let text = format!(
+                "remoteRef.property {property:?} is part of a JSON value, which holds text only, and the pushed value is no UTF-8 text: \
+                 encode it with a template"
+            );
+            return Err(ProviderError::new(ErrorKind::Misconfigured, text));
+        }
         let empty = SecretBytes::default();
         let current = current.unwrap_or(&empty);
         if !current.expose().trim_ascii().is_empty() && !json::is_valid(current.expose()) {
@@ -246,5 +254,9 @@ mod tests {
         assert_eq!(merged("u.#", "{}"), Err(ErrorKind::Misconfigured));
         let error = push(Some("user"), Some("u")).merged(Some(&SecretBytes::from("c4n4ry"))).unwrap_err();
         assert!(!error.detail.contains("c4n4ry"));
+        let bytes = SecretBytes::new(vec![0xff, 0x00]);
+        let error = push(Some("user"), Some("u")).merge(bytes.clone(), None).unwrap_err();
+        assert!(error.kind == ErrorKind::Misconfigured && error.detail.contains("no UTF-8 text"), "{error}");
+        assert_eq!(push(Some("user"), None).merge(bytes.clone(), None), Ok(bytes));
     }
 }

@@ -7,6 +7,7 @@ use http::StatusCode;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
+use super::retries::is_worth_another;
 use super::{CallCx, ConnectCx, ErrorKind, ProviderError, Retries};
 use crate::api::refs::CaProvider;
 use crate::api::secret_store::StoreKind;
@@ -54,9 +55,22 @@ impl Held {
     }
 }
 
+/// A login that was refused is not tried again for so long, and so long the refusal of a token that was just made stands: else each
+/// read is a login where the service takes none.
+const REFUSED: Duration = Duration::from_secs(5);
+
 /// The token of a session: one for all its calls, replaced before it ends.
 #[derive(Default)]
-pub struct Tokens(Mutex<Option<Held>>);
+pub struct Tokens(Mutex<State>);
+
+#[derive(Default)]
+struct State {
+    held: Option<Held>,
+    /// When a token that was refused was last given up.
+    replaced: Option<Instant>,
+    /// Why the last login was refused, and until when that is the answer.
+    refused: Option<(ProviderError, Instant)>,
+}
 
 impl Tokens {
     /// The token; logs in where there is none, or one that will soon end.
@@ -64,28 +78,40 @@ impl Tokens {
     /// # Errors
     /// Those of the login. A token that still holds outlives a service that cannot give another one.
     pub async fn get(&self, login: &dyn Login) -> Result<SecretBytes, ProviderError> {
-        let mut held = self.0.lock().await;
+        let mut state = self.0.lock().await;
         let now = Instant::now();
         let before = |at: Option<Instant>| at.is_none_or(|at| now < at);
-        if let Some(held) = held.as_ref().filter(|held| before(held.renew_at)) {
+        if let Some(held) = state.held.as_ref().filter(|held| before(held.renew_at)) {
             return Ok(held.token.clone());
         }
+        if let Some((error, _)) = state.refused.as_ref().filter(|(_, until)| now < *until) {
+            return Err(error.clone());
+        }
         match login.login().await {
-            Ok(granted) => Ok(held.insert(Held::new(granted, now)).token.clone()),
-            Err(error) if error.kind.is_store_wide() => match held.as_ref().filter(|held| before(held.ends_at)) {
+            Ok(granted) => Ok(state.held.insert(Held::new(granted, now)).token.clone()),
+            Err(error) => match state.held.as_ref().filter(|held| error.kind.is_store_wide() && before(held.ends_at)) {
                 Some(held) => Ok(held.token.clone()),
-                None => Err(error),
+                None => {
+                    state.refused = (error.kind == ErrorKind::Denied).then(|| (error.clone(), Instant::now() + REFUSED));
+                    Err(error)
+                }
             },
-            Err(error) => Err(error),
         }
     }
 
-    /// Drops a token that the service takes no longer, unless another one came meanwhile.
-    pub async fn forget(&self, token: &SecretBytes) {
-        let mut held = self.0.lock().await;
-        if held.as_ref().is_some_and(|held| held.token == *token) {
-            *held = None;
+    /// Drops a token that the service takes no longer, unless another one came meanwhile. Whether another one may help: not where
+    /// the one before it was dropped a moment ago.
+    pub async fn forget(&self, token: &SecretBytes) -> bool {
+        let mut state = self.0.lock().await;
+        if state.held.as_ref().is_some_and(|held| held.token != *token) {
+            return true;
         }
+        let now = Instant::now();
+        if state.replaced.is_some_and(|at| now.duration_since(at) < REFUSED) {
+            return false;
+        }
+        (state.held, state.replaced) = (None, Some(now));
+        true
     }
 }
 
@@ -154,10 +180,9 @@ impl Rest {
     ) -> Result<Answer, ProviderError> {
         let token = self.tokens.get(login).await?;
         let answer = self.send(ask, &|| make(&token)).await?;
-        if !login.is_stale(&answer) {
+        if !login.is_stale(&answer) || !self.tokens.forget(&token).await {
             return Ok(answer);
         }
-        self.tokens.forget(&token).await;
         let token = self.tokens.get(login).await?;
         self.send(ask, &|| make(&token)).await
     }
@@ -179,15 +204,13 @@ pub async fn retried<F>(retries: Retries, ask: &Ask<'_>, send: impl Fn() -> F) -
 where
     F: Future<Output = Result<Answer, ProviderError>>,
 {
-    let mut left = retries.count;
+    let mut tries = retries.tries();
     loop {
         let result = send().await;
         ask.cx.requests.note(ask.name, !result.as_ref().is_ok_and(went_well));
-        if left == 0 || !is_worth_another(&result, ask.what) {
+        if !may_go_well(&result, ask.what) || !tries.next().await {
             return result;
         }
-        left -= 1;
-        tokio::time::sleep(retries.pause).await;
     }
 }
 
@@ -202,14 +225,13 @@ fn went_well(answer: &Answer) -> bool {
     answer.status.is_success() || answer.status == StatusCode::NOT_MODIFIED
 }
 
-/// A server that says how long it wants to be left alone is left alone: the caller knows what else waits.
-fn is_worth_another(result: &Result<Answer, ProviderError>, what: &str) -> bool {
-    let error = match result {
-        Ok(answer) if went_well(answer) => return false,
-        Ok(answer) => &answer.refusal(what),
-        Err(error) => error,
-    };
-    error.kind == ErrorKind::Unavailable && error.retry_after.is_none()
+/// Whether the same call may go well a moment later.
+fn may_go_well(result: &Result<Answer, ProviderError>, what: &str) -> bool {
+    match result {
+        Ok(answer) if went_well(answer) => false,
+        Ok(answer) => is_worth_another(&answer.refusal(what)),
+        Err(error) => is_worth_another(error),
+    }
 }
 
 /// A JSON object that is sent, put together without a copy of its secrets that outlives it.
@@ -225,10 +247,7 @@ impl Body {
     /// With a text.
     #[must_use]
     pub fn text(self, name: &str, value: impl AsRef<[u8]>) -> Self {
-        let mut text = Vec::new();
-        json::append_string(&mut text, value.as_ref(), false);
-        let text = SecretBytes::new(text);
-        self.raw(name, text.expose())
+        self.raw(name, json::string(value.as_ref()).expose())
     }
 
     /// With a value that is JSON already.
@@ -332,5 +351,40 @@ mod tests {
         assert_eq!(token(&tokens, &login).await, "t0");
         tokens.forget(&SecretBytes::from("t0")).await;
         assert_eq!(token(&tokens, &login).await, "t1");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_service_that_takes_no_token_is_not_logged_in_to_for_each_read() {
+        let login = Counting { logins: AtomicUsize::new(0), life: None, fails: AtomicUsize::new(0) };
+        let tokens = Tokens::default();
+        for _ in 0..20 {
+            let refused = tokens.get(&login).await.unwrap();
+            tokens.forget(&refused).await;
+            tokio::time::advance(Duration::from_millis(100)).await;
+        }
+        assert_eq!(login.logins.load(Ordering::Relaxed), 2);
+        tokio::time::advance(REFUSED).await;
+        let refused = tokens.get(&login).await.unwrap();
+        assert!(tokens.forget(&refused).await, "later it may have been revoked");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_login_that_is_refused_is_not_tried_at_once_again() {
+        struct Refused(AtomicUsize);
+        #[async_trait]
+        impl Login for Refused {
+            async fn login(&self) -> Result<Granted, ProviderError> {
+                self.0.fetch_add(1, Ordering::Relaxed);
+                Err(ProviderError::new(ErrorKind::Denied, "no"))
+            }
+        }
+        let (login, tokens) = (Refused(AtomicUsize::new(0)), Tokens::default());
+        for _ in 0..20 {
+            assert_eq!(tokens.get(&login).await.unwrap_err().kind, ErrorKind::Denied);
+        }
+        assert_eq!(login.0.load(Ordering::Relaxed), 1);
+        tokio::time::advance(REFUSED).await;
+        assert!(tokens.get(&login).await.is_err());
+        assert_eq!(login.0.load(Ordering::Relaxed), 2);
     }
 }

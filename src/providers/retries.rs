@@ -61,21 +61,44 @@ impl Retries {
     where
         F: Future<Output = Result<T, ProviderError>>,
     {
-        let (mut left, begun) = (self.count, Instant::now());
+        let mut tries = self.tries();
         loop {
             match call().await {
-                // A server that says how long it wants to be left alone is left alone: the caller knows what else waits.
-                Err(error)
-                    if error.kind == ErrorKind::Unavailable
-                        && error.retry_after.is_none()
-                        && left > 0
-                        && begun.elapsed() < Call::DEADLINE =>
-                {
-                    left -= 1;
-                    tokio::time::sleep(self.pause).await;
-                }
+                Err(error) if is_worth_another(&error) && tries.next().await => {}
                 result => return result,
             }
         }
+    }
+
+    /// The tries of a call that goes out now.
+    #[must_use]
+    pub fn tries(self) -> Tries {
+        Tries { left: self.count, pause: self.pause, until: Instant::now() + Call::DEADLINE }
+    }
+}
+
+/// Whether the same call may go well a moment later. A server that says how long it wants to be left alone is left alone: the
+/// caller knows what else waits.
+#[must_use]
+pub fn is_worth_another(error: &ProviderError) -> bool {
+    error.kind == ErrorKind::Unavailable && error.retry_after.is_none()
+}
+
+/// How often a call may still be tried.
+pub struct Tries {
+    left: u32,
+    pause: Duration,
+    until: Instant,
+}
+
+impl Tries {
+    /// Waits for the next try. `false`, and at once, where there is none, or the time for the call would be over.
+    pub async fn next(&mut self) -> bool {
+        if self.left == 0 || Instant::now().checked_add(self.pause).is_none_or(|at| at >= self.until) {
+            return false;
+        }
+        self.left -= 1;
+        tokio::time::sleep(self.pause).await;
+        true
     }
 }

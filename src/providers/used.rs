@@ -16,7 +16,7 @@ const TRIES: usize = 3;
 pub struct UsedReferences(Arc<Mutex<HashMap<Used, Use>>>);
 
 /// Kind, namespace and name of an object that was used.
-type Used = (ReferenceKind, String, String);
+pub(super) type Used = (ReferenceKind, String, String);
 
 enum Use {
     /// It is being read; and the last version that was told of meanwhile.
@@ -44,6 +44,15 @@ impl UsedReferences {
                 true
             }
         }
+    }
+
+    /// The objects that were read, each with its version: empty where the login is of no one version.
+    pub(super) fn versions(&self) -> Vec<(Used, String)> {
+        let version = |one: &Use| match one {
+            Use::Read(version) => Some(version.clone()),
+            Use::Reading(_) | Use::Missing => None,
+        };
+        self.lock().iter().filter_map(|(used, one)| Some((used.clone(), version(one)?))).collect()
     }
 
     /// A use of an object that does not tell which version it was of.
@@ -171,8 +180,11 @@ mod tests {
         assert!(used.is_of(ReferenceKind::ServiceAccount, "ns", "key", "5"), "another object");
         read(&used, &[Some("5")], None).await;
         assert!(is_of(&used, "5"), "read again, and the same");
+        let versions = || used.versions().into_iter().map(|(_, version)| version).collect::<Vec<_>>();
+        assert_eq!(versions(), ["5"]);
         read(&used, &[Some("6")], None).await;
         assert_eq!((is_of(&used, "5"), is_of(&used, "6")), (false, false), "a login of two versions is of neither");
+        assert_eq!(versions(), [""]);
     }
 
     #[tokio::test]

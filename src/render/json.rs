@@ -7,6 +7,8 @@ pub mod exact;
 
 use std::collections::BTreeMap;
 
+use zeroize::Zeroizing;
+
 use super::number;
 use crate::secret_bytes::SecretBytes;
 
@@ -22,8 +24,8 @@ pub enum Json {
     Bool(bool),
     /// A finite number.
     Number(f64),
-    /// A string.
-    String(String),
+    /// A string; zeroed when it is dropped.
+    String(Zeroizing<String>),
     /// An array.
     Array(Vec<Json>),
     /// An object; of several members of one name the last one.
@@ -124,7 +126,10 @@ pub fn compact(value: &Json, escape_html: bool) -> Vec<u8> {
 /// Bytes that are not UTF-8 become U+FFFD.
 #[must_use]
 pub fn object_of_text(entries: &BTreeMap<String, SecretBytes>) -> SecretBytes {
-    let mut out = vec![b'{'];
+    let longest = entries.iter().map(|(key, value)| longest_string(key.as_bytes()) + longest_string(value.expose()) + 2);
+    // a vector that grows leaves copies behind
+    let mut out = Vec::with_capacity(longest.sum::<usize>() + 2);
+    out.push(b'{');
     for (key, value) in entries {
         if out.len() > 1 {
             out.push(b',');
@@ -135,6 +140,19 @@ pub fn object_of_text(entries: &BTreeMap<String, SecretBytes>) -> SecretBytes {
     }
     out.push(b'}');
     SecretBytes::new(out)
+}
+
+/// A text as a JSON string.
+#[must_use]
+pub fn string(text: &[u8]) -> SecretBytes {
+    let mut out = Vec::with_capacity(longest_string(text));
+    append_string(&mut out, text, false);
+    SecretBytes::new(out)
+}
+
+/// Most bytes of a text as a JSON string: each of its own may become `\u` and four digits.
+fn longest_string(text: &[u8]) -> usize {
+    6 * text.len() + 2
 }
 
 /// A value as bytes of a Secret, as ESO's `GetByteValue` has it: strings as they are, numbers as decimals without exponent,
@@ -346,7 +364,7 @@ impl<'j> Reader<'j> {
 
     fn value(&mut self, depth: usize) -> Option<Json> {
         Some(match self.token()? {
-            Token::String(raw) => Json::String(text(raw)),
+            Token::String(raw) => Json::String(Zeroizing::new(text(raw))),
             Token::Number(raw) => Json::Number(Some(number::parse(raw)).filter(|n| n.is_finite())?),
             Token::Word(b"null") => Json::Null,
             Token::Word(word) => Json::Bool(word == b"true"),

@@ -8,6 +8,8 @@ use crate::secret_bytes::SecretBytes;
 /// Most bytes of a path, and most brackets inside each other: the parser goes one level down for each.
 const MAX_PATH: usize = 4096;
 const MAX_DEPTH: usize = 32;
+/// Most values in an answer, and most that a path may come by: the parser and the library keep some hundred bytes for each.
+const MAX_VALUES: usize = 500_000;
 
 /// Why a path gave nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -18,6 +20,9 @@ pub enum JsonPathError {
     /// The value is not JSON.
     #[error("the answer is not JSON")]
     Json,
+    /// The answer holds too much for that path.
+    #[error("the answer is too large for that path: let it name what is wanted more closely")]
+    Large,
     /// Nothing is there.
     #[error("the answer has nothing at that path")]
     Nothing,
@@ -30,6 +35,9 @@ pub enum JsonPathError {
 pub fn first(json: &SecretBytes, path: &str) -> Result<SecretBytes, JsonPathError> {
     if path.len() > MAX_PATH || depth(path) > MAX_DEPTH {
         return Err(JsonPathError::Path);
+    }
+    if cost(path, values(json.expose())) > MAX_VALUES {
+        return Err(JsonPathError::Large);
     }
     let value: Value = serde_json::from_slice(json.expose()).map_err(|_| JsonPathError::Json)?;
     let found = value.query(path).map_err(|_| JsonPathError::Path)?;
@@ -48,6 +56,52 @@ fn depth(path: &str) -> usize {
         deepest = deepest.max(open);
     }
     deepest
+}
+
+/// About how many values a JSON text holds, and never less.
+fn values(json: &[u8]) -> usize {
+    1 + json.iter().filter(|byte| matches!(byte, b',' | b'[' | b'{')).count()
+}
+
+/// About how many values a path comes by in an answer of `values`. The library keeps what it comes by twice twice: so for each
+/// comma, and all the more for `..` after `..`; what stands in a filter is looked for once for each value.
+fn cost(path: &str, values: usize) -> usize {
+    let (mut cost, mut descents, mut filters) = (values, 0_usize, Vec::new());
+    let (mut before, mut bytes) = (b' ', path.bytes());
+    while let Some(byte) = bytes.next() {
+        let inside = filters.contains(&true);
+        match byte {
+            b'\'' | b'"' => pass_name(byte, &mut bytes),
+            b'[' | b'(' => filters.push(false),
+            b']' | b')' => drop(filters.pop()),
+            b',' => cost = cost.saturating_mul(2),
+            b'*' if inside => cost = cost.saturating_mul(values),
+            b'?' => {
+                cost = if inside { cost.saturating_mul(values) } else { cost };
+                if let Some(filter) = filters.last_mut() {
+                    *filter = true;
+                }
+            }
+            b'.' if before == b'.' => {
+                descents += 1;
+                cost = if inside || descents > 1 { cost.saturating_mul(values) } else { cost };
+            }
+            _ => {}
+        }
+        before = byte;
+    }
+    cost
+}
+
+/// Passes over a name in quotes.
+fn pass_name(quote: u8, bytes: &mut std::str::Bytes<'_>) {
+    while let Some(byte) = bytes.next() {
+        match byte {
+            b'\\' => drop(bytes.next()),
+            _ if byte == quote => return,
+            _ => {}
+        }
+    }
 }
 
 #[cfg(test)]
@@ -91,6 +145,26 @@ mod tests {
         ] {
             assert_eq!(get("{}", &bad), Err(JsonPathError::Path));
         }
+    }
+
+    #[test]
+    fn what_would_come_by_too_much_is_refused_before_it_begins() {
+        let nested = format!("{}1{}", "[".repeat(100), "]".repeat(100));
+        let wide = format!("[{}0]", "0,".repeat(MAX_VALUES));
+        let rows = format!("[{}{{\"id\":0}}]", "{\"id\":1},".repeat(20_000));
+        for (json, path) in [
+            (&nested, format!("${}", "[0,0]".repeat(40))),
+            (&nested, "$..*..*..*..*".to_owned()),
+            (&nested, "$..[?@..[?@..x]]".to_owned()),
+            (&rows, "$[?@..id == 1]".to_owned()),
+            (&wide, "$[0]".to_owned()),
+            (&nested, format!(r"$['\\']{}", "[0,0]".repeat(40))),
+        ] {
+            assert_eq!(get(json, &path), Err(JsonPathError::Large), "{path}");
+        }
+        assert_eq!(get(&rows, "$[?@.id == 0].id").as_deref(), Ok("0"));
+        assert_eq!(get(&rows, "$[-1].id").as_deref(), Ok("0"));
+        assert_eq!(get(r#"{"a,*?..b": [1, 2, 3]}"#, "$['a,*?..b'][0, 1]").as_deref(), Ok("1"), "names are not looked into");
     }
 
     proptest::proptest! {

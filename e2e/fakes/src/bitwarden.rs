@@ -38,6 +38,7 @@ struct State {
     secrets: Vec<Kept>,
     made: usize,
     locked: BTreeSet<String>,
+    gone: BTreeSet<String>,
 }
 
 /// The service.
@@ -70,6 +71,11 @@ impl Bitwarden {
     /// The machine account may not delete a secret.
     pub fn lock(&self, id: &str) {
         self.state().locked.insert(id.to_owned());
+    }
+
+    /// A secret goes between a list, which still shows it, and a read.
+    pub fn lose(&self, id: &str) {
+        self.state().gone.insert(id.to_owned());
     }
 
     fn delete(&self, ids: &[String]) -> Reply {
@@ -125,7 +131,11 @@ impl Fake for Bitwarden {
         let text = |name: &str| body[name].as_str().unwrap_or_default().to_owned();
         let ids: Vec<String> =
             body["ids"].as_array().into_iter().flatten().filter_map(|id| id.as_str().map(str::to_owned)).collect();
-        let found = |id: &str| self.state().secrets.iter().find(|kept| kept.id == id).cloned();
+        let found = |id: &str| {
+            let state = self.state();
+            let there = state.secrets.iter().find(|kept| kept.id.eq_ignore_ascii_case(id));
+            there.filter(|kept| !state.gone.contains(&kept.id)).cloned()
+        };
         match (asked.method(), asked.path()) {
             ("GET", "/rest/api/1/secret") => match found(&text("id")) {
                 Some(kept) => Reply::json(200, &kept.shown()),

@@ -170,7 +170,8 @@ fn shown(name: &str, variable: &Variable) -> Value {
 }
 
 fn failed(status: u16, message: &str) -> Reply {
-    Reply::json(status, &json!({"error": {"code": "error", "message": message}}))
+    let code = if status == 404 { "not_found" } else { "error" };
+    Reply::json(status, &json!({"error": {"code": code, "message": message}}))
 }
 
 impl Fake for Conjur {
@@ -212,7 +213,7 @@ impl Fake for Conjur {
                 Some(variable) => Reply::json(200, &shown(name, variable)),
                 None => failed(404, "not found"),
             },
-            _ => failed(404, "not found"),
+            _ => Reply::text(404, ""),
         }
     }
 

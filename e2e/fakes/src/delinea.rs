@@ -56,6 +56,11 @@ impl Delinea {
     }
 }
 
+/// What the gateway before the service says.
+fn no_page() -> Reply {
+    Reply::json(404, &json!({"message": "Not Found"}))
+}
+
 fn failed(code: u16, message: &str) -> Reply {
     Reply::json(code, &json!({"code": code, "message": message}))
 }
@@ -63,7 +68,7 @@ fn failed(code: u16, message: &str) -> Reply {
 impl Fake for Delinea {
     fn answer(&self, asked: &Received) -> Reply {
         let steps = asked.steps();
-        let Some(version) = steps.iter().position(|step| step == "v1") else { return failed(404, "no such page") };
+        let Some(version) = steps.iter().position(|step| step == "v1") else { return no_page() };
         let step: Vec<&str> = steps[version + 1..].iter().map(String::as_str).collect();
         if (asked.method(), step.as_slice()) == ("POST", &["token"]) {
             return self.login(&asked.json());
@@ -85,7 +90,7 @@ impl Fake for Delinea {
                 ),
                 None => failed(404, &format!("unable to find item with specified identifier {CANARY}")),
             },
-            _ => failed(404, "no such page"),
+            _ => no_page(),
         }
     }
 }

@@ -3,7 +3,7 @@
 //!
 //! Unlike the real one, it takes keys of any letters.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard};
 
 use serde_json::{Value, json};
@@ -22,6 +22,7 @@ pub const GROUPS: [(u64, &str); 2] = [(12, "group/sub"), (11, "group")];
 pub struct Gitlab {
     /// Variables of `projects/7`, `groups/11` and `groups/12`.
     variables: Mutex<BTreeMap<String, Vec<Value>>>,
+    gone: Mutex<BTreeSet<u64>>,
 }
 
 impl Gitlab {
@@ -41,6 +42,17 @@ impl Gitlab {
             "raw": false, "environment_scope": scope, "description": null,
         });
         self.lock().entry(owner.to_owned()).or_default().push(variable);
+    }
+
+    /// Somebody deletes a group, after the project was moved out of it.
+    pub fn remove_group(&self, number: u64) {
+        self.gone.lock().unwrap().insert(number);
+    }
+
+    /// The groups that there are: number and path.
+    fn groups(&self) -> Vec<(u64, &'static str)> {
+        let gone = self.gone.lock().unwrap();
+        GROUPS.into_iter().filter(|(number, _)| !gone.contains(number)).collect()
     }
 
     /// A variable of the project, as it is.
@@ -66,7 +78,7 @@ impl Fake for Gitlab {
         let number = match *kind {
             "projects" if [PROJECT, "7"].contains(id) => "7".to_owned(),
             "projects" => return says(404, "404 Project Not Found"),
-            "groups" => match GROUPS.iter().find(|(number, path)| number.to_string() == *id || path == id) {
+            "groups" => match self.groups().iter().find(|(number, path)| number.to_string() == *id || path == id) {
                 Some((number, _)) => number.to_string(),
                 None => return says(404, "404 Group Not Found"),
             },
@@ -76,7 +88,8 @@ impl Fake for Gitlab {
         let variables = all.entry(format!("{kind}/{number}")).or_default();
         match (asked.method(), rest) {
             ("GET", ["groups"]) if *kind == "projects" => {
-                let groups = GROUPS.map(|(id, path)| json!({"id": id, "name": path, "full_name": path, "full_path": path}));
+                let shown = |(id, path): (u64, &str)| json!({"id": id, "name": path, "full_name": path, "full_path": path});
+                let groups: Vec<Value> = self.groups().into_iter().map(shown).collect();
                 page(asked, &groups)
             }
             ("GET", ["variables"]) => page(asked, variables),

@@ -48,6 +48,8 @@ struct State {
     hidden: BTreeSet<String>,
     denied: BTreeSet<String>,
     approvals: bool,
+    /// Slugs of what is gone: the project, environments; and folders as `environment:/path`.
+    gone: BTreeSet<String>,
 }
 
 /// The service.
@@ -120,6 +122,21 @@ impl Infisical {
         self.state().approvals = true;
     }
 
+    /// Somebody deletes the project.
+    pub fn remove_project(&self) {
+        self.state().gone.insert(PROJECT.to_owned());
+    }
+
+    /// Somebody deletes an environment.
+    pub fn remove_environment(&self, slug: &str) {
+        self.state().gone.insert(slug.to_owned());
+    }
+
+    /// Somebody deletes a folder.
+    pub fn remove_folder(&self, environment: &str, folder: &str) {
+        self.state().gone.insert(format!("{environment}:{folder}"));
+    }
+
     /// All tokens end.
     pub fn end_tokens(&self) {
         self.state().tokens.clear();
@@ -150,11 +167,13 @@ impl Infisical {
         if steps[2] != home {
             return no_route();
         }
-        if steps[4] != PROJECT {
+        let state = self.state();
+        if steps[4] != PROJECT || state.gone.contains(PROJECT) {
             return refused(404, "NotFound", &format!("Project with slug '{}' not found", steps[4]));
         }
+        let there = ENVIRONMENTS.iter().filter(|slug| state.has(slug));
         let environments: Vec<Value> =
-            ENVIRONMENTS.iter().map(|slug| json!({"id": format!("env-{slug}"), "name": slug, "slug": slug})).collect();
+            there.map(|slug| json!({"id": format!("env-{slug}"), "name": slug, "slug": slug})).collect();
         Reply::json(
             200,
             &json!({"id": PROJECT_ID, "name": "Shop", "slug": PROJECT, "environments": environments, "type": "secret-manager"}),
@@ -174,8 +193,8 @@ impl Infisical {
                 parameter("workspaceId").is_some_and(|id| id == PROJECT_ID) || slug.is_some_and(|slug| slug == PROJECT)
             }
         };
-        if !named {
-            return refused(404, "NotFound", "Project not found");
+        if !named || self.state().gone.contains(PROJECT) {
+            return refused(404, "NotFound", &format!("Project with ID '{PROJECT_ID}' not found"));
         }
         let environment = parameter("environment").unwrap_or_default();
         let folder = parameter("secretPath").unwrap_or_else(|| "/".to_owned());
@@ -189,6 +208,10 @@ impl Infisical {
 
     fn one(&self, asked: &Received, environment: &str, folder: &str, name: &str) -> Reply {
         let state = self.state();
+        if !state.has(environment) || state.gone.contains(&format!("{environment}:{folder}")) {
+            let text = format!("Folder with path '{folder}' in environment with slug '{environment}' not found");
+            return refused(404, "GetSecretByName", &text);
+        }
         let mut places = vec![[environment.to_owned(), folder.to_owned()]];
         if wants(asked, "include_imports") {
             let imports = state.imports.iter().rev().filter(|i| i[0] == environment && i[1] == folder);
@@ -213,8 +236,8 @@ impl Infisical {
 
     fn list(&self, asked: &Received, environment: &str, folder: &str) -> Reply {
         let state = self.state();
-        if !ENVIRONMENTS.contains(&environment) {
-            return refused(404, "NotFound", &format!("Environment with slug '{environment}' not found"));
+        if !state.has(environment) {
+            return Reply::json(200, &json!({"secrets": [], "imports": []}));
         }
         let below = wants(asked, "recursive");
         let all = |environment: &str, folder: &str, below: bool| -> Vec<Value> {
@@ -265,6 +288,10 @@ impl Infisical {
 }
 
 impl State {
+    fn has(&self, environment: &str) -> bool {
+        ENVIRONMENTS.contains(&environment) && !self.gone.contains(environment)
+    }
+
     fn shown(&self, asked: &Received, key: &Key, kept: &Kept, version: usize, value: &str) -> Value {
         let hidden = self.hidden.contains(&key.2) || asked.query("viewSecretValue").is_some_and(|view| view == "false");
         let value = if wants(asked, "expandSecretReferences") { self.expanded(key, value) } else { value.to_owned() };

@@ -110,7 +110,7 @@ impl Keeper {
         titled.map(|record| (record.json.clone(), record.below.clone())).collect()
     }
 
-    /// From now on it asks for the key of this id.
+    /// From now on it asks for the key of this id; where that is empty, for another key without saying which.
     pub fn ask_for_key(&self, id: &str) {
         self.state().key_id = Some(id.to_owned());
     }
@@ -205,7 +205,8 @@ impl Keeper {
         let error = |status: u16, code: &str| Reply::json(status, &json!({"error": code, "message": CANARY}));
         let state = self.state();
         if state.key_id.as_ref().is_some_and(|id| id != asked.header("publickeyid")) {
-            return Err(Reply::json(401, &json!({"error": "key", "key_id": state.key_id, "message": CANARY})));
+            let id = state.key_id.as_ref().filter(|id| !id.is_empty());
+            return Err(Reply::json(401, &json!({"error": "key", "key_id": id, "message": CANARY})));
         }
         drop(state);
         let sealed_key = STANDARD.decode(asked.header("transmissionkey")).map_err(|_| error(400, "bad_request"))?;

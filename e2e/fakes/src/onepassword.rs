@@ -1,6 +1,7 @@
 //! 1Password Connect's API, as its published OpenAPI description (1.8) has it: vaults, items by title or id, fields and files of an item.
 //! Lists of items have no fields, and ids have 26 letters or digits.
 
+use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard};
 
 use serde_json::{Value, json};
@@ -24,9 +25,20 @@ struct State {
     /// Id and content.
     files: Vec<(String, Vec<u8>)>,
     made: usize,
+    /// The ids of vaults that were made anew, by those in [`VAULTS`].
+    anew: BTreeMap<String, String>,
 }
 
 impl OnePassword {
+    /// Somebody makes a vault anew, with all its items: its id is another one now.
+    pub fn make_anew(&self, name: &str, id: &str) {
+        let mut state = self.lock();
+        for item in state.items.iter_mut().filter(|item| item["vault"]["id"] == id_of(name)) {
+            item["vault"]["id"] = json!(id);
+        }
+        state.anew.insert(id_of(name).to_owned(), id.to_owned());
+    }
+
     /// Puts an item with these fields (label, value) into a vault, and returns its id.
     pub fn put(&self, vault: &str, title: &str, tags: &[&str], fields: &[(&str, &str)]) -> String {
         let field = |(n, (label, value)): (usize, &(&str, &str))| json!({"id": format!("f{n}"), "label": label, "value": value, "type": "CONCEALED"});
@@ -77,13 +89,14 @@ impl Fake for OnePassword {
         let mut state = self.lock();
         let steps = asked.steps();
         let steps: Vec<&str> = steps.iter().map(String::as_str).collect();
-        let shown = |(id, name): &(&str, &str)| json!({"id": id, "name": name, "items": 1, "type": "USER_CREATED"});
+        let vaults = state.vaults();
+        let shown = |(id, name): &(String, &str)| json!({"id": id, "name": name, "items": 1, "type": "USER_CREATED"});
         let ["v1", "vaults", rest @ ..] = &steps[..] else { return says(404, "Not found") };
         let [vault, rest @ ..] = rest else {
-            let named = |(_, name): &&(&str, &str)| matches(asked, &["name", "title"], name);
-            return Reply::json(200, &json!(VAULTS.iter().filter(named).map(shown).collect::<Vec<_>>()));
+            let named = |(_, name): &&(String, &str)| matches(asked, &["name", "title"], name);
+            return Reply::json(200, &json!(vaults.iter().filter(named).map(shown).collect::<Vec<_>>()));
         };
-        let Some(known) = VAULTS.iter().find(|(id, _)| id == vault) else { return says(404, "Vault not found") };
+        let Some(known) = vaults.iter().find(|(id, _)| id == vault) else { return says(404, "Vault not found") };
         match (asked.method(), rest) {
             ("GET", []) => Reply::json(200, &shown(known)),
             ("GET", ["items"]) => {
@@ -120,6 +133,12 @@ fn summary(item: &Value) -> Value {
 }
 
 impl State {
+    /// The vaults that there are: id and name.
+    fn vaults(&self) -> Vec<(String, &'static str)> {
+        let id_now = |id: &str| self.anew.get(id).cloned().unwrap_or_else(|| id.to_owned());
+        VAULTS.iter().map(|(id, name)| (id_now(id), *name)).collect()
+    }
+
     fn make(&mut self, vault: &str, mut item: Value) -> Value {
         self.made += 1;
         item["id"] = json!(format!("item{:022}", self.made));

@@ -123,10 +123,16 @@ impl SecretServer {
 
     fn search(&self, asked: &Received) -> Reply {
         let text = asked.query("paging.filter.searchText").unwrap_or_default();
+        let number = |name: &str| asked.query(name).and_then(|number| number.parse::<i64>().ok());
+        let (folder, most) = (number("paging.filter.folderId"), number("paging.take"));
         let state = self.state();
         // A search finds what only begins so, too, as full-text search does.
-        let found =
-            state.secrets.iter().filter(|(_, secret)| secret["name"].as_str().is_some_and(|name| name.starts_with(&text)));
+        let fits = |secret: &Value| {
+            let in_folder = folder.is_none_or(|folder| secret["folderId"] == folder);
+            in_folder && secret["name"].as_str().is_some_and(|name| name.starts_with(&text))
+        };
+        let most = most.and_then(|most| usize::try_from(most).ok()).unwrap_or(usize::MAX);
+        let found = state.secrets.iter().filter(|(_, secret)| fits(secret)).take(most);
         let records: Vec<Value> =
             found.map(|(id, secret)| json!({"id": id, "name": secret["name"], "folderId": secret["folderId"]})).collect();
         Reply::json(200, &json!({"records": records, "total": 0}))

@@ -28,8 +28,8 @@ async fn told(ns: &Sandbox<'_>, name: &str, what: &str, is: impl Fn(&str, &str) 
     .await
 }
 
-fn from(key: &str) -> Value {
-    let data = [json!({"secretKey": "user", "remoteRef": {"key": key, "property": "user"}})];
+fn from(key: &str, property: &str) -> Value {
+    let data = [json!({"secretKey": "user", "remoteRef": {"key": key, "property": property}})];
     json!({"refreshInterval": "1s", "data": data, "target": {"deletionPolicy": "Delete"}})
 }
 
@@ -42,13 +42,15 @@ fn a_store_that_is_down_is_stood_in_for() -> Result<()> {
         let prefix = &ns.name;
         ns.aws().put_secret(&format!("{prefix}/both"), r#"{"user": "main"}"#).await?;
         ns.aws().put_secret(&format!("{prefix}/one"), r#"{"user": "alone"}"#).await?;
+        ns.aws().put_secret(&format!("{prefix}/part"), r#"{"more": "kept"}"#).await?;
         aws_store(ns, &format!("{prefix}/*")).await?;
         let annotations = json!({"keyferry.io/failover": "nobody, stand-in"});
         let change = json!({"metadata": {"annotations": annotations}, "spec": {"provider": {"aws": {"prefix": format!("{prefix}/")}}}});
         patch(ns, SECRET_STORE, "store", change).await?;
-        apply(ns, fake_store("stand-in", &[("both", r#"{"user": "stand-in"}"#)])).await?;
-        for key in ["both", "one"] {
-            apply(ns, external_secret(key, from(key))).await?;
+        let stand_in = [("both", r#"{"user": "stand-in"}"#), ("part", r#"{"user": "stand-in"}"#)];
+        apply(ns, fake_store("stand-in", &stand_in)).await?;
+        for (key, property) in [("both", "user"), ("one", "user"), ("part", "more")] {
+            apply(ns, external_secret(key, from(key, property))).await?;
             ns.wait_synced(key).await?;
         }
         ns.wait_secret("both", |data| data["user"] == "main").await?;
@@ -63,7 +65,13 @@ fn a_store_that_is_down_is_stood_in_for() -> Result<()> {
             status == "False" && message.contains("InternalServiceError")
         })
         .await?;
-        assert_eq!(ns.secret("one").await?["user"], "alone", "the stand-in's \"not found\" deletes nothing");
+        told(ns, "part", "so does a property that it lacks", |status, message| {
+            status == "False" && message.contains("InternalServiceError")
+        })
+        .await?;
+        for (name, value) in [("one", "alone"), ("part", "kept")] {
+            assert_eq!(ns.secret(name).await?["user"], value, "the stand-in's \"not found\" deletes nothing");
+        }
 
         proxy.set(Fault::None);
         let back =

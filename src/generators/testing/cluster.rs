@@ -62,6 +62,14 @@ impl Cluster {
         self
     }
 
+    /// With another version of all that is there.
+    pub(crate) fn at_version(mut self, version: &str) -> Self {
+        for object in self.objects.values_mut() {
+            object["metadata"]["resourceVersion"] = json!(version);
+        }
+        self
+    }
+
     /// ServiceAccount, and the spec of each TokenRequest that was made.
     pub(crate) fn token_requests(&self) -> Vec<(String, Value)> {
         self.requests.lock().unwrap().clone()

@@ -10,8 +10,8 @@ use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
 use crate::generators::GenerateCx;
-use crate::providers::ProviderError;
 use crate::providers::vault::{Retries, Vault, VaultClient};
+use crate::providers::{ConnectCx, ProviderError, UsedReferences};
 
 /// A login that nobody used for so long is forgotten. What was lent with it and is still in use was to be renewed before.
 const IDLE: Duration = Duration::from_secs(24 * 3600);
@@ -28,6 +28,8 @@ struct Slot {
 /// A login that is looked after.
 pub(super) struct Login {
     pub client: Arc<VaultClient>,
+    /// What it was made with.
+    used: UsedReferences,
     tending: AbortHandle,
 }
 
@@ -38,22 +40,33 @@ impl Drop for Login {
 }
 
 impl Logins {
-    /// The login of a namespace to a server, and whether it was made just now.
+    /// The login of a namespace to a server, and whether it was made just now. One that was made with what is other by now, or
+    /// gone, is left to end by itself: what was lent with it is still in use.
     pub(super) async fn log_in(
         &self,
         vault: &Vault,
         retries: Retries,
         cx: &GenerateCx,
     ) -> Result<(Arc<Login>, bool), ProviderError> {
+        let (login, fresh) = self.held(vault, retries, cx).await?;
+        if fresh || cx.connect.is_unchanged(&login.used).await {
+            return Ok((login, fresh));
+        }
+        self.forget(&login);
+        self.held(vault, retries, cx).await
+    }
+
+    async fn held(&self, vault: &Vault, retries: Retries, cx: &GenerateCx) -> Result<(Arc<Login>, bool), ProviderError> {
         let cell = self.cell(&key(vault, retries, cx));
         let mut fresh = false;
         let login = cell
             .get_or_try_init(async || {
                 fresh = true;
-                let client = Arc::new(VaultClient::login(vault, "spec.provider", retries, &cx.connect).await?);
+                let connect = ConnectCx { used: UsedReferences::default(), ..cx.connect.clone() };
+                let client = Arc::new(VaultClient::login(vault, "spec.provider", retries, &connect).await?);
                 let tended = client.clone();
                 let tending = tokio::spawn(async move { tended.tend().await }).abort_handle();
-                Ok::<_, ProviderError>(Arc::new(Login { client, tending }))
+                Ok::<_, ProviderError>(Arc::new(Login { client, used: connect.used, tending }))
             })
             .await?;
         Ok((login.clone(), fresh))

@@ -11,6 +11,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use zeroize::Zeroizing;
 
 use logins::Login;
 pub use logins::Logins;
@@ -31,8 +32,8 @@ type Shape = [(&'static str, Option<Json>)];
 
 fn answer_shape() -> [(&'static str, Option<Json>); 9] {
     [
-        ("request_id", Some(Json::String(String::new()))),
-        ("lease_id", Some(Json::String(String::new()))),
+        ("request_id", Some(Json::String(Zeroizing::default()))),
+        ("lease_id", Some(Json::String(Zeroizing::default()))),
         ("lease_duration", Some(Json::Number(0.0))),
         ("renewable", Some(Json::Bool(false))),
         ("data", Some(Json::Null)),
@@ -45,14 +46,14 @@ fn answer_shape() -> [(&'static str, Option<Json>); 9] {
 
 fn auth_shape() -> [(&'static str, Option<Json>); 11] {
     [
-        ("client_token", Some(Json::String(String::new()))),
-        ("accessor", Some(Json::String(String::new()))),
+        ("client_token", Some(Json::String(Zeroizing::default()))),
+        ("accessor", Some(Json::String(Zeroizing::default()))),
         ("policies", Some(Json::Null)),
         ("token_policies", Some(Json::Null)),
         ("identity_policies", Some(Json::Null)),
         ("metadata", Some(Json::Null)),
         ("orphan", Some(Json::Bool(false))),
-        ("entity_id", Some(Json::String(String::new()))),
+        ("entity_id", Some(Json::String(Zeroizing::default()))),
         ("lease_duration", Some(Json::Number(0.0))),
         ("renewable", Some(Json::Bool(false))),
         ("mfa_requirement", Some(Json::Null)),
@@ -282,6 +283,7 @@ mod tests {
     use super::*;
     use crate::generators::testing::cluster::{CANARY, Cluster, generate, redacted, spec, values};
     use crate::outbound::testing::{FakeServer, Reply, outbound};
+    use crate::providers::ConnectCx;
     use crate::providers::vault::testing::{TOKEN, errors, vault};
 
     fn wanted(server: &FakeServer, more: Value) -> VaultDynamicSecretSpec {
@@ -308,8 +310,18 @@ mod tests {
         server.lines().into_iter().filter(|line| !line.contains("/auth/token/lookup-self")).collect()
     }
 
-    fn with_login(auth: Value) -> Value {
-        json!({"provider": {"server": "SERVER", "auth": auth}})
+    fn with_login(server: &FakeServer, auth: Value) -> VaultDynamicSecretSpec {
+        wanted(server, json!({"provider": {"server": server.url, "auth": auth}}))
+    }
+
+    /// A generator that logs in with the `secret` of a Secret.
+    fn by_app_role(server: &FakeServer) -> VaultDynamicSecretSpec {
+        let key = json!({"name": "vault", "key": "secret"});
+        with_login(server, json!({"appRole": {"path": "approle", "roleId": "role-1", "secretRef": key}}))
+    }
+
+    fn logins(server: &FakeServer) -> usize {
+        asked(server).iter().filter(|line| line.contains("/login")).count()
     }
 
     #[tokio::test]
@@ -339,11 +351,7 @@ mod tests {
     async fn many_values_share_a_login_and_end_with_its_token() {
         let server = vault().await;
         let cx = Cluster::new().secret("vault", "secret", "s3cret").cx(&outbound());
-        let auth =
-            json!({"appRole": {"path": "approle", "roleId": "role-1", "secretRef": {"name": "vault", "key": "secret"}}});
-        let mut more = with_login(auth);
-        more["provider"]["server"] = json!(server.url);
-        let spec = wanted(&server, more);
+        let spec = by_app_role(&server);
         let first = spec.generate(&cx).await.unwrap();
         let life = first.lease.unwrap().life;
         assert!(life <= Duration::from_secs(60) && life > Duration::from_secs(55), "the token's: {life:?}");
@@ -352,7 +360,7 @@ mod tests {
             json!({"leaseID": "database/creds/app/l1", "token": "of another process", "tokenEnds": "2026-11-26T12:00:10Z"});
         let renewed = spec.renew(&other, &cx).await.unwrap().unwrap();
         assert_eq!(renewed.granted.life, Duration::from_secs(10), "what is known of the token that it was made with");
-        assert_eq!(asked(&server).iter().filter(|line| line.contains("/login")).count(), 1);
+        assert_eq!(logins(&server), 1);
     }
 
     #[tokio::test]
@@ -367,6 +375,50 @@ mod tests {
         assert_eq!(spec.generate(&wrong).await.unwrap_err().kind, ErrorKind::Denied);
         let mended = GenerateCx { vault: wrong.vault.clone(), ..cx };
         spec.generate(&mended).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn what_a_login_was_made_with_is_looked_at_before_it_is_used_again() {
+        let server = vault().await;
+        let spec = by_app_role(&server);
+        let cluster = |value: &str| Cluster::new().secret("vault", "secret", value);
+        let first = cluster("s3cret").at_version("1").cx(&outbound());
+        let now = |cluster: Cluster| GenerateCx { vault: first.vault.clone(), ..cluster.cx(&outbound()) };
+        spec.generate(&first).await.unwrap();
+        spec.generate(&now(cluster("s3cret").at_version("1"))).await.unwrap();
+        assert_eq!(logins(&server), 1, "unchanged");
+
+        let connect = ConnectCx { client: crate::generators::testing::cx().connect.client, ..first.connect.clone() };
+        spec.generate(&GenerateCx { connect, ..first.clone() }).await.unwrap();
+        assert_eq!(logins(&server), 1, "the API server is away");
+
+        let state = spec.generate(&now(cluster("s3cret").at_version("2"))).await.unwrap().state.unwrap();
+        assert_eq!(logins(&server), 2, "another version");
+        spec.generate(&now(cluster("s3cret").at_version("2"))).await.unwrap();
+        assert_eq!(logins(&server), 2, "and that is the one by now");
+
+        let error = redacted(spec.generate(&now(cluster("wrong").at_version("3"))).await);
+        assert_eq!(error.kind, ErrorKind::Denied, "the old login is not used any more");
+        spec.generate(&now(cluster("s3cret").at_version("4"))).await.unwrap();
+        let error = redacted(spec.renew(&state, &now(Cluster::new())).await);
+        assert!(error.kind == ErrorKind::Misconfigured && error.detail.contains("does not exist"), "gone: {error}");
+        assert!(!asked(&server).iter().any(|line| line.contains("revoke")), "what was lent is in use: {:?}", asked(&server));
+    }
+
+    #[tokio::test]
+    async fn a_service_account_that_is_gone_logs_in_no_more() {
+        let server = vault().await;
+        let spec = with_login(&server, json!({"kubernetes": {"role": "app", "serviceAccountRef": {"name": "app"}}}));
+        let account = || Cluster::new().service_account("app", &json!({}));
+        let first = account().at_version("1").cx(&outbound());
+        spec.generate(&first).await.unwrap();
+        let later = GenerateCx { vault: first.vault.clone(), ..account().at_version("2").cx(&outbound()) };
+        spec.generate(&later).await.unwrap();
+        assert_eq!(logins(&server), 1, "the version of a token's account is not known");
+        let gone = GenerateCx { vault: first.vault.clone(), ..Cluster::new().cx(&outbound()) };
+        // the cluster of the tests gives tokens of accounts that are not there
+        spec.generate(&gone).await.unwrap();
+        assert_eq!(logins(&server), 2);
     }
 
     #[tokio::test]

@@ -37,8 +37,11 @@ pub(super) fn fetch(facts: &Facts, rules: &Rules, max_age: Duration, priority: P
             let error = ProviderError::new(ErrorKind::Misconfigured, detail);
             return Next::Settle(Box::new(failed(facts, &Failure::provider(&entry.place(), &error))));
         }
+        if let Err(failure) = admitted(facts, rules, &entry, &id) {
+            return Next::Settle(Box::new(failed(facts, &failure)));
+        }
         let substitutes = stand_ins_of(facts, rules, &entry, &id);
-        match usable(facts, rules, &entry, &id) {
+        match ready(facts, rules, &entry, &id) {
             Ok(true) => {}
             // the read finds out whether it still is
             Err(_) if is_unavailable(facts, &id) && !substitutes.is_empty() => {}
@@ -62,10 +65,9 @@ pub(super) fn fetch(facts: &Facts, rules: &Rules, max_age: Duration, priority: P
     })
 }
 
-/// Whether a store may be used by an entry; `false` while its first check is not over.
-fn usable(facts: &Facts, rules: &Rules, entry: &Entry<'_>, id: &StoreId) -> Result<bool, Failure> {
-    let place = entry.place();
-    let refuse = |kind: ErrorKind, detail: String| Err(Failure::provider(&place, &ProviderError::new(kind, detail)));
+/// Whether there is a store that an entry may use. That it is unavailable changes nothing about it.
+fn admitted(facts: &Facts, rules: &Rules, entry: &Entry<'_>, id: &StoreId) -> Result<(), Failure> {
+    let refuse = |kind: ErrorKind, detail: String| Err(Failure::provider(&entry.place(), &ProviderError::new(kind, detail)));
     let name = &id.key.name;
     if id.kind == StoreKind::ClusterSecretStore && !rules.cluster_stores {
         let detail = format!(
@@ -74,8 +76,7 @@ fn usable(facts: &Facts, rules: &Rules, entry: &Entry<'_>, id: &StoreId) -> Resu
         );
         return refuse(ErrorKind::Unsupported, detail);
     }
-    let known = facts.stores.get(id);
-    let Some(store) = known.and_then(|s| s.store.as_ref()) else {
+    let Some(store) = facts.stores.get(id).and_then(|s| s.store.as_ref()) else {
         let detail = format!("could not get {} {name:?}, {}.external-secrets.io {name:?} not found", id.kind, id.kind);
         return refuse(ErrorKind::Misconfigured, detail);
     };
@@ -87,12 +88,18 @@ fn usable(facts: &Facts, rules: &Rules, entry: &Entry<'_>, id: &StoreId) -> Resu
             format!("using cluster store {name:?} is not allowed from namespace {namespace:?}: denied by spec.condition");
         return refuse(ErrorKind::Misconfigured, detail);
     }
-    match known.and_then(|s| s.health.as_ref()) {
+    Ok(())
+}
+
+/// Whether a store was found to be good; `false` while its first check is not over.
+fn ready(facts: &Facts, rules: &Rules, entry: &Entry<'_>, id: &StoreId) -> Result<bool, Failure> {
+    match facts.stores.get(id).and_then(|s| s.health.as_ref()) {
         None => Ok(false),
         Some(health) if health.ready || !rules.flood_gate => Ok(true),
         Some(health) => {
             let cause = if health.cause.is_empty() { String::new() } else { format!(": {}", health.cause) };
-            refuse(ErrorKind::Misconfigured, format!("{} {name:?} is not ready{cause}", id.kind))
+            let detail = format!("{} {:?} is not ready{cause}", id.kind, &*id.key.name);
+            Err(Failure::provider(&entry.place(), &ProviderError::new(ErrorKind::Misconfigured, detail)))
         }
     }
 }
@@ -106,7 +113,8 @@ fn is_unavailable(facts: &Facts, id: &StoreId) -> bool {
 fn stand_ins_of(facts: &Facts, rules: &Rules, entry: &Entry<'_>, id: &StoreId) -> Vec<StoreId> {
     let store = facts.stores.get(id).and_then(|known| known.store.as_ref());
     let named = store.and_then(|store| failover::stand_ins(store).ok()).unwrap_or_default();
-    named.into_iter().filter(|id| usable(facts, rules, entry, id) == Ok(true)).collect()
+    let usable = |id: &StoreId| admitted(facts, rules, entry, id).and_then(|()| ready(facts, rules, entry, id));
+    named.into_iter().filter(|id| usable(id) == Ok(true)).collect()
 }
 
 /// Says which stores were read from in place of others, if any.

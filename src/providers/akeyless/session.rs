@@ -21,6 +21,9 @@ use crate::secret_bytes::SecretBytes;
 
 /// Most static secrets in one request.
 const BATCH: usize = 20;
+/// Most pages of a list, and most items in all.
+const PAGES: usize = 1000;
+const ITEMS: usize = 100_000;
 /// Most requests at the same time.
 const PARALLEL: usize = 4;
 /// Tag of the secrets that ESO and keyferry made: others are neither written nor deleted.
@@ -106,11 +109,11 @@ impl AkeylessSession {
         let what = format!("secret {name:?} of Akeyless");
         let ask = Ask { name: "describeItem", what: &what, cx };
         let answer = self.request(&ask, "describe-item", |body| body.text("name", name)).await?;
-        if answer.status == StatusCode::NOT_FOUND {
+        if is_missing(&answer) {
             return Ok(None);
         }
-        let item: Item = answer.success(&what)?.json(&what)?;
-        Ok(Some(item).filter(|item| item.item_name.is_some()))
+        let item: Item = success(answer, &what)?.json(&what)?;
+        if item.item_name.is_some() { Ok(Some(item)) } else { Err(malformed(&what)) }
     }
 
     fn known(&self, name: &str) -> Option<Kind> {
@@ -171,10 +174,10 @@ impl AkeylessSession {
                 self.uncached(body, kind)
             })
             .await?;
-        if answer.status == StatusCode::NOT_FOUND {
+        if is_missing(&answer) {
             return Err(ProviderError::not_found(name));
         }
-        let body = answer.success(&what)?.body;
+        let body = success(answer, &what)?.body;
         let value = match kind {
             Kind::Static => named(&body, name),
             Kind::Dynamic | Kind::Certificate => json::exact::sorted(body.expose()),
@@ -206,12 +209,21 @@ impl AkeylessSession {
         }
     }
 
-    /// Several static secrets in one request; `None` where Akeyless does not answer for all of them.
-    async fn statics(&self, names: &[&str], cx: &CallCx) -> Option<HashMap<String, SecretBytes>> {
+    /// Several static secrets in one request. Those that Akeyless does not answer for, or all where it refuses one of them, are left
+    /// out: they are read singly.
+    ///
+    /// # Errors
+    /// What would fail single reads, too.
+    async fn statics(&self, names: &[&str], cx: &CallCx) -> Result<HashMap<String, SecretBytes>, ProviderError> {
         let ask = Ask { name: "getSecretValue", what: "secrets of Akeyless", cx };
         let make = |body: Body| self.uncached(body.raw("names", list(names).as_bytes()), Kind::Static);
-        let answer = self.request(&ask, "get-secret-value", make).await.ok()?.success(ask.what).ok()?;
-        names.iter().map(|name| Some(((*name).to_owned(), named(&answer.body, name)?))).collect()
+        match self.request(&ask, "get-secret-value", make).await?.success(ask.what) {
+            Ok(answer) => {
+                Ok(names.iter().filter_map(|name| Some(((*name).to_owned(), named(&answer.body, name)?))).collect())
+            }
+            Err(error) if matches!(error.kind, ErrorKind::Misconfigured | ErrorKind::Denied) => Ok(HashMap::new()),
+            Err(error) => Err(error),
+        }
     }
 
     /// Names of the secrets below a path that have a tag.
@@ -219,7 +231,7 @@ impl AkeylessSession {
         let what = "list of the secrets of Akeyless";
         let ask = Ask { name: "listItems", what, cx };
         let (mut found, mut page) = (Vec::new(), String::new());
-        loop {
+        for _ in 0..PAGES {
             let answer = self
                 .request(&ask, "list-items", |body| {
                     let body = body.raw("type", br#"["static-secret","dynamic-secret","rotated-secret"]"#);
@@ -230,13 +242,15 @@ impl AkeylessSession {
                         .fold(body, |body, (name, text)| body.text(name, text))
                 })
                 .await?;
-            let Items { items, next_page } = answer.success(what)?.json(what)?;
+            let Items { items, next_page } = success(answer, what)?.json(what)?;
             found.extend(items.into_iter().flatten());
             match next_page.filter(|next| !next.is_empty() && *next != page) {
+                Some(_) if found.len() > ITEMS => break,
                 Some(next) => page = next,
                 None => return Ok(found),
             }
         }
+        Err(ProviderError::new(ErrorKind::Malformed, format!("{what}: the list does not end: narrow it with find.path")))
     }
 
     /// What a place holds, and whether it is ours; `None` where there is nothing.
@@ -264,7 +278,31 @@ impl AkeylessSession {
             let body = body.text("name", &place.key).text("value", value.expose());
             if new { body.raw("tags", list(&[OURS]).as_bytes()) } else { body }
         };
-        self.request(&ask, endpoint, make).await?.success(&what).map(drop)
+        success(self.request(&ask, endpoint, make).await?, &what).map(drop)
+    }
+}
+
+/// Whether Akeyless says that there is no such item, or no such version of it. A proxy's 404, or one of an address that is not the
+/// API's, says nothing of it.
+fn is_missing(answer: &Answer) -> bool {
+    #[derive(Deserialize)]
+    struct Said {
+        error: String,
+    }
+    let of_item = |said: Said| {
+        let text = said.error.to_lowercase();
+        let has = |words: &[&str]| words.iter().any(|word| text.contains(word));
+        has(&["item", "secret", "certificate", "version"]) && has(&["not found", "not exist", "n't exist"])
+    };
+    answer.status == StatusCode::NOT_FOUND && answer.json::<Said>("").is_ok_and(of_item)
+}
+
+fn success(answer: Answer, what: &str) -> Result<Answer, ProviderError> {
+    match answer.status {
+        StatusCode::NOT_FOUND => Err(misconfigured(format!(
+            "{what}: an answer 404 that is not Akeyless' \"no such item\": is akeylessGWApiURL the address of its API?"
+        ))),
+        _ => answer.success(what),
     }
 }
 
@@ -316,7 +354,15 @@ impl Session for AkeylessSession {
             .filter(|(want, kind)| matches!(kind, Ok(Kind::Static)) && want.version.is_empty())
             .map(|(want, _)| want.key.as_str())
             .collect();
-        let read = if together.len() > 1 { self.statics(&together, cx).await.unwrap_or_default() } else { HashMap::new() };
+        let read = match together.len() {
+            0 | 1 => HashMap::new(),
+            _ => match self.statics(&together, cx).await {
+                Ok(read) => read,
+                Err(error) => {
+                    return kinds.into_iter().map(|kind| Err(kind.err().unwrap_or_else(|| error.clone()))).collect();
+                }
+            },
+        };
         let reads: Vec<_> = wants.iter().zip(kinds).map(|(want, kind)| self.fetch(want, kind, &read, cx)).collect();
         stream::iter(reads).buffered(PARALLEL).collect().await
     }
@@ -375,7 +421,7 @@ impl Session for AkeylessSession {
         let ask = Ask { name: "deleteItem", what: &what, cx };
         let answer = self.request(&ask, "delete-item", |body| body.text("name", &place.key)).await?;
         self.kinds.lock().unwrap_or_else(PoisonError::into_inner).remove(&place.key);
-        if answer.status == StatusCode::NOT_FOUND { Ok(()) } else { answer.success(&what).map(drop) }
+        if is_missing(&answer) { Ok(()) } else { success(answer, &what).map(drop) }
     }
 
     async fn exists(&self, place: &Place, cx: &CallCx) -> Result<bool, ProviderError> {

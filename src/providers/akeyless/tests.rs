@@ -8,7 +8,7 @@ use serde_json::{Value as Json, json};
 
 use super::*;
 use crate::generators::testing::cluster::Cluster;
-use crate::outbound::testing::{Received, outbound};
+use crate::outbound::testing::{FakeServer, Received, Reply, outbound};
 
 use crate::providers::conformance::served::{OverHttp, Served, connect};
 use crate::providers::conformance::{CANARY, Check, Fixture, Stored, Tested, Value};
@@ -300,4 +300,70 @@ async fn a_cache_between_is_passed_by_where_the_store_says_so() {
         get(session.as_ref(), "/a").await.unwrap();
         assert_eq!(service.server.received().last().unwrap().json()["ignore-cache"], expected);
     }
+}
+
+#[tokio::test]
+async fn a_404_that_is_not_akeyless_own_is_no_missing_secret() {
+    for (body, missing) in [
+        (json!({"error": format!("failed to describe item: item /a not found {CANARY}")}).to_string(), true),
+        (json!({"error": "unknown command"}).to_string(), false),
+        (json!({"error": "Not Found", "status": 404, "path": "/describe-item"}).to_string(), false),
+        (json!({"message": "item not found"}).to_string(), false),
+        (format!("<html>404 item not found {CANARY}</html>"), false),
+        (String::new(), false),
+    ] {
+        let said = body.clone();
+        let server = FakeServer::start(move |asked: &Received| match asked.path() {
+            "/auth" => Reply::json(200, &json!({"token": "t"})),
+            _ => Reply::text(404, &said),
+        })
+        .await;
+        let session = connect(&ApiKey, &server.url).await;
+        let expected = if missing { ErrorKind::NotFound } else { ErrorKind::Misconfigured };
+        let error = get(session.as_ref(), "/a").await.unwrap_err();
+        assert_eq!(error.kind, expected, "{body}");
+        assert!(!error.detail.contains(CANARY), "{error}");
+        let place = push("/a", "").place;
+        let exists = session.exists(&place, &CallCx::default()).await.map_err(|error| error.kind);
+        assert_eq!(exists, if missing { Ok(false) } else { Err(ErrorKind::Misconfigured) }, "{body}");
+        assert_eq!(session.delete(&place, &CallCx::default()).await.is_ok(), missing, "{body}");
+    }
+    let server = FakeServer::start(|asked: &Received| match asked.path() {
+        "/auth" => Reply::json(200, &json!({"token": "t"})),
+        _ => Reply::json(200, &json!({"status": "ok"})),
+    })
+    .await;
+    let session = connect(&ApiKey, &server.url).await;
+    assert_eq!(get(session.as_ref(), "/a").await.unwrap_err().kind, ErrorKind::Malformed, "nor is an answer of others");
+}
+
+#[tokio::test]
+async fn a_batch_that_is_to_wait_is_not_read_singly() {
+    let service = running().await;
+    for name in ["/a", "/b", "/c"] {
+        service.fake.put(name, name, &[]);
+    }
+    let session = connect(&ApiKey, service.url()).await;
+    for name in ["/a", "/b", "/c"] {
+        get(session.as_ref(), name).await.unwrap();
+    }
+    let wants: Vec<Want> = ["/a", "/b", "/c"].iter().map(|key| Want { key: (*key).to_owned(), ..Want::default() }).collect();
+    let before = service.server.received().len();
+    service.set_fault(Some(keyferry_fakes::Fault::Refuses(keyferry_fakes::Refusal::Throttled(7))));
+    for result in session.get(&wants, &CallCx::default()).await {
+        let error = result.unwrap_err();
+        assert_eq!(error.kind, ErrorKind::Throttled);
+        assert_eq!(error.retry_after, Some(std::time::Duration::from_secs(7)));
+    }
+    assert_eq!(service.server.received().len(), before + 1);
+}
+
+#[tokio::test]
+async fn a_list_that_does_not_end_is_given_up() {
+    let service = running().await;
+    service.fake.list_without_end();
+    let session = connect(&ApiKey, service.url()).await;
+    let error = session.find(&FindQuery::default(), &CallCx::default()).await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Malformed);
+    assert_eq!(service.server.lines().iter().filter(|line| line.contains("list-items")).count(), 1000);
 }

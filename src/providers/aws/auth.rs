@@ -132,20 +132,18 @@ async fn access_key(keys: &AccessKeyRef, cx: &ConnectCx) -> Result<Credentials, 
     let missing = |path: &str| misconfigured(format!("{path} is missing"));
     let id = keys.access_key_id.as_ref().ok_or_else(|| missing(AccessKeyRef::ACCESS_KEY_ID))?;
     let secret = keys.secret_access_key.as_ref().ok_or_else(|| missing(AccessKeyRef::SECRET_ACCESS_KEY))?;
-    let id = cx.secret_text(id, AccessKeyRef::ACCESS_KEY_ID).await?;
-    let secret = cx.secret_text(secret, AccessKeyRef::SECRET_ACCESS_KEY).await?;
-    let token = match &keys.session_token {
-        Some(selector) => Some(cx.secret_text(selector, AccessKeyRef::SESSION_TOKEN).await?),
-        None => None,
-    };
-    let text = |bytes: &SecretBytes, path: &str| visible(bytes.expose_str().unwrap_or_default(), path).map(str::to_owned);
-    Ok(Credentials::new(
-        text(&id, AccessKeyRef::ACCESS_KEY_ID)?,
-        text(&secret, AccessKeyRef::SECRET_ACCESS_KEY)?,
-        token.map(|token| text(&token, AccessKeyRef::SESSION_TOKEN)).transpose()?,
-        None,
-        "store",
-    ))
+    let token = keys.session_token.as_ref().map(|selector| (selector, AccessKeyRef::SESSION_TOKEN));
+    let parts = [(id, AccessKeyRef::ACCESS_KEY_ID), (secret, AccessKeyRef::SECRET_ACCESS_KEY)];
+    let parts: Vec<_> = parts.into_iter().chain(token).collect();
+    let texts = cx.secret_texts(&parts).await?;
+    let texts = texts
+        .iter()
+        .zip(&parts)
+        .map(|(bytes, (_, path))| visible(bytes.expose_str().unwrap_or_default(), path).map(str::to_owned));
+    let mut texts = texts.collect::<Result<Vec<_>, _>>()?.into_iter();
+    let mut next = || texts.next().unwrap_or_default();
+    let (id, secret) = (next(), next());
+    Ok(Credentials::new(id, secret, texts.next(), None, "store"))
 }
 
 /// A part of an access key, which stands in headers: the SDK panics at what cannot.

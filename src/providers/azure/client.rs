@@ -7,6 +7,7 @@ use http::header::WWW_AUTHENTICATE;
 use http::{Method, StatusCode};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use url::{Position, Url};
 
 use super::config::{KeyVault, PATH};
 use crate::outbound::{Answer, Call, TlsOptions, query};
@@ -94,7 +95,7 @@ impl Client {
 
     /// The path of a page's address, if the page is of this vault: no token goes elsewhere.
     pub(super) fn page(&self, link: &str) -> Option<String> {
-        link.strip_prefix(&self.vault)?.strip_prefix('/').map(str::to_owned)
+        page_of(&self.vault, link)
     }
 
     /// Asks, and reads the answer.
@@ -133,6 +134,16 @@ impl Login for Client {
     async fn login(&self) -> Result<Granted, ProviderError> {
         self.store.log_in(&self.resource, &self.cx).await.map(crate::providers::oauth::AccessToken::granted)
     }
+}
+
+/// The path of a page's address, with its query, if the page is of that vault. Key Vault names the port there, also the usual one.
+fn page_of(vault: &str, link: &str) -> Option<String> {
+    let (vault, link) = (Url::parse(vault).ok()?, Url::parse(link).ok()?);
+    let is_there = vault.scheme() == link.scheme()
+        && vault.host() == link.host()
+        && vault.port_or_known_default() == link.port_or_known_default();
+    let path = link[Position::BeforePath..Position::AfterQuery].strip_prefix('/')?;
+    is_there.then(|| path.to_owned())
 }
 
 /// What a challenge says that tokens are for.
@@ -203,6 +214,31 @@ pub(super) fn refusal(answer: &Answer, request: &Request<'_>) -> ProviderError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_page_is_one_of_the_vaults_own() {
+        let path = "secrets?api-version=7.4&$skiptoken=eyJOZXh0TWFya2VyIjoiMiE0OCE%3D&maxresults=25";
+        for (vault, link) in [
+            ("https://x.vault.azure.net", "https://x.vault.azure.net:443"),
+            ("https://x.vault.azure.net", "https://x.vault.azure.net"),
+            ("https://x.vault.azure.net", "https://X.vault.azure.net"),
+            ("https://x.vault.azure.net:8443", "https://x.vault.azure.net:8443"),
+        ] {
+            assert_eq!(page_of(vault, &format!("{link}/{path}")).as_deref(), Some(path), "{link}");
+        }
+        for link in [
+            "https://evil.test",
+            "https://x.vault.azure.net.evil.test",
+            "https://x.vault.azure.net:8443",
+            "http://x.vault.azure.net",
+            "http://x.vault.azure.net:443",
+            "https://x.vault.azure.net@evil.test",
+            "//x.vault.azure.net",
+            "",
+        ] {
+            assert_eq!(page_of("https://x.vault.azure.net", &format!("{link}/{path}")), None, "{link}");
+        }
+    }
 
     #[test]
     fn a_challenge_says_what_tokens_are_for() {

@@ -89,13 +89,10 @@ fn foreign(key: &str) -> ProviderError {
 fn with_secret(mut fields: Map<String, Value>, value: &SecretBytes) -> SecretBytes {
     fields.retain(|_, field| !field.is_null());
     let rest = Value::Object(fields).to_string();
-    let mut text = b"{\"value\":".to_vec();
-    render_json::append_string(&mut text, value.expose(), false);
-    if rest.len() > 2 {
-        text.push(b',');
-    }
-    text.extend_from_slice(&rest.as_bytes()[1..]);
-    SecretBytes::new(text)
+    let value = render_json::string(value.expose());
+    let comma: &[u8] = if rest.len() > 2 { b"," } else { b"" };
+    // put together at once: a vector that grows leaves copies behind
+    SecretBytes::new([&b"{\"value\":"[..], value.expose(), comma, &rest.as_bytes()[1..]].concat())
 }
 
 impl AzureSession {

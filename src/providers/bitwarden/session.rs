@@ -22,6 +22,8 @@ use crate::secret_bytes::SecretBytes;
 
 /// Most secrets in one call of a batch.
 const BATCH: usize = 50;
+/// The SDK's words where it cannot use an access token, or its key does not fit: no status of Bitwarden is quoted then.
+const BAD_TOKEN: [&str; 2] = ["Access token is not in a valid format", "Cryptography error"];
 
 #[derive(Deserialize)]
 struct Identifiers {
@@ -65,6 +67,12 @@ struct Gone {
     error: Option<String>,
 }
 
+/// The secrets that were asked for, and the ids of the others that are listed.
+struct Read {
+    entries: Vec<Entry>,
+    others: Vec<String>,
+}
+
 /// The `spec` of an entry's metadata block. ESO also takes the note without a block around it.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
@@ -105,6 +113,10 @@ impl BitwardenSession {
         endpoint: &str,
         body: SecretBytes,
     ) -> Result<T, ProviderError> {
+        parsed(&self.send(ask, method, endpoint, body).await?, ask.what)
+    }
+
+    async fn send(&self, ask: &Ask<'_>, method: Method, endpoint: &str, body: SecretBytes) -> Result<Answer, ProviderError> {
         let server = self.config.server_url.as_deref().unwrap_or_default().trim().trim_end_matches('/');
         let url = format!("{server}/rest/api/1/{endpoint}");
         let make = || {
@@ -118,8 +130,7 @@ impl BitwardenSession {
             }
             Ok(call)
         };
-        let answer = self.rest.send(ask, &make).await?;
-        if answer.status.is_success() { answer.json(ask.what) } else { Err(refusal(&answer, ask.what)) }
+        self.rest.send(ask, &make).await
     }
 
     /// Id and name of every secret of the organization that the machine account may read.
@@ -129,13 +140,21 @@ impl BitwardenSession {
         Ok(self.request::<Identifiers>(&ask, Method::GET, "secrets", body).await?.data)
     }
 
+    /// Secrets by their ids, without those that are gone: one of them fails the whole batch, so they are read singly then.
     async fn by_ids(&self, ids: &[String], what: &str, cx: &CallCx) -> Result<Vec<Entry>, ProviderError> {
         let mut entries = Vec::new();
         for chunk in ids.chunks(BATCH) {
             let ask = Ask { name: "getSecretsByIds", what, cx };
             let list = serde_json::Value::from(chunk.to_vec()).to_string();
             let body = Body::default().raw("ids", list.as_bytes()).build();
-            entries.extend(self.request::<Many>(&ask, Method::GET, "secrets-by-ids", body).await?.data);
+            let answer = self.send(&ask, Method::GET, "secrets-by-ids", body).await?;
+            if !is_missing(&answer) {
+                entries.extend(parsed::<Many>(&answer, what)?.data);
+                continue;
+            }
+            for id in chunk {
+                entries.extend(self.by_id(id, what, cx).await?);
+            }
         }
         Ok(entries)
     }
@@ -143,19 +162,48 @@ impl BitwardenSession {
     async fn by_id(&self, id: &str, what: &str, cx: &CallCx) -> Result<Option<Entry>, ProviderError> {
         let ask = Ask { name: "getSecret", what, cx };
         let body = Body::default().text("id", id).build();
-        match self.request(&ask, Method::GET, "secret", body).await {
-            Ok(entry) => Ok(Some(entry)),
-            Err(error) if error.kind == ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error),
-        }
+        let answer = self.send(&ask, Method::GET, "secret", body).await?;
+        if is_missing(&answer) { Ok(None) } else { parsed(&answer, what).map(Some) }
     }
 
     /// The secrets of the store's project that have one of these names, or one of these ids, whatever their project.
-    async fn read(&self, keys: &HashSet<&str>, what: &str, cx: &CallCx) -> Result<Vec<Entry>, ProviderError> {
-        let listed = self.list(what, cx).await?;
-        let wanted = |found: &Identifier| keys.contains(found.id.as_str()) || keys.contains(found.key.as_str());
-        let ids: Vec<String> = listed.into_iter().filter(wanted).map(|found| found.id).collect();
-        self.by_ids(&ids, what, cx).await
+    async fn read(&self, keys: &HashSet<&str>, what: &str, cx: &CallCx) -> Result<Read, ProviderError> {
+        let wanted = |found: &Identifier| {
+            keys.contains(found.key.as_str()) || keys.iter().any(|key| key.eq_ignore_ascii_case(&found.id))
+        };
+        let (ids, others): (Vec<Identifier>, Vec<Identifier>) = self.list(what, cx).await?.into_iter().partition(wanted);
+        let entries = self.by_ids(&only_ids(ids), what, cx).await?;
+        Ok(Read { entries, others: only_ids(others) })
+    }
+
+    fn is_here(&self, entry: &Entry) -> bool {
+        entry.project_id.as_ref().is_some_and(|project| project.eq_ignore_ascii_case(&self.config.project_id))
+    }
+
+    /// A name counts as missing only in a project of which something can be seen: one that is gone, or that the machine account may
+    /// no longer read, lists nothing, and no request tells it.
+    async fn check_project(&self, read: &Read, what: &str, cx: &CallCx) -> Result<(), ProviderError> {
+        let mut seen = read.entries.iter().any(|entry| self.is_here(entry));
+        for chunk in read.others.chunks(BATCH) {
+            seen = seen || self.by_ids(chunk, what, cx).await?.iter().any(|entry| self.is_here(entry));
+        }
+        if seen {
+            return Ok(());
+        }
+        let text = format!(
+            "{what}: the machine account sees no secret of project {}: see projectID, and whether the account may read it",
+            self.config.project_id
+        );
+        Err(misconfigured(text))
+    }
+
+    /// What other projects hold is neither written nor told of, though its id names it.
+    fn own(&self, entry: &Entry) -> Result<(), ProviderError> {
+        if self.is_here(entry) {
+            return Ok(());
+        }
+        let text = format!("secret {:?} of Bitwarden belongs to another project than the store's projectID", entry.id);
+        Err(misconfigured(text))
     }
 
     /// The secret of a place: by its id, or by its name in the store's project.
@@ -164,15 +212,15 @@ impl BitwardenSession {
         if is_id(key) {
             return self.by_id(key, &what, cx).await;
         }
-        let entries = self.read(&HashSet::from([key]), &what, cx).await?;
-        self.one(key, &entries)
+        let read = self.read(&HashSet::from([key]), &what, cx).await?;
+        self.one(key, &read.entries)
     }
 
     fn one(&self, key: &str, entries: &[Entry]) -> Result<Option<Entry>, ProviderError> {
         let project = &self.config.project_id;
         let here = |entry: &&Entry| match is_id(key) {
             true => entry.id.eq_ignore_ascii_case(key),
-            false => entry.key == key && entry.project_id.as_ref() == Some(project),
+            false => entry.key == key && self.is_here(entry),
         };
         let mut found = entries.iter().filter(here);
         match (found.next(), found.next()) {
@@ -218,29 +266,63 @@ fn is_id(key: &str) -> bool {
     hex && parts.iter().map(|part| part.len()).eq([8, 4, 4, 4, 12])
 }
 
-/// The server answers 400 to whatever fails, and quotes the status that Bitwarden gave it.
+fn only_ids(found: Vec<Identifier>) -> Vec<String> {
+    found.into_iter().map(|found| found.id).collect()
+}
+
+fn parsed<T: DeserializeOwned>(answer: &Answer, what: &str) -> Result<T, ProviderError> {
+    if answer.status.is_success() { answer.json(what) } else { Err(refusal(answer, what)) }
+}
+
+/// What the server says of a request that failed: whether Bitwarden refused the login, and the status that Bitwarden gave.
+struct Said {
+    login: bool,
+    status: Option<u16>,
+    bad_token: bool,
+}
+
+impl Said {
+    /// The server answers 400 to whatever fails, and quotes what it was told.
+    fn of(answer: &Answer) -> Option<Self> {
+        if answer.status != StatusCode::BAD_REQUEST {
+            return None;
+        }
+        let text = String::from_utf8_lossy(answer.body.expose());
+        let login = text.starts_with("failed to login");
+        let status = text.split_once("server: [").and_then(|(_, rest)| rest.get(..3)?.parse().ok());
+        Some(Self { login, status, bad_token: login && BAD_TOKEN.iter().any(|words| text.contains(words)) })
+    }
+}
+
+/// Whether Bitwarden knows no such secret, or none that may be read. Of a list it means something else.
+fn is_missing(answer: &Answer) -> bool {
+    Said::of(answer).is_some_and(|said| !said.login && said.status == Some(404))
+}
+
 fn refusal(answer: &Answer, what: &str) -> ProviderError {
     let error = answer.refusal(what);
-    if answer.status != StatusCode::BAD_REQUEST {
-        return error;
-    }
-    let said = String::from_utf8_lossy(answer.body.expose());
-    let quoted = said.split_once("server: [").and_then(|(_, rest)| rest.get(..3)?.parse::<u16>().ok());
-    let login = said.starts_with("failed to login");
-    let denied = || {
-        let text = format!("{what}: Bitwarden does not accept the access token: see auth.secretRef.credentials");
-        ProviderError::new(ErrorKind::Denied, text)
-    };
-    match quoted {
-        Some(400 | 401 | 403 | 404) if login => denied(),
-        None if login => denied(),
-        Some(404) => ProviderError::new(ErrorKind::NotFound, format!("{what}: there is none, or none that may be read")),
-        Some(status) if status != 400 => match StatusCode::from_u16(status) {
+    let Some(said) = Said::of(answer) else { return error };
+    match said.status {
+        Some(400 | 401 | 403 | 404) if said.login => denied(what),
+        None if said.bad_token => denied(what),
+        None => {
+            let text = format!("{what}: the server between has no answer of Bitwarden's: Bitwarden may be out of reach");
+            ProviderError::new(ErrorKind::Unavailable, text)
+        }
+        Some(404) => misconfigured(format!(
+            "{what}: Bitwarden knows none for this machine account (404): see organizationID and projectID"
+        )),
+        Some(400) => error,
+        Some(status) => match StatusCode::from_u16(status) {
             Ok(status) => Answer { status, headers: answer.headers.clone(), body: SecretBytes::default() }.refusal(what),
             Err(_) => error,
         },
-        _ => error,
     }
+}
+
+fn denied(what: &str) -> ProviderError {
+    let text = format!("{what}: Bitwarden does not accept the access token: see auth.secretRef.credentials");
+    ProviderError::new(ErrorKind::Denied, text)
 }
 
 #[async_trait]
@@ -251,18 +333,37 @@ impl Session for BitwardenSession {
 
     /// One list and one read for all names; ids are read alone, or with them where there are several.
     async fn get(&self, wants: &[Want], cx: &CallCx) -> Vec<Result<Fetched, ProviderError>> {
-        if let [want] = wants {
-            let found = self.at(&want.key, cx).await;
+        let what = match wants {
+            [want] => format!("secret {:?} of Bitwarden", want.key),
+            _ => "secrets of Bitwarden".to_owned(),
+        };
+        if let [want] = wants
+            && is_id(&want.key)
+        {
+            let found = self.by_id(&want.key, &what, cx).await;
             return vec![
                 checked(want).and_then(|()| found?.map(fetched).ok_or_else(|| ProviderError::not_found(&want.key))),
             ];
         }
         let keys = wants.iter().map(|want| want.key.as_str()).collect();
-        let entries = self.read(&keys, "secrets of Bitwarden", cx).await;
+        let read = match self.read(&keys, &what, cx).await {
+            Ok(read) => read,
+            Err(error) => return wants.iter().map(|want| checked(want).and_then(|()| Err(error.clone()))).collect(),
+        };
+        let is_missing_name = |want: &Want| !is_id(&want.key) && matches!(self.one(&want.key, &read.entries), Ok(None));
+        let project = match wants.iter().any(is_missing_name) {
+            true => self.check_project(&read, &what, cx).await,
+            false => Ok(()),
+        };
         let result = |want: &Want| {
             checked(want)?;
-            let found = self.one(&want.key, entries.as_ref().map_err(Clone::clone)?)?;
-            found.map(fetched).ok_or_else(|| ProviderError::not_found(&want.key))
+            if let Some(entry) = self.one(&want.key, &read.entries)? {
+                return Ok(fetched(entry));
+            }
+            if !is_id(&want.key) {
+                project.clone()?;
+            }
+            Err(ProviderError::not_found(&want.key))
         };
         wants.iter().map(result).collect()
     }
@@ -276,16 +377,19 @@ impl Session for BitwardenSession {
         }
         let regex = query.matcher()?;
         let what = "secrets of Bitwarden";
-        let listed = self.list(what, cx).await?;
-        let ids: Vec<String> = listed.into_iter().filter(|found| regex.is_match(&found.key)).map(|found| found.id).collect();
-        let entries = self.by_ids(&ids, what, cx).await?;
+        let matches = |found: &Identifier| regex.is_match(&found.key);
+        let (ids, others): (Vec<Identifier>, Vec<Identifier>) = self.list(what, cx).await?.into_iter().partition(matches);
+        let entries = self.by_ids(&only_ids(ids), what, cx).await?;
         if query.name.is_empty() {
             return Ok(entries.into_iter().map(|entry| Found { name: entry.id, bytes: entry.value }).collect());
         }
         let mut found = BTreeMap::new();
-        for entry in entries.iter().filter(|entry| entry.project_id.as_ref() == Some(&self.config.project_id)) {
+        for entry in entries.iter().filter(|entry| self.is_here(entry)) {
             let one = self.one(&entry.key, &entries)?;
             found.extend(one.map(|entry| (entry.key, entry.value)));
+        }
+        if found.is_empty() {
+            self.check_project(&Read { entries, others: only_ids(others) }, what, cx).await?;
         }
         Ok(found.into_iter().map(|(name, bytes)| Found { name, bytes }).collect())
     }
@@ -299,6 +403,9 @@ impl Session for BitwardenSession {
                 "remoteRef.remoteKey {:?} is an id, and a new secret needs a name",
                 push.place.key
             )));
+        }
+        if let Some(entry) = &there {
+            self.own(entry)?;
         }
         if there.as_ref().is_some_and(|entry| entry.note != note) {
             let text = format!(
@@ -319,7 +426,8 @@ impl Session for BitwardenSession {
 
     async fn delete(&self, place: &Place, cx: &CallCx) -> Result<(), ProviderError> {
         let note = PushMetadata::of(place).unwrap_or_default().note;
-        let Some(entry) = self.at(&place.key, cx).await?.filter(|entry| entry.note == note) else { return Ok(()) };
+        let ours = |entry: &Entry| entry.note == note && self.is_here(entry);
+        let Some(entry) = self.at(&place.key, cx).await?.filter(ours) else { return Ok(()) };
         match place.left_of(&entry.value) {
             Left::All => return Ok(()),
             Left::Some(left) => return self.write(place, Some(&entry), &note, &left, cx).await,
@@ -339,7 +447,9 @@ impl Session for BitwardenSession {
     }
 
     async fn exists(&self, place: &Place, cx: &CallCx) -> Result<bool, ProviderError> {
-        Ok(self.at(&place.key, cx).await?.is_some_and(|entry| place.is_in(&entry.value)))
+        let Some(entry) = self.at(&place.key, cx).await? else { return Ok(false) };
+        self.own(&entry)?;
+        Ok(place.is_in(&entry.value))
     }
 
     async fn validate(&self, cx: &CallCx) -> Result<Validation, ProviderError> {

@@ -8,7 +8,7 @@ use serde_json::{Value as Json, json};
 
 use super::*;
 use crate::generators::testing::cluster::Cluster;
-use crate::outbound::testing::{Pki, outbound};
+use crate::outbound::testing::{FakeServer, Pki, Reply, outbound};
 
 use crate::providers::conformance::served::{OverHttp, Served, connect};
 use crate::providers::conformance::{CANARY, Check, Fixture, Stored, Tested, Value};
@@ -24,6 +24,8 @@ impl Served for Store {
 
     fn fake(&self, secrets: &[Stored]) -> Service {
         let service = Service::default();
+        // A project of which nothing is seen is no project in which something is missing.
+        service.put(fake::PROJECT, "stays", "s", "made by hand");
         for secret in secrets {
             let value = match &secret.value {
                 Value::Plain(bytes) => String::from_utf8_lossy(bytes).into_owned(),
@@ -207,4 +209,101 @@ async fn a_token_that_is_not_taken_and_a_server_that_is_not_trusted() {
     block["bitwardenServerSDKURL"] = json!("");
     let config: Bitwarden = serde_json::from_value(block).unwrap();
     assert_eq!(config.validate(StoreKind::SecretStore).unwrap_err().detail, "bitwardenServerSDKURL not configured");
+}
+
+async fn kinds(session: &dyn Session, keys: &[&str]) -> Vec<Result<(), ErrorKind>> {
+    let wants: Vec<Want> = keys.iter().map(|key| Want { key: (*key).to_owned(), ..Want::default() }).collect();
+    let results = session.get(&wants, &CallCx::default()).await;
+    results.into_iter().map(|result| result.map(drop).map_err(|error| error.kind)).collect()
+}
+
+#[tokio::test]
+async fn one_that_is_gone_takes_no_others_with_it() {
+    let service = running().await;
+    service.fake.put(fake::PROJECT, "A", "a", "");
+    let lost = service.fake.put(fake::PROJECT, "B", "b", "");
+    service.fake.lose(&lost);
+    let session = connect(&Store, service.url()).await;
+    assert_eq!(kinds(session.as_ref(), &["A", "B"]).await, [Ok(()), Err(ErrorKind::NotFound)]);
+    assert_eq!(kinds(session.as_ref(), &[&lost, "A"]).await, [Err(ErrorKind::NotFound), Ok(())]);
+    let query = FindQuery { name: "^[AB]$".into(), ..FindQuery::default() };
+    assert_eq!(session.find(&query, &CallCx::default()).await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn an_organization_or_project_out_of_reach_is_no_missing_secret() {
+    let service = running().await;
+    let id = service.fake.put(fake::OTHER_PROJECT, "A", "a", "");
+    let cluster = Cluster::new().labelled_secret("login", &json!({}), &Store.login());
+    let open = async |field: &str, value: &str| {
+        let mut block = Store.block(service.url());
+        block[field] = json!(value);
+        let config: Bitwarden = serde_json::from_value(block).unwrap();
+        config.connect(&cluster.cx(&outbound()).connect).await.unwrap()
+    };
+    let session = open("organizationID", "00000000-0000-4000-8000-0000000000ff").await;
+    let misconfigured: Result<(), ErrorKind> = Err(ErrorKind::Misconfigured);
+    let missing: Result<(), ErrorKind> = Err(ErrorKind::NotFound);
+    assert_eq!(kinds(session.as_ref(), &["A"]).await, [misconfigured]);
+    assert_eq!(kinds(session.as_ref(), &["A", &id]).await, [misconfigured, misconfigured]);
+    assert_eq!(session.validate(&CallCx::default()).await.unwrap_err().kind, ErrorKind::Misconfigured);
+
+    // Secrets of another project are seen, and none of the store's.
+    let session = connect(&Store, service.url()).await;
+    assert_eq!(kinds(session.as_ref(), &["B", &id]).await, [misconfigured, Ok(())]);
+    let error = get(session.as_ref(), "A").await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Misconfigured);
+    assert!(error.detail.contains("projectID") && error.detail.contains(fake::PROJECT), "{error}");
+    let query = FindQuery { name: "^A".into(), ..FindQuery::default() };
+    assert_eq!(session.find(&query, &CallCx::default()).await.unwrap_err().kind, ErrorKind::Misconfigured);
+    service.fake.put(fake::PROJECT, "C", "c", "");
+    assert_eq!(kinds(session.as_ref(), &["B", "A"]).await, [missing, missing]);
+}
+
+#[tokio::test]
+async fn the_case_of_an_id_means_nothing() {
+    let service = running().await;
+    let ids: Vec<String> = (0..10).map(|n| service.fake.put(fake::PROJECT, &format!("S{n}"), "v", "")).collect();
+    let upper = ids[9].to_uppercase();
+    assert_ne!(upper, ids[9]);
+    let session = connect(&Store, service.url()).await;
+    assert_eq!(kinds(session.as_ref(), &[&upper]).await, [Ok(())]);
+    assert_eq!(kinds(session.as_ref(), &[&upper, "S0"]).await, [Ok(()), Ok(())]);
+}
+
+#[tokio::test]
+async fn no_push_reaches_another_project_by_an_id() {
+    let service = running().await;
+    let id = service.fake.put(fake::OTHER_PROJECT, "A", "theirs", "");
+    let session = connect(&Store, service.url()).await;
+    let cx = CallCx::default();
+    let error = session.push(&push(&id, "ours", None), &cx).await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Misconfigured);
+    assert!(error.detail.contains("another project"), "{error}");
+    assert_eq!(session.exists(&push(&id, "", None).place, &cx).await.unwrap_err().kind, ErrorKind::Misconfigured);
+    session.delete(&push(&id, "", None).place, &cx).await.unwrap();
+    assert_eq!(service.fake.named("A")[0].value, "theirs");
+}
+
+#[tokio::test]
+async fn what_bitwarden_did_not_say_is_no_refusal_of_it() {
+    let login = "failed to login to bitwarden using access token: bitwarden login: API error: ";
+    let sending = format!("error sending request for url (https://identity.example/{CANARY})");
+    for (said, kind) in [
+        (format!("{login}{sending}"), ErrorKind::Unavailable),
+        (format!("failed to get secret: API error: {sending}"), ErrorKind::Unavailable),
+        (format!("{login}Access token is not in a valid format: {CANARY}"), ErrorKind::Denied),
+        (format!("{login}Cryptography error, {CANARY}"), ErrorKind::Denied),
+        (format!("{login}Received error message from server: [400 Bad Request] {CANARY}"), ErrorKind::Denied),
+        (format!("{login}Received error message from server: [503 Service Unavailable] {CANARY}"), ErrorKind::Unavailable),
+    ] {
+        let answer = said.clone();
+        let server = FakeServer::start(move |_| Reply::text(400, &answer)).await;
+        let session = connect(&Store, &server.url).await;
+        for error in [get(session.as_ref(), "A").await.unwrap_err(), session.validate(&CallCx::default()).await.unwrap_err()]
+        {
+            assert_eq!(error.kind, kind, "{said}: {error}");
+            assert!(!error.detail.contains(CANARY), "{error}");
+        }
+    }
 }

@@ -23,6 +23,8 @@ use crate::secret_bytes::SecretBytes;
 const BATCH: usize = 50;
 /// Most resources in a page of a list.
 const PAGE: usize = 100;
+/// Most resources that are listed.
+const MOST: usize = 100_000;
 /// Most requests at the same time.
 const PARALLEL: usize = 4;
 
@@ -106,7 +108,7 @@ impl ConjurSession {
             path.push_str(&query(&[("version", number)]));
         }
         let answer = self.request(&Ask { name: "getSecret", what: &what, cx }, &path, false).await?;
-        if answer.status == StatusCode::NOT_FOUND {
+        if is_missing(&answer) {
             return Err(ProviderError::not_found(&want.key));
         }
         let version = Some(want.version.clone()).filter(|version| !version.is_empty());
@@ -130,7 +132,7 @@ impl ConjurSession {
 
     async fn annotations(&self, name: &str, what: &str, cx: &CallCx) -> Result<Fetched, ProviderError> {
         let answer = self.request(&Ask { name: "showResource", what, cx }, &self.variable("resources", name), false).await?;
-        if answer.status == StatusCode::NOT_FOUND {
+        if is_missing(&answer) {
             return Err(ProviderError::not_found(name));
         }
         let Resource { annotations, .. } = answer.success(what)?.json(what)?;
@@ -167,6 +169,20 @@ impl ConjurSession {
         }
         Some(Ok(values))
     }
+}
+
+/// Whether Conjur itself says that there is no such thing, or no value of it. Any other 404 is of somebody between, or of a wrong
+/// address.
+fn is_missing(answer: &Answer) -> bool {
+    #[derive(Deserialize)]
+    struct Said {
+        error: Reason,
+    }
+    #[derive(Deserialize)]
+    struct Reason {
+        code: String,
+    }
+    answer.status == StatusCode::NOT_FOUND && answer.json::<Said>("").is_ok_and(|said| said.error.code == "not_found")
 }
 
 /// Conjur gives a value as it is, of no type or of the variable's own. A page in place of it comes from something between.
@@ -225,6 +241,10 @@ impl Session for ConjurSession {
             offset += PAGE;
             if page.len() < PAGE {
                 break;
+            }
+            if offset >= MOST {
+                let text = format!("{what}: it has more than {MOST}, or no end: name the variables one by one");
+                return Err(ProviderError::new(ErrorKind::Malformed, text));
             }
         }
         Found::read_all(self, names, BATCH, cx).await

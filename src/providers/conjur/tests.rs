@@ -9,7 +9,7 @@ use serde_json::{Value as Json, json};
 use super::*;
 use crate::api::external_secret::MetadataPolicy;
 use crate::generators::testing::cluster::Cluster;
-use crate::outbound::testing::{FakeServer, Pki, outbound};
+use crate::outbound::testing::{FakeServer, Pki, Received, Reply, outbound};
 
 use crate::providers::conformance::served::{OverHttp, Served, connect};
 use crate::providers::conformance::{CANARY, Check, Fixture, Stored, Tested, Value};
@@ -233,6 +233,36 @@ async fn a_page_is_no_value() {
     }
     let found = session.find(&FindQuery::default(), &CallCx::default()).await;
     assert_eq!(found.unwrap_err().kind, ErrorKind::Malformed);
+}
+
+/// A server that logs in as Conjur does, and answers all else in one way.
+async fn answering(reply: Reply) -> (FakeServer, Arc<dyn Session>) {
+    let token = Reply::json(200, &json!({"protected": "", "payload": "", "signature": ""}));
+    let answer = move |asked: &Received| if asked.method() == "POST" { token.clone() } else { reply.clone() };
+    let server = FakeServer::start(answer).await;
+    let session = config(Host.block(&server.url)).connect(&cluster().cx(&outbound()).connect).await.unwrap();
+    (server, session)
+}
+
+#[tokio::test]
+async fn a_404_that_is_not_conjurs_is_no_missing_secret() {
+    for body in ["", "<html>not found</html>", r#"{"message": "no route"}"#, r#"{"error": "not_found"}"#] {
+        let (_server, session) = answering(Reply::text(404, body)).await;
+        let plain = |key: &str| Want { key: key.into(), ..Want::default() };
+        let wants = [plain("a"), plain("b"), Want { metadata: MetadataPolicy::Fetch, ..plain("c") }];
+        for read in session.get(&wants, &CallCx::default()).await {
+            assert_eq!(read.unwrap_err().kind, ErrorKind::Misconfigured, "{body}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_list_without_end_is_left() {
+    let page: Vec<Json> = (0..100).map(|number| json!({"id": format!("shop:variable:v{number}")})).collect();
+    let (server, session) = answering(Reply::json(200, &json!(page))).await;
+    let error = session.find(&FindQuery::default(), &CallCx::default()).await.err().unwrap();
+    assert!(error.kind == ErrorKind::Malformed && error.detail.contains("no end"), "{error}");
+    assert_eq!(server.lines().iter().filter(|line| line.contains("/resources/")).count(), 1000);
 }
 
 #[test]

@@ -85,11 +85,22 @@ impl DelineaSession {
         let make =
             |token: &SecretBytes| Call::new(Method::GET, &url, "spec.provider.delinea.urlTemplate")?.bearer(token, &what);
         let answer = self.rest.ask(&ask, &self.client, &make).await?;
-        if answer.status == StatusCode::NOT_FOUND {
+        if is_missing(&answer) {
             return Err(ProviderError::not_found(&want.key));
         }
         read(answer.success(&what)?, &what)
     }
+}
+
+/// Whether the vault itself says that there is no such secret. Any other 404 is of somebody between, or of a wrong address.
+fn is_missing(answer: &Answer) -> bool {
+    #[derive(Deserialize)]
+    struct Said {
+        code: u16,
+        #[serde(rename = "message")]
+        _message: String,
+    }
+    answer.status == StatusCode::NOT_FOUND && answer.json::<Said>("").is_ok_and(|said| said.code == 404)
 }
 
 /// The secret's map, as JSON with its keys sorted, as ESO hands it out; nothing where there is none.

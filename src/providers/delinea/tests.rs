@@ -7,7 +7,7 @@ use serde_json::{Value as Json, json};
 
 use super::*;
 use crate::generators::testing::cluster::Cluster;
-use crate::outbound::testing::outbound;
+use crate::outbound::testing::{FakeServer, Received, Reply, outbound};
 
 use crate::providers::conformance::served::{OverHttp, Served, connect};
 use crate::providers::conformance::{CANARY, Check, Fixture, Stored, Tested, Value};
@@ -107,6 +107,20 @@ async fn a_secret_is_a_map() {
     let versioned = Want { key: "app/db".into(), version: "1".into(), ..Want::default() };
     let error = session.get(&[versioned], &CallCx::default()).await.remove(0).unwrap_err();
     assert_eq!(error.kind, ErrorKind::Unsupported);
+}
+
+#[tokio::test]
+async fn a_404_that_is_not_the_vaults_is_no_missing_secret() {
+    for body in ["", "<html>not found</html>", r#"{"message": "Not Found"}"#, r#"{"code": "404", "message": "x"}"#] {
+        let token = Reply::json(200, &json!({"accessToken": "t", "expiresIn": 3600}));
+        let missing = Reply::text(404, body);
+        let answer = move |asked: &Received| if asked.method() == "POST" { token.clone() } else { missing.clone() };
+        let server = FakeServer::start(answer).await;
+        let session = connect(&Vault, &server.url).await;
+        let want = Want { key: "a".into(), ..Want::default() };
+        let error = session.get(&[want], &CallCx::default()).await.remove(0).unwrap_err();
+        assert_eq!(error.kind, ErrorKind::Misconfigured, "{body}");
+    }
 }
 
 #[tokio::test]

@@ -150,7 +150,7 @@ impl DopplerSession {
         let url = self.url("secret", &[("name", name)]);
         let make = |token: &SecretBytes| Call::new(Method::GET, &url, PATH)?.bearer(token, &what);
         let answer = self.rest.ask(&Ask { name: "GetSecret", what: &what, cx }, &self.login, &make).await?;
-        if answer.status == StatusCode::NOT_FOUND {
+        if is_missing_secret(&answer) {
             return Ok(None);
         }
         let Shown { value } = success(answer, &what)?.json(&what)?;
@@ -193,6 +193,16 @@ struct ShownValue {
 
 fn shown<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<SecretBytes>, D::Error> {
     Ok(Option::<String>::deserialize(deserializer)?.map(SecretBytes::from))
+}
+
+/// "Could not find requested secret": a project or config that is not there is told in other words.
+fn is_missing_secret(answer: &Answer) -> bool {
+    #[derive(Deserialize)]
+    struct Said {
+        messages: Vec<String>,
+    }
+    let of_secret = |said: Said| said.messages.iter().any(|text| text.starts_with("Could not find requested secret"));
+    answer.status == StatusCode::NOT_FOUND && answer.json::<Said>("").is_ok_and(of_secret)
 }
 
 /// Doppler's own statuses, where they mean something else than everywhere.

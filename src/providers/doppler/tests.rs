@@ -234,6 +234,25 @@ async fn who_may_not_is_told_so() {
 }
 
 #[tokio::test]
+async fn a_place_that_is_not_there_is_no_missing_secret() {
+    let service = service(&[("A", "1")]).await;
+    let session = connect(&Store::plain(), service.url()).await;
+    let gone = push("GONE", "").place;
+    assert!(!session.exists(&gone, &cx()).await.unwrap());
+    session.delete(&gone, &cx()).await.unwrap();
+    let session = connect(&Store::plain().with("config", json!("dev")), service.url()).await;
+    let errors = [
+        session.exists(&push("A", "").place, &cx()).await.unwrap_err(),
+        session.delete(&push("A", "").place, &cx()).await.unwrap_err(),
+        session.push(&push("A", "2"), &cx()).await.unwrap_err(),
+    ];
+    for error in errors {
+        assert_eq!(error.kind, ErrorKind::Misconfigured, "{error}");
+        assert!(!error.detail.contains("c4n4ry"), "{error}");
+    }
+}
+
+#[tokio::test]
 async fn certificates_are_checked_unless_the_administrator_says_otherwise() {
     let service = Service::start_tls(&Pki::new(), doppler::Doppler::new([("A", "1")])).await;
     let cluster = Cluster::new().labelled_secret("login", &json!({}), &[("dopplerToken", SERVICE_TOKEN)]);

@@ -77,14 +77,14 @@ pub fn token(answer: Answer, now: Timestamp) -> Result<(SecretBytes, Option<Dura
     Ok((token, life))
 }
 
-/// The answer, if all went well. GitHub says 403 when its limit is used up, and when the next one begins in a header of its own.
+/// The answer, if all went well. GitHub says 403 or 429 when its limit is used up, and when the next one begins in a header of its own.
 ///
 /// # Errors
 /// The class that the status stands for.
 pub fn success(answer: Answer, now: Timestamp, what: &str) -> Result<Answer, ProviderError> {
     match limit_over(&answer.headers, now) {
-        Some(wait) if answer.status == 403 => {
-            let text = format!("{what}: GitHub's rate limit is used up (403)");
+        Some(wait) if matches!(answer.status.as_u16(), 403 | 429) => {
+            let text = format!("{what}: GitHub's rate limit is used up ({})", answer.status.as_u16());
             Err(ProviderError::new(ErrorKind::Throttled, text).after(wait))
         }
         _ => answer.success(what),
@@ -96,4 +96,32 @@ fn limit_over(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
     let reset = number("x-ratelimit-reset").filter(|_| number("x-ratelimit-remaining") == Some(0))?;
     let wait = reset.saturating_sub(now.as_second()).clamp(1, 3600);
     Some(Duration::from_secs(wait.unsigned_abs()))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use http::StatusCode;
+
+    use super::*;
+
+    #[test]
+    fn a_limit_that_is_used_up_says_when_the_next_one_begins() {
+        let now: Timestamp = "2026-01-02T03:04:05Z".parse().unwrap();
+        let reset = (now.as_second() + 90).to_string();
+        for (status, remaining, kind, wait) in [
+            (403, "0", ErrorKind::Throttled, Some(90)),
+            (429, "0", ErrorKind::Throttled, Some(90)),
+            (429, "1", ErrorKind::Throttled, None),
+            (403, "1", ErrorKind::Denied, None),
+            (503, "0", ErrorKind::Unavailable, None),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert("x-ratelimit-remaining", remaining.parse().unwrap());
+            headers.insert("x-ratelimit-reset", reset.parse().unwrap());
+            let status = StatusCode::from_u16(status).unwrap();
+            let error = success(Answer { status, headers, body: SecretBytes::default() }, now, WHAT).err().unwrap();
+            assert_eq!((error.kind, error.retry_after), (kind, wait.map(Duration::from_secs)), "{status} {remaining}");
+        }
+    }
 }

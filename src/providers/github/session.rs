@@ -167,6 +167,14 @@ impl GithubSession {
         success(self.send(ask, Method::GET, url, None).await?, ask.what)?.json(ask.what)
     }
 
+    /// Lists a secret of the place: GitHub says 404, too, where the place is not there or the right to it is missing.
+    async fn look(&self, cx: &CallCx) -> Result<(), ProviderError> {
+        let what = "GitHub: list of the secrets";
+        let url = format!("{}?per_page=1", self.secrets);
+        let ask = Ask { name: "ListSecrets", what, cx };
+        success(self.send(&ask, Method::GET, &url, None).await?, what).map(drop)
+    }
+
     fn url(&self, name: &str) -> String {
         format!("{}/{}", self.secrets, segment(name))
     }
@@ -318,7 +326,7 @@ impl Session for GithubSession {
         let ask = Ask { name: "DeleteSecret", what: &what, cx };
         let answer = self.send(&ask, Method::DELETE, &self.url(&place.key), None).await?;
         match answer.status {
-            StatusCode::NOT_FOUND => Ok(()),
+            StatusCode::NOT_FOUND => self.look(cx).await,
             _ => success(answer, &what).map(drop),
         }
     }
@@ -328,11 +336,7 @@ impl Session for GithubSession {
     }
 
     async fn validate(&self, cx: &CallCx) -> Result<Validation, ProviderError> {
-        let what = "GitHub: list of the secrets";
-        let url = format!("{}?per_page=1", self.secrets);
-        let ask = Ask { name: "ListSecrets", what, cx };
-        success(self.send(&ask, Method::GET, &url, None).await?, what)?;
-        Ok(Validation::Ready)
+        self.look(cx).await.map(|()| Validation::Ready)
     }
 }
 

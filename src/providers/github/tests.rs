@@ -187,7 +187,11 @@ async fn what_github_does_not_do_is_told() {
         json!({"repository": "app", "environment": "gone"}),
     ] {
         let session = connect(&Store(fields), service.url()).await;
-        for error in [session.validate(&cx()).await.unwrap_err(), session.push(&push("T", "v"), &cx()).await.unwrap_err()] {
+        for error in [
+            session.validate(&cx()).await.unwrap_err(),
+            session.push(&push("T", "v"), &cx()).await.unwrap_err(),
+            session.delete(&push("T", "").place, &cx()).await.unwrap_err(),
+        ] {
             assert_eq!(error.kind, ErrorKind::Misconfigured, "{error}");
         }
     }

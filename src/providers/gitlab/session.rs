@@ -151,7 +151,19 @@ impl GitlabSession {
             Owner::Project(_) => "ProjectVariablesList",
             Owner::Group(_) => "GroupVariablesList",
         };
-        self.list(&Ask { name, what: &owner.to_string(), cx }, &format!("{}/variables", owner.path())).await
+        let path = format!("{}/variables", owner.path());
+        let all = self.list(&Ask { name, what: &owner.to_string(), cx }, &path).await;
+        if matches!(owner, Owner::Group(_)) && all.as_ref().is_err_and(|error| error.kind == ErrorKind::Misconfigured) {
+            self.forget_groups();
+        }
+        all
+    }
+
+    /// The project's groups are asked for again next time: it may have been moved, or one of them is gone.
+    fn forget_groups(&self) {
+        if self.store.inherits() {
+            *self.groups.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        }
     }
 
     /// The groups that are looked in, those that win last.
@@ -391,6 +403,7 @@ impl Session for GitlabSession {
 
     /// Looks whether the variables of all may be read.
     async fn validate(&self, cx: &CallCx) -> Result<Validation, ProviderError> {
+        self.forget_groups();
         let groups = self.groups(cx).await?;
         let owners = self.store.project().map(Owner::Project).into_iter().chain(groups.iter().map(|id| Owner::Group(id)));
         for owner in owners {

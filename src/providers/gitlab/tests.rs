@@ -135,6 +135,21 @@ async fn one_list_serves_all_keys_and_groups_are_asked_only_for_the_rest() {
 }
 
 #[tokio::test]
+async fn a_group_that_goes_is_not_asked_for_good() {
+    let service = service().await;
+    let store = json!({"projectID": "7", "inheritFromGroups": true, "environment": "prod"});
+    let session = connect(&Store::new(store), service.url()).await;
+    assert_eq!(read(session.as_ref(), "B").await.unwrap(), "inner");
+    service.fake.remove_group(12);
+    assert_eq!(read(session.as_ref(), "B").await.unwrap_err().kind, ErrorKind::Misconfigured);
+    assert_eq!(read(session.as_ref(), "B").await.unwrap(), "outer-prod");
+    // A check of the store is enough, too.
+    service.fake.remove_group(11);
+    session.validate(&cx()).await.unwrap();
+    assert_eq!(read(session.as_ref(), "A").await.unwrap(), "project-prod");
+}
+
+#[tokio::test]
 async fn what_cannot_be_read_is_told() {
     let service = service().await;
     let session = connect(&Store::project(), service.url()).await;

@@ -12,6 +12,7 @@ use crate::providers::conformance::served::{OverHttp, Served, connect};
 use crate::providers::conformance::{CANARY, Check, Fixture, Stored, Tested, Value};
 use crate::providers::{CallCx, FindQuery, Want};
 use crate::render::Entries;
+use crate::secret_bytes::SecretBytes;
 
 struct ByKey;
 
@@ -173,6 +174,14 @@ async fn every_type_is_taken_apart_as_eso_does_it() {
     ] {
         assert!(found.contains(&(pair.0.to_owned(), pair.1.to_owned())), "{pair:?} in {found:?}");
     }
+}
+
+#[test]
+fn a_type_that_is_not_known_is_not_repeated() {
+    let value = SecretBytes::from(json!({"secret_type": CANARY, "payload": "v"}).to_string());
+    let error = data::IbmTaker.whole(&want("one"), &value).unwrap_err();
+    assert!(error.kind == ErrorKind::Misconfigured && error.detail.contains("of a type that is not read"), "{error}");
+    assert!(!error.detail.contains(CANARY));
 }
 
 #[tokio::test]

@@ -24,7 +24,7 @@ use crate::render::json;
 use crate::secret_bytes::SecretBytes;
 
 /// Most bytes of a list: all secrets of an environment can be in one.
-const MOST: usize = 64 << 20;
+const MOST_LISTED: usize = 16 << 20;
 
 /// Where the secrets of the project are, and how it is named there.
 #[derive(Clone)]
@@ -38,7 +38,7 @@ struct Project {
 struct ProjectInfo {
     id: String,
     #[serde(default)]
-    environments: Vec<Environment>,
+    environments: Option<Vec<Environment>>,
 }
 
 #[derive(Deserialize)]
@@ -155,12 +155,27 @@ impl InfisicalSession {
     }
 
     async fn request(&self, ask: &Ask<'_>, method: Method, path: &str, body: Option<Body>) -> Result<Answer, ProviderError> {
+        self.send(ask, method, path, body, None).await
+    }
+
+    /// With another bound of the answer, where there is one.
+    async fn send(
+        &self,
+        ask: &Ask<'_>,
+        method: Method,
+        path: &str,
+        body: Option<Body>,
+        most: Option<usize>,
+    ) -> Result<Answer, ProviderError> {
         let url = format!("{}/{path}", self.config.base());
         let body = body.map(Body::build);
         let make = |token: &SecretBytes| {
             let call = Call::new(method.clone(), &url, "spec.provider.infisical.hostAPI")?.bearer(token, ask.what)?;
-            let call = call.at_most(MOST);
-            Ok(call.maybe_json(body.as_ref()))
+            let call = call.maybe_json(body.as_ref());
+            Ok(match most {
+                Some(most) => call.at_most(most),
+                None => call,
+            })
         };
         self.rest.ask(ask, &self.identity, &make).await
     }
@@ -199,7 +214,7 @@ impl InfisicalSession {
             }
             let info: ProjectInfo = answer.success(&what)?.json(&what)?;
             let slug = &scope.environment_slug;
-            if !info.environments.is_empty() && !info.environments.iter().any(|environment| environment.slug == *slug) {
+            if info.environments.is_some_and(|all| !all.iter().any(|environment| environment.slug == *slug)) {
                 return Err(misconfigured(format!(
                     "{what}: it has no environment {slug:?}: see secretsScope.environmentSlug"
                 )));
@@ -240,9 +255,54 @@ impl InfisicalSession {
             ("environment", &self.config.secrets_scope.environment_slug),
             ("secretPath", folder),
         ];
+        let most = name.is_none().then_some(MOST_LISTED);
         let name = name.map(|name| format!("/{}", segment(name))).unwrap_or_default();
         let path = format!("{}{name}?{}", project.secrets, query(&[&common, wishes].concat()));
-        self.request(ask, Method::GET, &path, None).await
+        self.send(ask, Method::GET, &path, None, most).await
+    }
+
+    /// Looks the project and its environment up again. Whether they are there: the identity may have no right to ask.
+    ///
+    /// # Errors
+    /// `Misconfigured` where one of them is gone.
+    async fn look_again(&self, cx: &CallCx) -> Result<bool, ProviderError> {
+        let looked = self.look_up(cx).await;
+        let mut known = self.project.lock().await;
+        match looked {
+            Ok(project) => {
+                *known = Some(project);
+                Ok(true)
+            }
+            Err(error) if error.kind == ErrorKind::Denied => Ok(false),
+            Err(error) => {
+                if !error.kind.is_store_wide() {
+                    *known = None;
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Whether the answer says that there is no such secret. That of a folder says so only where the environment is there still: of
+    /// one that is gone, Infisical says the same.
+    async fn is_gone(&self, answer: &Answer, what: &str, cx: &CallCx) -> Result<bool, ProviderError> {
+        if answer.status != StatusCode::NOT_FOUND {
+            return Ok(false);
+        }
+        let said = answer.json::<Nothing>(what).map(|nothing| nothing.message).unwrap_or_default();
+        if said.starts_with("Secret ") {
+            return Ok(true);
+        }
+        if said.is_empty() || is_no_route(answer) {
+            let text =
+                format!("{what}: an answer 404 that is not Infisical's of a secret: is hostAPI the address of its API?");
+            return Err(misconfigured(text));
+        }
+        if self.look_again(cx).await? && said.starts_with("Folder ") {
+            return Ok(true);
+        }
+        let text = format!("{what}: Infisical misses the project, the environment or the folder: see secretsScope");
+        Err(misconfigured(text))
     }
 
     /// One secret; `None` where there is none.
@@ -270,7 +330,7 @@ impl InfisicalSession {
             wishes.push(("version", number));
         }
         let answer = self.read(&ask, Some(name), &folder, &wishes).await?;
-        if answer.status == StatusCode::NOT_FOUND {
+        if self.is_gone(&answer, &what, cx).await? {
             return Ok(None);
         }
         Ok(Some(answer.success(&what)?.json::<One>(&what)?.secret))
@@ -324,7 +384,7 @@ impl InfisicalSession {
         let ask = Ask { name: request, what: &what, cx };
         let path = format!("{}/{}", project.secrets, segment(name));
         let answer = self.request(&ask, method.clone(), &path, Some(body)).await?;
-        if answer.status == StatusCode::NOT_FOUND && method == Method::DELETE {
+        if method == Method::DELETE && self.is_gone(&answer, &what, cx).await? {
             return Ok(());
         }
         let written: Written = answer.success(&what)?.json(&what)?;
@@ -383,6 +443,10 @@ impl Session for InfisicalSession {
         let folder = scope.place("").0;
         let answer = self.read(&ask, None, &folder, &wishes).await?;
         let Many { secrets, imports } = answer.success(what)?.json(what)?;
+        if secrets.is_empty() && imports.is_empty() {
+            // An environment that is gone is an empty list, too.
+            self.look_again(cx).await?;
+        }
         let matches = |entry: &Entry, path: &str| {
             path.starts_with(&query.path) && regex.is_match(&entry.secret_key) && entry.has(&query.tags)
         };
@@ -431,6 +495,7 @@ impl Session for InfisicalSession {
         let scope = &self.config.secrets_scope;
         let what = format!("check of project {:?}, environment {:?}", scope.project_slug, scope.environment_slug);
         let ask = Ask { name: "listSecrets", what: &what, cx };
+        self.look_again(cx).await?;
         let folder = scope.place("").0;
         let answer = self.read(&ask, None, &folder, &[("viewSecretValue", "false")]).await?;
         answer.success(&what)?.json::<Many>(&what).map(|_| Validation::Ready)

@@ -416,3 +416,95 @@ fn what_a_store_depends_on() {
     }
     assert_eq!(Infisical::default().base(), HOST);
 }
+
+#[tokio::test]
+async fn a_project_or_environment_that_goes_later_is_no_missing_secret() {
+    let project: fn(&Service) = |fake| fake.remove_project();
+    let environment: fn(&Service) = |fake| fake.remove_environment("prod");
+    for (remove, told) in [(project, fake::PROJECT), (environment, "\"prod\"")] {
+        let service = running(Service::default()).await;
+        service.fake.put("prod", "/app", "A", "a");
+        let session = open(Universal.block(service.url())).await;
+        assert_eq!(get(session.as_ref(), "A").await.unwrap(), "a");
+        remove(&service.fake);
+        let errors = [
+            get(session.as_ref(), "A").await.unwrap_err(),
+            get(session.as_ref(), "A").await.unwrap_err(),
+            session.find(&FindQuery::default(), &CallCx::default()).await.unwrap_err(),
+            session.exists(&push("A", "").place, &CallCx::default()).await.unwrap_err(),
+            session.delete(&push("A", "").place, &CallCx::default()).await.unwrap_err(),
+            session.validate(&CallCx::default()).await.unwrap_err(),
+        ];
+        for error in errors {
+            assert_eq!(error.kind, ErrorKind::Misconfigured, "{error}");
+            assert!(error.detail.contains(told), "{error}");
+        }
+    }
+    // Its list is empty, and no error.
+    let service = running(Service::default()).await;
+    service.fake.put("prod", "/app", "A", "a");
+    let session = open(Universal.block(service.url())).await;
+    assert_eq!(session.find(&FindQuery::default(), &CallCx::default()).await.unwrap().len(), 1);
+    service.fake.remove_environment("prod");
+    let error = session.find(&FindQuery::default(), &CallCx::default()).await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Misconfigured, "{error}");
+}
+
+#[tokio::test]
+async fn in_a_folder_that_is_gone_there_is_no_secret_for_who_may_ask() {
+    let service = running(Service::default()).await;
+    service.fake.put("prod", "/app", "A", "a");
+    let session = open(Universal.block(service.url())).await;
+    assert_eq!(get(session.as_ref(), "A").await.unwrap(), "a");
+    let by_hand = open(block(service.url(), json!({"tokenAuthCredentials": {"accessToken": key("token")}}))).await;
+    assert_eq!(get(by_hand.as_ref(), "GONE").await.unwrap_err().kind, ErrorKind::NotFound);
+    service.fake.remove_folder("prod", "/app");
+    assert_eq!(get(session.as_ref(), "A").await.unwrap_err().kind, ErrorKind::NotFound);
+    // It cannot be told from an environment that is gone.
+    assert_eq!(get(by_hand.as_ref(), "A").await.unwrap_err().kind, ErrorKind::Misconfigured);
+}
+
+#[tokio::test]
+async fn a_404_that_is_not_infisicals_is_no_missing_secret() {
+    let service = running(Service::default()).await;
+    let project = format!("/api/v1/projects/slug/{}", fake::PROJECT);
+    for body in [
+        format!("<html>404 Secret with name 'A' not found {CANARY}</html>"),
+        json!({"error": "Not Found", "status": 404, "path": CANARY}).to_string(),
+        json!({"message": format!("no Route matched {CANARY}")}).to_string(),
+        String::new(),
+    ] {
+        let (said, project) = (body.clone(), project.clone());
+        let server = FakeServer::start(move |asked| match asked.path() {
+            "/api/v1/auth/universal-auth/login" => Reply::json(200, &json!({"accessToken": "t", "expiresIn": 0})),
+            path if path == project => {
+                Reply::json(200, &json!({"id": fake::PROJECT_ID, "environments": [{"slug": "prod"}]}))
+            }
+            _ => Reply::text(404, &said),
+        })
+        .await;
+        let session = open(Universal.block(&server.url)).await;
+        let error = get(session.as_ref(), "A").await.unwrap_err();
+        assert_eq!(error.kind, ErrorKind::Misconfigured, "{body}");
+        assert!(!error.detail.contains(CANARY), "{error}");
+        let place = push("A", "").place;
+        assert!(session.exists(&place, &CallCx::default()).await.is_err(), "{body}");
+        assert!(session.delete(&place, &CallCx::default()).await.is_err(), "{body}");
+    }
+    let session = open(Universal.block(service.url())).await;
+    assert_eq!(get(session.as_ref(), "A").await.unwrap_err().kind, ErrorKind::NotFound);
+}
+
+#[tokio::test]
+async fn a_list_may_be_larger_than_other_answers_and_has_its_end() {
+    let service = running(Service::default()).await;
+    service.fake.put("prod", "/app", "A", &"a".repeat(6 << 20));
+    let session = open(Universal.block(service.url())).await;
+    assert_eq!(get(session.as_ref(), "A").await.unwrap_err().kind, ErrorKind::Malformed);
+    assert_eq!(session.find(&FindQuery::default(), &CallCx::default()).await.unwrap().len(), 1);
+    for name in ["B", "C"] {
+        service.fake.put("prod", "/app", name, &"a".repeat(6 << 20));
+    }
+    let error = session.find(&FindQuery::default(), &CallCx::default()).await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Malformed);
+}

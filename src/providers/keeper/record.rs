@@ -29,7 +29,7 @@ impl Field {
     fn of(json: &Json) -> Option<Self> {
         let Json::Object(map) = json else { return None };
         let text = |name: &str| match map.get(name) {
-            Some(Json::String(text)) => text.clone(),
+            Some(Json::String(text)) => text.as_str().to_owned(),
             _ => String::new(),
         };
         let value = match map.get("value") {
@@ -97,7 +97,7 @@ impl Record {
         };
         let (fields, custom) = (fields("fields"), fields("custom"));
         let mut text = |name: &str| match map.remove(name) {
-            Some(Json::String(text)) => text,
+            Some(Json::String(text)) => text.as_str().to_owned(),
             _ => String::new(),
         };
         let (title, type_) = (text("title"), text("type"));

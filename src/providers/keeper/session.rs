@@ -20,6 +20,8 @@ use crate::secret_bytes::SecretBytes;
 
 /// Bytes of a record's id.
 const ID: usize = 16;
+/// Most bytes of all files that are read by one call: they are held together.
+const MOST_OF_FILES: usize = 32 << 20;
 
 /// A client of one application.
 pub(super) struct KeeperSession {
@@ -138,8 +140,8 @@ impl KeeperSession {
         Ok(all)
     }
 
-    /// A record with its files.
-    async fn packed(&self, found: &Record, cx: &CallCx) -> Result<SecretBytes, ProviderError> {
+    /// A record with its files. `left` is how many bytes of files the call may still read.
+    async fn packed(&self, found: &Record, left: &mut usize, cx: &CallCx) -> Result<SecretBytes, ProviderError> {
         #[derive(Deserialize)]
         struct About {
             #[serde(default)]
@@ -152,6 +154,11 @@ impl KeeperSession {
                 crypto::decode(&file.data).and_then(|data| crypto::decrypt(&key, data.expose())).ok_or_else(damaged)?;
             let About { title } = serde_json::from_slice(about.expose()).map_err(|_| damaged())?;
             let sealed = self.wire.file(&file.url, cx).await?;
+            *left = left.checked_sub(sealed.expose().len()).ok_or_else(|| {
+                let text =
+                    "Keeper: the files of the records that are read together have more than 32 MiB: read fewer of them";
+                ProviderError::new(ErrorKind::Unsupported, text)
+            })?;
             files.push((title, crypto::decrypt(&key, sealed.expose()).ok_or_else(damaged)?));
         }
         Ok(record::pack(&found.json, &files))
@@ -339,10 +346,10 @@ impl Session for KeeperSession {
             Ok(read) => read,
             Err(error) => return wants.iter().map(|_| Err(error.clone())).collect(),
         };
-        let mut results = Vec::with_capacity(wants.len());
+        let (mut results, mut left) = (Vec::with_capacity(wants.len()), MOST_OF_FILES);
         for want in wants {
             results.push(match check(want).and_then(|()| self.chosen(&want.key, &by_id, &all)) {
-                Ok(found) => self.packed(found, cx).await.map(|bytes| Fetched {
+                Ok(found) => self.packed(found, &mut left, cx).await.map(|bytes| Fetched {
                     bytes,
                     version: Some(found.revision.to_string()),
                     request_id: None,
@@ -362,13 +369,13 @@ impl Session for KeeperSession {
             }
         }
         let regex = re2::compile(&query.name).map_err(|error| misconfigured(format!("find.name.regexp: {error}")))?;
-        let mut found: BTreeMap<String, SecretBytes> = BTreeMap::new();
+        let (mut found, mut left) = (BTreeMap::<String, SecretBytes>::new(), MOST_OF_FILES);
         for record in self.records(&[], cx).await? {
             let title = record.head().title;
             if !regex.is_match(&title) {
                 continue;
             }
-            let bytes = record::found(&self.packed(&record, cx).await?, &title)?;
+            let bytes = record::found(&self.packed(&record, &mut left, cx).await?, &title)?;
             if found.insert(title.clone(), bytes).is_some() {
                 return Err(misconfigured(format!("more than 1 secret {title:?} found: give them titles of their own")));
             }

@@ -226,6 +226,29 @@ async fn another_key_is_used_when_the_server_asks_for_it() {
     assert_eq!(service.server.received().len(), before + 1, "it is remembered");
 }
 
+/// Such a refusal was taken for one that names another key, and told as a server that is down.
+#[tokio::test]
+async fn a_server_that_asks_for_no_key_by_name_is_told_as_it_is() {
+    let (service, session) = session(filled()).await;
+    service.fake.ask_for_key("");
+    let before = service.server.received().len();
+    let error = fetch(session.as_ref(), "alone").await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Denied, "{error}");
+    assert_eq!(service.server.received().len(), before + 1);
+}
+
+#[tokio::test]
+async fn files_of_one_call_are_bounded_together() {
+    let (fake, content) = (Fake::default(), vec![b'x'; 7 << 20]);
+    let file = ("file", content.as_slice());
+    fake.put_with("one", record("one"), &[file], false);
+    fake.put_with("four", record("four"), &[file; 4], false);
+    let (_service, session) = session(fake).await;
+    let results = session.get(&[want("one"), want("four")], &CallCx::default()).await;
+    let kinds: Vec<Option<ErrorKind>> = results.into_iter().map(|result| result.err().map(|error| error.kind)).collect();
+    assert_eq!(kinds, [None, Some(ErrorKind::Unsupported)]);
+}
+
 fn push(key: &str, value: &str) -> Push {
     Push {
         source: Arc::new(Source { data: [("k".to_owned(), SecretBytes::from(value))].into(), ..Source::default() }),

@@ -18,7 +18,7 @@ use crate::secret_bytes::SecretBytes;
 /// What Keeper knows this kind of client as: its clients in Rust.
 const CLIENT_VERSION: &str = "mr17.3.0";
 /// Most bytes of an answer: all records of an application can be in one.
-const MOST: usize = 64 << 20;
+const MOST: usize = 16 << 20;
 /// Most bytes of a file that is attached to a record.
 const MOST_OF_FILE: usize = 8 << 20;
 /// How long to wait where Keeper throttles and does not say: its window is ten seconds.
@@ -200,9 +200,11 @@ impl Wire {
         let status = answer.status.as_u16();
         match code.as_str() {
             "key" => {
-                let asked = match refused.key_id? {
-                    serde_json::Value::String(id) => id,
-                    other => other.to_string(),
+                let asked = match refused.key_id {
+                    Some(serde_json::Value::String(id)) => id,
+                    Some(other) => other.to_string(),
+                    // It asks for no key that could be used in place of this one.
+                    None => return Some(error),
                 };
                 if self.own_key.is_none() && server_key(&asked).is_none() {
                     let text = format!("{what}: the server asks for a key that this version of keyferry does not know");

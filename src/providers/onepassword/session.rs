@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use http::{Method, StatusCode};
 use serde::Deserialize;
-use tokio::sync::OnceCell;
+use tokio::sync::Mutex;
 
 use super::OnePassword;
 use super::item::{Change, DOCUMENT, FILE, Item, ItemTaker, Meant, PASSWORD, Part, Told, meant, new_item};
@@ -37,7 +37,8 @@ pub(super) struct OnePasswordSession {
     token: SecretBytes,
     base: String,
     store: OnePassword,
-    vaults: OnceCell<Arc<[Vault]>>,
+    /// Once they are known; dropped when one of them is gone.
+    vaults: Mutex<Option<Arc<[Vault]>>>,
 }
 
 /// A vault of the store.
@@ -75,7 +76,7 @@ impl OnePasswordSession {
         let token = cx.secret_text(store.token(), &format!("{PATH}.auth.secretRef.connectTokenSecretRef")).await?;
         let rest = Rest::open(&TlsOptions::default(), PATH, cx)?;
         let base = format!("{}/v1/vaults", store.connect_host.trim().trim_end_matches('/'));
-        Ok(Self { rest, token, base, store: store.clone(), vaults: OnceCell::new() })
+        Ok(Self { rest, token, base, store: store.clone(), vaults: Mutex::default() })
     }
 
     async fn send(
@@ -102,7 +103,19 @@ impl OnePasswordSession {
 
     /// The ids of the store's vaults, in their order.
     async fn vaults(&self, cx: &CallCx) -> Result<Arc<[Vault]>, ProviderError> {
-        self.vaults.get_or_try_init(|| self.look_for_vaults(cx)).await.cloned()
+        let mut known = self.vaults.lock().await;
+        if let Some(vaults) = known.as_ref() {
+            return Ok(vaults.clone());
+        }
+        Ok(known.insert(self.look_for_vaults(cx).await?).clone())
+    }
+
+    /// The answer about what is in a vault. One that was deleted, and maybe made anew under another id, is looked up again next time.
+    async fn in_vault(&self, answer: Answer, what: &str) -> Result<Answer, ProviderError> {
+        if answer.status == StatusCode::NOT_FOUND {
+            *self.vaults.lock().await = None;
+        }
+        answer.success(what)
     }
 
     async fn look_for_vaults(&self, cx: &CallCx) -> Result<Arc<[Vault]>, ProviderError> {
@@ -140,7 +153,7 @@ impl OnePasswordSession {
         let filter = title.map_or_else(String::new, |title| format!("?{}", query(&[("filter", &quoted(title))])));
         let path = format!("/{}/items{filter}", segment(vault));
         let answer = self.send(&Ask { name: "GetItems", what, cx }, Method::GET, &path, None).await?;
-        answer.success(what)?.json(what)
+        self.in_vault(answer, what).await?.json(what)
     }
 
     /// The item that a key names: by its title, or by its id, in the first vault that has it.
@@ -215,7 +228,8 @@ impl OnePasswordSession {
         let what = "1Password: new item";
         let body = new_item(&place.key, vault, change);
         let path = format!("/{}/items", segment(vault));
-        self.send(&Ask { name: "CreateItem", what, cx }, Method::POST, &path, Some(&body)).await?.success(what).map(drop)
+        let answer = self.send(&Ask { name: "CreateItem", what, cx }, Method::POST, &path, Some(&body)).await?;
+        self.in_vault(answer, what).await.map(drop)
     }
 
     /// The vault that a new item goes into.
@@ -330,7 +344,17 @@ impl Session for OnePasswordSession {
     }
 
     async fn validate(&self, cx: &CallCx) -> Result<Validation, ProviderError> {
-        self.look_for_vaults(cx).await.map(|_| Validation::Ready)
+        let found = self.look_for_vaults(cx).await;
+        let mut known = self.vaults.lock().await;
+        match found {
+            Ok(vaults) => *known = Some(vaults),
+            Err(error) if error.kind.is_store_wide() => return Err(error),
+            Err(error) => {
+                *known = None;
+                return Err(error);
+            }
+        }
+        Ok(Validation::Ready)
     }
 
     fn whole(&self, want: &Want, value: &SecretBytes) -> Result<SecretBytes, ProviderError> {

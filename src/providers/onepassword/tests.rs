@@ -254,6 +254,20 @@ async fn a_vault_that_is_not_there_is_told() {
     }
 }
 
+#[tokio::test]
+async fn a_vault_that_was_made_anew_is_looked_up_again() {
+    let (service, _) = service().await;
+    let session = connect(&Store::both(), service.url()).await;
+    assert_eq!(read(session.as_ref(), "db", None).await.unwrap(), "p");
+    service.fake.make_anew("shared", "vaultcccccccccccccccccccccc");
+    assert_eq!(read(session.as_ref(), "db", None).await.unwrap_err().kind, ErrorKind::Misconfigured);
+    assert_eq!(read(session.as_ref(), "db", None).await.unwrap(), "p");
+    // A check of the store is enough, too.
+    service.fake.make_anew("prod", "vaultdddddddddddddddddddddd");
+    session.validate(&cx()).await.unwrap();
+    assert_eq!(read(session.as_ref(), "only \"prod\"", None).await.unwrap(), "first");
+}
+
 #[test]
 fn a_store_says_what_it_lacks() {
     let token = json!({"name": "n", "key": "k"});

@@ -119,6 +119,17 @@ impl PulumiSession {
         }
     }
 
+    /// Asks whether the environment is there, whatever its versions.
+    async fn check(&self, cx: &CallCx) -> Result<(), ProviderError> {
+        let answer = self.request(("CheckEnvironmentExists", Method::HEAD), "", None, cx).await?;
+        answer.success(&self.what).map(drop)
+    }
+
+    /// The version that the store names is not there: no key of it counts as a missing secret.
+    fn no_version(&self) -> ProviderError {
+        misconfigured(format!("{}: there is no such environment, or no such version of it", self.what))
+    }
+
     /// The definition as it is kept, or with its secrets decrypted.
     async fn definition(&self, decrypted: bool, cx: &CallCx) -> Result<Read, ProviderError> {
         let (name, path) = if decrypted { ("DecryptEnvironment", "/decrypt") } else { ("GetEnvironment", "") };
@@ -176,7 +187,12 @@ impl Session for PulumiSession {
         let mut opened: BTreeMap<Option<String>, Result<Option<Json>, ProviderError>> = BTreeMap::new();
         for version in wants.iter().map(version) {
             if let Entry::Vacant(entry) = opened.entry(version) {
-                let values = self.values(entry.key().as_deref(), cx).await;
+                let values = match self.values(entry.key().as_deref(), cx).await {
+                    Ok(None) if *entry.key() == self.version => Err(self.no_version()),
+                    // That one is missing only where the environment is there.
+                    Ok(None) => self.check(cx).await.map(|()| None),
+                    values => values,
+                };
                 entry.insert(values);
             }
         }
@@ -196,7 +212,7 @@ impl Session for PulumiSession {
         }
         let regex = re2::compile(&query.name).map_err(|error| misconfigured(format!("find.name.regexp: {error}")))?;
         let Some(values) = self.values(self.version.as_deref(), cx).await? else {
-            return Err(misconfigured(format!("{}: there is no such version", self.what)));
+            return Err(self.no_version());
         };
         let place = if query.path.is_empty() { Some(&values) } else { values::at(&values, &query.path) };
         let Some(Json::Object(map)) = place else { return Ok(Vec::new()) };
@@ -239,7 +255,6 @@ impl Session for PulumiSession {
     }
 
     async fn validate(&self, cx: &CallCx) -> Result<Validation, ProviderError> {
-        let answer = self.request(("CheckEnvironmentExists", Method::HEAD), "", None, cx).await?;
-        answer.success(&self.what).map(|_| Validation::Ready)
+        self.check(cx).await.map(|()| Validation::Ready)
     }
 }

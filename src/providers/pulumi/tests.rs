@@ -137,11 +137,19 @@ async fn an_environment_that_cannot_be_evaluated_is_told() {
 async fn an_environment_that_is_not_there_is_no_missing_secret() {
     let service = Service::start(Fake::new(values())).await;
     let mut block = ByToken.block(service.url());
-    for (environment, kind) in [("nope", ErrorKind::Misconfigured), ("prod@nope", ErrorKind::NotFound)] {
+    for (environment, version, kind) in [
+        ("nope", "", ErrorKind::Misconfigured),
+        ("nope", "1", ErrorKind::Misconfigured),
+        ("prod@nope", "", ErrorKind::Misconfigured),
+        ("prod@nope", "nope", ErrorKind::Misconfigured),
+        ("prod", "nope", ErrorKind::NotFound),
+        ("prod@1", "nope", ErrorKind::NotFound),
+    ] {
         block["environment"] = environment.into();
         let session = open(&block, StoreKind::SecretStore).await.unwrap();
-        let error = read(session.as_ref(), "db").await.unwrap_err();
-        assert_eq!(error.kind, kind, "{environment}: {error}");
+        let asked = Want { version: version.into(), ..want("db") };
+        let error = session.get(&[asked], &CallCx::default()).await.remove(0).unwrap_err();
+        assert_eq!(error.kind, kind, "{environment} {version}: {error}");
         assert!(!error.detail.contains(CANARY));
     }
     service.fake.tag_older("stable", json!({"db": "old"}));

@@ -296,6 +296,8 @@ impl Session for ScalewaySession {
         match value.as_ref().map(|value| place.left_of(value)) {
             Some(Left::All) => return Ok(()),
             Some(Left::Some(left)) => return self.put(&id, &place.key, &left, cx).await,
+            // No version is enabled: nothing tells that the property is all of it.
+            None if place.property().is_some() => return Ok(()),
             Some(Left::Nothing) | None => {}
         }
         let what = format!("secret {:?} of Scaleway's Secret Manager", place.key);

@@ -162,6 +162,22 @@ async fn a_push_goes_to_a_folder_and_disables_what_was_before() {
     assert_eq!(service.fake.versions("/team", "db").len(), 2);
 }
 
+#[tokio::test]
+async fn deleting_a_property_leaves_a_secret_without_an_enabled_version() {
+    let fake = Fake::default();
+    fake.put("/", "db", br#"{"ours": "1", "theirs": "2"}"#, &[], None);
+    fake.disable("/", "db");
+    let service = Service::start(fake).await;
+    let session = connect(&ByName, service.url()).await;
+    let place =
+        |property: Option<&str>| Place { key: "name:db".into(), property: property.map(str::to_owned), ..Place::default() };
+    let cx = CallCx::default();
+    session.delete(&place(Some("ours")), &cx).await.unwrap();
+    assert_eq!(service.fake.versions("/", "db").len(), 1);
+    session.delete(&place(None), &cx).await.unwrap();
+    assert!(service.fake.versions("/", "db").is_empty());
+}
+
 #[test]
 fn what_is_wrong_with_a_store_is_told_in_esos_words() {
     let good = json!({

@@ -1,8 +1,13 @@
 //! A secret of Secret Server: what of it is handed out, and its fields.
 
+use serde_json::value::RawValue;
+
 use crate::providers::{ErrorKind, ProviderError, Taker, Want};
 use crate::render::{Entries, json, path};
 use crate::secret_bytes::SecretBytes;
+
+/// Most fields of a secret: templates have a few.
+pub(super) const MAX_FIELDS: usize = 1000;
 
 /// What ESO hands out of a secret, under its names and in its order, with what stands for nothing.
 const SECRET: &[(&str, &str)] = &[
@@ -87,15 +92,14 @@ fn number(json: &[u8], name: &str) -> i64 {
 }
 
 impl Secret {
-    /// Reads one. `None`: it is no secret.
+    /// Reads one. `None`: it is no secret, or has more than [`MAX_FIELDS`].
     pub fn read(body: SecretBytes) -> Option<Self> {
         let json = body.expose();
         let items = member(json, "items").unwrap_or(b"[]");
-        let mut fields = Vec::new();
-        let count = path::get(items, "#")?.to_string_bytes().into_owned();
-        let count: usize = String::from_utf8(count).ok()?.parse().ok()?;
-        for index in 0..count {
-            let raw = path::get(items, &index.to_string())?.raw().to_vec();
+        let items: Vec<&RawValue> = serde_json::from_slice(items).ok().filter(|items: &Vec<_>| items.len() <= MAX_FIELDS)?;
+        let mut fields = Vec::with_capacity(items.len());
+        for item in items {
+            let raw = item.get().as_bytes().to_vec();
             let plain = |name: &str| text(&raw, name).expose_str().unwrap_or_default().to_owned();
             let is_file = member(&raw, "isFile") == Some(b"true") && number(&raw, "fileAttachmentId") != 0;
             let (name, slug, value) = (plain("fieldName"), plain("slug"), text(&raw, "itemValue"));

@@ -6,7 +6,7 @@ use http::{Method, StatusCode};
 use serde::Deserialize;
 
 use super::auth::User;
-use super::secret::{Fields, Secret};
+use super::secret::{Fields, MAX_FIELDS, Secret};
 use super::{SecretServer, misconfigured};
 use crate::outbound::{Answer, Call, TlsOptions, query, segment};
 use crate::providers::push;
@@ -114,7 +114,10 @@ impl SecretServerSession {
         if is_missing(&answer) {
             return Ok(None);
         }
-        let malformed = || ProviderError::new(ErrorKind::Malformed, format!("{what}: the answer is no secret"));
+        let malformed = || {
+            let text = format!("{what}: the answer is no secret, or one of more than {MAX_FIELDS} fields");
+            ProviderError::new(ErrorKind::Malformed, text)
+        };
         let mut secret = Secret::read(success(answer, &what)?.body).ok_or_else(malformed)?;
         for field in secret.fields.iter_mut().filter(|field| field.is_file) {
             let path = format!("secrets/{}/fields/{}", secret.id, segment(&field.slug));
@@ -124,9 +127,10 @@ impl SecretServerSession {
         Ok(Some(secret))
     }
 
-    /// The number of the first secret of a name.
+    /// The number of the first secret of a name, directly in a folder where one is named.
     async fn named(&self, name: &str, folder: i64, what: &str, cx: &CallCx) -> Result<Option<i64>, ProviderError> {
-        let wishes = [
+        let number = folder.to_string();
+        let mut wishes = vec![
             ("paging.filter.searchText", name),
             ("paging.filter.searchField", "Name"),
             ("paging.filter.isExactMatch", "true"),
@@ -134,6 +138,10 @@ impl SecretServerSession {
             ("paging.take", "30"),
             ("paging.skip", "0"),
         ];
+        if folder > 0 {
+            // Or else the namesakes of other folders fill the page.
+            wishes.extend([("paging.filter.folderId", number.as_str()), ("paging.filter.includeSubFolders", "false")]);
+        }
         let ask = Ask { name: "searchSecrets", what, cx };
         let answer = self.request(&ask, Method::GET, &format!("secrets?{}", query(&wishes)), None).await?;
         let Records { records } = success(answer, what)?.json(what)?;
@@ -214,10 +222,15 @@ fn code(answer: &Answer) -> String {
     answer.json::<Said>("").map(|said| said.error_code).unwrap_or_default()
 }
 
-/// The server answers 400 to much, and says by a code what it means.
+/// The server answers 400 to much, and says by a code what it means. A 404 without that code is of somebody between, or of a wrong
+/// address.
 fn is_missing(answer: &Answer) -> bool {
-    answer.status == StatusCode::NOT_FOUND
-        || answer.status == StatusCode::BAD_REQUEST && code(answer) == "API_SecretNotFound"
+    matches!(answer.status, StatusCode::NOT_FOUND | StatusCode::BAD_REQUEST) && code(answer) == "API_SecretNotFound"
+}
+
+/// The folder that a place's metadata names; 0: none.
+fn folder_of(place: &Place) -> i64 {
+    push::metadata::<PushMetadata>(place.metadata.as_ref()).ok().flatten().unwrap_or_default().folder_id
 }
 
 /// The answer, if it says that all went well.
@@ -267,17 +280,17 @@ impl Session for SecretServerSession {
         Ok(Pushed::Written)
     }
 
-    /// A field is emptied, and the secret deleted once no other one holds something.
+    /// The field that is pushed to, or the first one, is emptied, and the secret deleted once no other one holds something.
     async fn delete(&self, place: &Place, cx: &CallCx) -> Result<(), ProviderError> {
         let what = format!("secret {:?} of Secret Server", place.key);
-        let folder = push::metadata::<PushMetadata>(place.metadata.as_ref()).ok().flatten().unwrap_or_default().folder_id;
-        let Some(secret) = self.find_one(&place.key, folder, cx).await? else { return Ok(()) };
-        if place.property().is_some() {
-            let Some(index) = secret.position(place.property()) else { return Ok(()) };
-            let others = secret.fields.iter().enumerate().any(|(i, field)| i != index && !field.value.is_empty());
-            if others {
-                return self.update(&secret, index, &SecretBytes::default(), &what, cx).await;
-            }
+        let Some(secret) = self.find_one(&place.key, folder_of(place), cx).await? else { return Ok(()) };
+        let Some(index) = secret.position(place.property()) else { return Ok(()) };
+        if secret.fields.get(index).is_some_and(|field| field.is_file) {
+            // No push has written it.
+            return Ok(());
+        }
+        if secret.fields.iter().enumerate().any(|(i, field)| i != index && !field.value.is_empty()) {
+            return self.update(&secret, index, &SecretBytes::default(), &what, cx).await;
         }
         let ask = Ask { name: "deleteSecret", what: &what, cx };
         let answer = self.request(&ask, Method::DELETE, &format!("secrets/{}", secret.id), None).await?;
@@ -285,9 +298,8 @@ impl Session for SecretServerSession {
     }
 
     async fn exists(&self, place: &Place, cx: &CallCx) -> Result<bool, ProviderError> {
-        let Some(secret) = self.find_one(&place.key, 0, cx).await? else { return Ok(false) };
-        let Some(property) = place.property() else { return Ok(true) };
-        let field = secret.position(Some(property)).and_then(|index| secret.fields.get(index));
+        let Some(secret) = self.find_one(&place.key, folder_of(place), cx).await? else { return Ok(false) };
+        let field = secret.position(place.property()).and_then(|index| secret.fields.get(index));
         Ok(field.is_some_and(|field| !field.value.is_empty()))
     }
 

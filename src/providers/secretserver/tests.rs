@@ -189,6 +189,68 @@ async fn logins() {
     }
 }
 
+/// What is no Secret Server answers 404 as well: nothing is missing there, and nothing was deleted.
+#[tokio::test]
+async fn a_404_that_is_not_the_servers_is_no_missing_secret() {
+    let service = running().await;
+    let cluster = Cluster::new().labelled_secret("login", &json!({}), LOGIN);
+    let token = json!({"secretRef": {"name": "login", "key": "token"}});
+    let block = json!({"serverURL": format!("{}/wrong", service.url()), "token": token});
+    let session = config(block).connect(&cluster.cx(&outbound()).connect).await.unwrap();
+    for key in ["/apps/db", "4711", "db"] {
+        assert_eq!(password(session.as_ref(), key).await.unwrap_err().kind, ErrorKind::Misconfigured, "{key}");
+        let place = Place { key: key.into(), ..Place::default() };
+        let error = session.delete(&place, &CallCx::default()).await.unwrap_err();
+        assert_eq!(error.kind, ErrorKind::Misconfigured, "{key}");
+    }
+}
+
+#[test]
+fn a_secret_has_a_bounded_number_of_fields() {
+    let read =
+        |items: Json| super::secret::Secret::read(SecretBytes::from(json!({"name": "x", "items": items}).to_string()));
+    let fields = |count: usize| json!(vec![json!({"slug": "a", "itemValue": "v"}); count]);
+    assert_eq!(read(fields(1000)).unwrap().fields.len(), 1000);
+    assert!(read(fields(1001)).is_none() && read(json!("text")).is_none());
+    assert!(read(Json::Null).unwrap().fields.is_empty());
+}
+
+#[tokio::test]
+async fn a_place_in_a_folder_is_found_among_many_namesakes() {
+    let service = running().await;
+    let (other, ours) = (service.fake.folder("/other"), service.fake.folder("/ours"));
+    for _ in 0..40 {
+        service.fake.put(other, "db", &[("Password", "theirs")]);
+    }
+    let id = service.fake.put(ours, "db", &[("Password", "old")]);
+    let session = connect(&Server, service.url()).await;
+    let cx = CallCx::default();
+    let change = push("db", None, "new", Some(ours));
+    assert!(session.exists(&change.place, &cx).await.unwrap());
+    assert_eq!(session.push(&change, &cx).await.unwrap(), Pushed::Written);
+    assert_eq!(password(session.as_ref(), &id.to_string()).await.unwrap(), "new");
+    let elsewhere = service.fake.folder("/empty");
+    assert!(!session.exists(&push("db", None, "", Some(elsewhere)).place, &cx).await.unwrap());
+}
+
+#[tokio::test]
+async fn a_deletion_without_a_property_leaves_the_fields_of_others() {
+    let service = running().await;
+    let folder = service.fake.folder("/apps");
+    let id = service.fake.put(folder, "shared", &[("Password", "old"), ("Notes", "theirs"), ("Key", "")]);
+    let session = connect(&Server, service.url()).await;
+    let cx = CallCx::default();
+    let change = push("shared", None, "ours", Some(folder));
+    assert_eq!(session.push(&change, &cx).await.unwrap(), Pushed::Written);
+    session.delete(&change.place, &cx).await.unwrap();
+    let value = |slug: &str| service.fake.value("shared", slug);
+    assert_eq!((value("password").as_deref(), value("notes").as_deref()), (Some(""), Some("theirs")));
+    assert!(!session.exists(&change.place, &cx).await.unwrap());
+    service.fake.attach(id, "key", b"-----KEY-----");
+    session.delete(&push("shared", Some("key"), "", Some(folder)).place, &cx).await.unwrap();
+    assert_eq!(value("key").as_deref(), Some("*** Not Valid For Display ***"), "a file was never pushed");
+}
+
 fn push(key: &str, property: Option<&str>, value: &str, folder: Option<i64>) -> Push {
     let source = Source { data: BTreeMap::from([("v".to_owned(), SecretBytes::from(value))]), ..Source::default() };
     let metadata = folder.map(|folder| {

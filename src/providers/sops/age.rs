@@ -24,6 +24,10 @@ const COLUMNS: usize = 64;
 /// Most bytes of one chunk: a data key is far smaller.
 const CHUNK: usize = 64 << 10;
 const TAG: usize = 16;
+/// Most identities of one key Secret. Each is tried on each stanza, which is work that nothing can interrupt.
+const MAX_IDENTITIES: usize = 64;
+/// Most stanzas of one file, in all its messages together.
+pub(super) const MAX_STANZAS: usize = 256;
 
 /// Private keys, each with its public one.
 pub(super) struct Identities(Vec<Identity>);
@@ -45,6 +49,9 @@ pub(super) enum BadIdentities {
     /// A line is of another kind.
     #[error("it holds an identity of a plugin, of SSH or for post-quantum recipients: only those of X25519 are read")]
     OtherKind,
+    /// There are more than are tried.
+    #[error("it holds more than {MAX_IDENTITIES} age identities: leave those that open the file")]
+    TooMany,
 }
 
 /// Why a message was not opened.
@@ -54,6 +61,8 @@ pub(super) enum NotOpened {
     OtherRecipients,
     /// It is not what age writes, or was changed.
     Malformed,
+    /// It is for more recipients than are looked through.
+    TooMany,
 }
 
 impl Identities {
@@ -64,17 +73,22 @@ impl Identities {
     pub(super) fn parse(text: &SecretBytes) -> Result<Self, BadIdentities> {
         let text = text.expose_str().ok_or(BadIdentities::Malformed)?;
         let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
-        let found = lines.map(Identity::parse).collect::<Result<Vec<_>, _>>()?;
-        if found.is_empty() { Err(BadIdentities::None) } else { Ok(Self(found)) }
+        let found = lines.take(MAX_IDENTITIES + 1).map(Identity::parse).collect::<Result<Vec<_>, _>>()?;
+        match found.len() {
+            0 => Err(BadIdentities::None),
+            1..=MAX_IDENTITIES => Ok(Self(found)),
+            _ => Err(BadIdentities::TooMany),
+        }
     }
 
-    /// Decrypts an armored message.
+    /// Decrypts an armored message. `left` is how many stanzas may still be tried, at first [`MAX_STANZAS`].
     ///
     /// # Errors
     /// See [`NotOpened`].
-    pub(super) fn open(&self, armored: &str) -> Result<SecretBytes, NotOpened> {
+    pub(super) fn open(&self, armored: &str, left: &mut usize) -> Result<SecretBytes, NotOpened> {
         let message = unarmor(armored).ok_or(NotOpened::Malformed)?;
         let header = Header::parse(&message).ok_or(NotOpened::Malformed)?;
+        *left = left.checked_sub(header.stanzas.len()).ok_or(NotOpened::TooMany)?;
         let pairs = self.0.iter().flat_map(|identity| header.stanzas.iter().map(move |stanza| (identity, stanza)));
         let file_key =
             pairs.into_iter().find_map(|(identity, stanza)| identity.unwrap(stanza)).ok_or(NotOpened::OtherRecipients)?;
@@ -274,13 +288,30 @@ mod tests {
         Identities::parse(&SecretBytes::from(format!("# made by a test\n\n{}\n", lines.join("\r\n")))).unwrap()
     }
 
+    fn opened(identities: &Identities, message: &str) -> Result<SecretBytes, NotOpened> {
+        let mut left = MAX_STANZAS;
+        identities.open(message, &mut left)
+    }
+
+    #[test]
+    fn more_identities_or_stanzas_than_are_tried_are_refused() {
+        let ann = identity("ann");
+        let lines = |count: usize| SecretBytes::from(vec![ann.expose_str().unwrap(); count].join("\n"));
+        assert!(Identities::parse(&lines(MAX_IDENTITIES)).is_ok());
+        assert_eq!(Identities::parse(&lines(MAX_IDENTITIES + 1)).err(), Some(BadIdentities::TooMany));
+        let (ann, message) = (identities(&["ann"]), encrypt(&["eve", "bob", "ann"], b"data key"));
+        let mut left = 5;
+        assert!(ann.open(&message, &mut left).is_ok());
+        assert_eq!(ann.open(&message, &mut left).err(), Some(NotOpened::TooMany));
+    }
+
     #[test]
     fn any_recipient_opens_a_message_and_nobody_else() {
         let message = encrypt(&["ann", "bob"], b"data key");
         for words in [&["ann"][..], &["bob"], &["eve", "bob"]] {
-            assert_eq!(identities(words).open(&message).unwrap().expose(), b"data key", "{words:?}");
+            assert_eq!(opened(&identities(words), &message).unwrap().expose(), b"data key", "{words:?}");
         }
-        assert_eq!(identities(&["eve"]).open(&message).err(), Some(NotOpened::OtherRecipients));
+        assert_eq!(opened(&identities(&["eve"]), &message).err(), Some(NotOpened::OtherRecipients));
     }
 
     #[test]
@@ -290,10 +321,10 @@ mod tests {
         for at in 0..whole.len() {
             let mut changed = whole.clone();
             changed[at] ^= 1;
-            assert!(ann.open(&format!("{BEGIN}\n{}\n{END}", STANDARD.encode(changed))).is_err(), "byte {at}");
+            assert!(opened(&ann, &format!("{BEGIN}\n{}\n{END}", STANDARD.encode(changed))).is_err(), "byte {at}");
         }
         for bad in ["", "text", "-----BEGIN AGE ENCRYPTED FILE-----\n!\n-----END AGE ENCRYPTED FILE-----"] {
-            assert_eq!(ann.open(bad).err(), Some(NotOpened::Malformed), "{bad}");
+            assert_eq!(opened(&ann, bad).err(), Some(NotOpened::Malformed), "{bad}");
         }
     }
 

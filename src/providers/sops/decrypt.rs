@@ -2,7 +2,7 @@
 
 use aws_lc_rs::digest::{Context, SHA512};
 
-use super::age::{Identities, NotOpened};
+use super::age::{Identities, MAX_STANZAS, NotOpened};
 use super::cipher::{self, DataKey};
 use super::document::Node;
 use super::format::Format;
@@ -93,17 +93,23 @@ fn data_key(metadata: &Metadata, keys: &Identities) -> Result<DataKey, (ErrorKin
         let text = "it has no age recipient, and no other kind of key is used here: add one with sops rotate --add-age";
         return Err((ErrorKind::Misconfigured, text));
     }
-    let mut reason = NotOpened::OtherRecipients;
+    let too_many = (ErrorKind::Unsupported, "it is encrypted for more than 256 age recipients: encrypt it for fewer");
+    if messages.len() > MAX_STANZAS {
+        return Err(too_many);
+    }
+    let (mut reason, mut left) = (NotOpened::OtherRecipients, MAX_STANZAS);
     for message in messages {
-        match keys.open(&message) {
+        match keys.open(&message, &mut left) {
             Ok(key) => {
                 return DataKey::new(&key).ok_or((ErrorKind::Malformed, "its data key is not one of SOPS"));
             }
             Err(NotOpened::Malformed) => reason = NotOpened::Malformed,
+            Err(NotOpened::TooMany) => return Err(too_many),
             Err(NotOpened::OtherRecipients) => {}
         }
     }
     Err(match reason {
+        NotOpened::TooMany => too_many,
         NotOpened::OtherRecipients => {
             (ErrorKind::Denied, "it is encrypted for other age recipients than the keys of ageKeySecretRef")
         }

@@ -76,7 +76,7 @@ impl Format {
         };
         let metadata = match flat {
             Some(flat) if flat.is_empty() => None,
-            Some(flat) => Some(unflatten(flat)),
+            Some(flat) => Some(unflatten(flat)?),
             None => metadata.into_iter().next().map(|(_, value)| value),
         };
         let metadata = metadata.ok_or(Unreadable("it has no sops metadata: it is not encrypted, or of another format"))?;
@@ -121,16 +121,22 @@ fn dotenv(text: &str) -> Result<Node, Unreadable> {
 
 /// A tree of metadata out of keys like `age__list_0__map_enc`. What does not fit together is left out: what is missing then is
 /// told where it is needed.
-fn unflatten(flat: Vec<(&str, &Node)>) -> Node {
+///
+/// # Errors
+/// A key leads deeper than any other format may: the tree is walked, and dropped, level by level on the stack.
+fn unflatten(flat: Vec<(&str, &Node)>) -> Result<Node, Unreadable> {
     let mut root = Branch::default();
     for (key, value) in flat {
         let text = value.to_secret();
         let text = text.expose_str().unwrap_or_default().replace("\\n", "\n");
         let key = key.replace("__list_", "\0").replace("__map_", "\0");
+        if key.split('\0').count() > MAX_DEPTH {
+            return Err(Unreadable("a key of its sops metadata is nested too deep"));
+        }
         let leaf = key.split('\0').fold(&mut root, |branch, step| branch.under.entry(step.to_owned()).or_default());
         leaf.text = Some(text);
     }
-    root.into_node()
+    Ok(root.into_node())
 }
 
 #[derive(Default)]

@@ -1,5 +1,7 @@
 //! INI as SOPS reads and writes it: the part of go-ini's syntax that its writer uses.
 
+use std::collections::HashMap;
+
 use super::document::Node;
 use super::format::Unreadable;
 use crate::secret_bytes::SecretBytes;
@@ -15,6 +17,8 @@ const QUOTES: [&str; 2] = ["\"\"\"", "`"];
 /// The text is no INI.
 pub(super) fn parse(text: &str) -> Result<Node, Unreadable> {
     let mut sections: Vec<(String, Vec<(String, Node)>)> = vec![(DEFAULT.to_owned(), Vec::new())];
+    // Where each key of the last section stands in it.
+    let mut places: HashMap<String, usize> = HashMap::new();
     let mut rest = text;
     while !rest.is_empty() {
         let line = take_line(&mut rest).trim();
@@ -24,15 +28,20 @@ pub(super) fn parse(text: &str) -> Result<Node, Unreadable> {
         if let Some(name) = line.strip_prefix('[') {
             let (name, _) = name.rsplit_once(']').ok_or(Unreadable("a section in it is not closed"))?;
             sections.push((name.trim().to_owned(), Vec::new()));
+            places.clear();
             continue;
         }
         let (key, value) = key(line).ok_or(Unreadable("a line of it is not key = value"))?;
         let value = self::value(value.trim_start(), &mut rest)?;
         let Some((_, pairs)) = sections.last_mut() else { continue };
         let value = Node::Text(SecretBytes::from(value));
-        match pairs.iter_mut().find(|(name, _)| *name == key) {
+        let place = places.get(&key).copied().unwrap_or(pairs.len());
+        match pairs.get_mut(place) {
             Some((_, old)) => *old = value,
-            None => pairs.push((key, value)),
+            None => {
+                places.insert(key.clone(), place);
+                pairs.push((key, value));
+            }
         }
     }
     let used = sections.into_iter().filter(|(name, pairs)| name != DEFAULT || !pairs.is_empty());

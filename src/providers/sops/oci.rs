@@ -19,6 +19,7 @@ use crate::api::refs::SecretKeySelector;
 use crate::outbound::{Answer, Call, TlsOptions, query, secret};
 use crate::providers::rest::{Ask, Granted, Login, Rest};
 use crate::providers::{CallCx, ConnectCx, ErrorKind, ProviderError};
+use crate::render::json;
 use crate::secret_bytes::SecretBytes;
 
 /// Kinds of manifests that are read.
@@ -325,22 +326,6 @@ impl Login for RegistryLogin {
     }
 }
 
-#[derive(Deserialize)]
-struct DockerConfig {
-    #[serde(default)]
-    auths: BTreeMap<String, DockerAuth>,
-}
-
-#[derive(Deserialize)]
-struct DockerAuth {
-    #[serde(default)]
-    auth: Option<String>,
-    #[serde(default)]
-    username: Option<String>,
-    #[serde(default)]
-    password: Option<String>,
-}
-
 /// User and password of a registry out of a Docker configuration, as the base64 that Basic authentication takes.
 async fn credentials(
     selector: &SecretKeySelector,
@@ -350,29 +335,58 @@ async fn credentials(
 ) -> Result<SecretBytes, ProviderError> {
     let key = selector.key.clone().filter(|key| !key.is_empty()).unwrap_or_else(|| ".dockerconfigjson".to_owned());
     let text = cx.secret(&SecretKeySelector { key: Some(key), ..selector.clone() }, what).await?;
-    let misconfigured = |text: String| ProviderError::new(ErrorKind::Misconfigured, format!("{what}: {text}"));
-    let config: DockerConfig = serde_json::from_slice(text.expose())
-        .map_err(|_| misconfigured("the value is no Docker configuration with auths".to_owned()))?;
-    let host = |name: &str| {
+    credentials_of(&text, &reference.host)
+        .map_err(|text| ProviderError::new(ErrorKind::Misconfigured, format!("{what}: {text}")))
+}
+
+/// The credentials of one registry. Those of others stay where they are.
+fn credentials_of(config: &SecretBytes, host: &str) -> Result<SecretBytes, String> {
+    let none = || "the value is no Docker configuration with auths".to_owned();
+    let config = json::members(config.expose()).ok_or_else(none)?;
+    let auths = json::members(member(&config, "auths").unwrap_or(b"null")).ok_or_else(none)?;
+    let host_of = |name: &str| {
         let name = name.trim_start_matches("https://").trim_start_matches("http://");
-        name.split('/').next().unwrap_or_default().to_owned()
+        name.split('/').next() == Some(host)
     };
-    let found = config.auths.into_iter().find(|(name, _)| host(name) == reference.host).map(|(_, auth)| auth);
-    let found = found.ok_or_else(|| misconfigured(format!("it has no credentials for {:?}", reference.host)))?;
-    match (found.auth.filter(|auth| !auth.is_empty()), found.username, found.password) {
-        (Some(auth), ..) => Ok(SecretBytes::from(auth)),
+    let entry = auths.iter().find(|(name, _)| host_of(name)).map(|(_, raw)| *raw);
+    let entry = json::members(entry.ok_or_else(|| format!("it has no credentials for {host:?}"))?).ok_or_else(none)?;
+    let text = |name: &str| member(&entry, name).filter(|raw| raw.first() == Some(&b'"')).map(json::unquoted);
+    match (text("auth").filter(|auth| !auth.is_empty()), text("username"), text("password")) {
+        (Some(auth), ..) => Ok(auth),
         (None, Some(user), Some(password)) => {
-            let plain = SecretBytes::from(format!("{user}:{password}"));
+            let plain = SecretBytes::new([user.expose(), b":", password.expose()].concat());
             Ok(SecretBytes::from(STANDARD.encode(plain.expose())))
         }
-        _ => Err(misconfigured(format!("its entry of {:?} holds neither auth nor username and password", reference.host))),
+        _ => Err(format!("its entry of {host:?} holds neither auth nor username and password")),
     }
+}
+
+fn member<'j>(members: &[(String, &'j [u8])], name: &str) -> Option<&'j [u8]> {
+    members.iter().rev().find(|(key, _)| key == name).map(|(_, raw)| *raw)
 }
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_the_credentials_of_the_registry_are_read() {
+        let config = SecretBytes::from(
+            r#"{"auths": {"other.example": {"auth": 5}, "https://hub.example/v1/": {"username": "ann", "password": "p\"w"},
+                "auth.example": {"auth": "YTpi"}, "empty.example": {"auth": ""}, "null.example": null}, "credsStore": "x"}"#,
+        );
+        let of = |host: &str| credentials_of(&config, host);
+        assert_eq!(of("hub.example").unwrap().expose_str(), Some(STANDARD.encode("ann:p\"w").as_str()));
+        assert_eq!(of("auth.example").unwrap().expose_str(), Some("YTpi"));
+        for (host, text) in [("nope.example", "no credentials"), ("empty.example", "neither"), ("null.example", "neither")] {
+            assert!(of(host).unwrap_err().contains(text), "{host}");
+        }
+        for text in ["", "[]", r#"{"auths": []}"#] {
+            assert!(credentials_of(&SecretBytes::from(text), "hub.example").is_err(), "{text}");
+        }
+        assert!(credentials_of(&SecretBytes::from("{}"), "hub.example").unwrap_err().contains("no credentials"));
+    }
 
     #[test]
     fn references() {

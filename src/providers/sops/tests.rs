@@ -95,6 +95,43 @@ fn what_cannot_be_opened_is_told_apart() {
     }
 }
 
+/// A tree that is as deep as its keys say would be walked on the stack, where it ends the process.
+#[test]
+fn keys_that_lead_deep_are_refused() {
+    for (deep, is_fine) in [(60, true), (100_000, false)] {
+        let key = format!("a{}", "__map_b".repeat(deep));
+        for (text, format) in
+            [(format!("sops_{key}=1\nA=b\n"), Format::Dotenv), (format!("[x]\na = b\n[sops]\n{key} = 1\n"), Format::Ini)]
+        {
+            let read = format.read(&SecretBytes::from(text));
+            assert_eq!(
+                read.err().map(|error| error.0.contains("nested too deep")),
+                (!is_fine).then_some(true),
+                "{format:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_file_for_more_recipients_than_are_looked_through_is_refused() {
+    let words: Vec<String> = (0..256).map(|number| format!("word-{number}")).collect();
+    let mut words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let of = |words: &[&str]| SecretBytes::new(file(words, &[("a", b"v")]));
+    assert!(open_with("word-255", &of(&words), Format::Json).is_ok());
+    words.push("one more");
+    let error = open_with("word-255", &of(&words), Format::Json).unwrap_err();
+    assert!(error.kind == ErrorKind::Unsupported && error.detail.contains("more than 256 age recipients"), "{error}");
+}
+
+#[test]
+fn the_last_value_of_a_key_counts_in_each_section_of_an_ini() {
+    let text = "a = 1\nb = 2\na = 3\n[x]\na = 4\na = 5\n[sops]\nage__list_0__map_enc = x\n";
+    let (document, _) = Format::Ini.read(&SecretBytes::from(text)).unwrap();
+    let found: Json = serde_json::from_slice(document.to_secret().expose()).unwrap();
+    assert_eq!(found, json!({"DEFAULT": {"a": "3", "b": "2"}, "x": {"a": "5"}}));
+}
+
 /// Every way to change a value, a plain one, the order, the number or the names of keys.
 #[test]
 fn a_changed_file_is_not_opened() {

@@ -102,6 +102,12 @@ impl<'a> Said<'a> {
         self.data.is_some()
     }
 
+    /// Whether a "not found" is in the form that Vault documents. Others come of what stands in front of it, or in its place, and
+    /// say nothing of a secret.
+    pub fn is_vaults(&self) -> bool {
+        self.errors.is_some() || self.warnings.is_some() || self.holds_data()
+    }
+
     /// Whether it has an error to tell that holds these words.
     pub fn error(&self, words: &str) -> bool {
         self.errors.iter().flatten().any(|text| text.contains(words))
@@ -128,6 +134,34 @@ mod tests {
         assert_eq!((lent.id.as_str(), lent.duration.as_secs(), lent.renewable), ("database/creds/app/x", 60, true));
         for none in ["", "[]", "{}", r#"{"lease_id":"","lease_duration":2764800,"data":{}}"#, r#"{"lease_id":7}"#] {
             assert_eq!(lease(none), None, "{none}");
+        }
+    }
+
+    #[test]
+    fn not_found_is_vaults_word_only_in_its_own_form() {
+        let is_vaults = |body: &str| Said::of(&SecretBytes::from(body)).is_vaults();
+        for body in [
+            r#"{"errors":[]}"#,
+            r#"{"errors":["no handler for route"]}"#,
+            r#"{"request_id":"r","data":{"data":null,"metadata":{"version":1}},"warnings":null}"#,
+            r#"{"data":null,"errors":null,"warnings":["Invalid path for a versioned K/V secrets engine."]}"#,
+        ] {
+            assert!(is_vaults(body), "{body}");
+        }
+        for body in [
+            "",
+            "default backend - 404",
+            "<html>404</html>",
+            "null",
+            "[]",
+            "{}",
+            r#"{"message":"no Route matched with those values"}"#,
+            r#"{"errors":null}"#,
+            r#"{"errors":"none"}"#,
+            r#"{"errors":[{"code":"NOT_FOUND"}]}"#,
+            r#"{"data":null}"#,
+        ] {
+            assert!(!is_vaults(body), "{body}");
         }
     }
 

@@ -94,7 +94,7 @@ impl VaultClient {
         };
         let again = self.run(Some(&token), request, what, cx).await;
         if again.as_ref().is_err_and(|again| again.status == 403 && !again.token_is_dead) && !failed.token_is_dead {
-            self.login.cannot_look().await;
+            self.login.cannot_look();
         }
         again.map_err(ProviderError::from)
     }

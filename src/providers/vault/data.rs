@@ -117,7 +117,8 @@ pub(super) fn object(values: &Values) -> SecretBytes {
 
 /// A text as JSON.
 pub(super) fn json_text(text: &[u8]) -> SecretBytes {
-    let mut out = Vec::new();
+    // room for the worst: a vector that grows leaves a copy behind
+    let mut out = Vec::with_capacity(6 * text.len() + 2);
     json::append_string(&mut out, text, true);
     SecretBytes::new(out)
 }

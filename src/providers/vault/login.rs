@@ -1,12 +1,12 @@
 //! The login and its token: made once, renewed before it ends, replaced where it cannot be renewed, and given back.
 
 use std::hash::{BuildHasher as _, RandomState};
-use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use serde::Deserialize;
-use tokio::sync::{Mutex, Notify};
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::answer::Answer;
@@ -25,6 +25,8 @@ const LOOK: &str = "check of the token";
 
 /// A failed login is not tried again for this long, so that many readers do not become many calls. A failed renewal the same.
 const FAILURE_HELD: Duration = Duration::from_secs(5);
+/// Longest that a request about the token may take with all its tries.
+const LONGEST: Duration = Duration::from_secs(30);
 /// What cannot be renewed is replaced this long before its end, or at two thirds of its life where that is later.
 const REPLACE_BEFORE: Duration = Duration::from_secs(60);
 /// A refusal that says nothing of the token makes us ask about it this often at most.
@@ -167,6 +169,8 @@ pub(super) struct Login {
     how: How,
     namespace: Option<String>,
     state: Mutex<State>,
+    /// Whose turn it is to get another token, or to have this one renewed: one at a time. Only in it the token changes.
+    turn: tokio::sync::Mutex<()>,
     /// Told when there is another token, or another time to look after it.
     changed: Notify,
 }
@@ -195,6 +199,7 @@ impl Login {
             how,
             namespace: namespace.filter(|namespace| !namespace.is_empty()),
             state: Mutex::new(state),
+            turn: tokio::sync::Mutex::default(),
             changed: Notify::new(),
         })
     }
@@ -203,43 +208,87 @@ impl Login {
         matches!(self.how, How::Method { .. })
     }
 
-    /// The token for a request now; `None` for nobody. Those who wait for a new one wait for one login.
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn kept(&self) -> Option<Kept> {
+        self.lock().kept.clone()
+    }
+
+    /// The token that there is, unless it has ended.
+    fn held(&self, now: Instant) -> Result<Option<Kept>, ProviderError> {
+        let state = self.lock();
+        if state.closed {
+            return Err(ProviderError::new(ErrorKind::Unavailable, "the store was logged out of"));
+        }
+        Ok(state.kept.clone().filter(|kept| !kept.has_ended(now)))
+    }
+
+    /// The token for a request now; `None` for nobody. Those who wait for a new one wait for one login; while a token that still
+    /// holds is renewed, the others use it.
     ///
     /// # Errors
     /// Why the login failed.
     pub async fn token(&self, transport: &Transport, cx: &CallCx) -> Result<Option<SecretBytes>, ProviderError> {
-        let mut state = self.state.lock().await;
-        if state.closed {
-            return Err(ProviderError::new(ErrorKind::Unavailable, "the store was logged out of"));
-        }
         let now = Instant::now();
-        let held = match &self.how {
-            How::Nobody => return Ok(None),
-            How::Store => return Ok(state.kept.as_ref().map(|kept| kept.token.clone())),
-            How::Method { .. } => state.kept.clone().filter(|kept| !kept.has_ended(now)),
-        };
+        let held = self.held(now)?;
+        if !self.makes_tokens() {
+            // the store's own is used to the last: whether it has ended, Vault tells
+            return Ok(self.kept().map(|kept| kept.token));
+        }
         if let Some(kept) = held.as_ref().filter(|kept| !kept.is_due(now)) {
             return Ok(Some(kept.token.clone()));
         }
-        if let Some((error, until)) = &state.failed
-            && held.is_none()
-            && now < *until
-        {
-            return Err(error.clone());
+        let _turn = match (self.turn.try_lock(), held) {
+            (Ok(turn), _) => turn,
+            (Err(_), Some(kept)) => return Ok(Some(kept.token)),
+            (Err(_), None) => self.turn.lock().await,
+        };
+        self.in_turn(transport, cx).await.map(Some)
+    }
+
+    /// The token, renewed or made anew where that is due. Somebody else may have done so while one waited for the turn.
+    async fn in_turn(&self, transport: &Transport, cx: &CallCx) -> Result<SecretBytes, ProviderError> {
+        let now = Instant::now();
+        let held = self.held(now)?;
+        if let Some(kept) = held.as_ref().filter(|kept| !kept.is_due(now)) {
+            return Ok(kept.token.clone());
+        }
+        let failed = self.lock().failed.clone().filter(|(_, until)| held.is_none() && now < *until);
+        if let Some((error, _)) = failed {
+            return Err(error);
         }
         let next = self.next(held, transport, cx).await;
+        let mut state = self.lock();
         self.changed.notify_waiters();
         match next {
             Ok(kept) => {
                 let token = kept.token.clone();
                 (state.kept, state.failed) = (Some(kept), None);
-                Ok(Some(token))
+                Ok(token)
             }
             Err(error) => {
                 (state.kept, state.failed) = (None, Some((error.clone(), Instant::now() + FAILURE_HELD)));
                 Err(error)
             }
         }
+    }
+
+    /// A request about the token itself. It is given up after a while.
+    async fn ask(
+        &self,
+        token: Option<&SecretBytes>,
+        request: &Request,
+        what: &str,
+        transport: &Transport,
+        cx: &CallCx,
+    ) -> Result<Option<SecretBytes>, Failed> {
+        let run = transport.run(self.namespace.as_deref(), token, request, what, cx);
+        tokio::time::timeout(LONGEST, run).await.unwrap_or_else(|_| {
+            let text = format!("{what}: Vault did not answer in time");
+            Err(ProviderError::new(ErrorKind::Unavailable, text).into())
+        })
     }
 
     /// What comes after a token that is due: the same one, renewed, else another one, else the same one for a while.
@@ -269,7 +318,7 @@ impl Login {
         let fields = fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
         let request = Request::write(path, object_of_text(&fields)).named("Login");
         let now = Instant::now();
-        let body = transport.run(self.namespace.as_deref(), None, &request, LOGIN, cx).await.map_err(|failed| {
+        let body = self.ask(None, &request, LOGIN, transport, cx).await.map_err(|failed| {
             // Wrong credentials are a bad request to most methods.
             let text = format!("{LOGIN}: Vault does not accept the credentials, or not for this role ({})", failed.status);
             match failed.status {
@@ -296,7 +345,7 @@ impl Login {
     ) -> Result<Option<Life>, ProviderError> {
         let request = Request::write("auth/token/renew-self", SecretBytes::from("{}")).named("RenewSelf");
         let now = Instant::now();
-        let body = transport.run(self.namespace.as_deref(), Some(token), &request, RENEWAL, cx).await?;
+        let body = self.ask(Some(token), &request, RENEWAL, transport, cx).await?;
         let granted = granted(body.as_ref(), RENEWAL)?;
         Ok(life.renewed(granted.lease_duration, granted.renewable, now))
     }
@@ -304,7 +353,7 @@ impl Login {
     /// What Vault says of a token.
     async fn look(&self, token: &SecretBytes, transport: &Transport, cx: &CallCx) -> Result<Looked, Failed> {
         let request = Request::read("auth/token/lookup-self").named("LookupSelf");
-        let body = transport.run(self.namespace.as_deref(), Some(token), &request, LOOK, cx).await?;
+        let body = self.ask(Some(token), &request, LOOK, transport, cx).await?;
         let answer = Answer::of(body.as_ref(), LOOK)?;
         let looked = serde_json::from_slice(answer.data().unwrap_or_default());
         looked.map_err(|_| super::answer::malformed(LOOK).into())
@@ -326,28 +375,37 @@ impl Login {
             return Ok(None);
         }
         // others who were refused wait here for what comes of it
-        let mut state = self.state.lock().await;
-        if state.kept.as_ref().is_some_and(|kept| kept.token == *refused) {
-            let now = Instant::now();
-            let since = |then: Option<Instant>| then.map(|then| now.saturating_duration_since(then));
-            let just_replaced = since(state.replaced).is_some_and(|age| age < FAILURE_HELD);
-            let just_looked = state.cannot_look || since(state.looked).is_some_and(|age| age < LOOK_AGAIN);
-            if just_replaced || (!failed.token_is_dead && just_looked) {
+        let turn = self.turn.lock().await;
+        if self.kept().is_some_and(|kept| kept.token == *refused) {
+            if !self.may_doubt(failed) {
                 return Ok(None);
             }
-            state.looked = Some(now);
             if !failed.token_is_dead && !self.look(refused, transport, cx).await.is_err_and(|looked| looked.status == 403) {
                 return Ok(None);
             }
+            let mut state = self.lock();
             (state.kept, state.replaced) = (None, Some(Instant::now()));
         }
-        drop(state);
+        drop(turn);
         self.token(transport, cx).await
     }
 
+    /// Whether a refused token may be looked at now, or replaced.
+    fn may_doubt(&self, failed: &Failed) -> bool {
+        let (mut state, now) = (self.lock(), Instant::now());
+        let since = |then: Option<Instant>| then.map(|then| now.saturating_duration_since(then));
+        let just_replaced = since(state.replaced).is_some_and(|age| age < FAILURE_HELD);
+        let just_looked = state.cannot_look || since(state.looked).is_some_and(|age| age < LOOK_AGAIN);
+        let may = !just_replaced && (failed.token_is_dead || !just_looked);
+        if may {
+            state.looked = Some(now);
+        }
+        may
+    }
+
     /// A new token was refused like the old one: it may not ask about itself, and the policies do not allow the request.
-    pub async fn cannot_look(&self) {
-        self.state.lock().await.cannot_look = true;
+    pub fn cannot_look(&self) {
+        self.lock().cannot_look = true;
     }
 
     /// Looks after the token for as long as somebody polls.
@@ -359,10 +417,11 @@ impl Login {
                 How::Nobody => return,
                 How::Store => self.tend_stores(transport, &cx).await,
                 How::Method { .. } => {
-                    if let Err(error) = self.token(transport, &cx).await {
+                    let _turn = self.turn.lock().await;
+                    if let Err(error) = self.in_turn(transport, &cx).await {
                         tracing::debug!(%error, "the login to Vault could not be renewed");
                     }
-                    self.state.lock().await.kept.as_ref().and_then(|kept| Some(kept.life?.turn))
+                    self.kept().and_then(|kept| Some(kept.life?.turn))
                 }
             };
             match turn {
@@ -374,7 +433,7 @@ impl Login {
 
     /// Renews the store's own token where it is due; gives when to come again.
     async fn tend_stores(&self, transport: &Transport, cx: &CallCx) -> Option<Instant> {
-        let kept = self.state.lock().await.kept.clone()?;
+        let kept = self.kept()?;
         let due = kept.life.filter(|life| life.renewable && life.turn <= Instant::now());
         if let Some(life) = due
             && let Err(error) = self.renew(&kept.token, life, transport, cx).await
@@ -390,41 +449,52 @@ impl Login {
             }
             Err(_) => None,
         };
-        if let Some(kept) = &mut self.state.lock().await.kept {
-            kept.life = life;
-        }
+        self.lives(&kept, life);
         life.map(|life| life.turn.max(now + STORE_TOKEN_AGAIN))
     }
 
     /// The token that is in use, for something that it lends for that long: where it would end before, it is renewed first.
     /// Nobody can do so once this process is gone.
     pub async fn lends(&self, lease: Duration, transport: &Transport, cx: &CallCx) -> TokenInUse {
-        let mut state = self.state.lock().await;
-        let Some(kept) = &mut state.kept else { return TokenInUse::default() };
-        if let Some(life) = kept.life.filter(|life| life.is_short_of(lease, Instant::now())) {
-            match self.renew(&kept.token, life, transport, cx).await {
-                Ok(life) => {
-                    kept.life = life;
-                    self.changed.notify_waiters();
-                }
-                Err(error) => tracing::debug!(%error, "the login to Vault could not be renewed for what it lends"),
-            }
+        let is_short = |kept: &Kept| kept.life.is_some_and(|life| life.is_short_of(lease, Instant::now()));
+        if self.kept().as_ref().is_some_and(is_short) {
+            let _turn = self.turn.lock().await;
+            self.renew_for_lease(is_short, transport, cx).await;
         }
+        let Some(kept) = self.kept() else { return TokenInUse::default() };
         let left = kept.life.map(|life| life.ends.saturating_duration_since(Instant::now()));
         TokenInUse { id: kept.id.clone(), left }
     }
 
-    /// Gives back a token that a login made.
+    /// Renews the token if it is still too short: somebody else may have renewed it while one waited for the turn.
+    async fn renew_for_lease(&self, is_short: impl Fn(&Kept) -> bool, transport: &Transport, cx: &CallCx) {
+        let Some(kept) = self.kept().filter(is_short) else { return };
+        let Some(life) = kept.life else { return };
+        match self.renew(&kept.token, life, transport, cx).await {
+            Ok(life) => {
+                self.lives(&kept, life);
+                self.changed.notify_waiters();
+            }
+            Err(error) => tracing::debug!(%error, "the login to Vault could not be renewed for what it lends"),
+        }
+    }
+
+    /// Notes how long a token lives, if it is still the one in use.
+    fn lives(&self, kept: &Kept, life: Option<Life>) {
+        if let Some(now) = self.lock().kept.as_mut().filter(|now| now.id == kept.id) {
+            now.life = life;
+        }
+    }
+
+    /// Gives back a token that a login made; one that is being made is waited for.
     pub async fn log_out(&self, transport: &Transport) {
-        let kept = {
-            let mut state = self.state.lock().await;
-            state.closed = true;
-            state.kept.take()
-        };
+        self.lock().closed = true;
+        let _turn = self.turn.lock().await;
+        let kept = self.lock().kept.take();
         let Some(kept) = kept.filter(|_| self.makes_tokens()) else { return };
         let request = Request::write("auth/token/revoke-self", SecretBytes::from("{}")).named("RevokeSelf");
         let what = "end of the login to Vault";
-        let gone = transport.run(self.namespace.as_deref(), Some(&kept.token), &request, what, &CallCx::default()).await;
+        let gone = self.ask(Some(&kept.token), &request, what, transport, &CallCx::default()).await;
         if let Err(Failed { error, .. }) = gone {
             tracing::debug!(%error, "the login to Vault ends by itself");
         }

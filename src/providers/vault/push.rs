@@ -1,6 +1,7 @@
 //! Writes secrets that are ours, and only what differs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
+use std::sync::{MutexGuard, PoisonError};
 
 use serde::Deserialize;
 use serde_json::json;
@@ -98,8 +99,9 @@ impl VaultSession {
         self.write(self.mount.data(key), data::object(&wanted), cx).await.map(|()| Pushed::Written)
     }
 
-    /// Into an engine with versions. The mark is written first, so that a push that breaks off there goes on from there. The
-    /// version that is replaced is always stated: nobody's change between our read and our write is lost.
+    /// Into an engine with versions. The version that is replaced is always stated: nobody's change between our read and our write
+    /// is lost. A new secret gets its first version before the mark: where somebody else made it meanwhile, that is a conflict,
+    /// and theirs is not marked as ours.
     async fn put_version(
         &self,
         key: &str,
@@ -115,22 +117,32 @@ impl VaultSession {
         };
         let is_new = known.as_ref().is_none_or(|metadata| metadata.current == 0) && current.is_none();
         let known = known.unwrap_or_default();
-        if !is_new && !known.is_ours() {
+        let is_half_made = known.current == 1 && self.unmarked().contains(key);
+        if !is_new && !known.is_ours() && !is_half_made {
             return Err(foreign(""));
         }
+        if is_new {
+            self.write(self.mount.data(key), versioned(&wanted, known.current), cx).await?;
+            self.unmarked().insert(key.to_owned());
+        }
         let custom = block.merged(&known.custom);
-        let mut pushed = Pushed::Unchanged;
+        let mut pushed = if is_new { Pushed::Written } else { Pushed::Unchanged };
         if custom != known.custom {
             let body = SecretBytes::from(json!({"custom_metadata": custom}).to_string());
             self.write(self.mount.metadata(key), body, cx).await?;
             pushed = Pushed::Written;
         }
-        if !data::same(current.as_ref(), &wanted, Version::V2) {
+        self.unmarked().remove(key);
+        if !is_new && !data::same(current.as_ref(), &wanted, Version::V2) {
             let replaced = version.unwrap_or(known.current);
             self.write(self.mount.data(key), versioned(&wanted, replaced), cx).await?;
             pushed = Pushed::Written;
         }
         Ok(pushed)
+    }
+
+    fn unmarked(&self) -> MutexGuard<'_, HashSet<String>> {
+        self.unmarked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn write(&self, path: String, body: SecretBytes, cx: &CallCx) -> Result<(), ProviderError> {

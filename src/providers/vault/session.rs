@@ -1,7 +1,7 @@
 //! Reads and finds secrets of the key-value engine, and checks that the store can.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::collections::{BTreeMap, HashSet};
+use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use futures::future::join_all;
@@ -36,6 +36,8 @@ pub struct VaultSession {
     block: Block,
     /// What was lent: it lasts no longer than the token.
     lent: Lent,
+    /// Keys of the secrets that a push made, and could not mark as ours yet.
+    pub(super) unmarked: Mutex<HashSet<String>>,
     tending: AbortHandle,
 }
 
@@ -45,7 +47,7 @@ impl VaultSession {
         let client = Arc::new(client);
         let tended = client.clone();
         let tending = tokio::spawn(async move { tended.tend().await }).abort_handle();
-        Self { client, mount, block, lent: Lent::default(), tending }
+        Self { client, mount, block, lent: Lent::default(), unmarked: Mutex::default(), tending }
     }
 
     async fn read(&self, want: &Want, cx: &CallCx) -> Result<Fetched, ProviderError> {
@@ -191,23 +193,31 @@ impl VaultSession {
         let Ok(engine) = serde_json::from_slice::<Engine>(answer.data().unwrap_or_default()) else { return Ok(()) };
         let found = engine.options.and_then(|options| options.get("version").cloned()).unwrap_or_else(|| "1".to_owned());
         let wanted = if self.mount.version == Version::V2 { "2" } else { "1" };
+        let kind = word(&engine.r#type).map_or_else(|| "another engine".to_owned(), |word| format!("{word:?}"));
+        let told = word(&found).unwrap_or("?");
         let wrong = match self.block {
             _ if engine.r#type == "kv" && found == wanted => return Ok(()),
             // other engines are read as one without versions: database/creds/app
             Block::Vault if engine.r#type != "kv" && wanted == "1" => return Ok(()),
             Block::Vault if engine.r#type != "kv" => {
-                format!("vault mount path {mount:?} is not a kv secret engine, got {:?}", engine.r#type)
+                format!("vault mount path {mount:?} is not a kv secret engine, got {kind}")
             }
             Block::Vault => {
                 format!(
-                    "vault mount path {mount:?} uses kv version v{found} but store is configured for kv version v{wanted}"
+                    "vault mount path {mount:?} uses kv version v{told} but store is configured for kv version v{wanted}"
                 )
             }
-            Block::OpenBao if engine.r#type != "kv" => format!("expected mount type \"kv\" found {:?}", engine.r#type),
-            Block::OpenBao => format!("expected kv engine version {wanted} found version {found}"),
+            Block::OpenBao if engine.r#type != "kv" => format!("expected mount type \"kv\" found {kind}"),
+            Block::OpenBao => format!("expected kv engine version {wanted} found version {told}"),
         };
         Err(misconfigured(wrong))
     }
+}
+
+/// What the server says, if it is one short word: nothing else of its is repeated.
+fn word(text: &str) -> Option<&str> {
+    let is_plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'_' | b'-');
+    Some(text).filter(|text| (1..=32).contains(&text.len()) && text.bytes().all(is_plain))
 }
 
 /// Keys, and folders.

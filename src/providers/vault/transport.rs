@@ -4,6 +4,7 @@ use std::sync::{Mutex, PoisonError};
 
 use http::header::{LOCATION, USER_AGENT};
 use http::{HeaderValue, StatusCode};
+use url::Url;
 
 use super::Retries;
 use super::answer::Said;
@@ -131,14 +132,16 @@ impl Transport {
         }
     }
 
-    /// Where a server that stands by says that the active one is. As Vault's own client, we believe it once for each request,
-    /// and never without TLS where there was some.
+    /// Where a server that stands by says that the active one is. As Vault's own client, we believe it once for each request.
+    /// What the request holds goes without TLS only where it did so already, and then to the same host.
     fn active(&self, answer: &Answer) -> Option<String> {
         if !matches!(answer.status, StatusCode::TEMPORARY_REDIRECT | StatusCode::PERMANENT_REDIRECT) {
             return None;
         }
-        let location = answer.headers.get(LOCATION)?.to_str().ok()?;
-        (location.starts_with("https://") || self.server.starts_with("http://")).then(|| location.to_owned())
+        let location = Url::parse(answer.headers.get(LOCATION)?.to_str().ok()?).ok()?;
+        let is_there = |server: Url| server.scheme() == location.scheme() && server.host() == location.host();
+        let may_go = location.scheme() == "https" || Url::parse(&self.server).is_ok_and(is_there);
+        may_go.then(|| location.into())
     }
 
     fn url(&self, request: &Request, what: &str) -> Result<String, ProviderError> {
@@ -197,7 +200,7 @@ fn body_of(answer: Answer, request: &Request, what: &str) -> Result<Option<Secre
         // Reads, lists and deletions of what is not there are answered so; the body can still hold a deleted version's metadata.
         StatusCode::NOT_FOUND if request.body.is_none() => {
             let said = Said::of(&answer.body);
-            if said.is_of_no_engine() {
+            if !said.is_vaults() || said.is_of_no_engine() {
                 return Err(refusal(&answer, what));
             }
             Ok(said.holds_data().then_some(answer.body))
@@ -226,6 +229,9 @@ fn refusal(answer: &Answer, what: &str) -> Failed {
         400 => (ErrorKind::Misconfigured, "Vault does not take the request: check the path, the parameters and the login"),
         403 if token_is_dead => (ErrorKind::Denied, "Vault does not know the token: it was revoked, or it has ended"),
         403 => (ErrorKind::Denied, "Vault does not allow it: check the token and its policies"),
+        404 if !said.is_vaults() => {
+            (ErrorKind::Misconfigured, "a \"not found\" that is not Vault's: is the address, or a path in it, right?")
+        }
         404 => (ErrorKind::Misconfigured, "no engine of Vault serves that path: check where it is mounted, and its version"),
         405 => (ErrorKind::Misconfigured, "that path of Vault cannot be used with this method"),
         412 => (ErrorKind::Unavailable, "this server of Vault has not caught up yet"),

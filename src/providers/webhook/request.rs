@@ -149,7 +149,9 @@ impl Requests {
             return Ok(body.clone());
         }
         jsonpath::first(body, path).map_err(|error| match (error, missing) {
-            (JsonPathError::Path, _) => misconfigured(format!("{}.result.jsonPath: {error}", self.path)),
+            (JsonPathError::Path | JsonPathError::Large, _) => {
+                misconfigured(format!("{}.result.jsonPath: {error}", self.path))
+            }
             (JsonPathError::Nothing, Some(missing)) => missing,
             (JsonPathError::Json | JsonPathError::Nothing, _) => malformed(&error.to_string()),
         })

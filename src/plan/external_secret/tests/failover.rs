@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::world::*;
-use crate::api::{ANNOTATION_FAILOVER, SecretStore};
+use crate::api::{ANNOTATION_FAILOVER, ClusterSecretStore, SecretStore};
 use crate::index::StoreId;
 use crate::plan::external_secret::{Gathered, Next, before_fetch};
 use crate::providers::ErrorKind;
@@ -68,6 +68,29 @@ fn a_store_that_failed_its_check_is_passed_over_only_where_it_is_unavailable() {
     let mut alone = world("");
     fails(&mut alone, "store", true);
     assert_eq!(stand_ins(&alone), None);
+}
+
+#[test]
+fn a_store_that_may_not_be_used_has_no_stand_in() {
+    let mut world = World::new(&spec(&json!({"secretStoreRef": {"name": "shared", "kind": "ClusterSecretStore"}})));
+    let cluster_store = |name: &str, conditions: serde_json::Value, annotations: serde_json::Value| {
+        let store: ClusterSecretStore = serde_json::from_value(json!({
+            "metadata": {"name": name, "uid": name, "generation": 1, "annotations": annotations},
+            "spec": {"provider": {"fake": {"data": []}}, "conditions": conditions},
+        }))
+        .unwrap();
+        facts_of(store.into())
+    };
+    let names = json!({ANNOTATION_FAILOVER: "backup"});
+    let backup = cluster_store("backup", json!([]), json!({}));
+    for (conditions, read) in [(json!([{"namespaces": ["other"]}]), false), (json!([{"namespaces": ["ns"]}]), true)] {
+        let (id, facts) = cluster_store("shared", conditions, names.clone());
+        world.stores = [(id.clone(), facts), backup.clone()].into();
+        let health = world.stores.get_mut(&id).unwrap().health.as_mut().unwrap();
+        (health.ready, health.unavailable) = (false, true);
+        let fetches = matches!(before_fetch(&world.facts(), &world.rules), Next::Fetch(_));
+        assert_eq!(fetches, read, "an outage gives no rights");
+    }
 }
 
 #[test]

@@ -145,18 +145,33 @@ impl CertificateManager {
         }
     }
 
+    /// The certificate of a remote key, with its tags. What is known from before may be ours no more, and another one be.
+    async fn ours(&self, remote_key: &str, caller: &Caller<'_>) -> Result<Option<(String, Tags)>, ProviderError> {
+        let is_it =
+            |tags: &Tags| tags::are_ours(tags) && tags.get(REMOTE_KEY).is_some_and(|named| named.as_str() == remote_key);
+        for _ in 0..2 {
+            let Some(arn) = self.find_arn(remote_key, caller).await? else { return Ok(None) };
+            let tags = self.gone(remote_key, self.tags(&arn, caller).await)?;
+            if let Some(tags) = tags.filter(is_it) {
+                return Ok(Some((arn, tags)));
+            }
+            lock(&self.known).pop(remote_key);
+        }
+        Ok(None)
+    }
+
     pub(super) async fn push_as(&self, push: &Push, caller: &Caller<'_>) -> Result<Pushed, ProviderError> {
         no_property(&push.place)?;
         let (metadata, bundle) = (PushMetadata::of(&push.place)?, Bundle::of(push)?);
         let remote_key = self.remote_key(&push.place);
-        if let Some(arn) = self.find_arn(&remote_key, caller).await?
+        if let Some((arn, tags)) = self.ours(&remote_key, caller).await?
             && let Some(there) = self.gone(&remote_key, self.certificate(&arn, caller).await)?
         {
             let is_new = !bundle.is(there.certificate().unwrap_or_default(), there.certificate_chain().unwrap_or_default());
             if is_new {
                 self.import(&bundle, &remote_key, Some(&arn), None, caller).await?;
             }
-            let tagged = self.put_tags(&arn, &remote_key, &metadata, caller).await?;
+            let tagged = self.put_tags((&arn, &tags), &remote_key, &metadata, caller).await?;
             return Ok(if is_new || tagged { Pushed::Written } else { Pushed::Unchanged });
         }
         let tags = marked(&metadata.tags, &remote_key);
@@ -193,7 +208,7 @@ impl CertificateManager {
     /// Makes the tags those of the block, if it names any; whether something changed.
     async fn put_tags(
         &self,
-        arn: &str,
+        (arn, there): (&str, &Tags),
         remote_key: &str,
         metadata: &PushMetadata,
         caller: &Caller<'_>,
@@ -201,7 +216,7 @@ impl CertificateManager {
         if metadata.tags.is_empty() {
             return Ok(false);
         }
-        let change = Change::between(&self.tags(arn, caller).await?, &marked(&metadata.tags, remote_key));
+        let change = Change::between(there, &marked(&metadata.tags, remote_key));
         let changed = change.is_any();
         if !change.gone.is_empty() {
             let request = self.client.remove_tags_from_certificate().certificate_arn(arn);
@@ -224,11 +239,7 @@ impl CertificateManager {
             return Ok(());
         }
         let remote_key = self.remote_key(place);
-        let Some(arn) = self.find_arn(&remote_key, caller).await? else { return Ok(()) };
-        let Some(tags) = self.gone(&remote_key, self.tags(&arn, caller).await)? else { return Ok(()) };
-        if !tags::are_ours(&tags) {
-            return Ok(());
-        }
+        let Some((arn, _)) = self.ours(&remote_key, caller).await? else { return Ok(()) };
         let request = self.client.delete_certificate().certificate_arn(&arn);
         let outcome = request.customize().interceptor(caller.mark()).send().await;
         self.gone(&remote_key, caller.answer("acm:DeleteCertificate", &arn, outcome).await)?;
@@ -238,9 +249,7 @@ impl CertificateManager {
 
     pub(super) async fn exists_as(&self, place: &Place, caller: &Caller<'_>) -> Result<bool, ProviderError> {
         no_property(place)?;
-        let remote_key = self.remote_key(place);
-        let Some(arn) = self.find_arn(&remote_key, caller).await? else { return Ok(false) };
-        self.gone(&remote_key, self.tags(&arn, caller).await).map(|tags| tags.is_some())
+        self.ours(&self.remote_key(place), caller).await.map(|found| found.is_some())
     }
 }
 

@@ -203,6 +203,31 @@ async fn what_was_imported_before_is_found_by_its_tags() {
 }
 
 #[tokio::test]
+async fn what_is_ours_no_more_is_not_replaced() {
+    let changes: [fn(&mut Held); 3] = [
+        |held| held.tags.clear(),
+        |held| drop(held.tags.remove("external-secrets-remote-key")),
+        |held| drop(held.tags.insert("external-secrets-remote-key".into(), "other".into())),
+    ];
+    for change in changes {
+        let acm = acm().await;
+        let (session, cx) = (session(&acm).await, call_cx());
+        session.push(&push(LEAF, EC, None), &cx).await.unwrap();
+        let (arn, _) = only(&acm);
+        acm.fake.change(&arn, change);
+        assert_eq!(session.exists(&place(None), &cx).await, Ok(false));
+        let other = push(OTHER, RSA, Some(json!({"tags": {"a": "b"}})));
+        assert_eq!(session.push(&other, &cx).await, Ok(Pushed::Written));
+        let held = acm.fake.at(&arn).unwrap();
+        assert!(held.certificate == LEAF && !held.tags.contains_key("a"), "{:?}", held.tags);
+        assert_eq!(session.push(&other, &cx).await, Ok(Pushed::Unchanged), "another one was made");
+        assert_eq!(acm.fake.all().len(), 2);
+        session.delete(&place(None), &cx).await.unwrap();
+        assert!(acm.fake.all().into_keys().eq([arn]), "and that one is taken away");
+    }
+}
+
+#[tokio::test]
 async fn what_is_deleted_is_gone_and_is_made_anew() {
     let acm = acm().await;
     let session = session(&acm).await;

@@ -33,6 +33,22 @@ async fn the_check_tells_what_is_wrong() {
     assert_eq!(error.detail, "expected kv engine version 2 found version 1");
 }
 
+#[tokio::test]
+async fn a_server_that_names_its_engine_oddly_is_not_quoted() {
+    for (kind, version, version_of_store, words) in [
+        ("database", "1", "v2", "is not a kv secret engine, got \"database\""),
+        ("C4n4ry of a server", "1", "v2", "is not a kv secret engine, got another engine"),
+        ("", "1", "v2", "got another engine"),
+        ("kv", "2 C4n4ry", "v1", "uses kv version v? but store is configured for kv version v1"),
+    ] {
+        let body = json!({"data": {"type": kind, "options": {"version": version}}});
+        let server = FakeServer::start(move |_| Reply::json(200, &body)).await;
+        let session = connect(&server.url, json!({"version": version_of_store})).await;
+        let error = session.validate(&cx()).await.unwrap_err();
+        assert!(error.detail.contains(words) && !error.detail.contains("C4n4ry"), "{error}");
+    }
+}
+
 /// CVE-2026-42875, CVE-2026-39961 and their like: the operator may read what the store's author may not.
 #[tokio::test]
 async fn a_secret_store_reads_nothing_of_another_namespace() {

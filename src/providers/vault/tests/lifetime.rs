@@ -94,6 +94,35 @@ async fn a_server_that_is_away_costs_no_login() {
     assert_eq!(server.fake.with(|state| state.logins), 1);
 }
 
+/// A renewal that the server fails is tried again, and takes long: it is in nobody's way.
+#[tokio::test]
+async fn reads_do_not_wait_for_a_renewal_while_the_token_holds() {
+    let fake = Arc::new(Server::new(2, MOUNT));
+    fake.put("a", json!({"v": "1"}), &BTreeMap::new());
+    fake.with(|state| state.ttl = 600);
+    let inner = fake.clone();
+    let server = FakeServer::start(move |asked| match asked.line.ends_with("renew-self") {
+        true => Reply::text(503, ""),
+        false => keyferry_fakes::Fake::answer(inner.as_ref(), asked),
+    })
+    .await;
+    let mut cx = keys().cx(&outbound()).connect;
+    cx.retry = Some(RetrySettings { max_retries: Some(3), retry_interval: Some("20s".into()) });
+    let session = store(&server.url, json!({"auth": app_role()})).connect(&cx).await.unwrap();
+    let renewals = || server.lines().iter().filter(|line| line.ends_with("renew-self")).count();
+    pass(401).await;
+    assert_eq!(renewals(), 1);
+    let reads = futures::future::join_all((0..5).map(|_| reads_well(session.as_ref())));
+    tokio::time::timeout(Duration::from_secs(10), reads).await.expect("the token still holds");
+    assert_eq!(renewals(), 1, "one looks after it");
+    pass(21).await;
+    assert_eq!(renewals(), 2);
+    pass(6).await;
+    assert_eq!(renewals(), 3, "that one failed, and another is begun");
+    reads_well(session.as_ref()).await;
+    assert_eq!(fake.with(|state| state.logins), 1);
+}
+
 #[tokio::test]
 async fn a_revoked_token_is_replaced_once() {
     for terse in [false, true] {

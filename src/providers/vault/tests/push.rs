@@ -78,6 +78,51 @@ async fn somebody_elses_change_is_not_lost() {
     assert_eq!(text(&get(session.as_ref(), &want("new")).await.unwrap().bytes), r#"{"p":"2","theirs":"x"}"#);
 }
 
+/// Between our look and our write, somebody else makes the secret: it is theirs, and is not marked as ours.
+#[tokio::test]
+async fn what_somebody_else_makes_meanwhile_is_theirs() {
+    let fake = Arc::new(Server::new(2, MOUNT));
+    let (inner, raced) = (fake.clone(), std::sync::atomic::AtomicBool::new(false));
+    let server = FakeServer::start(move |asked| {
+        if asked.line.starts_with("PUT") && !raced.swap(true, std::sync::atomic::Ordering::SeqCst) {
+            inner.put("new", json!({"theirs": "x"}), &BTreeMap::new());
+        }
+        keyferry_fakes::Fake::answer(inner.as_ref(), asked)
+    })
+    .await;
+    let session = connect(&server.url, json!({})).await;
+    for _ in 0..2 {
+        let error = session.push(&push("2", Some("p"), None), &cx()).await.unwrap_err();
+        assert_eq!((error.kind, error.detail.as_str()), (ErrorKind::Denied, "secret not managed by external-secrets"));
+    }
+    session.delete(&push("", None, None).place, &cx()).await.unwrap();
+    assert_eq!(text(&get(session.as_ref(), &want("new")).await.unwrap().bytes), r#"{"theirs":"x"}"#);
+    assert!(fake.with(|state| state.secrets["new"].custom.is_empty()));
+}
+
+#[tokio::test]
+async fn a_push_that_broke_off_before_the_mark_goes_on_from_there() {
+    let fake = Arc::new(Server::new(2, MOUNT));
+    let (inner, broken) = (fake.clone(), std::sync::atomic::AtomicBool::new(false));
+    let server = FakeServer::start(move |asked| {
+        let is_mark = asked.line.starts_with("PUT /v1/team/kv/metadata");
+        if is_mark && !broken.swap(true, std::sync::atomic::Ordering::SeqCst) {
+            return Reply::text(503, "");
+        }
+        keyferry_fakes::Fake::answer(inner.as_ref(), asked)
+    })
+    .await;
+    let mut with_no_retries = keys().cx(&outbound()).connect;
+    with_no_retries.retry = Some(RetrySettings::default());
+    let session = store(&server.url, json!({})).connect(&with_no_retries).await.unwrap();
+    let push = push("v", Some("p"), None);
+    assert_eq!(session.push(&push, &cx()).await.unwrap_err().kind, ErrorKind::Unavailable);
+    assert_eq!(session.push(&push, &cx()).await.unwrap(), Pushed::Written);
+    assert_eq!(session.push(&push, &cx()).await.unwrap(), Pushed::Unchanged);
+    let marked = fake.with(|state| (state.secrets["new"].versions.len(), state.secrets["new"].custom.len()));
+    assert_eq!(marked, (1, 1));
+}
+
 #[tokio::test]
 async fn what_others_wrote_stays_also_where_it_is_deleted() {
     let server = Service::start(Server::new(2, MOUNT)).await;

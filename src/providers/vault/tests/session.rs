@@ -201,6 +201,33 @@ async fn a_wrong_mount_is_no_missing_secret() {
     assert_eq!(get(session.as_ref(), &want("a")).await.unwrap_err().kind, ErrorKind::Misconfigured, "v1 read as v2");
 }
 
+/// What stands in front of Vault, or in its place, answers so too.
+#[tokio::test]
+async fn a_not_found_that_is_not_vaults_is_no_missing_secret() {
+    let kv1 = json!({"version": "v1"});
+    for body in ["default backend - 404", r#"{"message":"no Route matched with those values"}"#, "", "{}"] {
+        let server = saying(404, body).await;
+        for more in [json!({}), kv1.clone()] {
+            let session = connect(&server.url, more).await;
+            let error = get(session.as_ref(), &want("a")).await.unwrap_err();
+            assert!(error.kind == ErrorKind::Misconfigured && error.detail.contains("is not Vault's"), "{body}: {error}");
+            let error = find(session.as_ref(), FindQuery::default()).await.unwrap_err();
+            assert_eq!(error.kind, ErrorKind::Misconfigured, "{body}: {error}");
+            let place =
+                crate::providers::Place { key: "a".into(), property: None, metadata: None, namespace: "team-a".into() };
+            let error = session.delete(&place, &cx()).await.unwrap_err();
+            assert_eq!(error.kind, ErrorKind::Misconfigured, "nothing was deleted: {body}: {error}");
+            assert_eq!(session.exists(&place, &cx()).await.unwrap_err().kind, ErrorKind::Misconfigured, "{body}");
+        }
+    }
+    let server = saying(404, r#"{"errors":[]}"#).await;
+    for more in [json!({}), kv1] {
+        let session = connect(&server.url, more).await;
+        assert_eq!(get(session.as_ref(), &want("a")).await.unwrap_err().kind, ErrorKind::NotFound);
+        assert_eq!(find(session.as_ref(), FindQuery::default()).await.unwrap_err().kind, ErrorKind::NotFound);
+    }
+}
+
 #[tokio::test]
 async fn refusals_are_told_apart() {
     for (status, body, kind, words) in [
@@ -241,6 +268,26 @@ async fn a_standby_leads_to_the_active_server() {
     let session = connect(&standby.url, json!({})).await;
     assert_eq!(text(&get(session.as_ref(), &want("a")).await.unwrap().bytes), r#"{"v":"1"}"#);
     assert_eq!(active.server.received().last().unwrap().header("x-vault-token"), keyferry_fakes::vault::TOKEN);
+
+    // What was asked without TLS goes so to no other host.
+    let other = Service::start(Server::new(2, MOUNT)).await;
+    let url = other.url().replace("127.0.0.1", "localhost");
+    let elsewhere = FakeServer::start(move |asked| {
+        let path = asked.line.split_once(' ').unwrap().1;
+        Reply::text(307, "").with("location", &format!("{url}{path}"))
+    })
+    .await;
+    let mut cx = keys().cx(&outbound()).connect;
+    cx.retry = Some(crate::api::secret_store::RetrySettings::default());
+    for auth in [json!({}), json!({"auth": app_role()})] {
+        let connected = store(&elsewhere.url, auth).connect(&cx).await;
+        let error = match connected {
+            Ok(session) => get(session.as_ref(), &want("a")).await.unwrap_err(),
+            Err(error) => error,
+        };
+        assert!(error.kind == ErrorKind::Unavailable && error.detail.contains("stands by"), "{error}");
+    }
+    assert!(other.server.received().is_empty(), "neither a token nor a login");
 
     // It leads nowhere, or in a circle: it stands by, and that is all.
     let lost = FakeServer::start(|asked| {
