@@ -22,6 +22,8 @@ demo-up: e2e-tool ## the same, and leave it running to play with
 demo-down: e2e-tool ## end what demo-up left running
 	@$(E2E) demo-down
 
+# The end-to-end tests wait more than they compute: one more goes side by side than there are cores.
+test: export RUST_TEST_THREADS ?= $(shell echo $$(( $$(nproc 2>/dev/null || echo 2) + 1 )))
 test: lint generated ## formatting, lints, generated files, unit and end-to-end tests
 	@$(E2E) setup --tests
 	$(CARGO) test --workspace
