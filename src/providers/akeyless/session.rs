@@ -290,9 +290,10 @@ fn is_missing(answer: &Answer) -> bool {
         error: String,
     }
     let of_item = |said: Said| {
-        let text = said.error.to_lowercase();
+        // "itemNotFound", "Item not found", "the secret does not exist": the words are not fixed
+        let text: String = said.error.to_lowercase().split_whitespace().collect();
         let has = |words: &[&str]| words.iter().any(|word| text.contains(word));
-        has(&["item", "secret", "certificate", "version"]) && has(&["not found", "not exist", "n't exist"])
+        has(&["item", "secret", "certificate", "version"]) && has(&["notfound", "notexist", "n'texist", "nosuch"])
     };
     answer.status == StatusCode::NOT_FOUND && answer.json::<Said>("").is_ok_and(of_item)
 }

@@ -5,7 +5,7 @@ use granit_parser::{Event, Options, Parser, ScalarStyle, StrInput, Tag};
 use super::document::{MAX_DEPTH, Node};
 use super::format::Unreadable;
 use crate::render::template::funcs::layout;
-use crate::render::yaml::{Scalar, resolve, timestamp};
+use crate::render::yaml::{Scalar, is_content, resolve, timestamp};
 use crate::secret_bytes::SecretBytes;
 
 /// As Go writes a time as text.
@@ -41,19 +41,7 @@ impl<'t> Reader<'t> {
     fn next(&mut self) -> Result<Event<'t>, Unreadable> {
         loop {
             match self.parser.next_event() {
-                Some(Ok((
-                    event @ (Event::StreamStart
-                    | Event::StreamEnd
-                    | Event::DocumentStart(..)
-                    | Event::DocumentEnd
-                    | Event::Alias(_)
-                    | Event::Scalar(..)
-                    | Event::SequenceStart(..)
-                    | Event::SequenceEnd
-                    | Event::MappingStart(..)
-                    | Event::MappingEnd),
-                    _,
-                ))) => return Ok(event),
+                Some(Ok((event, _))) if is_content(&event) => return Ok(event),
                 Some(Ok(_)) => {}
                 Some(Err(_)) => return Err(Unreadable("it is not written as YAML must be")),
                 None => return Ok(Event::StreamEnd),

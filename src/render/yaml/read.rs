@@ -215,7 +215,7 @@ impl<'t> Reader<'t> {
 }
 
 /// Whether an event is more than a comment.
-fn is_content(event: &Event<'_>) -> bool {
+pub(crate) fn is_content(event: &Event<'_>) -> bool {
     matches!(
         event,
         Event::StreamStart
