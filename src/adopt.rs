@@ -167,7 +167,7 @@ impl Mover<'_> {
         for es in self.objects::<ExternalSecret>(&self.near(), &mut steps).await? {
             let secret = secrets.get(&target_key(&Key::of(&es.metadata), &es));
             steps.push(plan::external_secret(&es, secret, &by_name));
-            steps.extend(secret.filter(|_| !self.what.leave_secrets).map(plan::secret));
+            steps.extend(secret.filter(|_| !self.what.leave_secrets).map(|secret| plan::secret(&es, secret)));
         }
         Ok(steps)
     }

@@ -138,8 +138,12 @@ async fn serve_until_stopped(settings: Settings, level: LevelHandle) -> Result<(
         () = &mut work => {}
     }
     stop.cancel();
-    if tokio::time::timeout(GRACE, work).await.is_err() {
-        tracing::warn!(seconds = GRACE.as_secs(), "what was under way did not end in time");
+    // the lease is held for as long as something is written
+    tokio::select! {
+        lost = &mut election => return Ok(lost?),
+        ended = tokio::time::timeout(GRACE, work) => if ended.is_err() {
+            tracing::warn!(seconds = GRACE.as_secs(), "what was under way did not end in time");
+        },
     }
     // nobody writes any more: now the lease may go to another process
     lead.cancel();

@@ -12,6 +12,7 @@ use crate::api::rules;
 use crate::api::secret_store::{IntOrString, StoreCondition, StoreKind, StoreSpec};
 use crate::plan::duration;
 use crate::providers::ProviderSpec;
+use crate::render::re2;
 
 /// A field that holds something it must not hold. Never carries a secret: specs hold none.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -162,21 +163,14 @@ pub fn validate_store(spec: &StoreSpec, kind: StoreKind) -> Result<(), FieldErro
 
 fn validate_regexes(condition: &StoreCondition, index: usize) -> Result<(), FieldError> {
     for (i, expression) in condition.namespace_regexes.iter().enumerate() {
-        if let Err(error) = regex::Regex::new(expression) {
+        if let Err(error) = re2::compile(expression) {
             return Err(FieldError::new(
                 format!("spec.conditions[{index}].namespaceRegexes[{i}]"),
-                format!("failed to compile {i}th namespace regex in {index}th condition: {}", last_line(&error)),
+                format!("failed to compile {i}th namespace regex in {index}th condition: {}", error.reason()),
             ));
         }
     }
     Ok(())
-}
-
-/// The reason at the end of a regex error, without the drawing of the expression that goes before it.
-fn last_line(error: &regex::Error) -> String {
-    let text = error.to_string();
-    let line = text.lines().last().unwrap_or_default();
-    line.strip_prefix("error: ").unwrap_or(line).to_owned()
 }
 
 fn validate_interval(interval: Option<&IntOrString>) -> Result<(), FieldError> {
@@ -339,7 +333,7 @@ mod tests {
         let provider = json!({ "device42": {} });
         let none = "secret stores must only have exactly one backend specified, found 0";
         let no_duration = "is not a duration: write seconds as a number, or a Go duration such as 5m or 1h30m";
-        let regex = "failed to compile 1th namespace regex in 1th condition: backreferences are not supported";
+        let regex = "failed to compile 1th namespace regex in 1th condition: invalid escape sequence";
         let with = |more: Value| {
             let mut spec = json!({ "provider": provider });
             spec.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());

@@ -92,8 +92,8 @@ impl Writer {
     pub async fn create(&self, desired: &Desired, priority: Priority) -> Result<Written, WriteError> {
         let key = Key::new(&desired.namespace, &desired.name);
         let _place = self.writing(priority).await?;
-        let live = self.apply(&key, &body(desired, None), false).await?;
-        if live.metadata.managed_fields.iter().flatten().any(|e| e.manager.as_deref() != Some(FIELD_MANAGER)) {
+        let live = self.apply(&key, &body(desired, None), &desired.manager, false).await?;
+        if live.metadata.managed_fields.iter().flatten().any(|e| e.manager.as_deref() != Some(&desired.manager)) {
             // somebody made it in the same instant: look at it, and decide again
             return Err(WriteError::Conflict);
         }
@@ -113,7 +113,7 @@ impl Writer {
             let patch = json!({ "metadata": { "resourceVersion": version, "managedFields": entries } });
             version = version_of(&self.merge(&key, &patch).await?);
         }
-        let mut live = self.apply(&key, &body(desired, Some(&version)), true).await?;
+        let mut live = self.apply(&key, &body(desired, Some(&version)), &desired.manager, true).await?;
         if !update.remove.is_empty() {
             let gone: serde_json::Map<String, Value> = update.remove.iter().map(|k| (k.clone(), Value::Null)).collect();
             let patch = json!({ "metadata": { "resourceVersion": version_of(&live) }, "data": gone });
@@ -220,8 +220,8 @@ impl Writer {
         Ok(object)
     }
 
-    async fn apply(&self, key: &Key, body: &Secret, force: bool) -> Result<Secret, WriteError> {
-        let mut params = PatchParams::apply(FIELD_MANAGER);
+    async fn apply(&self, key: &Key, body: &Secret, manager: &str, force: bool) -> Result<Secret, WriteError> {
+        let mut params = PatchParams::apply(manager);
         params.force = force;
         let (secrets, patch) = (self.secrets(&key.namespace), Patch::Apply(body));
         self.within(secrets.patch(&key.name, &params, &patch), "write", "Secret", key).await

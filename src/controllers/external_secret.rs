@@ -5,13 +5,13 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
-use super::chance::SystemChance;
 use super::gather::{self, Reads};
 use super::generate::{self, Asker, Generated};
 use super::{Ctx, fan_out, manifest, object_reference, template, turn};
 use crate::api::fan_out::ParentKind;
 use crate::api::{AnyStore, ExternalSecret};
 use crate::apply::error::WriteError;
+use crate::chance::SystemChance;
 use crate::fetch::Freshness;
 use crate::index::{Index, Key, StoreId, TargetView, generator_ids, store_ids, target_key};
 use crate::plan::external_secret::{
@@ -133,7 +133,7 @@ async fn inspect(ctx: &Ctx, facts: &Facts, priority: Priority) -> Result<Option<
     Ok(live.map(|live| Seen {
         view: TargetView::of(&live.metadata),
         digest: plan::data_digest(&live, &ctx.digester),
-        own: Some(ctx.digester.data(own_data(&live))),
+        own: Some(ctx.digester.data(own_data(&facts.es, &live))),
     }))
 }
 
@@ -177,14 +177,6 @@ async fn store(
     };
     let target = target_key(&Key::of(&facts.es.metadata), &facts.es);
     let _lock = ctx.lock_target(&target).await;
-    // the values are here and the template is rendered: only now may what is there go
-    let orphans = match delete_orphans(ctx, facts, &gathered, priority).await {
-        Ok(count) => count,
-        Err(error) => {
-            let failure = error.into_failure("could not delete orphaned secrets");
-            return Ok(Some(plan::failed(facts, &failure)));
-        }
-    };
     // generated values cannot be read again: the status announces them
     let announce = gathered.read_at.filter(|_| !fetch.generate.is_empty());
     let outcome = match decision {
@@ -196,7 +188,16 @@ async fn store(
         Outcome::Written { applied, result } => plan::settle(facts, &gathered, &applied, result.as_ref()),
         Outcome::Later(wake) => return Err(wake),
     };
-    report.notes.splice(0..0, plan::orphan_notes(orphans));
+    // what it has in place of them is there: only now may they go
+    if report.failure.is_none() {
+        match delete_orphans(ctx, facts, &gathered, priority).await {
+            Ok(count) => drop(report.notes.splice(0..0, plan::orphan_notes(count))),
+            Err(error) => {
+                let object = Key::of(&facts.es.metadata);
+                tracing::warn!(%object, %error, "Secrets of a former name could not be deleted: the next sync tries again");
+            }
+        }
+    }
     Ok(Some(report))
 }
 
@@ -398,6 +399,9 @@ fn renew(ctx: &Ctx, es: ExternalSecret) {
     if let Some(priority) = priority {
         // somebody changed it as we wrote
         fan_out::wake_parents_of(ctx, ParentKind::ClusterExternalSecret, [&es.metadata]);
+        if priority == Priority::Forced {
+            ctx.forced.ask(&key);
+        }
         ctx.external_secrets.wake(key, priority);
     }
 }

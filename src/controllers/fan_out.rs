@@ -99,6 +99,9 @@ fn remember(ctx: &Ctx, child: Child) {
             let key = Key::of(&es.metadata);
             let priority = ctx.index_mut().upsert_external_secret(es);
             if let Some(priority) = priority {
+                if priority == Priority::Forced {
+                    ctx.forced.ask(&key);
+                }
                 ctx.external_secrets.wake(key, priority);
             }
         }

@@ -13,12 +13,12 @@ use serde_json::Value;
 use tokio::sync::watch as told;
 use tokio_util::sync::CancellationToken;
 
-use super::chance::SystemChance;
 use super::external_secret::{MOST_CONFLICTS, Outcome};
 use super::watch::{Change, Fares, Scope, watch};
 use super::{Ctx, template};
 use crate::api::external_secret::ManifestRef;
 use crate::apply::error::WriteError;
+use crate::chance::SystemChance;
 use crate::index::{Key, TargetView, target_key};
 use crate::plan::Wake;
 use crate::plan::external_secret::{Facts, Failure, Gathered, Seen, Written};

@@ -1,6 +1,5 @@
 //! The shell around the plans: watches feed the index, queues hand out objects, each is gathered, planned, carried out, told.
 
-pub mod chance;
 pub mod external_secret;
 pub mod fan_out;
 pub mod gather;

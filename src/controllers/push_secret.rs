@@ -7,13 +7,13 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
 use tokio::time::Instant;
 
-use super::chance::SystemChance;
 use super::generate::{self, Asker};
 use super::{Ctx, fan_out, template, turn};
 use crate::api::fan_out::ParentKind;
 use crate::api::push_secret::{PushUpdatePolicy, SyncedPushSecrets};
 use crate::api::{AnyStore, PushSecret};
 use crate::apply::error::WriteError;
+use crate::chance::SystemChance;
 use crate::fetch::Outlet;
 use crate::index::{Key, StoreId, pushed_generator};
 use crate::plan::external_secret::Generate;

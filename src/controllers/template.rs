@@ -3,9 +3,9 @@
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 
 use super::Ctx;
-use super::chance::SystemChance;
 use crate::api::external_secret::Template;
 use crate::apply::error::WriteError;
+use crate::chance::SystemChance;
 use crate::index::Key;
 use crate::plan::Rules;
 use crate::plan::digest::Digester;

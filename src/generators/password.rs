@@ -1,5 +1,7 @@
 //! Password: random characters of four kinds, one password for each key.
 
+use std::collections::BTreeSet;
+
 use async_trait::async_trait;
 use data_encoding::{BASE32, BASE64, BASE64URL, HEXLOWER};
 use zeroize::Zeroizing;
@@ -12,6 +14,8 @@ use crate::secret_bytes::SecretBytes;
 const LENGTH: i64 = 24;
 /// Longest password: more is a mistake, and would cost the operator its memory.
 const MOST: i64 = 1 << 16;
+/// Most characters of all passwords together: a Secret holds no more.
+const MOST_IN_ALL: i64 = 1 << 20;
 const LOWER: &str = "abcdefghijklmnopqrstuvwxyz";
 const UPPER: &str = "ABCDEFGHIJKLMNOPQRSTUVWXYZ";
 const DIGITS: &str = "0123456789";
@@ -24,7 +28,12 @@ impl Generator for PasswordSpec {
     async fn generate(&self, cx: &GenerateCx) -> Result<Generated, ProviderError> {
         let recipe = Recipe::of(self)?;
         let mut values = Vec::new();
-        for key in keys(self)? {
+        let keys = keys(self)?;
+        if i64::try_from(keys.len()).unwrap_or(i64::MAX).saturating_mul(length(self)) > MOST_IN_ALL {
+            let text = format!("spec: passwords for {} keys are more than {MOST_IN_ALL} characters together", keys.len());
+            return Err(misconfigured(text));
+        }
+        for key in keys {
             let password = recipe.make(&mut |below| cx.random_below(below))?;
             values.push((key, encode(self.encoding.unwrap_or_default(), password)));
         }
@@ -32,14 +41,20 @@ impl Generator for PasswordSpec {
     }
 }
 
+/// How many characters a password has.
+fn length(spec: &PasswordSpec) -> i64 {
+    spec.length.filter(|length| *length > 0).unwrap_or(LENGTH)
+}
+
 /// The keys that get a password each.
 fn keys(spec: &PasswordSpec) -> Result<Vec<String>, ProviderError> {
     let Some(keys) = &spec.secret_keys else { return Ok(vec![KEY.to_owned()]) };
+    let mut seen = BTreeSet::new();
     for (i, key) in keys.iter().enumerate() {
         if key.is_empty() {
             return Err(misconfigured(format!("spec.secretKeys[{i}] is empty: name a key")));
         }
-        if keys.iter().take(i).any(|other| other == key) {
+        if !seen.insert(key) {
             return Err(misconfigured(format!("spec.secretKeys[{i}]: {key:?} is there twice: name each key once")));
         }
     }
@@ -69,7 +84,7 @@ struct Recipe {
 impl Recipe {
     /// What a spec asks for.
     fn of(spec: &PasswordSpec) -> Result<Self, ProviderError> {
-        let length = spec.length.filter(|length| *length > 0).unwrap_or(LENGTH);
+        let length = length(spec);
         if length > MOST {
             return Err(misconfigured(format!("spec.length: {length} is more than {MOST} characters")));
         }
@@ -253,5 +268,13 @@ mod tests {
                 prop_assert!(repeat || password.chars().collect::<BTreeSet<_>>().len() == total);
             }
         }
+    }
+
+    #[tokio::test]
+    async fn all_passwords_together_are_bounded() {
+        let keys = |count: usize| (0..count).map(|i| format!("k{i}")).collect::<Vec<_>>();
+        let error = make(json!({"length": 65536, "allowRepeat": true, "secretKeys": keys(17)})).await.unwrap_err();
+        assert!(error.contains("17 keys are more than 1048576 characters together"), "{error}");
+        assert_eq!(make(json!({"length": 100, "allowRepeat": true, "secretKeys": keys(17)})).await.unwrap().len(), 17);
     }
 }

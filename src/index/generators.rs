@@ -139,14 +139,16 @@ impl Index {
         if old.is_some_and(|old| is_older(&meta(&new), &meta(old))) {
             return GeneratorWakes::default();
         }
+        // whose it is decides whether those that are synced are refreshed any more
+        let handed = old.is_some_and(|old| old.class != new.class);
         let same = old.is_some_and(|old| (&old.uid, old.generation) == (&new.uid, new.generation));
         self.generators.objects.insert(id.clone(), Arc::new(new));
         if same {
             return GeneratorWakes::default();
         }
         GeneratorWakes {
-            external_secrets: self.generator_users(&id, |es| !is_synced(es)),
-            push_secrets: self.push_generator_users(|named, ready| *named == id && !ready),
+            external_secrets: self.generator_users(&id, |es| handed || !is_synced(es)),
+            push_secrets: self.push_generator_users(|named, ready| *named == id && (handed || !ready)),
         }
     }
 

@@ -3,21 +3,22 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelectorRequirement};
-use regex::Regex;
 
 use crate::api::secret_store::StoreCondition;
+use crate::render::re2;
 
 /// Whether a namespace meets one of the conditions; none at all lets everybody in. Inside one condition, too, each part is
-/// an alternative (ESO's rule). An expression that does not compile matches nothing.
+/// an alternative (ESO's rule). An expression that does not compile matches nothing, and no selector one whose labels are not known.
 #[must_use]
-pub fn allows(conditions: &[StoreCondition], namespace: &str, labels: &BTreeMap<String, String>) -> bool {
+pub fn allows(conditions: &[StoreCondition], namespace: &str, labels: Option<&BTreeMap<String, String>>) -> bool {
     conditions.is_empty() || conditions.iter().any(|c| meets(c, namespace, labels))
 }
 
-fn meets(condition: &StoreCondition, namespace: &str, labels: &BTreeMap<String, String>) -> bool {
-    condition.namespace_selector.as_ref().is_some_and(|s| selects(s, labels))
+fn meets(condition: &StoreCondition, namespace: &str, labels: Option<&BTreeMap<String, String>>) -> bool {
+    let selected = |selector| labels.is_some_and(|labels| selects(selector, labels));
+    condition.namespace_selector.as_ref().is_some_and(selected)
         || condition.namespaces.iter().any(|n| n == namespace)
-        || condition.namespace_regexes.iter().any(|r| Regex::new(r).is_ok_and(|r| r.is_match(namespace)))
+        || condition.namespace_regexes.iter().any(|r| re2::compile(r).is_ok_and(|r| r.is_match(namespace)))
 }
 
 /// Whether a label selector matches; an empty one matches everything.
@@ -132,10 +133,23 @@ mod tests {
         let by_regex = StoreCondition { namespace_regexes: vec!["tore-0[0-9]".into()], ..Default::default() };
         let both = StoreCondition { namespace_regexes: vec!["^b$".into()], ..by_name.clone() };
         let broken = StoreCondition { namespace_regexes: vec!["(".into()], ..Default::default() };
-        assert!(allows(&[], "any", &none));
-        assert!(allows(std::slice::from_ref(&by_name), "a", &none) && !allows(&[by_name], "b", &none));
-        assert!(allows(std::slice::from_ref(&by_regex), "c-store-02", &none) && !allows(&[by_regex], "c-store-x", &none));
-        assert!(allows(std::slice::from_ref(&both), "a", &none) && allows(&[both], "b", &none));
-        assert!(!allows(&[broken], "a", &none) && !allows(&[StoreCondition::default()], "a", &none));
+        assert!(allows(&[], "any", Some(&none)));
+        assert!(allows(std::slice::from_ref(&by_name), "a", Some(&none)) && !allows(&[by_name], "b", Some(&none)));
+        assert!(
+            allows(std::slice::from_ref(&by_regex), "c-store-02", Some(&none))
+                && !allows(&[by_regex], "c-store-x", Some(&none))
+        );
+        assert!(allows(std::slice::from_ref(&both), "a", Some(&none)) && allows(&[both], "b", Some(&none)));
+        assert!(!allows(&[broken], "a", Some(&none)) && !allows(&[StoreCondition::default()], "a", Some(&none)));
+    }
+
+    #[test]
+    fn nobody_is_let_in_by_labels_that_are_not_known() {
+        let requirement =
+            LabelSelectorRequirement { key: "tier".into(), operator: "NotIn".into(), values: Some(vec!["x".into()]) };
+        let selector = LabelSelector { match_expressions: Some(vec![requirement]), ..Default::default() };
+        let condition = StoreCondition { namespace_selector: Some(selector), ..Default::default() };
+        assert!(allows(std::slice::from_ref(&condition), "a", Some(&BTreeMap::new())));
+        assert!(!allows(&[condition], "a", None));
     }
 }

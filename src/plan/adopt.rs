@@ -121,10 +121,10 @@ pub fn external_secret(es: &ExternalSecret, secret: Option<&ObjectMeta>, stores:
 
 /// What happens to the Secret that ESO wrote for an ExternalSecret: only its `managedFields` change hands.
 #[must_use]
-pub fn secret(meta: &ObjectMeta) -> Step {
+pub fn secret(es: &ExternalSecret, meta: &ObjectMeta) -> Step {
     let mut step = Step::of("Secret", meta);
     if meta.deletion_timestamp.is_none()
-        && let Some(entries) = target::retired(meta)
+        && let Some(entries) = target::retired(es, meta)
     {
         step.change(
             meta,
@@ -207,7 +207,7 @@ pub fn hand_back_secret(es: &ExternalSecret, secret: &Secret) -> Step {
     let mut step = Step::of("Secret", meta);
     let manager = object_hash::field_manager(es.metadata.name.as_deref().unwrap_or_default());
     let entries = meta.managed_fields.as_deref().unwrap_or_default();
-    let ours = entries.iter().any(|e| e.manager.as_deref() == Some(FIELD_MANAGER));
+    let ours = entries.iter().any(|e| e.manager.as_deref().is_some_and(target::is_own_manager));
     let hash = object_hash::data_hash(&secret.data.clone().unwrap_or_default());
     let hashed = meta.annotations.as_ref().and_then(|a| a.get(ANNOTATION_DATA_HASH)) == Some(&hash);
     if meta.deletion_timestamp.is_some() || (hashed && !ours) {

@@ -101,7 +101,9 @@ impl Calendar {
         while day.year() <= last_year {
             if !has(self.months, day.month()) {
                 day = day.first_of_month().checked_add(1.month()).ok()?;
-            } else if let Some(minute) = self.minute(from).filter(|_| self.days.fit(day)) {
+            } else if !self.days.fit(day) {
+                day = day.tomorrow().ok()?;
+            } else if let Some(minute) = self.minute(from) {
                 let (hour, minute) = (i8::try_from(minute / 60).ok()?, i8::try_from(minute % 60).ok()?);
                 return Some(day.at(hour, minute, 0, 0).to_zoned(TimeZone::UTC).ok()?.timestamp());
             } else {

@@ -170,7 +170,7 @@ pub fn change(
     }
     Ok(Change::Update(Update {
         resource_version: meta.resource_version.clone().unwrap_or_default(),
-        managed_fields: target::retired_of(meta, is_ours),
+        managed_fields: target::retired_of(meta, is_ours, target::FIELD_MANAGER),
     }))
 }
 

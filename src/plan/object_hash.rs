@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use k8s_openapi::ByteString;
 use sha3::{Digest, Sha3_224};
 
-use super::target::ESO_FIELD_MANAGER;
+use super::target::{ESO_FIELD_MANAGER, FIELD_MANAGER};
 
 /// Value of the label `reconcile.external-secrets.io/created-by` on what an ExternalSecret owns.
 #[must_use]
@@ -44,6 +44,14 @@ pub fn data_hash(data: &BTreeMap<String, ByteString>) -> String {
     let bytes = |value: &ByteString| value.0.iter().map(u8::to_string).collect::<Vec<_>>().join(" ");
     let entries: Vec<String> = data.iter().map(|(key, value)| format!("{key}:[{}]", bytes(value))).collect();
     hash(&format!("map[{}]", entries.join(" ")))
+}
+
+/// keyferry's field manager for what an ExternalSecret of that name puts into a Secret that others write, too.
+#[must_use]
+pub fn own_manager(name: &str) -> String {
+    let plain = format!("{FIELD_MANAGER}/{name}");
+    // the API server takes up to 128 bytes
+    if plain.len() <= 128 { plain } else { format!("{FIELD_MANAGER}/sha3/{}", hash(name)) }
 }
 
 /// The field manager with which ESO writes the Secret of an ExternalSecret of that name.

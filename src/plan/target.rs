@@ -14,7 +14,7 @@ use crate::index::{controller_of, is_external_secret};
 use crate::secret_bytes::SecretBytes;
 use crate::validate;
 
-/// keyferry's field manager for Secrets.
+/// keyferry's field manager; for Secrets that several ExternalSecrets may write, see [`manager`].
 pub const FIELD_MANAGER: &str = "keyferry";
 /// What ESO's field managers begin with.
 pub const ESO_FIELD_MANAGER: &str = "externalsecrets.external-secrets.io/";
@@ -46,6 +46,8 @@ pub struct Desired {
     pub owner: Option<OwnerReference>,
     /// Whether values of others go: all policies but those that merge.
     pub replace: bool,
+    /// Field manager that it is applied as.
+    pub manager: String,
     /// Whether an empty value may not take the place of one that is not.
     pub guarded: bool,
     /// Keyed digest of all this, or of what all this was rendered from.
@@ -115,14 +117,25 @@ pub fn desired(es: &ExternalSecret, content: Content) -> Desired {
         immutable: target.immutable.unwrap_or_default(),
         owner,
         replace: !merges(target.creation_policy.unwrap_or_default()),
+        manager: manager(es),
         guarded,
         applied: String::new(),
     }
 }
 
-/// The values in a Secret that we wrote, as its managed fields have it.
-pub fn own_data(live: &Secret) -> impl Iterator<Item = (&str, &[u8])> {
-    let owned = Owned::of(&live.metadata).data;
+/// The field manager of an ExternalSecret's target. Those that merge into one Secret have one each: apply takes from a manager what
+/// it names no more, and so they would take each other's keys.
+#[must_use]
+pub fn manager(es: &ExternalSecret) -> String {
+    match merges(es.target().creation_policy.unwrap_or_default()) {
+        true => object_hash::own_manager(es.metadata.name.as_deref().unwrap_or_default()),
+        false => FIELD_MANAGER.to_owned(),
+    }
+}
+
+/// The values in a Secret that an ExternalSecret wrote, as its managed fields have it.
+pub fn own_data<'s>(es: &ExternalSecret, live: &'s Secret) -> impl Iterator<Item = (&'s str, &'s [u8])> {
+    let owned = Owned::of(&live.metadata, &Ours::of(es, &live.metadata)).data;
     let data = live.data.iter().flatten().filter(move |(key, _)| owned.contains(*key));
     data.map(|(key, value)| (key.as_str(), value.0.as_slice()))
 }
@@ -217,7 +230,7 @@ fn is_ours(live: &ObjectMeta) -> bool {
 pub fn compare(es: &ExternalSecret, desired: &Desired, live: &Secret) -> Result<Change, Failure> {
     let empty = BTreeMap::new();
     let data = live.data.as_ref().unwrap_or(&empty);
-    let owned = Owned::of(&live.metadata);
+    let owned = Owned::of(&live.metadata, &Ours::of(es, &live.metadata));
     let frozen = live.immutable == Some(true);
     mints_nothing(desired, live)?;
     if !frozen {
@@ -264,7 +277,7 @@ pub fn compare(es: &ExternalSecret, desired: &Desired, live: &Secret) -> Result<
         desired.immutable |= owned.immutable;
         desired.data = data.iter().filter(|(key, _)| owned.data.contains(*key)).map(keep).collect();
     }
-    let managed_fields = retired(&live.metadata);
+    let managed_fields = retired(es, &live.metadata);
     Ok(Change::Update(Box::new(Update {
         resource_version: live.metadata.resource_version.clone().unwrap_or_default(),
         remove: if frozen { Vec::new() } else { remove },
@@ -341,10 +354,35 @@ struct Owned {
     immutable: bool,
 }
 
+/// Which entries of `managedFields` are an ExternalSecret's own: those it wrote under us, whatever its policy was then, or under ESO.
+struct Ours {
+    name: String,
+    alone: bool,
+}
+
+impl Ours {
+    fn of(es: &ExternalSecret, live: &ObjectMeta) -> Self {
+        let uid = es.metadata.uid.as_deref().unwrap_or_default();
+        let owner = live.owner_references.iter().flatten().any(|owner| owner.uid == uid);
+        Self {
+            name: es.metadata.name.clone().unwrap_or_default(),
+            // what it owns, or owned till now, nobody else writes
+            alone: owner || !merges(es.target().creation_policy.unwrap_or_default()),
+        }
+    }
+
+    fn has(&self, entry: &ManagedFieldsEntry) -> bool {
+        let manager = entry.manager.as_deref().unwrap_or_default();
+        let own = [object_hash::own_manager(&self.name), object_hash::field_manager(&self.name)];
+        entry.subresource.as_deref().unwrap_or_default().is_empty()
+            && (own.iter().any(|own| own == manager) || (self.alone && is_our_entry(entry)))
+    }
+}
+
 impl Owned {
-    fn of(meta: &ObjectMeta) -> Self {
+    fn of(meta: &ObjectMeta, ours: &Ours) -> Self {
         let mut owned = Self::default();
-        for entry in meta.managed_fields.iter().flatten().filter(|e| is_our_entry(e)) {
+        for entry in meta.managed_fields.iter().flatten().filter(|e| ours.has(e)) {
             let Some(fields) = &entry.fields_v1 else { continue };
             let fields = &fields.0;
             let metadata = &fields["f:metadata"];
@@ -372,28 +410,38 @@ fn names(fields: &serde_json::Value) -> impl Iterator<Item = String> + '_ {
     fields.as_object().into_iter().flatten().filter_map(|(key, _)| Some(key.strip_prefix("f:")?.to_owned()))
 }
 
+/// Whether a field manager is keyferry's, for whatever ExternalSecret.
+pub(super) fn is_own_manager(manager: &str) -> bool {
+    manager.strip_prefix(FIELD_MANAGER).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
 pub(super) fn is_our_entry(entry: &ManagedFieldsEntry) -> bool {
     let manager = entry.manager.as_deref().unwrap_or_default();
     entry.subresource.as_deref().unwrap_or_default().is_empty()
-        && (manager == FIELD_MANAGER || manager.starts_with(ESO_FIELD_MANAGER))
+        && (is_own_manager(manager) || manager.starts_with(ESO_FIELD_MANAGER))
 }
 
-fn is_apply_entry(entry: &ManagedFieldsEntry) -> bool {
-    entry.manager.as_deref() == Some(FIELD_MANAGER) && entry.operation.as_deref() == Some("Apply")
+fn is_apply_entry(entry: &ManagedFieldsEntry, manager: &str) -> bool {
+    entry.manager.as_deref() == Some(manager) && entry.operation.as_deref() == Some("Apply")
 }
 
 /// `managedFields` in which all entries that are ours or ESO's are one of ours, so that apply takes away what they own and we no
 /// longer want. `None`: they are so already.
 #[must_use]
-pub fn retired(meta: &ObjectMeta) -> Option<Vec<ManagedFieldsEntry>> {
-    retired_of(meta, is_our_entry)
+pub fn retired(es: &ExternalSecret, meta: &ObjectMeta) -> Option<Vec<ManagedFieldsEntry>> {
+    let ours = Ours::of(es, meta);
+    retired_of(meta, |entry| ours.has(entry), &manager(es))
 }
 
-/// The same, where `ours` says which entries are ours or ESO's.
-pub(super) fn retired_of(meta: &ObjectMeta, ours: fn(&ManagedFieldsEntry) -> bool) -> Option<Vec<ManagedFieldsEntry>> {
+/// The same, where `ours` says which entries are ours or ESO's, and `manager` who is to have them.
+pub(super) fn retired_of(
+    meta: &ObjectMeta,
+    ours: impl Fn(&ManagedFieldsEntry) -> bool,
+    manager: &str,
+) -> Option<Vec<ManagedFieldsEntry>> {
     let entries = meta.managed_fields.as_deref().unwrap_or_default();
-    let foreign = entries.iter().any(|e| ours(e) && !is_apply_entry(e));
-    foreign.then(|| joined(entries, ours, FIELD_MANAGER, "Apply"))
+    let foreign = entries.iter().any(|e| ours(e) && !is_apply_entry(e, manager));
+    foreign.then(|| joined(entries, ours, manager, "Apply"))
 }
 
 /// `managedFields` in which all entries that are ours or ESO's are one of that manager and operation.
@@ -404,11 +452,11 @@ pub fn handed_to(entries: &[ManagedFieldsEntry], manager: &str, operation: &str)
 
 fn joined(
     entries: &[ManagedFieldsEntry],
-    ours: fn(&ManagedFieldsEntry) -> bool,
+    ours: impl Fn(&ManagedFieldsEntry) -> bool,
     manager: &str,
     operation: &str,
 ) -> Vec<ManagedFieldsEntry> {
-    let (ours, mut rest): (Vec<_>, Vec<_>) = entries.iter().cloned().partition(ours);
+    let (ours, mut rest): (Vec<_>, Vec<_>) = entries.iter().cloned().partition(|entry| ours(entry));
     let mut fields = serde_json::Value::Object(serde_json::Map::new());
     for entry in &ours {
         if let Some(more) = &entry.fields_v1 {

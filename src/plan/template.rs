@@ -3,6 +3,8 @@
 use std::cell::Cell;
 use std::collections::BTreeMap;
 
+use zeroize::Zeroizing;
+
 use super::Rules;
 use super::digest::Digester;
 use super::external_secret::{Facts, Failure, Gathered};
@@ -10,6 +12,7 @@ use super::target::{self, Content, Desired};
 use crate::api::ANNOTATION_FOLLOW_TEMPLATES;
 use crate::api::external_secret::{RefreshPolicy, Template};
 use crate::render::target::{Render, Source, Sources};
+use crate::render::template::chance::Signing;
 use crate::render::template::{Chance, Engine};
 use crate::render::{Entries, Outside};
 use crate::validate;
@@ -29,6 +32,9 @@ pub struct Delimiters {
 /// resourceVersions of the sources of a template; `None` where there is none of that name.
 pub type Versions = BTreeMap<Source, Option<String>>;
 
+/// Most bytes that all templates of an object may make: a Secret holds half of it.
+const MOST_RENDERED: usize = 2 << 20;
+
 /// Chance that notes that it was asked.
 struct Noted<'a> {
     chance: &'a dyn Chance,
@@ -39,6 +45,16 @@ impl Chance for Noted<'_> {
     fn fill(&self, bytes: &mut [u8]) {
         self.asked.set(true);
         self.chance.fill(bytes);
+    }
+
+    fn rsa_key(&self, bits: usize) -> Option<Zeroizing<Vec<u8>>> {
+        self.asked.set(true);
+        self.chance.rsa_key(bits)
+    }
+
+    fn sign(&self, algorithm: Signing, pkcs8: &[u8], message: &[u8]) -> Option<Vec<u8>> {
+        self.asked.set(true);
+        self.chance.sign(algorithm, pkcs8, message)
     }
 }
 
@@ -51,13 +67,18 @@ pub fn with_engine<T>(
     make: impl FnOnce(&Render<'_>) -> T,
 ) -> (T, bool) {
     let chance = Noted { chance: outside.chance, asked: Cell::new(false) };
-    let of_time = Cell::new(false);
+    let (of_time, bytes) = (Cell::new(false), Cell::new(0_usize));
     let Delimiters { left, right } = &rules.delimiters;
     let engine = Engine { left, right, ..Engine::new(outside.now, &chance) };
     let made = make(&|key: &str, text: &[u8]| {
         of_time
             .set(of_time.get() || OF_TIME.iter().any(|word| text.windows(word.len()).any(|part| part == word.as_bytes())));
-        engine.render(key, text, values).map_err(|e| e.to_string())
+        let rendered = engine.render(key, text, values).map_err(|e| e.to_string())?;
+        bytes.set(bytes.get().saturating_add(rendered.expose().len()));
+        if bytes.get() > MOST_RENDERED {
+            return Err(format!("the templates make more than {MOST_RENDERED} bytes together"));
+        }
+        Ok(rendered)
     });
     (made, !chance.asked.get() && !of_time.get())
 }

@@ -10,7 +10,7 @@ use crate::api::external_secret::{SyncWindow, SyncWindowKind, SyncWindows};
 const MOST_WINDOWS: usize = 64;
 
 /// Changes of single windows that are looked at for one change of the whole.
-const MOST_CHANGES: usize = 256;
+const MOST_CHANGES: usize = 64;
 
 /// Whether a periodic refresh may happen now. A window is open from each firing of its schedule for its duration, both ends
 /// included. One whose schedule or duration cannot be read is never open, as in ESO.

@@ -6,6 +6,9 @@ use crate::secret_bytes::SecretBytes;
 /// How many array elements may be made up to reach an index, so that a path cannot ask for a gigabyte of `null`.
 const MOST_PADDING: usize = 1000;
 
+/// Most steps of a path: each is a level of the stack.
+const MOST_STEPS: usize = 100;
+
 /// One step of a path.
 #[derive(Debug, PartialEq, Eq)]
 struct Step {
@@ -76,6 +79,9 @@ fn steps(path: &str) -> Option<Vec<Step>> {
         if name.is_empty() && !member {
             return None;
         }
+        if steps.len() == MOST_STEPS {
+            return None;
+        }
         steps.push(Step { name, member });
         if !more {
             return Some(steps);
@@ -92,13 +98,7 @@ fn put(json: &[u8], steps: &[Step], value: &[u8]) -> Option<Vec<u8>> {
     let inner = put(b"", rest, value)?;
     let trimmed = json.trim_ascii();
     match (trimmed.first(), step.index()) {
-        (Some(b'{'), _) => {
-            let mut member = Vec::new();
-            json::append_string(&mut member, step.name.as_bytes(), false);
-            member.push(b':');
-            member.extend(inner);
-            append(trimmed, &member)
-        }
+        (Some(b'{'), _) => with_member(trimmed, &step.name, &inner),
         (Some(b'['), None) if step.appends() => append(trimmed, &inner),
         (Some(b'['), None) => None,
         (Some(b'['), Some(index)) => {
@@ -107,8 +107,16 @@ fn put(json: &[u8], steps: &[Step], value: &[u8]) -> Option<Vec<u8>> {
         }
         (_, Some(index)) => pad(b"[]".to_vec(), index).and_then(|padded| append(&padded, &inner)),
         (_, None) if step.appends() => append(b"[]", &inner),
-        (_, None) => put(b"{}", steps, value),
+        (_, None) => with_member(b"{}", &step.name, &inner),
     }
+}
+
+fn with_member(object: &[u8], name: &str, value: &[u8]) -> Option<Vec<u8>> {
+    let mut member = Vec::new();
+    json::append_string(&mut member, name.as_bytes(), false);
+    member.push(b':');
+    member.extend_from_slice(value);
+    append(object, &member)
 }
 
 fn pad(mut array: Vec<u8>, count: usize) -> Option<Vec<u8>> {
@@ -293,5 +301,14 @@ mod tests {
             let json = SecretBytes::from(json.as_str());
             let _ = (set(&json, &path, &SecretBytes::from("v")), remove(&json, &path), exists(&json, &path));
         }
+    }
+
+    #[test]
+    fn a_long_path_is_neither_slow_nor_deep() {
+        let path = |steps: usize| vec!["a"; steps].join(".");
+        let text = set(&SecretBytes::default(), &path(100), &SecretBytes::from("v")).unwrap();
+        assert_eq!(text.expose().len(), 100 * 6 + 3);
+        assert!(set(&SecretBytes::default(), &path(101), &SecretBytes::from("v")).is_none());
+        assert!(!exists(&text, &path(20_000)) && remove(&text, &path(20_000)).is_none());
     }
 }

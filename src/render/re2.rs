@@ -26,6 +26,14 @@ pub struct InvalidPattern {
     reason: String,
 }
 
+impl InvalidPattern {
+    /// Why it cannot be used.
+    #[must_use]
+    pub fn reason(&self) -> &str {
+        &self.reason
+    }
+}
+
 /// Compiles an expression of Go's syntax.
 ///
 /// # Errors
@@ -64,17 +72,31 @@ fn reason(error: regex::Error) -> String {
     }
 }
 
-/// Replaces all matches, as Go's `ReplaceAllString` does: `$name`, `${name}` and `$1` stand for groups, `$$` for a dollar. A name is as
+/// Most bytes that a replacement may make of one text.
+const MAX_REPLACED: usize = 64 << 10;
+
+/// Replaces all matches, as Go's `ReplaceAllString` does; `None` where that makes more than 64 KiB of it. `$name`, `${name}` and `$1` stand for groups, `$$` for a dollar. A name is as
 /// long as it can be, so `$1x` is the group `1x`; a group that is not there is empty; other dollars stay.
 #[must_use]
-pub fn replace_all(regex: &Regex, text: &str, template: &str) -> String {
-    regex.replace_all(text, |captures: &Captures<'_>| expand(captures, template)).into_owned()
+pub fn replace_all(regex: &Regex, text: &str, template: &str) -> Option<String> {
+    let (mut out, mut copied) = (String::new(), 0);
+    for captures in regex.captures_iter(text) {
+        let found = captures.get(0)?;
+        out.push_str(&text[copied..found.start()]);
+        expand(&mut out, &captures, template)?;
+        copied = found.end();
+    }
+    out.push_str(&text[copied..]);
+    (out.len() <= MAX_REPLACED).then_some(out)
 }
 
-fn expand(captures: &Captures<'_>, template: &str) -> String {
-    let mut out = String::new();
+/// `None` where it becomes too long.
+fn expand(out: &mut String, captures: &Captures<'_>, template: &str) -> Option<()> {
     let mut rest = template;
     while let Some(dollar) = rest.find('$') {
+        if out.len() > MAX_REPLACED {
+            return None;
+        }
         out.push_str(&rest[..dollar]);
         rest = &rest[dollar + 1..];
         if let Some(after) = rest.strip_prefix('$') {
@@ -87,7 +109,8 @@ fn expand(captures: &Captures<'_>, template: &str) -> String {
             out.push('$');
         }
     }
-    out + rest
+    out.push_str(rest);
+    (out.len() <= MAX_REPLACED).then_some(())
 }
 
 /// The same for bytes.
@@ -440,7 +463,7 @@ mod tests {
         for (template, want) in
             [("my_$1", "my_key"), ("$1_x", ""), ("${1}_x", "key_x"), ("a$$b", "a$b"), ("$01", ""), ("$", "$")]
         {
-            assert_eq!(replace_all(&all, "key", template), want, "{template}");
+            assert_eq!(replace_all(&all, "key", template).as_deref(), Some(want), "{template}");
         }
     }
 

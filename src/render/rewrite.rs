@@ -42,7 +42,13 @@ pub enum RewriteCause {
     /// The template cannot be rendered.
     #[error("transform failed with {0}")]
     Transform(#[from] TemplateError),
+    /// Keys become longer than any Secret could hold.
+    #[error("the keys become longer than {MOST} bytes together, or one of them longer than 64 KiB")]
+    TooLong,
 }
+
+/// Most bytes of all keys of a set after a rewrite.
+const MOST: usize = 1 << 20;
 
 /// Applies rewrites, one after the other.
 ///
@@ -66,13 +72,27 @@ fn apply_one(operation: &Rewrite, entries: Entries, outside: Outside<'_>) -> Res
 /// Where two keys become one, the key that sorts last keeps its value; ESO leaves that to chance.
 fn regexp(operation: &RewriteRegexp, entries: Entries) -> Result<Entries, RewriteCause> {
     let regex = re2::compile(&operation.source)?;
-    Ok(entries.into_iter().map(|(key, value)| (re2::replace_all(&regex, &key, &operation.target), value)).collect())
+    renamed(entries, |key| re2::replace_all(&regex, key, &operation.target).ok_or(RewriteCause::TooLong))
+}
+
+/// The same values under other keys.
+fn renamed(entries: Entries, name: impl Fn(&str) -> Result<String, RewriteCause>) -> Result<Entries, RewriteCause> {
+    let (mut renamed, mut bytes) = (Entries::new(), 0_usize);
+    for (key, value) in entries {
+        let key = name(&key)?;
+        bytes = bytes.saturating_add(key.len());
+        if bytes > MOST {
+            return Err(RewriteCause::TooLong);
+        }
+        renamed.insert(key, value);
+    }
+    Ok(renamed)
 }
 
 /// Each key is what the template makes of it, with Go's delimiters whatever those of other templates are. Of two keys that become
 /// one, see [`regexp`].
 fn transform(operation: &RewriteTransform, entries: Entries, outside: Outside<'_>) -> Result<Entries, RewriteCause> {
-    entries.into_iter().map(|(key, value)| Ok((transformed(operation, &key, outside)?, value))).collect()
+    renamed(entries, |key| Ok(transformed(operation, key, outside)?))
 }
 
 /// What the template of a rewrite makes of one key.
@@ -285,5 +305,18 @@ mod tests {
     fn what_cannot_be_done_says_so() {
         let error = apply(&[by_regexp("(", "b")], set(&[])).unwrap_err().to_string();
         assert!(error.starts_with("failed rewrite operation[0]: regexp failed with failed to compile: \"(\""), "{error}");
+    }
+
+    #[test]
+    fn keys_do_not_grow_without_bound() {
+        let tenfold = || by_regexp("(?s).+", &"$0".repeat(10));
+        let rewrites = |count: usize| (0..count).map(|_| tenfold()).collect::<Vec<_>>();
+        assert!(apply(&rewrites(4), set(&[("ab", "v")])).is_ok());
+        let error = apply(&rewrites(10), set(&[("ab", "v")])).unwrap_err();
+        assert_eq!(error.cause, RewriteCause::TooLong);
+        let keys: Vec<String> = (0..100).map(|i| format!("{i:03}")).collect();
+        let many: Vec<(&str, &str)> = keys.iter().map(|key| (key.as_str(), "v")).collect();
+        let error = apply(&rewrites(4), set(&many)).unwrap_err();
+        assert_eq!(error.cause, RewriteCause::TooLong, "all together");
     }
 }

@@ -123,6 +123,39 @@ fn two_on_one_target() -> Result<()> {
     })
 }
 
+/// ESO lets several ExternalSecrets merge their keys into one Secret; each has its own there.
+#[test]
+fn those_that_merge_into_one_secret_leave_each_other_alone() -> Result<()> {
+    with_lab("merging", async |ns| {
+        let _operator = operator(ns, &["--log-format=text"]).await?;
+        apply(ns, fake_store("store", &[("one", "1"), ("two", "2")])).await?;
+        let shared =
+            json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "shared"}, "stringData": {"theirs": "x"}});
+        apply(ns, shared).await?;
+        let on = |remote: &str| {
+            let target = json!({"name": "shared", "creationPolicy": "Merge"});
+            json!({"data": one(remote, remote), "target": target, "refreshInterval": "1s"})
+        };
+        for name in ["one", "two"] {
+            apply(ns, external_secret(name, on(name))).await?;
+            ns.wait_synced(name).await?;
+        }
+        let all = |data: &std::collections::BTreeMap<String, String>| {
+            ["theirs", "one", "two"].iter().all(|key| data.contains_key(*key))
+        };
+        ns.wait_secret("shared", all).await?;
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        let before = secrets(ns).await?;
+        tokio::time::sleep(Duration::from_secs(4)).await;
+        ensure!(secrets(ns).await? == before, "they write over each other");
+        patch(ns, EXTERNAL_SECRET, "one", json!({"spec": {"data": one("other", "one")}})).await?;
+        ns.wait_secret("shared", |data| data.contains_key("other") && !data.contains_key("one")).await?;
+        let data = ns.secret("shared").await?;
+        ensure!(data["two"] == "2" && data["theirs"] == "x", "a key of another went");
+        Ok(())
+    })
+}
+
 fn owned_by(kind: &str, name: &str, uid: &str) -> Value {
     let version = if kind == "Deployment" { "apps/v1" } else { "v1" };
     json!([{"apiVersion": version, "kind": kind, "name": name, "uid": uid, "controller": true}])

@@ -15,7 +15,7 @@ use super::values::Values;
 use crate::api::external_secret::CreationPolicy;
 use crate::api::{AnyStore, ExternalSecret, StoreKind};
 use crate::apply;
-use crate::controllers::chance::SystemChance;
+use crate::chance::SystemChance;
 use crate::controllers::external_secret::facts_of;
 use crate::controllers::gather::{self, Reads};
 use crate::controllers::generate::Generated;

@@ -13,7 +13,7 @@ use super::{generators, print};
 use crate::api::push_secret::PushUpdatePolicy;
 use crate::api::secret_store::Capabilities;
 use crate::api::{AnyStore, FINALIZER_PUSH, PushSecret};
-use crate::controllers::chance::SystemChance;
+use crate::chance::SystemChance;
 use crate::controllers::push_secret::{is_kept, words_of_outlet};
 use crate::fetch::Outlet;
 use crate::index::{Key, StoreId, pushed_generator};

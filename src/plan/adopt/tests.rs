@@ -125,7 +125,8 @@ const HASH: &str = "f2a604b87eb0cf673761e8cfea850f901fe73a3d1b2f338802107f36";
 #[test]
 fn fields_of_a_secret_change_hands_and_nothing_else() {
     let eso = "externalsecrets.external-secrets.io/n";
-    let there = secret(&written_by(eso, "Update", json!({})).metadata).change.unwrap();
+    let es: ExternalSecret = of(json!({"metadata": {"name": "n", "namespace": "ns"}, "spec": {}}));
+    let there = secret(&es, &written_by(eso, "Update", json!({})).metadata).change.unwrap();
     let managers = |change: &Change| -> Vec<(String, String)> {
         let entries = change.patch["metadata"]["managedFields"].as_array().unwrap().clone();
         entries.iter().map(|e| (e["manager"].as_str().unwrap().into(), e["operation"].as_str().unwrap().into())).collect()
@@ -134,9 +135,8 @@ fn fields_of_a_secret_change_hands_and_nothing_else() {
     assert_eq!(managers(&there), [pair("kubectl", "Update"), pair("keyferry", "Apply")]);
     let keys: Vec<&String> = there.patch["metadata"].as_object().unwrap().keys().collect();
     assert_eq!((keys.len(), there.patch.as_object().unwrap().len()), (2, 1), "{keys:?}");
-    assert!(secret(&written_by("keyferry", "Apply", json!({})).metadata).change.is_none());
+    assert!(secret(&es, &written_by("keyferry", "Apply", json!({})).metadata).change.is_none());
 
-    let es: ExternalSecret = of(json!({"metadata": {"name": "n", "namespace": "ns"}, "spec": {}}));
     let back = hand_back_secret(&es, &written_by("keyferry", "Apply", json!({}))).change.unwrap();
     assert_eq!(managers(&back), [pair("kubectl", "Update"), pair(eso, "Update")]);
     assert_eq!(back.patch["metadata"]["annotations"], json!({ ANNOTATION_DATA_HASH: HASH }));

@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::words::{Facts, Failure, FetchPlan, Gathered, Next};
-use super::{LATER, failed, generate, interval};
+use super::{LATER, SOON, failed, generate, interval};
 use crate::api::StoreKind;
+use crate::api::external_secret::CreationPolicy;
 use crate::fetch::Request;
 use crate::index::StoreId;
 use crate::plan::entries::{self, Entry};
@@ -16,6 +17,11 @@ use crate::queue::Priority;
 /// Plans the reads, if all stores can be used.
 pub(super) fn fetch(facts: &Facts, rules: &Rules, max_age: Duration, priority: Priority) -> Next {
     let es = &facts.es;
+    let writes = es.target().creation_policy.unwrap_or_default() != CreationPolicy::None;
+    if writes && facts.target.as_ref().is_some_and(|target| target.deleting) {
+        // nothing can be written there, so nothing is read or generated for it
+        return Next::Idle(Wake::After(SOON, Priority::Changed));
+    }
     let mut requests: BTreeMap<StoreId, BTreeSet<Request>> = BTreeMap::new();
     let mut stand_ins = BTreeMap::new();
     let mut generate = Vec::new();
@@ -81,8 +87,7 @@ fn admitted(facts: &Facts, rules: &Rules, entry: &Entry<'_>, id: &StoreId) -> Re
         return refuse(ErrorKind::Misconfigured, detail);
     };
     let namespace = facts.es.metadata.namespace.as_deref().unwrap_or_default();
-    let empty = BTreeMap::new();
-    let labels = facts.namespace_labels.as_deref().unwrap_or(&empty);
+    let labels = facts.namespace_labels.as_deref();
     if id.kind == StoreKind::ClusterSecretStore && !access::allows(&store.spec.conditions, namespace, labels) {
         let detail =
             format!("using cluster store {name:?} is not allowed from namespace {namespace:?}: denied by spec.condition");

@@ -215,7 +215,7 @@ fn rewrite_one(rewrite: &PushRewrite, key: &str, outside: Outside<'_>) -> Result
     match rewrite {
         PushRewrite { regexp: Some(r), .. } => {
             let regex = re2::compile(&r.source).map_err(|e| format!("invalid regexp: {e}"))?;
-            Ok(re2::replace_all(&regex, key, &r.target))
+            re2::replace_all(&regex, key, &r.target).ok_or_else(|| "regexp makes a key of more than 64 KiB".to_owned())
         }
         PushRewrite { transform: Some(t), .. } => {
             rewrite::transformed(t, key, outside).map_err(|e| format!("invalid template: {e}"))

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::{Facts, Failure, Removal, Removals, entries, entry_key, store_key};
-use crate::api::push_secret::{PushStoreRef, SyncedPushSecrets};
+use crate::api::push_secret::{PushData, PushStoreRef, SyncedPushSecrets};
 use crate::api::{AnyStore, FINALIZER_STORE, PushSecret, StoreKind};
 use crate::index::{Key, StoreId};
 use crate::plan::{Note, Rules, access};
@@ -107,8 +107,7 @@ fn is_ours(store: &AnyStore, rules: &Rules) -> bool {
 /// # Errors
 /// ESO's text.
 pub fn allowed(facts: &Facts, store: &AnyStore) -> Result<(), Failure> {
-    let (namespace, empty) = (namespace(&facts.ps), std::collections::BTreeMap::new());
-    let labels = facts.namespace_labels.as_deref().unwrap_or(&empty);
+    let (namespace, labels) = (namespace(&facts.ps), facts.namespace_labels.as_deref());
     if store.kind == StoreKind::ClusterSecretStore && !access::allows(&store.spec.conditions, namespace, labels) {
         let name = store.name();
         return Err(Failure::spec(format!(
@@ -134,7 +133,9 @@ pub fn removals(facts: &Facts, rules: &Rules, wanted: &SyncedPushSecrets) -> Rem
             continue;
         }
         let there = wanted.get(&key);
-        let gone = pushed.into_iter().filter(|(entry, _)| !there.is_some_and(|t| t.contains_key(entry)));
+        let gone = pushed.into_iter().filter(|(entry, data)| {
+            !there.is_some_and(|t| t.contains_key(entry) || t.values().any(|wanted| overlap(wanted, data)))
+        });
         let delete: Vec<Removal> = gone
             .map(|(entry, data)| {
                 let place = entries::place(&data, namespace(&facts.ps));
@@ -158,6 +159,13 @@ pub fn removals(facts: &Facts, rules: &Rules, wanted: &SyncedPushSecrets) -> Rem
         }
     }
     removals
+}
+
+/// Whether one of two places is part of the other: taking one away would take what is pushed to the other.
+fn overlap(wanted: &PushData, gone: &PushData) -> bool {
+    let [wanted, gone] = [wanted, gone].map(|data| entries::place(data, ""));
+    let parts = [wanted.property(), gone.property()];
+    wanted.key == gone.key && (parts.contains(&None) || parts[0] == parts[1])
 }
 
 /// A store out of its name in the status.
@@ -201,4 +209,29 @@ pub fn is_held(store: &AnyStore) -> bool {
 /// Notes an entry as pushed.
 pub fn note(synced: &mut SyncedPushSecrets, store: &StoreId, data: crate::api::push_secret::PushData) {
     synced.entry(store_key(store)).or_default().insert(entry_key(&data), data);
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_is_part_of_another_is_not_taken_away_from_it() {
+        let data = |key: &str, property: Option<&str>| -> PushData {
+            let place = json!({"remoteKey": key, "property": property});
+            serde_json::from_value(json!({"match": {"secretKey": "k", "remoteRef": place}})).unwrap()
+        };
+        for (wanted, gone, overlaps) in [
+            (data("app", None), data("app", Some("user")), true),
+            (data("app", Some("user")), data("app", None), true),
+            (data("app", Some("user")), data("app", Some("user")), true),
+            (data("app", Some("user")), data("app", Some("password")), false),
+            (data("app", None), data("other", None), false),
+        ] {
+            assert_eq!(overlap(&wanted, &gone), overlaps, "{wanted:?} {gone:?}");
+        }
+    }
 }

@@ -57,7 +57,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { source: 1 << 20, output: 2 << 20, value: 4 << 20, memory: 64 << 20, steps: 2_000_000, depth: 150 }
+        Self { source: 1 << 20, output: 2 << 20, value: 4 << 20, memory: 32 << 20, steps: 2_000_000, depth: 150 }
     }
 }
 

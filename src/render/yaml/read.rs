@@ -11,6 +11,8 @@ use crate::render::template::go::float;
 
 /// Most values of one text, aliases resolved.
 const MAX_VALUES: usize = 500_000;
+/// Most bytes of texts in them, aliases resolved.
+const MAX_BYTES: usize = 8 << 20;
 
 /// Reads the first document; none is null.
 ///
@@ -38,7 +40,7 @@ fn read(text: &[u8], finite: bool) -> Result<Yaml, NotYaml> {
     let mut options = Options::default();
     options.block_scalar_eof_without_line_feed = true;
     let parser = Parser::new_from_str_with_options(text, options);
-    let mut reader = Reader { parser, anchors: HashMap::new(), values: 0, line: 1, finite };
+    let mut reader = Reader { parser, anchors: HashMap::new(), size: Size::default(), line: 1, finite };
     loop {
         match reader.next()? {
             Event::StreamStart | Event::DocumentStart(..) => {}
@@ -59,11 +61,19 @@ fn is_forbidden(c: char) -> bool {
     !matches!(c, '\t' | '\n' | '\r' | ' '..='~' | '\u{85}' | '\u{a0}'..='\u{d7ff}' | '\u{e000}'..='\u{fffd}' | '\u{10000}'..)
 }
 
+/// How many values, and bytes of texts in them.
+#[derive(Clone, Copy, Default)]
+struct Size {
+    values: usize,
+    bytes: usize,
+}
+
 struct Reader<'t> {
     parser: Parser<'t, StrInput<'t>>,
-    /// Values of anchors, and how many values each holds.
-    anchors: HashMap<usize, (Yaml, usize)>,
-    values: usize,
+    /// Values of anchors, and the size of each.
+    anchors: HashMap<usize, (Yaml, Size)>,
+    /// Of all so far.
+    size: Size,
     line: usize,
     /// Whether numbers must be finite, as in JSON.
     finite: bool,
@@ -95,17 +105,20 @@ impl<'t> Reader<'t> {
         Err(NotYaml { line: self.line, reason })
     }
 
-    fn count(&mut self, values: usize) -> Result<(), NotYaml> {
-        self.values += values;
-        if self.values > MAX_VALUES { self.fail("aliases make it too large") } else { Ok(()) }
+    fn count(&mut self, more: Size) -> Result<(), NotYaml> {
+        self.size.values += more.values;
+        self.size.bytes += more.bytes;
+        let is_large = self.size.values > MAX_VALUES || self.size.bytes > MAX_BYTES;
+        if is_large { self.fail("aliases make it too large") } else { Ok(()) }
     }
 
     fn node(&mut self, event: Event<'t>, depth: usize) -> Result<Yaml, NotYaml> {
         if depth > MAX_DEPTH {
             return self.fail("it is nested too deep");
         }
-        let before = self.values;
-        self.count(1)?;
+        let before = self.size;
+        let bytes = if let Event::Scalar(text, ..) = &event { text.len() } else { 0 };
+        self.count(Size { values: 1, bytes })?;
         let (value, anchor) = match event {
             Event::Scalar(text, style, anchor, tag) => (self.scalar(&text, style, tag.as_deref())?, anchor),
             Event::SequenceStart(_, anchor, _) => {
@@ -120,14 +133,17 @@ impl<'t> Reader<'t> {
             }
             Event::MappingStart(_, anchor, _) => (self.map(depth)?, anchor),
             Event::Alias(id) => {
-                let Some((value, size)) = self.anchors.get(&id).cloned() else { return self.fail("unknown anchor") };
-                self.count(size)?;
-                (value, 0)
+                let Some((_, size)) = self.anchors.get(&id) else { return self.fail("unknown anchor") };
+                self.count(*size)?;
+                (self.anchors.get(&id).map_or(Yaml::Null, |(value, _)| value.clone()), 0)
             }
             _ => return self.fail("it ends too early"),
         };
         if anchor > 0 {
-            self.anchors.insert(anchor, (value.clone(), self.values - before));
+            let size = Size { values: self.size.values - before.values, bytes: self.size.bytes - before.bytes };
+            // it is kept once more
+            self.count(size)?;
+            self.anchors.insert(anchor, (value.clone(), size));
         }
         Ok(value)
     }
@@ -229,4 +245,23 @@ pub(crate) fn is_content(event: &Event<'_>) -> bool {
             | Event::MappingStart(..)
             | Event::MappingEnd
     )
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn aliases_do_not_make_a_small_text_large() {
+        let of = |length: usize, aliases: usize| {
+            let lines: String = (0..aliases).map(|i| format!("k{i}: *a\n")).collect();
+            parse(format!("a: &a \"{}\"\n{lines}", "x".repeat(length)).as_bytes())
+        };
+        assert!(of(1000, 1000).is_ok());
+        assert_eq!(of(100_000, 2000).err().unwrap().reason, "aliases make it too large");
+        let nested: String = (0..90).map(|i| format!("{}k: &a{i}\n", " ".repeat(i))).collect();
+        let text = format!("{nested}{}v: {}\n", " ".repeat(90), "x".repeat(200_000));
+        assert_eq!(parse(text.as_bytes()).err().unwrap().reason, "aliases make it too large", "each anchor keeps a copy");
+    }
 }

@@ -336,7 +336,7 @@ fn a_lagging_watch_changes_no_value() {
     world.es.status = Some(announced);
     let lagging = plan::Facts { target: None, ..world.facts() };
     assert!(matches!(plan::before_fetch(&lagging, &world.rules), Next::Inspect));
-    let next = plan::after_inspection(&lagging, &world.rules, Some(seen(world.target(), &digester())));
+    let next = plan::after_inspection(&lagging, &world.rules, Some(seen(&world.facts().es, world.target(), &digester())));
     let Next::Settle(report) = next else { panic!("{next:?}") };
     assert_eq!(report.status.unwrap().conditions[0].status, "True");
     let gone = plan::after_inspection(&lagging, &world.rules, None);

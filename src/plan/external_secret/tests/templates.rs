@@ -252,3 +252,17 @@ fn other_kinds_are_written_only_where_the_operator_may() {
     assert_eq!(step.told(), ("False", "ResourceSyncedError", "could not get target resource: why"));
     assert!(world.es.status.as_ref().unwrap().binding.is_none());
 }
+
+/// What the operator renders templates with knows how to make keys, and tells that chance went in.
+#[test]
+fn certificates_are_made_by_chance() {
+    let rules = crate::plan::Rules::default();
+    let outside = crate::render::Outside { now: jiff::Timestamp::now(), chance: &crate::chance::SystemChance };
+    for text in [r#"{{ (genCA "ca" 1).Cert }}"#, r#"{{ genPrivateKey "rsa" }}"#, r#"{{ genPrivateKey "ecdsa" }}"#] {
+        let (made, same) = crate::plan::template::with_engine(&crate::render::Entries::new(), &rules, outside, |render| {
+            render("key", text.as_bytes())
+        });
+        assert!(made.is_ok_and(|made| made.expose().starts_with(b"-----BEGIN")), "{text}");
+        assert!(!same, "{text}");
+    }
+}

@@ -16,7 +16,7 @@ use crate::plan::digest::Digester;
 use crate::plan::external_secret::{
     self as plan, Decision, Facts, Failure, Gathered, Memory, Next, Report, Seen, StoreFacts, Written,
 };
-use crate::plan::target::{Desired, FIELD_MANAGER, Update, own_data};
+use crate::plan::target::{Desired, Update, own_data};
 use crate::plan::{Rules, Wake, template};
 use crate::providers::{ErrorKind, ProviderError, ReferenceKind};
 use crate::render::rewrite::testing::Sevens;
@@ -204,7 +204,7 @@ impl World {
         if matches!(next, Next::Inspect) {
             did.push("inspect");
             let live = self.secrets.get(self.es.target_name());
-            next = plan::after_inspection(&facts, &self.rules, live.map(|live| seen(live, &digester)));
+            next = plan::after_inspection(&facts, &self.rules, live.map(|live| seen(&facts.es, live, &digester)));
         }
         let report = match next {
             Next::Ignore => return Step { did: vec!["ignore"], report: None, wake: Wake::OnChange },
@@ -323,7 +323,7 @@ impl World {
         let version = self.next_version();
         let secret = self.secrets.entry(desired.name.clone()).or_insert_with(|| fresh(&desired.name));
         let frozen = (secret.immutable == Some(true)).then(|| secret.data.clone());
-        let ours = |e: &ManagedFieldsEntry| e.manager.as_deref() == Some(FIELD_MANAGER);
+        let ours = |e: &ManagedFieldsEntry| e.manager.as_deref() == Some(&desired.manager);
         let before = secret.metadata.managed_fields.iter().flatten().find(|e| ours(e)).and_then(|e| e.fields_v1.clone());
         let before = before.map(|f| f.0).unwrap_or_default();
         let owned = |fields: &Value| -> Vec<String> {
@@ -359,7 +359,7 @@ impl World {
         meta.resource_version = Some(version.clone());
         let entries = meta.managed_fields.get_or_insert_default();
         entries.retain(|e| !ours(e));
-        entries.push(managed(FIELD_MANAGER, "Apply", &fields_of(desired)));
+        entries.push(managed(&desired.manager, "Apply", &fields_of(desired)));
         let digest = plan::data_digest(secret, &digester());
         Written::Applied { created, changed: true, resource_version: version, data: digest }
     }
@@ -371,11 +371,11 @@ impl World {
 }
 
 /// A Secret as a look at it tells.
-pub fn seen(secret: &Secret, digester: &Digester) -> Seen {
+pub fn seen(es: &ExternalSecret, secret: &Secret, digester: &Digester) -> Seen {
     Seen {
         view: TargetView::of(&secret.metadata),
         digest: plan::data_digest(secret, digester),
-        own: Some(digester.data(own_data(secret))),
+        own: Some(digester.data(own_data(es, secret))),
     }
 }
 

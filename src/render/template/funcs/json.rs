@@ -83,6 +83,7 @@ impl Reader<'_> {
 
     fn value(&mut self, depth: usize) -> Result<Value, Problem> {
         self.cx.step(1)?;
+        self.cx.reserve(96)?;
         if depth > MAX_DEPTH {
             return Err(Problem::Fault(format!("JSON is nested more than {MAX_DEPTH} deep")));
         }

@@ -397,6 +397,10 @@ fn signed_offset(text: &[u8]) -> Option<usize> {
         return None;
     }
     let count = text[1..].iter().take_while(|b| b.is_ascii_digit()).count();
+    // the whole is taken for the zone's name, and printed as often as a layout asks
+    if count > 4 {
+        return None;
+    }
     value(&text[1..=count]).filter(|hours| *hours < 24).map(|_| count + 1)
 }
 

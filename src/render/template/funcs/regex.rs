@@ -33,6 +33,11 @@ pub(crate) const FUNCTIONS: &[Function] = &[
     }),
 ];
 
+/// Bytes that a step looks at, where only the place of a match is wanted, and where that of its groups is. Each match may have looked at
+/// all the rest of the text.
+const FAST: usize = 1024;
+const SLOW: usize = 256;
+
 fn find(cx: &Context<'_>, args: &[Value]) -> Answer {
     let regex = cx.expression(text(args, 0))?;
     Ok(regex.find(text(args, 1)).map_or(&b""[..], |found| found.as_bytes()).into())
@@ -43,6 +48,7 @@ fn matches(cx: &Context<'_>, regex: &Regex, text: &[u8], most: usize) -> Result<
     let mut found = Vec::new();
     for m in regex.find_iter(text).filter(|m| !splits_character(text, m.start(), m.end())).take(most) {
         cx.reserve(32)?;
+        cx.step(1 + (text.len() - m.start()) / FAST)?;
         found.push((m.start(), m.end()));
     }
     Ok(found)
@@ -65,6 +71,7 @@ fn replace(cx: &Context<'_>, args: &[Value], expands: bool) -> Answer {
     let mut copied = 0;
     for captures in regex.captures_iter(text) {
         let Some(found) = captures.get(0) else { continue };
+        cx.step(1 + (text.len() - found.start()) / SLOW)?;
         if splits_character(text, found.start(), found.end()) {
             continue;
         }

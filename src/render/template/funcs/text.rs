@@ -130,7 +130,7 @@ pub(crate) fn split(cx: &Context<'_>, text: &[u8], separator: &[u8], most: i64) 
             runes::find(rest, separator)
         };
         let Some(at) = found else { break };
-        cx.reserve(32)?;
+        cx.reserve(128)?;
         parts.push(rest[..at].to_vec());
         rest = &rest[at + separator.len()..];
     }

@@ -44,6 +44,9 @@ pub(crate) fn shortest32(value: f32) -> String {
     value.to_string().parse().map_or_else(|_| value.to_string(), shortest)
 }
 
+/// More decimals, or digits, than any number of 64 bits has.
+const MOST_DECIMALS: usize = 1100;
+
 /// As `FormatFloat` does with formats `e`, `f`, `g` (and capitals); without precision, the fewest digits that read back.
 pub(crate) fn format(value: f64, kind: char, precision: Option<usize>) -> String {
     if value.is_nan() {
@@ -52,15 +55,18 @@ pub(crate) fn format(value: f64, kind: char, precision: Option<usize>) -> String
     if value.is_infinite() {
         return if value > 0.0 { "+Inf" } else { "-Inf" }.to_owned();
     }
+    // `format!` takes no precision beyond 65,535
+    let shown = precision.map(|precision| precision.min(MOST_DECIMALS));
+    let more = "0".repeat(precision.unwrap_or(0).saturating_sub(MOST_DECIMALS));
     let text = match kind.to_ascii_lowercase() {
         'x' => hexadecimal(value, precision),
         'b' => binary(value),
-        'e' => exponent(value, precision),
-        'f' => match precision {
-            Some(precision) => format!("{value:.precision$}"),
+        'e' => exponent(value, shown).replacen('e', &format!("{more}e"), 1),
+        'f' => match shown {
+            Some(precision) => format!("{value:.precision$}{more}"),
             None => value.to_string(),
         },
-        _ => general(value, precision),
+        _ => general(value, shown),
     };
     if kind.is_ascii_uppercase() { text.to_uppercase() } else { text }
 }
@@ -107,7 +113,7 @@ fn hexadecimal(value: f64, precision: Option<usize>) -> String {
     let digits = format!("{:015x}", mantissa & ((1 << 60) - 1));
     let shown = match precision {
         None => digits.trim_end_matches('0').to_owned(),
-        Some(precision) => format!("{:0<precision$}", &digits[..precision.min(15)]),
+        Some(precision) => digits[..precision.min(15)].to_owned() + &"0".repeat(precision.saturating_sub(15)),
     };
     let point = if shown.is_empty() { "" } else { "." };
     format!("{sign}0x{}{point}{shown}p{}{:02}", mantissa >> 60, if exponent < 0 { '-' } else { '+' }, exponent.abs())
@@ -204,5 +210,13 @@ mod tests {
             assert_eq!(parse(text.as_bytes()), None, "{text}");
         }
         assert!(parse(b"nan").is_some_and(f64::is_nan));
+    }
+
+    #[test]
+    fn more_decimals_than_rust_prints() {
+        assert_eq!(format(1.5, 'f', Some(70_000)), format!("1.5{}", "0".repeat(69_999)));
+        assert_eq!(format(1.5, 'e', Some(70_000)), format!("1.5{}e+00", "0".repeat(69_999)));
+        assert_eq!(format(1.5, 'g', Some(70_000)), "1.5");
+        assert_eq!(format(1.5, 'x', Some(70_000)), format!("0x1.8{}p+00", "0".repeat(69_999)));
     }
 }

@@ -321,7 +321,8 @@ impl<'c> Printer<'c> {
                 #[allow(clippy::cast_sign_loss)]
                 let code = number as u64;
                 let digits = self.flags.precision.unwrap_or(0).max(4);
-                let mut text = format!("U+{code:0digits$X}");
+                let shown = format!("{code:X}");
+                let mut text = format!("U+{}{shown}", "0".repeat(digits.saturating_sub(shown.len())));
                 if let Some(c) = rune.filter(|c| self.flags.sharp && runes::is_print(*c)) {
                     text.push_str(&format!(" '{c}'"));
                 }
