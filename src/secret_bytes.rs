@@ -36,6 +36,12 @@ impl SecretBytes {
         self.0.capacity()
     }
 
+    /// How many bytes it holds. That says something of a secret, too: it goes into no text.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
     /// Whether there is nothing.
     #[must_use]
     pub fn is_empty(&self) -> bool {

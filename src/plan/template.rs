@@ -74,7 +74,7 @@ pub fn with_engine<T>(
         of_time
             .set(of_time.get() || OF_TIME.iter().any(|word| text.windows(word.len()).any(|part| part == word.as_bytes())));
         let rendered = engine.render(key, text, values).map_err(|e| e.to_string())?;
-        bytes.set(bytes.get().saturating_add(rendered.expose().len()));
+        bytes.set(bytes.get().saturating_add(rendered.len()));
         if bytes.get() > MOST_RENDERED {
             return Err(format!("the templates make more than {MOST_RENDERED} bytes together"));
         }
