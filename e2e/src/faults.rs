@@ -1,4 +1,5 @@
-//! A proxy in front of the AWS emulator that fails on command, in the ways in which Secrets Manager (or what lies before it) fails.
+//! A proxy that fails on command: in front of the AWS emulator, in the ways in which Secrets Manager (or what lies before it) fails;
+//! in front of Vault, in those to which no real one can be brought.
 
 use std::convert::Infallible;
 use std::io;
@@ -10,14 +11,15 @@ use futures::stream;
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::{Bytes, Frame, Incoming};
-use hyper::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
+use hyper::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use hyper::{Request, Response, StatusCode};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use crate::http::{self, Server};
 
-/// A way to fail. Only calls of Secrets Manager fail; the rest passes.
+/// A way to fail. Of AWS only calls of Secrets Manager fail, of Vault only those below a mount; the rest passes. Where words are needed,
+/// they are those of AWS.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
     /// All is well.
@@ -36,6 +38,8 @@ pub enum Fault {
     EmptyList,
     /// 200 with a page of HTML, as of a proxy on the way.
     Malformed,
+    /// The right answer without its last brace: JSON that ends too soon, after what it holds.
+    Truncated,
     /// The connection ends in the middle of the answer.
     Cut,
 }
@@ -45,7 +49,7 @@ pub enum Fault {
 pub struct Call {
     /// When.
     pub at: Instant,
-    /// `GetSecretValue`, `BatchGetSecretValue`, …
+    /// `GetSecretValue`, `BatchGetSecretValue`, …; the path, where Vault was called.
     pub action: String,
 }
 
@@ -57,8 +61,30 @@ pub struct FaultProxy {
 
 struct State {
     upstream: String,
+    fails: Fails,
     fault: watch::Sender<Fault>,
     calls: Mutex<Vec<Call>>,
+}
+
+/// Which calls fail, and are noted.
+enum Fails {
+    /// Those of Secrets Manager.
+    SecretsManager,
+    /// Those of paths that begin so.
+    Paths(String),
+}
+
+impl Fails {
+    /// What a call that is meant asks for.
+    fn action(&self, request: &Request<Full<Bytes>>) -> Option<String> {
+        match self {
+            Self::SecretsManager => {
+                let target = request.headers().get("x-amz-target")?.to_str().ok()?;
+                target.strip_prefix("secretsmanager.").map(str::to_owned)
+            }
+            Self::Paths(begin) => Some(request.uri().path()).filter(|path| path.starts_with(begin)).map(str::to_owned),
+        }
+    }
 }
 
 type Body = BoxBody<Bytes, io::Error>;
@@ -69,8 +95,22 @@ impl FaultProxy {
     /// # Errors
     /// When no port is free.
     pub async fn start(upstream: &str) -> Result<Self> {
+        Self::before(upstream, Fails::SecretsManager).await
+    }
+
+    /// Starts it before the Vault at `upstream` (`http://host:port`), with no fault yet. What is asked of the mounts whose names begin
+    /// with `mount` fails.
+    ///
+    /// # Errors
+    /// When no port is free.
+    pub async fn before_vault(upstream: &str, mount: &str) -> Result<Self> {
+        Self::before(upstream, Fails::Paths(format!("/v1/{mount}"))).await
+    }
+
+    async fn before(upstream: &str, fails: Fails) -> Result<Self> {
         let state = Arc::new(State {
             upstream: upstream.to_owned(),
+            fails,
             fault: watch::Sender::new(Fault::None),
             calls: Mutex::default(),
         });
@@ -82,7 +122,7 @@ impl FaultProxy {
         Ok(Self { state, server: Server::start(None, answer).await? })
     }
 
-    /// The URL to call in place of the emulator's.
+    /// The URL to call in place of the server's.
     #[must_use]
     pub fn endpoint(&self) -> &str {
         self.server.url()
@@ -93,7 +133,7 @@ impl FaultProxy {
         self.state.fault.send_replace(fault);
     }
 
-    /// The calls of Secrets Manager since `start`.
+    /// The calls that could have failed since `start`.
     #[must_use]
     pub fn calls_since(&self, start: Instant) -> Vec<Call> {
         self.state.calls().iter().filter(|call| call.at >= start).cloned().collect()
@@ -117,13 +157,14 @@ impl State {
     async fn answer(&self, request: Request<Incoming>) -> Result<Response<Body>> {
         let (mut parts, body) = request.into_parts();
         let body = body.collect().await?.to_bytes();
-        parts.uri = format!("{}{}", self.upstream, parts.uri.path()).parse()?;
+        let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
+        parts.uri = format!("{}{path}", self.upstream).parse()?;
         let forward = Request::from_parts(parts, Full::new(body));
-        let Some(action) = action(forward.headers()) else { return self.forward(forward).await };
+        let Some(action) = self.fails.action(&forward) else { return pass_on(forward).await };
         self.calls().push(Call { at: Instant::now(), action: action.clone() });
         let fault = *self.fault.borrow();
         match fault {
-            Fault::None => self.forward(forward).await,
+            Fault::None => pass_on(forward).await,
             Fault::ServerError => {
                 Ok(refusal(StatusCode::INTERNAL_SERVER_ERROR, "InternalServiceError", "An error occurred."))
             }
@@ -150,27 +191,30 @@ impl State {
             }
             Fault::EmptyList => Ok(response(StatusCode::OK, "application/x-amz-json-1.1", nothing(&action).to_string())),
             Fault::Malformed => Ok(response(StatusCode::OK, "text/html", "<html>Please log in</html>".to_owned())),
+            Fault::Truncated => {
+                let (parts, answer) = http::exchange(forward).await?.into_parts();
+                let end = answer.iter().rposition(|&byte| byte == b'}').unwrap_or_default();
+                Ok(response(parts.status, "application/json", answer.slice(..end)))
+            }
             Fault::Cut => {
                 let (status, answer) = http::send(forward).await?;
                 Ok(cut(status, &answer))
             }
         }
     }
-
-    async fn forward(&self, request: Request<Full<Bytes>>) -> Result<Response<Body>> {
-        let (status, answer) = http::send(request).await?;
-        Ok(response(status, "application/x-amz-json-1.1", answer))
-    }
 }
 
-fn action(headers: &HeaderMap) -> Option<String> {
-    let target = headers.get("x-amz-target")?.to_str().ok()?;
-    target.strip_prefix("secretsmanager.").map(str::to_owned)
+/// Hands a call on, and its answer back, as they stand.
+async fn pass_on(request: Request<Full<Bytes>>) -> Result<Response<Body>> {
+    Ok(http::exchange(request).await?.map(whole))
+}
+
+fn whole(body: Bytes) -> Body {
+    Full::new(body).map_err(|never: Infallible| match never {}).boxed()
 }
 
 fn response(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Response<Body> {
-    let body = Full::new(body.into()).map_err(|never: Infallible| match never {}).boxed();
-    let mut response = Response::new(body);
+    let mut response = Response::new(whole(body.into()));
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     response
@@ -241,5 +285,32 @@ mod tests {
         call().await.unwrap_err();
         assert_eq!(proxy.calls_since(start).len(), 3);
         assert_eq!(upstream.most_calls_within(Duration::from_secs(60), start), 2);
+    }
+
+    #[tokio::test]
+    async fn of_vault_fails_what_is_below_the_mount() {
+        let upstream = Server::start(None, |request: Request<Incoming>| async move {
+            let body = json!({"asked": request.uri().to_string()}).to_string();
+            let mut answer = response(StatusCode::TOO_MANY_REQUESTS, "application/json", body);
+            answer.headers_mut().insert(RETRY_AFTER, HeaderValue::from(9));
+            anyhow::Ok(answer)
+        })
+        .await
+        .unwrap();
+        let proxy = FaultProxy::before_vault(upstream.url(), "kv").await.unwrap();
+        let start = Instant::now();
+        let call = async |path: &str| {
+            let request = Request::get(format!("{}{path}", proxy.endpoint())).body(Full::default()).unwrap();
+            let (parts, body) = http::exchange(request).await.unwrap().into_parts();
+            (parts.status.as_u16(), parts.headers.get(RETRY_AFTER).cloned(), String::from_utf8(body.to_vec()).unwrap())
+        };
+        let asked = |path: &str| (429_u16, Some(HeaderValue::from(9)), json!({"asked": path}).to_string());
+        assert_eq!(call("/v1/kv/a?list=true").await, asked("/v1/kv/a?list=true"), "as Vault answers it");
+        proxy.set(Fault::Malformed);
+        assert_eq!(call("/v1/sys/health").await, asked("/v1/sys/health"));
+        assert_eq!(call("/v1/kv/a").await, (200, None, "<html>Please log in</html>".to_owned()));
+        proxy.set(Fault::Truncated);
+        assert_eq!(call("/v1/kv/a").await, (429, None, r#"{"asked":"/v1/kv/a""#.to_owned()));
+        assert_eq!(proxy.calls_since(start).len(), 3);
     }
 }

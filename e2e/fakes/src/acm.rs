@@ -1,6 +1,7 @@
 //! AWS Certificate Manager, with the search by tags of the "Resource Groups Tagging API" beside it: both speak AWS's JSON protocol at
 //! one address. Written after their API references; the emulator that the other AWS tests use exports no certificate and finds none
-//! by its tags.
+//! by its tags. AWS' own SDK for Python, boto3, drives each call (`e2e/oracles/clients/acm.py`), and OpenSSL decrypts what is exported.
+//! Not in it: who may do what, and `ListCertificates`, which keyferry does not call.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -134,8 +135,12 @@ fn blob(body: &Value, field: &str) -> String {
     String::from_utf8(STANDARD.decode(text(body, field)).unwrap()).unwrap()
 }
 
-fn pairs(tags: &Value) -> impl Iterator<Item = (String, String)> + '_ {
-    tags.as_array().into_iter().flatten().map(|tag| (text(tag, "Key").to_owned(), text(tag, "Value").to_owned()))
+fn entries<'a>(body: &'a Value, field: &str) -> impl Iterator<Item = &'a Value> {
+    body[field].as_array().into_iter().flatten()
+}
+
+fn pairs(body: &Value) -> impl Iterator<Item = (String, String)> + '_ {
+    entries(body, "Tags").map(|tag| (text(tag, "Key").to_owned(), text(tag, "Value").to_owned()))
 }
 
 fn listed(tags: &BTreeMap<String, String>) -> Value {
@@ -161,7 +166,7 @@ impl State {
             arn => self.certificates.get(arn).cloned().ok_or_else(|| missing(arn))?,
         };
         (held.certificate, held.key, held.chain) = (certificate, key, blob(body, "CertificateChain"));
-        held.tags.extend(pairs(&body["Tags"]));
+        held.tags.extend(pairs(body));
         let arn = if given.is_empty() {
             self.imported += 1;
             format!("{PREFIX}imported-{:04}", self.imported)
@@ -190,7 +195,7 @@ impl State {
                     return Err(("ValidationException", "The certificate is not exportable.".to_owned()));
                 }
                 let passphrase = STANDARD.decode(text(body, "Passphrase")).unwrap();
-                if passphrase.len() < 4 || passphrase.iter().any(|byte| b"#$%".contains(byte)) {
+                if !(4..=128).contains(&passphrase.len()) || passphrase.iter().any(|byte| b"#$%".contains(byte)) {
                     return Err(("ValidationException", "The passphrase is not valid.".to_owned()));
                 }
                 let key = encrypted(&held.key, &passphrase);
@@ -198,12 +203,16 @@ impl State {
             }
             "ListTagsForCertificate" => Ok(json!({"Tags": listed(&held.tags)})),
             "AddTagsToCertificate" => {
-                held.tags.extend(pairs(&body["Tags"]));
+                held.tags.extend(pairs(body));
                 Ok(json!({}))
             }
+            // A value that is given must be the tag's.
             "RemoveTagsFromCertificate" => {
-                for (key, _) in pairs(&body["Tags"]) {
-                    held.tags.remove(&key);
+                for gone in entries(body, "Tags") {
+                    let is_it = |key: &String, value: &String| {
+                        gone["Key"] == *key && (gone["Value"].is_null() || gone["Value"] == *value)
+                    };
+                    held.tags.retain(|key, value| !is_it(key, value));
                 }
                 Ok(json!({}))
             }
@@ -220,9 +229,10 @@ impl State {
     fn resources(&self, body: &Value) -> Value {
         assert_eq!(body["ResourceTypeFilters"], json!(["acm:certificate"]));
         let fits = |held: &Held| {
-            body["TagFilters"].as_array().unwrap().iter().all(|filter| {
-                let values = filter["Values"].as_array().unwrap();
-                held.tags.get(text(filter, "Key")).is_some_and(|found| values.iter().any(|value| value == found))
+            entries(body, "TagFilters").all(|filter| {
+                let any = entries(filter, "Values").next().is_none();
+                let found = held.tags.get(text(filter, "Key"));
+                found.is_some_and(|found| any || entries(filter, "Values").any(|value| value == found))
             })
         };
         let all: Vec<_> = self.certificates.iter().filter(|(_, held)| !held.unlisted && fits(held)).rev().collect();

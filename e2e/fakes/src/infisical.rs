@@ -1,15 +1,19 @@
 //! Infisical: the REST API as its OpenAPI document and the open source of its server have it, `/api/v4/secrets` and the older
 //! `/api/v3/secrets/raw` beside it, with logins of machine identities, folders, imports, references, versions and metadata.
-//! Its official Python client reads and writes it (`e2e/oracles/clients/infisical.py`).
+//! Its official Python client reads and writes it, and logs in in each way that it knows: universal, AWS, LDAP, OIDC and with a token
+//! made by hand (`e2e/oracles/clients/infisical.py`). keyferry does not use OIDC, whose request is that of the logins with a JWT. That
+//! client has none of those: `jwt-auth`, `kubernetes-auth`, `azure-auth` and `gcp-auth` are here as the server's source has them, but
+//! for the JWT, which is compared with the one that is trusted.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard};
 
+use aws_lc_rs::hmac;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
-use crate::{CANARY, Fake, Received, Refusal, Reply};
+use crate::{CANARY, Fake, Received, Refusal, Reply, digest};
 
 /// Slug of its only project.
 pub const PROJECT: &str = "shop";
@@ -27,6 +31,10 @@ pub const IDENTITY: &str = "identity-1";
 pub const JWT: &str = "trusted.jwt.1";
 /// Password of the user `bob` in LDAP.
 pub const PASSWORD: &str = "ldap-password-1";
+/// The access key that AWS knows.
+pub const AWS_KEY_ID: &str = "AKIDEXAMPLE";
+/// Its secret part.
+pub const AWS_SECRET_KEY: &str = "aws-secret-key-1";
 /// A token that somebody made by hand.
 pub const ACCESS_TOKEN: &str = "st.made-by-hand";
 
@@ -144,12 +152,22 @@ impl Infisical {
 
     fn login(&self, method: &str, body: &Value) -> Reply {
         let is = |field: &str, value: &str| body[field] == value;
+        if method != "universal-auth" && !is("identityId", IDENTITY) {
+            return refused(404, "NotFound", &format!("{method} not found for identity {CANARY} {body}"));
+        }
         let good = match method {
             "universal-auth" => is("clientId", CLIENT_ID) && is("clientSecret", CLIENT_SECRET),
-            "jwt-auth" | "kubernetes-auth" | "azure-auth" | "gcp-auth" => is("identityId", IDENTITY) && is("jwt", JWT),
-            "ldap-auth" => is("identityId", IDENTITY) && is("username", "bob") && is("password", PASSWORD),
-            "aws-auth" => is("identityId", IDENTITY) && is("iamHttpRequestMethod", "POST") && is_signed_question(body),
-            _ => false,
+            "jwt-auth" | "kubernetes-auth" | "azure-auth" | "gcp-auth" | "oidc-auth" => is("jwt", JWT),
+            "ldap-auth" => is("username", "bob") && is("password", PASSWORD),
+            "aws-auth" => match Question::of(body) {
+                None => return refused(400, "BadRequest", "Invalid AWS region"),
+                // It has no words for a no of AWS.
+                Some(question) if !question.pleases_aws() => {
+                    return refused(500, "InternalServerError", "Something went wrong");
+                }
+                Some(_) => true,
+            },
+            _ => return no_route(),
         };
         if !good {
             return refused(401, "UnauthorizedError", &format!("Invalid credentials {CANARY} {body}"));
@@ -322,15 +340,67 @@ impl State {
     }
 }
 
-/// Whether it is a question to AWS who somebody is, signed for a region: Infisical would ask it, and believe AWS.
-fn is_signed_question(body: &Value) -> bool {
-    let part = |name: &str| STANDARD.decode(body[name].as_str().unwrap_or_default()).unwrap_or_default();
-    let headers: Value = serde_json::from_slice(&part("iamRequestHeaders")).unwrap_or_default();
-    let signature = headers["Authorization"].as_str().unwrap_or_default();
-    part("iamRequestBody") == b"Action=GetCallerIdentity&Version=2011-06-15"
-        && signature.starts_with("AWS4-HMAC-SHA256 Credential=")
-        && signature.contains("/sts/aws4_request")
-        && headers["x-amz-date"].is_string()
+/// A question to AWS who somebody is, which Infisical sends on to the STS of the region that it is signed for.
+struct Question {
+    method: String,
+    /// Their names in small letters.
+    headers: BTreeMap<String, String>,
+    body: Vec<u8>,
+    region: String,
+}
+
+impl Question {
+    /// `None`: Infisical finds no region in it.
+    fn of(login: &Value) -> Option<Self> {
+        let part = |name: &str| STANDARD.decode(login[name].as_str().unwrap_or_default()).unwrap_or_default();
+        let headers: BTreeMap<String, String> = serde_json::from_slice(&part("iamRequestHeaders")).unwrap_or_default();
+        let authorization = headers.get("Authorization").or_else(|| headers.get("authorization"))?;
+        let credential = authorization.split(' ').find(|field| field.starts_with("Credential="))?;
+        let region = credential.split('/').nth(2)?.to_owned();
+        let is_known = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+        if !(1..=20).contains(&region.len()) || !region.chars().all(is_known) {
+            return None;
+        }
+        let method = login["iamHttpRequestMethod"].as_str().unwrap_or("POST").to_owned();
+        let headers = headers.into_iter().map(|(name, value)| (name.to_ascii_lowercase(), value)).collect();
+        Some(Self { method, headers, body: part("iamRequestBody"), region })
+    }
+
+    /// Whether AWS answers it: it is the one question, and signed with the key that AWS knows.
+    fn pleases_aws(&self) -> bool {
+        self.method == "POST"
+            && self.body == b"Action=GetCallerIdentity&Version=2011-06-15"
+            && self.is_signed().unwrap_or_default()
+    }
+
+    /// Computes the signature (AWS Signature Version 4) and compares it. `None`: something is missing.
+    fn is_signed(&self) -> Option<bool> {
+        let fields = self.headers.get("authorization")?.strip_prefix("AWS4-HMAC-SHA256 ")?.split(',');
+        let fields: BTreeMap<&str, &str> = fields.filter_map(|field| field.trim().split_once('=')).collect();
+        let (names, time) = (*fields.get("SignedHeaders")?, self.headers.get("x-amz-date")?);
+        let scope = format!("{}/{}/sts/aws4_request", time.get(..8)?, self.region);
+        let mut request = format!("{}\n/\n\n", self.method);
+        for name in names.split(';') {
+            request += &format!("{name}:{}\n", self.header(name)?.trim());
+        }
+        request += &format!("\n{names}\n{}", digest(&self.body));
+        let text = format!("AWS4-HMAC-SHA256\n{time}\n{scope}\n{}", digest(request.as_bytes()));
+        let mac = |key: &[u8], text: &str| hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key), text.as_bytes());
+        let secret = format!("AWS4{AWS_SECRET_KEY}").into_bytes();
+        let key = scope.split('/').fold(secret, |key, step| mac(&key, step).as_ref().to_vec());
+        let signature: String = mac(&key, &text).as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+        let expected = [format!("{AWS_KEY_ID}/{scope}"), signature];
+        Some([*fields.get("Credential")?, *fields.get("Signature")?] == expected)
+    }
+
+    /// A header as Infisical sends it on: two come out of what else it sends.
+    fn header(&self, name: &str) -> Option<String> {
+        match name {
+            "host" => Some(format!("sts.{}.amazonaws.com", self.region)),
+            "content-length" => Some(self.body.len().to_string()),
+            _ => self.headers.get(name).cloned(),
+        }
+    }
 }
 
 fn wants(asked: &Received, name: &str) -> bool {

@@ -1,6 +1,6 @@
 //! Services that cannot run on a test machine, as small servers on loopback: each speaks the part of its documented protocol that
 //! keyferry uses, one file each. The conformance suite of the providers and the end-to-end tests run against the same ones, and
-//! each is proven by the vendor's own client (`e2e/oracles/clients`, run by `e2e/tests/suite/saas`).
+//! each is proven by the vendor's own client (`e2e/oracles/clients`, run by `e2e/tests/suite/saas` and `aws`).
 //!
 //! A fake keeps what it holds, checks who asks as the service does, and quotes what it refuses, as careless services do: nothing of
 //! that may be passed on.

@@ -166,7 +166,7 @@ fn batch(secrets: &[Stored], asked: &Json) -> Answer {
 impl Tested for Aws {
     const TITLE: &'static str = "AWS";
     const AUTH: &'static [&'static str] = &["jwt", "secretRef", "role"];
-    const SERVER: &'static str = "ministack, with IAM on; Certificate Manager: a fake of its documented API";
+    const SERVER: &'static str = "ministack, with IAM on; Certificate Manager: a fake, proven by boto3";
 
     fn fixtures() -> Vec<Box<dyn Fixture>> {
         vec![

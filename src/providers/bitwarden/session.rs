@@ -22,8 +22,22 @@ use crate::secret_bytes::SecretBytes;
 
 /// Most secrets in one call of a batch.
 const BATCH: usize = 50;
-/// The SDK's words where it cannot use an access token, or its key does not fit: no status of Bitwarden is quoted then.
-const BAD_TOKEN: [&str; 2] = ["Access token is not in a valid format", "Cryptography error"];
+/// The SDK's words where it cannot use an access token, or its key does not fit: no status of Bitwarden is quoted then. The first two are
+/// of version 1, the others of version 2.
+const BAD_TOKEN: [&str; 9] = [
+    "Access token is not in a valid format",
+    "Cryptography error",
+    "Doesn't contain a decryption key",
+    "Has the wrong number of parts",
+    "Is the wrong version",
+    "Has an invalid identifier",
+    "Error decoding base64",
+    "Invalid base64 length",
+    "The decryption operation failed",
+];
+/// The SDK's words where it does not ask Bitwarden at all.
+const BAD_REQUEST: [&str; 4] =
+    ["Invalid command value", "must not be empty", "must not exceed", "must not contain only whitespaces"];
 
 #[derive(Deserialize)]
 struct Identifiers {
@@ -86,6 +100,11 @@ impl PushMetadata {
             Some(note) => Ok(Self { note: note.as_str().unwrap_or_default().to_owned() }),
             None => Ok(push::metadata(place.metadata.as_ref())?.unwrap_or_default()),
         }
+    }
+
+    /// Whether a secret has this note. The SDK takes off the space around it.
+    fn is_of(&self, entry: &Entry) -> bool {
+        entry.note.trim() == self.note.trim()
     }
 }
 
@@ -279,6 +298,7 @@ struct Said {
     login: bool,
     status: Option<u16>,
     bad_token: bool,
+    bad_request: bool,
 }
 
 impl Said {
@@ -290,7 +310,8 @@ impl Said {
         let text = String::from_utf8_lossy(answer.body.expose());
         let login = text.starts_with("failed to login");
         let status = text.split_once("server: [").and_then(|(_, rest)| rest.get(..3)?.parse().ok());
-        Some(Self { login, status, bad_token: login && BAD_TOKEN.iter().any(|words| text.contains(words)) })
+        let says = |words: &[&str]| words.iter().any(|part| text.contains(part));
+        Some(Self { login, status, bad_token: login && says(&BAD_TOKEN), bad_request: !login && says(&BAD_REQUEST) })
     }
 }
 
@@ -305,6 +326,10 @@ fn refusal(answer: &Answer, what: &str) -> ProviderError {
     match said.status {
         Some(400 | 401 | 403 | 404) if said.login => denied(what),
         None if said.bad_token => denied(what),
+        None if said.bad_request => misconfigured(format!(
+            "{what}: Bitwarden's SDK refuses the request: organizationID and projectID must be UUIDs, a name must have 1 to 500 \
+             characters, a value 1 to 25000 and a note at most 7000, and neither name nor note may be blank"
+        )),
         None => {
             let text = format!("{what}: the server between has no answer of Bitwarden's: Bitwarden may be out of reach");
             ProviderError::new(ErrorKind::Unavailable, text)
@@ -396,7 +421,7 @@ impl Session for BitwardenSession {
 
     /// A secret of that name that has another note is somebody else's.
     async fn push(&self, push: &Push, cx: &CallCx) -> Result<Pushed, ProviderError> {
-        let note = PushMetadata::of(&push.place)?.note;
+        let metadata = PushMetadata::of(&push.place)?;
         let there = self.at(&push.place.key, cx).await?;
         if there.is_none() && is_id(&push.place.key) {
             return Err(misconfigured(format!(
@@ -404,10 +429,18 @@ impl Session for BitwardenSession {
                 push.place.key
             )));
         }
+        if there.is_none() && push.place.key.trim() != push.place.key {
+            let text = format!(
+                "remoteRef.remoteKey {:?}: Bitwarden's SDK takes off the space around a name, so that it would not be found again \
+                 under this one",
+                push.place.key
+            );
+            return Err(misconfigured(text));
+        }
         if let Some(entry) = &there {
             self.own(entry)?;
         }
-        if there.as_ref().is_some_and(|entry| entry.note != note) {
+        if there.as_ref().is_some_and(|entry| !metadata.is_of(entry)) {
             let text = format!(
                 "secret {:?} of Bitwarden is there with another note, so it is taken for somebody else's: delete it, or give its \
                  note in the metadata of the push",
@@ -420,17 +453,17 @@ impl Session for BitwardenSession {
         if current == Some(&value) {
             return Ok(Pushed::Unchanged);
         }
-        self.write(&push.place, there.as_ref(), &note, &value, cx).await?;
+        self.write(&push.place, there.as_ref(), &metadata.note, &value, cx).await?;
         Ok(Pushed::Written)
     }
 
     async fn delete(&self, place: &Place, cx: &CallCx) -> Result<(), ProviderError> {
-        let note = PushMetadata::of(place).unwrap_or_default().note;
-        let ours = |entry: &Entry| entry.note == note && self.is_here(entry);
+        let metadata = PushMetadata::of(place).unwrap_or_default();
+        let ours = |entry: &Entry| metadata.is_of(entry) && self.is_here(entry);
         let Some(entry) = self.at(&place.key, cx).await?.filter(ours) else { return Ok(()) };
         match place.left_of(&entry.value) {
             Left::All => return Ok(()),
-            Left::Some(left) => return self.write(place, Some(&entry), &note, &left, cx).await,
+            Left::Some(left) => return self.write(place, Some(&entry), &metadata.note, &left, cx).await,
             Left::Nothing => {}
         }
         let what = format!("secret {:?} of Bitwarden", place.key);

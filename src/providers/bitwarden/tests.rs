@@ -73,7 +73,8 @@ async fn get(session: &dyn Session, key: &str) -> Result<String, ProviderError> 
 impl Tested for Bitwarden {
     const TITLE: &'static str = "Bitwarden Secrets Manager";
     const AUTH: &'static [&'static str] = &["secretRef"];
-    const SERVER: &'static str = "a fake of the server between, which no client of the vendor speaks to";
+    const SERVER: &'static str =
+        "a fake of the server between, proven by Bitwarden's own SDK, which that server hands through";
 
     fn fixtures() -> Vec<Box<dyn Fixture>> {
         vec![Box::new(OverHttp::new(Store))]
@@ -294,6 +295,7 @@ async fn what_bitwarden_did_not_say_is_no_refusal_of_it() {
         (format!("failed to get secret: API error: {sending}"), ErrorKind::Unavailable),
         (format!("{login}Access token is not in a valid format: {CANARY}"), ErrorKind::Denied),
         (format!("{login}Cryptography error, {CANARY}"), ErrorKind::Denied),
+        (format!("failed to get secret: API error: The decryption operation failed {CANARY}"), ErrorKind::Unavailable),
         (format!("{login}Received error message from server: [400 Bad Request] {CANARY}"), ErrorKind::Denied),
         (format!("{login}Received error message from server: [503 Service Unavailable] {CANARY}"), ErrorKind::Unavailable),
     ] {
@@ -306,4 +308,65 @@ async fn what_bitwarden_did_not_say_is_no_refusal_of_it() {
             assert!(!error.detail.contains(CANARY), "{error}");
         }
     }
+}
+
+#[tokio::test]
+async fn an_access_token_that_the_sdk_cannot_use() {
+    let service = running().await;
+    let id = service.fake.put(fake::PROJECT, "A", "a", "");
+    let (account, key) = fake::ACCESS_TOKEN.split_once(':').unwrap();
+    let tokens = [
+        account.to_owned(),
+        format!("machine.account:{key}"),
+        format!("1{}:{key}", account.strip_prefix('0').unwrap()),
+        format!("0.machine.account:{key}"),
+        format!("{account}:!!"),
+        format!("{account}:AAAA"),
+        format!("{account}:{}", key.replace('F', "G")),
+        format!("{account}s:{key}"),
+    ];
+    for token in &tokens {
+        let cluster = Cluster::new().labelled_secret("login", &json!({}), &[("token", token.as_str())]);
+        let config: Bitwarden = serde_json::from_value(Store.block(service.url())).unwrap();
+        let session = config.connect(&cluster.cx(&outbound()).connect).await.unwrap();
+        for error in [get(session.as_ref(), &id).await.unwrap_err(), session.validate(&CallCx::default()).await.unwrap_err()]
+        {
+            assert_eq!(error.kind, ErrorKind::Denied, "{token}: {error}");
+            assert!(!error.detail.contains(CANARY) && !error.detail.contains(key), "{error}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_the_sdk_refuses_is_no_outage() {
+    let service = running().await;
+    let session = connect(&Store, service.url()).await;
+    let cx = CallCx::default();
+    let note = |note: &str| Some(json!({"note": note}));
+    let (long_name, long_value) = ("k".repeat(501), "v".repeat(25_001));
+    for (push, words) in [
+        (push("A", "", None), "a value 1 to 25000"),
+        (push("A", &long_value, None), "a value 1 to 25000"),
+        (push(&long_name, "1", None), "a name must have 1 to 500"),
+        (push("A", "1", note("\n")), "neither name nor note may be blank"),
+        (push(" A", "1", None), "the space around a name"),
+    ] {
+        let error = session.push(&push, &cx).await.unwrap_err();
+        assert_eq!(error.kind, ErrorKind::Misconfigured, "{error}");
+        assert!(error.detail.contains(words), "{error}");
+    }
+    assert!(service.fake.named("A").is_empty());
+    for expected in [Pushed::Written, Pushed::Unchanged] {
+        assert_eq!(session.push(&push("A", "1", note(" by keyferry\n")), &cx).await.unwrap(), expected);
+    }
+    assert_eq!(service.fake.named("A")[0].note, "by keyferry");
+
+    let cluster = Cluster::new().labelled_secret("login", &json!({}), &Store.login());
+    let mut block = Store.block(service.url());
+    block["organizationID"] = json!("mine");
+    let config: Bitwarden = serde_json::from_value(block).unwrap();
+    let session = config.connect(&cluster.cx(&outbound()).connect).await.unwrap();
+    let error = session.validate(&cx).await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Misconfigured, "{error}");
+    assert!(error.detail.contains("organizationID and projectID must be UUIDs"), "{error}");
 }

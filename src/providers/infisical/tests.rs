@@ -213,11 +213,19 @@ async fn an_aws_identity_is_shown_by_a_signed_question() {
     let block = block(service.url(), json!({"awsAuthCredentials": {"identityId": key("identity")}}));
     let error = refused(block.clone(), StoreKind::SecretStore).await;
     assert!(error.detail.contains("ClusterSecretStore"), "{error}");
-    let env = [("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE"), ("AWS_SECRET_ACCESS_KEY", CANARY), ("AWS_REGION", "eu-west-1")];
-    let session = config(block).connect(&cx_with(StoreKind::ClusterSecretStore, &env)).await.unwrap();
+    let config = config(block);
+    let with_key = async |secret: &str| {
+        let env = [("AWS_ACCESS_KEY_ID", fake::AWS_KEY_ID), ("AWS_SECRET_ACCESS_KEY", secret), ("AWS_REGION", "eu-west-1")];
+        config.connect(&cx_with(StoreKind::ClusterSecretStore, &env)).await
+    };
+    let session = with_key(fake::AWS_SECRET_KEY).await.unwrap();
     assert_eq!(get(session.as_ref(), "A").await.unwrap(), "a");
     let asked = service.server.received().remove(0);
-    assert!(!asked.body.contains(CANARY), "the key itself stays here");
+    assert!(!asked.body.contains(fake::AWS_SECRET_KEY), "the key itself stays here");
+    // Infisical passes a no of AWS on as a failure of its own.
+    let error = with_key(CANARY).await.err().expect("an error");
+    assert_eq!(error.kind, ErrorKind::Unavailable, "{error}");
+    assert!(!format!("{error:?}").contains(CANARY), "{error:?}");
 }
 
 #[tokio::test]

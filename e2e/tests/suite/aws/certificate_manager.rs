@@ -1,5 +1,5 @@
 //! Certificate Manager. The emulator neither exports certificates nor finds them by tags, so these tests have a server of their own,
-//! which asks no IAM; everything else is the operator's real way.
+//! which asks no IAM and is proven by boto3; everything else is the operator's real way.
 
 use keyferry_e2e::certs::{Authority, Pair};
 use keyferry_fakes::acm::{Acm, Held, action};
@@ -8,6 +8,7 @@ use keyferry_fakes::{Fault, Refusal, Service};
 use super::push::{PUSH_SECRET, push, pushed, to};
 use super::*;
 use crate::lab::{operator_with, with_lab};
+use crate::saas::with_client;
 
 fn actions(acm: &Service<Acm>) -> Vec<String> {
     acm.server.received().iter().map(|asked| action(asked).to_owned()).collect()
@@ -144,6 +145,59 @@ fn a_tls_secret_is_imported_followed_and_taken_back() -> Result<()> {
         push(ns, "part", json!({"data": [to("part", "tls.crt", "")]})).await?;
         let message = ns.wait_ready(PUSH_SECRET, "part", "False", "Errored").await?;
         assert!(message.contains("secretKey must be empty for the AWS Certificate Manager provider"), "{message}");
+        Ok(())
+    })
+}
+
+#[test]
+fn the_vendors_client_agrees() -> Result<()> {
+    with_client(Acm::default(), async |client| {
+        let (acm, authority) = (client.fake(), Authority::new()?);
+        let [first, other] = [issued(&authority, "site.test")?, issued(&authority, "other.test")?];
+        let arn = acm.hold("site", first.clone());
+        let used = acm.hold("used", Held { in_use: true, kind: "IMPORTED", ..first.clone() });
+        let login = ["AKIDEXAMPLE", "secret", REGION, &arn];
+        let material = [&first.certificate, &first.chain, &first.key, &other.certificate, &other.key, &used];
+        let material = material.map(String::as_str);
+        let mut said = client.run("acm", &[&login[..], &material[..]].concat()).await?;
+        let new = said["new"].take();
+        let expected = json!({
+            "new": null,
+            "described": [[true, "AMAZON_ISSUED", "ENABLED"], [true, "IMPORTED", "DISABLED"]],
+            "exported": [true, true, true],
+            "imported": [true, true, true],
+            "of the team": [2, true],
+            "of the team's stage": [1, true],
+            "of nobody": [1, []],
+            "tags": {"stage": "test", "empty": ""},
+            "errors": {
+                "gone": "ResourceNotFoundException",
+                "deleted twice": "ResourceNotFoundException",
+                "nothing to replace": "ResourceNotFoundException",
+                "in use": "ResourceInUseException",
+                "two certificates": "ValidationException",
+                "no key": "ValidationException",
+                "tags of a replacement": "ValidationException",
+                "not exportable": "ValidationException",
+                "short passphrase": "ValidationException",
+                "bad passphrase": "ValidationException",
+            },
+        });
+        assert_eq!(said, expected);
+        let new = new.as_str().unwrap();
+        assert!(acm.all().keys().eq([new, &arn, &used]), "{:?}", acm.all().keys());
+        let held = acm.at(new).unwrap();
+        assert!(held.certificate == other.certificate && held.key == other.key && held.chain.is_empty());
+
+        let refusals = [
+            (Refusal::Denied, "AccessDeniedException"),
+            (Refusal::Throttled(7), "ThrottlingException"),
+            (Refusal::Broken, "503"),
+        ];
+        for (refusal, code) in refusals {
+            client.set_fault(Fault::Refuses(refusal));
+            assert_eq!(client.run("acm", &login).await?, json!([code, code]), "{refusal:?}");
+        }
         Ok(())
     })
 }

@@ -1,6 +1,8 @@
 //! Infisical.
 
-use keyferry_fakes::infisical::{CLIENT_ID, CLIENT_SECRET, Infisical, PROJECT};
+use keyferry_fakes::infisical::{
+    ACCESS_TOKEN, AWS_KEY_ID, AWS_SECRET_KEY, CLIENT_ID, CLIENT_SECRET, IDENTITY, Infisical, JWT, PASSWORD, PROJECT,
+};
 
 use super::*;
 use crate::canary::value;
@@ -96,12 +98,16 @@ fn the_vendors_client_agrees() -> Result<()> {
     }
     service.import(["prod", "/app"], ["prod", "/shared"]);
     with_client(service, async |client| {
-        let said = client.run("infisical", &[CLIENT_ID, CLIENT_SECRET, PROJECT]).await?;
+        let (universal, aws) = ([CLIENT_ID, CLIENT_SECRET], [AWS_KEY_ID, AWS_SECRET_KEY]);
+        let others = [PROJECT, IDENTITY, JWT, PASSWORD, ACCESS_TOKEN];
+        let said = client.run("infisical", &[&universal[..], &others[..], &aws[..]].concat()).await?;
         let expected = json!({
             "life": 7200, "denied": 401, "missing": 404,
             "get": "db://bea@db.example", "as written": "db://${USER}@${prod.shared.HOST}", "first version": "ann",
             "list": {"NEW": "2\n", "USER": "bea", "URL": "db://bea@db.example"}, "imports": {"HOST": "db.example"},
             "below": ["/app NEW", "/app URL", "/app USER", "/app/sub DEEP"],
+            "logins": {"aws": "bea", "ldap": "bea", "oidc": "bea", "token": "bea"},
+            "no logins": {"aws": [500, 500, 404], "ldap": [401], "oidc": [401, 404]},
         });
         ensure!(said == expected, "{said}");
         ensure!(client.fake().value("prod", "/app", "OLD").is_none(), "it did not delete");

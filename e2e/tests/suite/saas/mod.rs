@@ -2,7 +2,8 @@
 //! vendor's own client. One file each, which holds
 //!
 //! - what a manifest of that provider brings, with [`with_service`] and the methods of [`Bench`];
-//! - that the vendor's client, a script in `e2e/oracles/clients`, and the fake agree, with [`with_client`].
+//! - that the vendor's client, a script in `e2e/oracles/clients`, and the fake agree, with [`with_client`]. AWS Certificate Manager's
+//!   are beside the other tests of AWS.
 
 mod akeyless;
 mod bitwarden;
@@ -176,6 +177,11 @@ impl<F: Fake> Client<F> {
     /// Where the service listens.
     pub fn url(&self) -> &str {
         self.service.url()
+    }
+
+    /// From now on the service behaves so.
+    pub fn set_fault(&self, fault: Fault) {
+        self.service.set_fault(Some(fault));
     }
 
     /// Runs the client.

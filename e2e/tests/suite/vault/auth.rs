@@ -10,11 +10,14 @@ use keyferry_e2e::ldap::{Ldap, USERS};
 use keyferry_e2e::vault::Vault;
 use serde_json::{Value, json};
 
-use super::{app_role, asked, block, engine, local_operator, secret, vault_store};
+use super::{OPEN_BAO, VAULT, app_role, asked, block, engine, local_operator, secret, store_of, vault_store};
 use crate::lab::{SECRET_STORE, all_synced, apply, eventually, external_secret, one, with_lab};
 
+/// How often each way reads after the first time.
+const ROUNDS: usize = 3;
+
 /// A way to log in: its name, the mount at which Vault counts its logins, and the block of a store that uses it.
-struct Way {
+pub(super) struct Way {
     name: &'static str,
     mount: String,
     block: Value,
@@ -48,12 +51,25 @@ async fn bind(ns: &Sandbox<'_>, role: &str, subject: Value) -> Result<()> {
 }
 
 /// The tests of one namespace: Vault, and what all blocks of stores have in common.
-struct Setting<'a> {
+pub(super) struct Setting<'a> {
     ns: &'a Sandbox<'a>,
     vault: &'a Vault,
+    /// Whose block it is.
+    provider: &'static str,
 }
 
-impl Setting<'_> {
+impl<'a> Setting<'a> {
+    /// An engine that all ways may read, and two ServiceAccounts, of which Vault knows `app`.
+    pub(super) async fn new(ns: &'a Sandbox<'a>, provider: &'static str) -> Result<Self> {
+        let vault = ns.env.vault().await?;
+        engine(ns, vault, "2").await?;
+        vault.policy(&ns.name, &[(&format!("{}/data/*", ns.name), &["read"])]).await?;
+        for account in ["app", "stranger"] {
+            service_account(ns, account).await?;
+        }
+        Ok(Self { ns, vault, provider })
+    }
+
     fn mount(&self, name: &str) -> String {
         format!("{name}-{}", self.ns.name)
     }
@@ -77,21 +93,21 @@ impl Setting<'_> {
         Ok(mount)
     }
 
-    async fn token(&self) -> Result<Way> {
+    pub(super) async fn token(&self) -> Result<Way> {
         let token = self.vault.token(&[&self.ns.name], "1h").await?;
         secret(self.ns, "token-login", json!({"token": token})).await?;
         let auth = json!({"tokenSecretRef": {"name": "token-login", "key": "token"}});
         Ok(Way { name: "token", mount: self.mount("none"), block: self.block(auth) })
     }
 
-    async fn app_role(&self) -> Result<Way> {
+    pub(super) async fn app_role(&self) -> Result<Way> {
         let rules: &[(&str, &[&str])] = &[(&format!("{}/data/*", self.ns.name), &["read"])];
         let auth = app_role(self.ns, self.vault, rules, "1h").await?;
         Ok(Way { name: "approle", mount: self.mount("approle"), block: self.block(auth) })
     }
 
     /// The API server reviews the token of a ServiceAccount.
-    async fn kubernetes(&self) -> Result<Way> {
+    pub(super) async fn kubernetes(&self) -> Result<Way> {
         let (mount, (host, ca)) = (self.enable("kubernetes").await?, api_server(self.ns).await?);
         let reviewer = json!({"kind": "ServiceAccount", "name": "reviewer", "namespace": self.ns.name});
         service_account(self.ns, "reviewer").await?;
@@ -101,7 +117,13 @@ impl Setting<'_> {
         self.vault.write(&format!("auth/{mount}/config"), config).await?;
         let bound = json!({"bound_service_account_names": ["app"], "bound_service_account_namespaces": [self.ns.name]});
         self.vault.write(&format!("auth/{mount}/role/app"), self.role(bound)).await?;
-        Ok(Way { name: "kubernetes", block: self.block(kubernetes(&mount, "app")), mount })
+        Ok(Way { name: "kubernetes", block: self.block(self.as_account("app")), mount })
+    }
+
+    /// The login of a ServiceAccount at the mount that [`Setting::kubernetes`] makes.
+    fn as_account(&self, account: &str) -> Value {
+        let path = if self.provider == OPEN_BAO { "path" } else { "mountPath" };
+        json!({"kubernetes": {path: self.mount("kubernetes"), "role": "app", "serviceAccountRef": {"name": account}}})
     }
 
     /// Vault checks the token's signature by the keys that the API server publishes.
@@ -128,7 +150,7 @@ impl Setting<'_> {
         Ok(Way { name: "jwt", block: self.block(auth), mount })
     }
 
-    async fn user_pass(&self) -> Result<Way> {
+    pub(super) async fn user_pass(&self) -> Result<Way> {
         let mount = self.enable("userpass").await?;
         self.vault.write(&format!("auth/{mount}/users/ada"), self.role(json!({"password": "lovelace"}))).await?;
         secret(self.ns, "userpass-login", json!({"password": "lovelace"})).await?;
@@ -184,21 +206,51 @@ impl Setting<'_> {
     }
 }
 
-fn kubernetes(mount: &str, account: &str) -> Value {
-    json!({"kubernetes": {"mountPath": mount, "role": "app", "serviceAccountRef": {"name": account}}})
+/// Each of these ways reads again and again, with one login for all.
+pub(super) async fn take_one_login(setting: &Setting<'_>, ways: &[Way]) -> Result<()> {
+    let Setting { ns, vault, provider } = setting;
+    let mark = vault.audit_mark()?;
+    let put = async |value: &str| {
+        vault.write(&format!("{}/data/app", ns.name), json!({"data": {"password": value}})).await.map(drop)
+    };
+    put("first").await?;
+    let _operator = local_operator(ns).await?;
+    for way in ways {
+        store_of(ns, provider, way.name, way.block.clone()).await?;
+        let data = json!([{"secretKey": "password", "remoteRef": {"key": "app", "property": "password"}}]);
+        let spec = json!({"data": data, "secretStoreRef": {"name": way.name, "kind": "SecretStore"}});
+        apply(ns, external_secret(way.name, spec)).await?;
+    }
+    all_synced(ns).await?;
+    for round in 0..ROUNDS {
+        let value = format!("round-{round}");
+        put(&value).await?;
+        ns.kubectl(&["annotate", "externalsecrets", "--all", "--overwrite", &format!("force-sync={round}")]).await?;
+        for way in ways {
+            ns.wait_secret(way.name, |data| data["password"] == value).await.context(way.name)?;
+        }
+    }
+    for way in ways {
+        let logins = asked(vault, mark, &format!("auth/{}/login", way.mount))?;
+        let wanted = usize::from(way.name != "token");
+        ensure!(logins.len() == wanted, "{}: {logins:?}", way.name);
+    }
+    let reads = asked(vault, mark, &format!("{}/data/app", ns.name))?;
+    ensure!(reads.iter().filter(|read| read.operation == "read").count() == ways.len() * (ROUNDS + 1), "{}", reads.len());
+
+    // another ServiceAccount than the role is bound to
+    store_of(ns, provider, "stranger", setting.block(setting.as_account("stranger"))).await?;
+    let message = ns.wait_ready(SECRET_STORE, "stranger", "False", "InvalidProviderConfig").await?;
+    ensure!(message.contains("login to Vault"), "{message}");
+    ensure!(!message.contains("service account"), "Vault's own words are not passed on: {message}");
+    Ok(())
 }
 
 #[test]
 fn every_way_to_log_in_takes_one_login() -> Result<()> {
-    const ROUNDS: usize = 3;
     with_lab("logins", async |ns| {
-        let (vault, ldap) = tokio::try_join!(ns.env.vault(), ns.env.ldap(&[("grace", "analyst")]))?;
-        engine(ns, vault, "2").await?;
-        vault.policy(&ns.name, &[(&format!("{}/data/*", ns.name), &["read"])]).await?;
-        for account in ["app", "stranger"] {
-            service_account(ns, account).await?;
-        }
-        let setting = Setting { ns, vault };
+        let ldap = ns.env.ldap(&[("grace", "analyst")]).await?;
+        let setting = Setting::new(ns, VAULT).await?;
         let ways = [
             setting.token().await?,
             setting.app_role().await?,
@@ -209,46 +261,7 @@ fn every_way_to_log_in_takes_one_login() -> Result<()> {
             setting.certificate().await?,
             setting.iam().await?,
         ];
-        let mark = vault.audit_mark()?;
-        let put = async |value: &str| {
-            vault.write(&format!("{}/data/app", ns.name), json!({"data": {"password": value}})).await.map(drop)
-        };
-        put("first").await?;
-        let _operator = local_operator(ns).await?;
-        for way in &ways {
-            vault_store(ns, way.name, way.block.clone()).await?;
-            let data = json!([{"secretKey": "password", "remoteRef": {"key": "app", "property": "password"}}]);
-            let spec = json!({"data": data, "secretStoreRef": {"name": way.name, "kind": "SecretStore"}});
-            apply(ns, external_secret(way.name, spec)).await?;
-        }
-        all_synced(ns).await?;
-        for round in 0..ROUNDS {
-            let value = format!("round-{round}");
-            put(&value).await?;
-            ns.kubectl(&["annotate", "externalsecrets", "--all", "--overwrite", &format!("force-sync={round}")]).await?;
-            for way in &ways {
-                ns.wait_secret(way.name, |data| data["password"] == value).await.context(way.name)?;
-            }
-        }
-        for way in &ways {
-            let logins = asked(vault, mark, &format!("auth/{}/login", way.mount))?;
-            let wanted = usize::from(way.name != "token");
-            ensure!(logins.len() == wanted, "{}: {logins:?}", way.name);
-        }
-        let reads = asked(vault, mark, &format!("{}/data/app", ns.name))?;
-        ensure!(
-            reads.iter().filter(|read| read.operation == "read").count() == ways.len() * (ROUNDS + 1),
-            "{}",
-            reads.len()
-        );
-
-        // another ServiceAccount than the role is bound to
-        let stranger = setting.block(kubernetes(&setting.mount("kubernetes"), "stranger"));
-        vault_store(ns, "stranger", stranger).await?;
-        let message = ns.wait_ready(SECRET_STORE, "stranger", "False", "InvalidProviderConfig").await?;
-        ensure!(message.contains("login to Vault"), "{message}");
-        ensure!(!message.contains("service account"), "Vault's own words are not passed on: {message}");
-        Ok(())
+        take_one_login(&setting, &ways).await
     })
 }
 

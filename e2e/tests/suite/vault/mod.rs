@@ -2,30 +2,48 @@
 
 mod auth;
 mod dynamic;
+mod faults;
 mod kv;
+mod openbao;
 mod servers;
 mod trust;
 
+use std::collections::BTreeMap;
+
 use anyhow::Result;
+use k8s_openapi::ByteString;
 use keyferry_e2e::env::Sandbox;
 use keyferry_e2e::operator::Operator;
 use keyferry_e2e::postgres::Postgres;
 use keyferry_e2e::vault::{Asked, Vault};
 use serde_json::{Value, json};
 
-use crate::lab::{apply, operator, store};
+use crate::lab::{apply, operator, store, with_lab};
 
 /// What lets the operator call a Vault on this machine.
 const LOCAL: &str = "--allow-local-endpoints";
+/// The blocks of a store that a Vault serves: OpenBao speaks its protocol.
+const VAULT: &str = "vault";
+const OPEN_BAO: &str = "openBao";
+
+/// Runs `test` for both versions of the key-value engine, each in a namespace of its own.
+fn for_both(label: &str, test: impl AsyncFn(&Sandbox<'_>, &str) -> Result<()>) -> Result<()> {
+    for version in ["1", "2"] {
+        with_lab(&format!("{label}{version}"), async |ns| test(ns, version).await)?;
+    }
+    Ok(())
+}
 
 /// An operator for the namespace that may call the Vault of these tests.
 async fn local_operator(ns: &Sandbox<'_>) -> Result<Operator> {
     operator(ns, &[LOCAL, "--loglevel=debug"]).await
 }
 
-/// A Secret.
-async fn secret(ns: &Sandbox<'_>, name: &str, data: Value) -> Result<()> {
-    apply(ns, json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "stringData": data})).await
+/// A Secret of these texts, in base64: the API server reads what is applied as YAML, where U+2028 ends a line.
+async fn secret(ns: &Sandbox<'_>, name: &str, texts: Value) -> Result<()> {
+    let text = |value: &Value| ByteString(value.as_str().unwrap_or_default().into());
+    let data: BTreeMap<_, _> = texts.as_object().into_iter().flatten().map(|(key, value)| (key, text(value))).collect();
+    apply(ns, json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "data": data})).await
 }
 
 /// The block of a store, or of a generator, on `vault`.
@@ -33,9 +51,14 @@ fn block(server: &str, path: &str, version: &str, auth: Value) -> Value {
     json!({"server": server, "path": path, "version": version, "auth": auth})
 }
 
-/// A SecretStore with such a block.
+/// A SecretStore with such a block, as that of `provider`.
+async fn store_of(ns: &Sandbox<'_>, provider: &str, name: &str, block: Value) -> Result<()> {
+    apply(ns, store(name, json!({provider: block}))).await
+}
+
+/// The same as Vault's.
 async fn vault_store(ns: &Sandbox<'_>, name: &str, block: Value) -> Result<()> {
-    apply(ns, store(name, json!({"vault": block}))).await
+    store_of(ns, VAULT, name, block).await
 }
 
 /// An AppRole of the namespace's own with one policy of these rules, whose tokens live as long as `ttl` says; the Secret

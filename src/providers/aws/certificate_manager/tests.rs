@@ -1,4 +1,4 @@
-//! Exports and imports against a Certificate Manager on loopback.
+//! Exports and imports against a Certificate Manager on loopback, which boto3 proves (`e2e/tests/suite/aws/certificate_manager.rs`).
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::collections::BTreeMap;

@@ -98,7 +98,7 @@ impl Tested for Vault {
 impl Tested for OpenBao {
     const TITLE: &'static str = "OpenBao";
     const AUTH: &'static [&'static str] = &["tokenSecretRef", "appRole", "userPass", "kubernetes"];
-    const SERVER: &'static str = "a fake of its API, as Vault documents it";
+    const SERVER: &'static str = "Vault 1.21, whose protocol it speaks, and a fake of it";
 
     fn fixtures() -> Vec<Box<dyn Fixture>> {
         vec![Box::new(OverHttp::new(Engine::<true> { version: 2 })), Box::new(OverHttp::new(Engine::<true> { version: 1 }))]
