@@ -35,7 +35,7 @@ soak: ## ten minutes (SOAK_SECONDS): a provider's outage in all the ways that it
 
 FUZZ_SECONDS ?= 600
 FUZZ_TARGETS ?= template path decode duration rewrite yaml
-FUZZ_FLAGS ?= -rss_limit_mb=2048 -timeout=20 -max_len=4096
+FUZZ_FLAGS ?= -rss_limit_mb=1024 -timeout=5 -max_len=4096
 
 # No sanitizer: there is no unsafe code to find fault with. So the stable toolchain will do, and runs are twice as fast.
 fuzz: toolchain ## look for panics and for endless work: templates, paths, decoding, durations, rewrites, YAML (FUZZ_SECONDS=600 each)
@@ -45,8 +45,7 @@ fuzz: toolchain ## look for panics and for endless work: templates, paths, decod
 	@python3 fuzz/seeds.py
 	@for target in $(FUZZ_TARGETS); do \
 	  echo "fuzzing $$target for $(FUZZ_SECONDS)s"; \
-	  dict=; test $$target = template && dict=-dict=fuzz/corpus/template.dict; \
-	  RUSTC_BOOTSTRAP=1 $(CARGO) fuzz run --sanitizer none $$target -- -max_total_time=$(FUZZ_SECONDS) -print_final_stats=1 -verbosity=0 $(FUZZ_FLAGS) $$dict \
+	  RUSTC_BOOTSTRAP=1 $(CARGO) fuzz run --sanitizer none $$target -- -max_total_time=$(FUZZ_SECONDS) -print_final_stats=1 -verbosity=0 $(FUZZ_FLAGS) -dict=fuzz/corpus/$$target.dict \
 	    || { echo "fuzzing $$target found something: see fuzz/artifacts/$$target, and run it again by cargo fuzz run --sanitizer none $$target FILE" >&2; exit 1; }; \
 	done
 
