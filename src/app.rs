@@ -12,6 +12,7 @@ use kube::Api;
 use kube::client::ClientBuilder;
 use kube::core::{DeserializeGuard, PartialObjectMeta};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Semaphore;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -118,7 +119,7 @@ async fn serve_until_stopped(settings: Settings, level: LevelHandle) -> Result<(
 
     let stop = operator.stop.clone();
     let lead = CancellationToken::new();
-    let mut election = std::pin::pin!(async {
+    let elected = async {
         match election {
             Some(election) => election.run(lead.clone()).await,
             None => {
@@ -126,13 +127,25 @@ async fn serve_until_stopped(settings: Settings, level: LevelHandle) -> Result<(
                 Ok(())
             }
         }
-    });
-    let mut work = std::pin::pin!(operator.work());
-    let stopped = stopped()?;
+    };
+    in_order(elected, operator.work(), stopped()?, &stop, &lead).await?;
+    Ok(())
+}
+
+/// Works until `stopped`, then cancels `stop` and waits for what is under way, and only when nobody writes any more cancels `lead`, so that
+/// the lease may go to another process.
+async fn in_order(
+    election: impl Future<Output = Result<(), lease::Lost>>,
+    work: impl Future<Output = ()>,
+    stopped: impl Future<Output = ()>,
+    stop: &CancellationToken,
+    lead: &CancellationToken,
+) -> Result<(), lease::Lost> {
+    let (mut election, mut work) = (std::pin::pin!(election), std::pin::pin!(work));
     tokio::select! {
         lost = &mut election => {
             stop.cancel();
-            return Ok(lost?);
+            return lost;
         }
         () = stopped => tracing::info!("stopping: what is under way is brought to its end"),
         () = &mut work => {}
@@ -140,12 +153,11 @@ async fn serve_until_stopped(settings: Settings, level: LevelHandle) -> Result<(
     stop.cancel();
     // the lease is held for as long as something is written
     tokio::select! {
-        lost = &mut election => return Ok(lost?),
+        lost = &mut election => return lost,
         ended = tokio::time::timeout(GRACE, work) => if ended.is_err() {
             tracing::warn!(seconds = GRACE.as_secs(), "what was under way did not end in time");
         },
     }
-    // nobody writes any more: now the lease may go to another process
     lead.cancel();
     election.await?;
     tracing::info!("stopped");
@@ -342,6 +354,7 @@ impl Operator {
                 generic_targets: settings.generic_targets,
             },
             manifests: Manifests::new(self.client.clone(), self.scope(), self.stop.clone()),
+            renders: Semaphore::new(std::thread::available_parallelism().map_or(1, usize::from)),
             targets: (0..64).map(|_| tokio::sync::Mutex::new(())).collect(),
         }
     }
@@ -441,4 +454,43 @@ fn stopped() -> Result<impl Future<Output = ()>, std::io::Error> {
             _ = interrupt.recv() => {}
         }
     })
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    /// Else another process would be elected, and write, while this one still does.
+    #[tokio::test(start_paused = true)]
+    async fn the_lease_is_renewed_until_what_is_under_way_has_ended() {
+        let (stop, lead, renewals) = (CancellationToken::new(), CancellationToken::new(), Cell::new(0));
+        let election = async {
+            while tokio::time::timeout(Duration::from_secs(1), lead.cancelled()).await.is_err() {
+                renewals.set(renewals.get() + 1);
+            }
+            Ok(())
+        };
+        let work = async {
+            stop.cancelled().await;
+            tokio::time::sleep(Duration::from_millis(10_500)).await;
+            assert!(!lead.is_cancelled(), "it still writes");
+        };
+        in_order(election, work, tokio::time::sleep(Duration::from_millis(100)), &stop, &lead).await.unwrap();
+        assert_eq!(renewals.get(), 10);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_lost_the_lease_waits_for_nothing() {
+        let (stop, lead) = (CancellationToken::new(), CancellationToken::new());
+        let lost = lease::Lost::Taken { lease: "l".into(), by: "other".into() };
+        let election = async {
+            tokio::time::sleep(Duration::from_secs(3)).await;
+            Err(lost.clone())
+        };
+        let ended = in_order(election, std::future::pending(), std::future::pending(), &stop, &lead).await;
+        assert_eq!((ended, stop.is_cancelled()), (Err(lost.clone()), true));
+    }
 }

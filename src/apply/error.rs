@@ -24,6 +24,9 @@ pub enum WriteError {
     /// The API server did not answer, or asks to try later.
     #[error("{0}")]
     Unavailable(String),
+    /// It failed so, and yet the object may hold what was to be written, or a part of it.
+    #[error("{0}")]
+    Unsure(Box<WriteError>),
 }
 
 impl WriteError {
@@ -57,6 +60,30 @@ impl WriteError {
     #[must_use]
     pub fn late(verb: &str, kind: &str, key: &Key) -> Self {
         Self::Unavailable(format!("unable to {verb} {kind} {key}: the API server did not answer in time"))
+    }
+
+    /// The same, of the request that brings the values: one that got no answer may have been carried out all the same.
+    #[must_use]
+    pub fn of_values(self) -> Self {
+        match self {
+            Self::Unavailable(_) => self.halfway(),
+            other => other,
+        }
+    }
+
+    /// The same, after the values were written.
+    #[must_use]
+    pub fn halfway(self) -> Self {
+        Self::Unsure(Box::new(self))
+    }
+
+    /// What failed, and whether the object may hold the values all the same.
+    #[must_use]
+    pub fn certainty(self) -> (Self, bool) {
+        match self {
+            Self::Unsure(error) => (*error, true),
+            error => (error, false),
+        }
     }
 
     /// The failure that this error means for an ExternalSecret.

@@ -76,13 +76,13 @@ impl Writer {
             Parent::ClusterExternalSecret(_) => {
                 fields["externalSecretName"] = json!(status.child_name);
                 let api: Api<ClusterExternalSecret> = Api::all(self.client.clone());
-                let patch = json!({ "status": fields });
+                let patch = Patch::Merge(json!({ "status": fields }));
                 self.status(&api, &key, &patch, Priority::Changed, "ClusterExternalSecret").await.map(Parent::from)
             }
             Parent::ClusterPushSecret(_) => {
                 fields["pushSecretName"] = json!(status.child_name);
                 let api: Api<ClusterPushSecret> = Api::all(self.client.clone());
-                let patch = json!({ "status": fields });
+                let patch = Patch::Merge(json!({ "status": fields }));
                 self.status(&api, &key, &patch, Priority::Changed, "ClusterPushSecret").await.map(Parent::from)
             }
         }

@@ -6,7 +6,7 @@ use serde_json::json;
 use super::Writer;
 use super::error::WriteError;
 use crate::index::Key;
-use crate::plan::manifest::Update;
+use crate::plan::manifest::{Desired, Update};
 use crate::plan::target::FIELD_MANAGER;
 use crate::queue::Priority;
 use crate::render::manifest::SecretJson;
@@ -29,20 +29,21 @@ impl Writer {
     /// Makes an object that is not there, or changes the one that is; gives it as it is then.
     ///
     /// # Errors
-    /// [`WriteError::Conflict`] where it is there after all, or was changed since it was read.
+    /// [`WriteError::Conflict`] where it is there after all, or was changed since it was read; [`WriteError::Unsure`] where it may hold
+    /// what is wanted all the same.
     pub async fn write_manifest(
         &self,
         resource: &ApiResource,
         key: &Key,
-        body: &SecretJson,
+        desired: &Desired,
         update: Option<&Update>,
         priority: Priority,
     ) -> Result<DynamicObject, WriteError> {
         let _place = self.writing(priority).await?;
         let api = self.manifests(resource, key);
-        let mut params = PatchParams::apply(FIELD_MANAGER);
+        let mut params = PatchParams::apply(&desired.manager);
         params.force = update.is_some();
-        let mut body = body.expose().clone();
+        let mut body = desired.body.expose().clone();
         if let Some(Update { resource_version, managed_fields }) = update {
             let mut version = Some(resource_version.clone());
             if let Some(entries) = managed_fields {
@@ -51,17 +52,19 @@ impl Writer {
                 let patch = Patch::Merge(patch);
                 let retired = self.within(api.patch(&key.name, &params, &patch), "write", &resource.kind, key).await?;
                 version = retired.metadata.resource_version;
+                self.leads()?;
             }
             body["metadata"]["resourceVersion"] = json!(version);
         }
         let body = SecretJson::new(body);
         let patch = Patch::Apply(body.expose());
-        let live = self.within(api.patch(&key.name, &params, &patch), "write", &resource.kind, key).await?;
-        let others = |manager: Option<&str>| manager != Some(FIELD_MANAGER);
+        let written = self.within(api.patch(&key.name, &params, &patch), "write", &resource.kind, key).await;
+        let live = written.map_err(WriteError::of_values)?;
+        let others = |manager: Option<&str>| manager != Some(&desired.manager);
         let mut managers = live.metadata.managed_fields.iter().flatten();
         if update.is_none() && managers.any(|e| others(e.manager.as_deref()) && e.subresource.is_none()) {
             // somebody made it in the same instant: look at it, and decide again
-            return Err(WriteError::Conflict);
+            return Err(WriteError::Conflict.halfway());
         }
         Ok(live)
     }

@@ -8,14 +8,18 @@ mod fan_out;
 mod generator_state;
 pub mod manifest;
 mod push_secret;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{Api, DeleteParams, Patch, PatchParams, Preconditions};
 use kube::core::NamespaceResourceScope;
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio::sync::{Semaphore, SemaphorePermit};
@@ -88,14 +92,14 @@ impl Writer {
     /// taken from its owner.
     ///
     /// # Errors
-    /// [`WriteError::Conflict`] where it is there after all.
+    /// [`WriteError::Conflict`] where it is there after all; [`WriteError::Unsure`] where it may have been made.
     pub async fn create(&self, desired: &Desired, priority: Priority) -> Result<Written, WriteError> {
         let key = Key::new(&desired.namespace, &desired.name);
         let _place = self.writing(priority).await?;
-        let live = self.apply(&key, &body(desired, None), &desired.manager, false).await?;
+        let live = self.apply(&key, &body(desired, None), &desired.manager, false).await.map_err(WriteError::of_values)?;
         if live.metadata.managed_fields.iter().flatten().any(|e| e.manager.as_deref() != Some(&desired.manager)) {
             // somebody made it in the same instant: look at it, and decide again
-            return Err(WriteError::Conflict);
+            return Err(WriteError::Conflict.halfway());
         }
         Ok(self.applied(&live, true, true))
     }
@@ -103,7 +107,7 @@ impl Writer {
     /// Changes a Secret.
     ///
     /// # Errors
-    /// [`WriteError::Conflict`] where it was changed since it was read.
+    /// [`WriteError::Conflict`] where it was changed since it was read; [`WriteError::Unsure`] where it may hold the values.
     pub async fn update(&self, update: &Update, priority: Priority) -> Result<Written, WriteError> {
         let desired = &update.desired;
         let key = Key::new(&desired.namespace, &desired.name);
@@ -112,12 +116,15 @@ impl Writer {
         if let Some(entries) = &update.managed_fields {
             let patch = json!({ "metadata": { "resourceVersion": version, "managedFields": entries } });
             version = version_of(&self.merge(&key, &patch).await?);
+            self.leads()?;
         }
-        let mut live = self.apply(&key, &body(desired, Some(&version)), &desired.manager, true).await?;
+        let applied = self.apply(&key, &body(desired, Some(&version)), &desired.manager, true).await;
+        let mut live = applied.map_err(WriteError::of_values)?;
         if !update.remove.is_empty() {
             let gone: serde_json::Map<String, Value> = update.remove.iter().map(|k| (k.clone(), Value::Null)).collect();
             let patch = json!({ "metadata": { "resourceVersion": version_of(&live) }, "data": gone });
-            live = self.merge(&key, &patch).await?;
+            self.leads().map_err(WriteError::halfway)?;
+            live = self.merge(&key, &patch).await.map_err(WriteError::halfway)?;
         }
         let changed = version_of(&live) != update.resource_version && !update.quiet;
         Ok(self.applied(&live, false, changed))
@@ -138,30 +145,43 @@ impl Writer {
         }
     }
 
-    /// Writes an ExternalSecret's status, and gives the object as it is then.
+    /// Writes an ExternalSecret's status, all of it, and gives the object as it is then.
     ///
     /// # Errors
-    /// What the API server said.
+    /// What the API server said. [`WriteError::Refused`] where another object has the name now.
     pub async fn external_secret_status(
         &self,
-        key: &Key,
+        es: &ExternalSecret,
         status: &ExternalSecretStatus,
         priority: Priority,
     ) -> Result<ExternalSecret, WriteError> {
-        // a merge patch keeps what is not named: what is gone must be named as null
-        let none = |value: Value| if value.is_null() { Value::Null } else { value };
-        let patch = json!({ "status": {
-            "refreshTime": none(json!(status.refresh_time)),
-            "syncedResourceVersion": status.synced_resource_version,
-            "binding": status.binding,
-            "conditions": status.conditions,
-            "target": status.target.as_ref().map(|t| json!({
-                "resourceVersion": t.resource_version, "digest": t.digest, "applied": t.applied, "pending": t.pending,
-                "readAgain": t.read_again,
-            })),
-        } });
-        let api: Api<ExternalSecret> = Api::namespaced(self.client.clone(), &key.namespace);
-        self.status(&api, key, &patch, priority, "ExternalSecret").await
+        let api = namespaced(&self.client, es.metadata.namespace.as_deref().unwrap_or_default());
+        self.whole_status(&api, &es.metadata, status, priority, "ExternalSecret").await
+    }
+
+    /// Writes a status, all of it, of the object of that uid and no other of its name; gives the object as it is then.
+    ///
+    /// # Errors
+    /// What the API server said. [`WriteError::Refused`] where another object has the name now.
+    async fn whole_status<K>(
+        &self,
+        api: &Api<K>,
+        meta: &ObjectMeta,
+        status: &impl Serialize,
+        priority: Priority,
+        kind: &str,
+    ) -> Result<K, WriteError>
+    where
+        K: kube::Resource + DeserializeOwned + Clone + std::fmt::Debug,
+    {
+        let key = Key::of(meta);
+        let operations = json!([
+            { "op": "test", "path": "/metadata/uid", "value": meta.uid },
+            { "op": "add", "path": "/status", "value": status },
+        ]);
+        let no_json = |_| WriteError::Refused(format!("unable to write {kind} {key}: its status is no JSON"));
+        let patch: Patch<()> = Patch::Json(serde_json::from_value(operations).map_err(no_json)?);
+        self.status(api, &key, &patch, priority, kind).await
     }
 
     /// Writes a store's status, and gives the store as it is then.
@@ -170,7 +190,8 @@ impl Writer {
     /// What the API server said.
     pub async fn store_status(&self, store: &AnyStore, status: &StoreStatus) -> Result<AnyStore, WriteError> {
         let key = Key::of(&store.metadata);
-        let patch = json!({ "status": { "capabilities": status.capabilities, "conditions": status.conditions } });
+        let status = json!({ "capabilities": status.capabilities, "conditions": status.conditions });
+        let patch = Patch::Merge(json!({ "status": status }));
         match store.kind {
             StoreKind::SecretStore => {
                 let api: Api<SecretStore> = Api::namespaced(self.client.clone(), &key.namespace);
@@ -204,7 +225,7 @@ impl Writer {
         &self,
         api: &Api<K>,
         key: &Key,
-        patch: &Value,
+        patch: &Patch<impl Serialize + std::fmt::Debug>,
         priority: Priority,
         kind: &str,
     ) -> Result<K, WriteError>
@@ -213,9 +234,7 @@ impl Writer {
     {
         let _place = self.writing(priority).await?;
         let params = PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() };
-        let patch = Patch::Merge(patch);
-        let mut object =
-            self.within(api.patch_status(&key.name, &params, &patch), "update the status of", kind, key).await?;
+        let mut object = self.within(api.patch_status(&key.name, &params, patch), "update the status of", kind, key).await?;
         object.meta_mut().managed_fields = None;
         Ok(object)
     }
@@ -264,7 +283,12 @@ impl Writer {
     /// A place for a write, given only while this process leads.
     async fn writing(&self, priority: Priority) -> Result<SemaphorePermit<'_>, WriteError> {
         let place = self.place(priority).await?;
-        if self.leadership.may_write() { Ok(place) } else { Err(WriteError::NotLeader) }
+        self.leads().map(|()| place)
+    }
+
+    /// Whether this process may write, asked anew before each request of a row.
+    fn leads(&self) -> Result<(), WriteError> {
+        if self.leadership.may_write() { Ok(()) } else { Err(WriteError::NotLeader) }
     }
 }
 

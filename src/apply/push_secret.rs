@@ -55,26 +55,15 @@ impl Writer {
     /// what was, as a merge would.
     ///
     /// # Errors
-    /// What the API server said. [`WriteError::Conflict`] where the object of that uid is gone and another has its name.
+    /// What the API server said. [`WriteError::Refused`] where another object has the name now.
     pub async fn push_secret_status(
         &self,
         ps: &PushSecret,
         status: &PushSecretStatus,
         priority: Priority,
     ) -> Result<PushSecret, WriteError> {
-        let key = Key::of(&ps.metadata);
-        let _place = self.writing(priority).await?;
-        let operations = json!([
-            { "op": "test", "path": "/metadata/uid", "value": ps.metadata.uid },
-            { "op": "add", "path": "/status", "value": status },
-        ]);
-        let patch: Patch<()> = Patch::Json(serde_json::from_value(operations).map_err(|_| no_json(&key))?);
-        let params = PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() };
-        let api = namespaced::<PushSecret>(&self.client, &key.namespace);
-        let mut written =
-            self.within(api.patch_status(&key.name, &params, &patch), "update the status of", "PushSecret", &key).await?;
-        written.metadata.managed_fields = None;
-        Ok(written)
+        let api = namespaced(&self.client, ps.metadata.namespace.as_deref().unwrap_or_default());
+        self.whole_status(&api, &ps.metadata, status, priority, "PushSecret").await
     }
 
     /// Puts our finalizer on a PushSecret, or takes it off; gives the object as it is then, `None` where it is gone.
@@ -130,8 +119,4 @@ fn finalizer(meta: &k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta, 
     let others = meta.finalizers.iter().flatten().filter(|f| *f != name).map(String::as_str);
     let all: Vec<&str> = others.chain(wanted.then_some(name)).collect();
     json!({ "metadata": { "resourceVersion": meta.resource_version, "finalizers": all } })
-}
-
-fn no_json(key: &Key) -> WriteError {
-    WriteError::Refused(format!("the status of PushSecret {key} cannot be written as JSON"))
 }

@@ -18,6 +18,7 @@ use crate::plan::external_secret::{
     self as plan, Decision, Facts, Failure, FetchPlan, Gathered, Memory, Next, Report, Seen, StoreFacts, Written,
 };
 use crate::plan::failover;
+use crate::plan::generator_state::Fate;
 use crate::plan::store::{health_by_status, serves};
 use crate::plan::target::{Desired, own_data};
 use crate::plan::{Rules, Wake};
@@ -26,6 +27,9 @@ use crate::report::metrics::{ObjectKind, Ready};
 
 /// How often a write is planned anew because the Secret changed under it.
 pub(super) const MOST_CONFLICTS: usize = 5;
+
+/// A shared value that was read since then is not read again for what it has not: all who miss it would.
+const JUST_NOW: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// Looks at one ExternalSecret, does what is due, and says when it is next.
 pub async fn reconcile(ctx: Arc<Ctx>, job: Job<Key>) -> Wake {
@@ -57,7 +61,12 @@ pub async fn reconcile(ctx: Arc<Ctx>, job: Job<Key>) -> Wake {
 fn facts(ctx: &Ctx, key: &Key) -> Option<Facts> {
     let memory = ctx.memory().get(key).cloned().unwrap_or_default();
     let mut facts = facts_of(&ctx.index(), &ctx.rules, key, memory, Timestamp::now())?;
-    facts.replace_at = ctx.states.replace_at(facts.es.metadata.uid.as_deref().unwrap_or_default());
+    let uid = facts.es.metadata.uid.as_deref().unwrap_or_default();
+    if facts.es.target().immutable == Some(true) {
+        // its values cannot be replaced
+        return Some(facts);
+    }
+    facts.replace_at = ctx.states.replace_at(uid, || plan::state_labels(&facts.es));
     Some(facts)
 }
 
@@ -106,7 +115,8 @@ pub fn facts_of(index: &Index, rules: &Rules, key: &Key, memory: Memory, now: Ti
 /// Carries the plan out. `Err` says when to look again without a report; `Ok(None)` that there is nothing to do at all.
 async fn work(ctx: &Ctx, facts: &Facts, priority: Priority) -> Result<Option<Report>, Wake> {
     let mut next = plan::before_fetch(facts, &ctx.rules);
-    if let Next::Inspect = next {
+    let inspected = matches!(next, Next::Inspect);
+    if inspected {
         let seen = match inspect(ctx, facts, priority).await {
             Ok(seen) => seen,
             Err(failure) => return Ok(Some(plan::failed(facts, &failure))),
@@ -117,6 +127,11 @@ async fn work(ctx: &Ctx, facts: &Facts, priority: Priority) -> Result<Option<Rep
         Next::Ignore => Ok(None),
         Next::Idle(wake) => Err(wake),
         Next::Inspect => Err(Wake::OnChange),
+        // the Secret is as the last sync left it: what that could not bring to its end is done now
+        Next::Settle(report) if inspected && report.failure.is_none() => {
+            generate::retire_superseded(ctx.generating(), &facts.es.metadata).await;
+            Ok(Some(sweep(ctx, facts, *report, priority).await))
+        }
         Next::Settle(report) => Ok(Some(*report)),
         Next::CleanUp(delete) => clean_up(ctx, facts, delete).await,
         Next::Fetch(fetch) => sync(ctx, facts, fetch).await,
@@ -147,58 +162,57 @@ async fn sync(ctx: &Ctx, facts: &Facts, fetch: FetchPlan) -> Result<Option<Repor
         revision: &revision,
     };
     let (gathered, generated) = gather_values(ctx, facts, &fetch, &asker).await;
-    let outcome = store(ctx, facts, &fetch, gathered).await;
-    match &outcome {
-        Ok(Some(report)) if report.failure.is_none() => generated.commit(ctx.generating(), &asker).await,
-        _ => generated.roll_back(ctx.generating(), &asker).await,
-    }
-    outcome
+    let (outcome, fate) = store(ctx, facts, &fetch, gathered).await;
+    generated.end(fate, ctx.generating(), &asker).await;
+    outcome.map(Some)
 }
 
-/// Writes the Secret.
+/// Writes the Secret, and says what becomes of generated values.
 async fn store(
     ctx: &Ctx,
     facts: &Facts,
     fetch: &FetchPlan,
     gathered: Result<Gathered, Failure>,
-) -> Result<Option<Report>, Wake> {
+) -> (Result<Report, Wake>, Fate) {
     let priority = fetch.priority;
     let mut decision = plan::after_fetch(facts, &ctx.rules, gathered.as_ref(), &ctx.digester);
     if let (Decision::Render, Ok(gathered), None) = (&decision, &gathered, &facts.es.target().manifest) {
         decision = plan::rendered(facts, template::render(ctx, facts, gathered, priority).await);
     }
     let gathered = match (gathered, decision) {
-        (_, Decision::Settle(report)) => return Ok(Some(*report)),
+        (_, Decision::Settle(report)) => return (Ok(*report), Fate::RollBack),
         (Ok(gathered), other) => {
             decision = other;
             gathered
         }
-        (Err(_), _) => return Err(Wake::OnChange),
+        (Err(_), _) => return (Err(Wake::OnChange), Fate::RollBack),
     };
     let target = target_key(&Key::of(&facts.es.metadata), &facts.es);
     let _lock = ctx.lock_target(&target).await;
     // generated values cannot be read again: the status announces them
     let announce = gathered.read_at.filter(|_| !fetch.generate.is_empty());
-    let outcome = match decision {
+    let Carried { outcome, unsure } = match decision {
         Decision::Render => manifest::write(ctx, facts, &gathered, priority).await,
         decision => write(ctx, facts, decision, &target, priority, announce).await,
     };
-    let mut report = match outcome {
+    let fate = plan::fate(&facts.es, outcome.written(), unsure);
+    let report = match outcome {
         Outcome::Settled(report) => *report,
         Outcome::Written { applied, result } => plan::settle(facts, &gathered, &applied, result.as_ref()),
-        Outcome::Later(wake) => return Err(wake),
+        Outcome::Later(wake) => return (Err(wake), fate),
     };
-    // what it has in place of them is there: only now may they go
-    if report.failure.is_none() {
-        match delete_orphans(ctx, facts, &gathered, priority).await {
-            Ok(count) => drop(report.notes.splice(0..0, plan::orphan_notes(count))),
-            Err(error) => {
-                let object = Key::of(&facts.es.metadata);
-                tracing::warn!(%object, %error, "Secrets of a former name could not be deleted: the next sync tries again");
-            }
-        }
+    match report.failure {
+        None if !gathered.data.is_empty() => (Ok(sweep(ctx, facts, report, priority).await), fate),
+        _ => (Ok(report), fate),
     }
-    Ok(Some(report))
+}
+
+/// How a decision was carried out.
+pub(super) struct Carried {
+    /// What became of it.
+    pub outcome: Outcome,
+    /// The target may hold the values, whatever became of it.
+    pub unsure: bool,
 }
 
 /// What became of a decision.
@@ -206,6 +220,21 @@ pub(super) enum Outcome {
     Settled(Box<Report>),
     Written { applied: String, result: Result<Written, Failure> },
     Later(Wake),
+}
+
+impl Outcome {
+    /// How the target was written, if it was.
+    fn written(&self) -> Option<&Written> {
+        match self {
+            Self::Written { result, .. } => result.as_ref().ok(),
+            _ => None,
+        }
+    }
+
+    /// Nothing was written, for that reason.
+    pub(super) fn failed(failure: Failure) -> Self {
+        Self::Written { applied: String::new(), result: Err(failure) }
+    }
 }
 
 /// Carries a decision about the Secret out; plans anew where the Secret changed under it.
@@ -216,13 +245,13 @@ async fn write(
     target: &Key,
     priority: Priority,
     announce: Option<Timestamp>,
-) -> Outcome {
-    let mut read_version = None;
+) -> Carried {
+    let (mut read_version, mut unsure) = (None, false);
     for _ in 0..MOST_CONFLICTS {
         let (desired, result) = match decision {
-            Decision::Settle(report) => return Outcome::Settled(report),
+            Decision::Settle(report) => return Carried { outcome: Outcome::Settled(report), unsure },
             // was answered before
-            Decision::Render => return Outcome::Later(Wake::OnChange),
+            Decision::Render => return Carried { outcome: Outcome::Later(Wake::OnChange), unsure },
             Decision::ReadTarget(desired) => match ctx.writer.read(target, priority).await {
                 Ok(live) => {
                     read_version = live.as_ref().map(|l| {
@@ -240,7 +269,7 @@ async fn write(
                     None => (facts.memory.written_to(&target.name).cloned().unwrap_or(known), None),
                 };
                 let result = Ok(Written::Kept { resource_version: version, data });
-                return Outcome::Written { applied, result };
+                return Carried { outcome: Outcome::Written { applied, result }, unsure };
             }
             Decision::Create(desired) => {
                 let result = match announced(ctx, facts, &desired, priority, announce).await {
@@ -255,27 +284,37 @@ async fn write(
                     Err(error) => Err(error),
                 };
                 if let (Ok(_), Some(failure)) = (&result, update.then) {
-                    return Outcome::Written { applied: String::new(), result: Err(failure) };
+                    return Carried { outcome: Outcome::failed(failure), unsure };
                 }
                 (update.desired, result)
             }
             Decision::Delete { uid } => {
                 let result = delete(ctx, facts, target, &uid, priority).await;
                 let result = result.map(|()| Written::Deleted).map_err(|e| e.into_failure(plan::not_deleted(&facts.es)));
-                return Outcome::Written { applied: String::new(), result };
+                return Carried { outcome: Outcome::Written { applied: String::new(), result }, unsure };
             }
         };
-        match result {
-            Ok(written) => return Outcome::Written { applied: desired.applied, result: Ok(written) },
-            Err(WriteError::Conflict | WriteError::Gone) => decision = Decision::ReadTarget(desired),
-            Err(WriteError::NotLeader | WriteError::Terminating) => return Outcome::Later(Wake::OnChange),
-            Err(error) => {
-                let failure = Failure { bound: facts.target.is_some(), ..error.into_failure("could not update secret") };
-                return Outcome::Written { applied: String::new(), result: Err(failure) };
+        let (error, doubt) = match result {
+            Ok(written) => {
+                let outcome = Outcome::Written { applied: desired.applied, result: Ok(written) };
+                return Carried { outcome, unsure };
             }
-        }
+            Err(error) => error.certainty(),
+        };
+        unsure |= doubt;
+        let outcome = match error {
+            WriteError::Conflict | WriteError::Gone => {
+                decision = Decision::ReadTarget(desired);
+                continue;
+            }
+            WriteError::NotLeader | WriteError::Terminating => Outcome::Later(Wake::OnChange),
+            error => {
+                Outcome::failed(Failure { bound: facts.target.is_some(), ..error.into_failure("could not update secret") })
+            }
+        };
+        return Carried { outcome, unsure };
     }
-    Outcome::Later(Wake::After(std::time::Duration::from_secs(1), priority))
+    Carried { outcome: Outcome::Later(Wake::After(std::time::Duration::from_secs(1), priority)), unsure }
 }
 
 /// Announces generated values in the status before they are written, so that a process which comes after a crash knows them again.
@@ -288,7 +327,7 @@ async fn announced(
 ) -> Result<(), WriteError> {
     let Some(at) = at else { return Ok(()) };
     let status = plan::pending(facts, desired, at, &ctx.digester);
-    let updated = ctx.writer.external_secret_status(&Key::of(&facts.es.metadata), &status, priority).await?;
+    let updated = ctx.writer.external_secret_status(&facts.es, &status, priority).await?;
     renew(ctx, updated);
     Ok(())
 }
@@ -301,13 +340,17 @@ async fn delete(ctx: &Ctx, facts: &Facts, target: &Key, uid: &str, priority: Pri
     }
 }
 
-/// Deletes Secrets under names that the object had before; gives how many.
-async fn delete_orphans(ctx: &Ctx, facts: &Facts, gathered: &Gathered, priority: Priority) -> Result<usize, WriteError> {
-    let orphans = if gathered.data.is_empty() { Vec::new() } else { plan::orphans(facts) };
-    for (key, view) in &orphans {
-        ctx.writer.delete(key, &view.uid, priority).await?;
-    }
-    Ok(orphans.len())
+/// Deletes Secrets under names that the object had before, now that what it has in place of them is there.
+async fn sweep(ctx: &Ctx, facts: &Facts, report: Report, priority: Priority) -> Report {
+    let orphans = plan::orphans(facts);
+    let delete = async {
+        for (key, view) in &orphans {
+            ctx.writer.delete(key, &view.uid, priority).await?;
+        }
+        Ok::<_, WriteError>(orphans.len())
+    };
+    let deleted = delete.await.map_err(|error| error.into_failure("could not delete orphaned secrets"));
+    plan::swept(facts, report, deleted)
 }
 
 /// Reads all values that the object wants, each store's together, then generates what is to be generated, and puts all into
@@ -324,7 +367,9 @@ async fn gather_values(
     let mut reads = read_all(ctx, facts, fetch, freshness).await;
     let mut gathered = gather::values(facts, &reads, &Generated::default(), &SystemChance);
     // something is missing: a shared value may just be too old to have it
-    let shared = |reads: &Reads| reads.values().flat_map(|store| store.reads.values()).any(|read| read.sent < begun);
+    let shared = |reads: &Reads| {
+        reads.values().flat_map(|store| store.reads.values()).any(|read| read.sent + JUST_NOW < begun)
+    };
     if fetch.insist && gathered.as_ref().map_or_else(gather::is_missing, |g| !g.missing.is_empty()) && shared(&reads) {
         let fresh = Freshness { not_before: Some(begun), ..freshness };
         reads = read_all(ctx, facts, fetch, fresh).await;
@@ -379,7 +424,7 @@ async fn tell(ctx: &Ctx, facts: &Facts, report: Report, priority: Priority, begu
     if !crate::plan::status::must_write(facts.es.status.as_ref(), &status, ctx.rules.heartbeat, uid) {
         return report.wake;
     }
-    match ctx.writer.external_secret_status(&key, &status, priority).await {
+    match ctx.writer.external_secret_status(&facts.es, &status, priority).await {
         Ok(updated) => {
             renew(ctx, updated);
             report.wake

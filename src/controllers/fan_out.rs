@@ -82,7 +82,7 @@ async fn write_child(ctx: &Ctx, facts: &Facts, write: &Write) -> (String, Outcom
     };
     let outcome = match result {
         Ok(child) => {
-            remember(ctx, child);
+            remember(ctx, child, write.live.is_none());
             Outcome::Done
         }
         // one that cannot be understood is not in the index, and is not ours to write
@@ -92,12 +92,16 @@ async fn write_child(ctx: &Ctx, facts: &Facts, write: &Write) -> (String, Outcom
     (namespace, outcome)
 }
 
-/// Takes a child as our own write left it, so that the next look does not depend on how fast the watch is.
-fn remember(ctx: &Ctx, child: Child) {
+/// Takes a child as our own write left it, so that the next look does not depend on how fast the watch is. One that was changed and is
+/// gone since does not come back.
+fn remember(ctx: &Ctx, child: Child, is_new: bool) {
     match child {
         Child::ExternalSecret(es) => {
             let key = Key::of(&es.metadata);
-            let priority = ctx.index_mut().upsert_external_secret(es);
+            let priority = match is_new {
+                true => ctx.index_mut().upsert_external_secret(es),
+                false => ctx.index_mut().renew_external_secret(es),
+            };
             if let Some(priority) = priority {
                 if priority == Priority::Forced {
                     ctx.forced.ask(&key);
@@ -107,7 +111,10 @@ fn remember(ctx: &Ctx, child: Child) {
         }
         Child::PushSecret(ps) => {
             let key = Key::of(&ps.metadata);
-            let priority = ctx.index_mut().upsert_push_secret(ps);
+            let priority = match is_new {
+                true => ctx.index_mut().upsert_push_secret(ps),
+                false => ctx.index_mut().renew_push_secret(ps),
+            };
             if let Some(priority) = priority {
                 ctx.push_secrets.wake(key, priority);
             }
@@ -145,6 +152,7 @@ fn outcome(result: Result<(), WriteError>) -> Outcome {
         Err(WriteError::Terminating | WriteError::NotLeader) => Outcome::Moot,
         Err(WriteError::Unavailable(why)) => Outcome::Unavailable(why),
         Err(WriteError::Refused(why)) => Outcome::Refused(why),
+        Err(WriteError::Unsure(error)) => outcome(Err(*error)),
     }
 }
 

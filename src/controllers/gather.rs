@@ -1,5 +1,6 @@
 //! From what the stores answered to the keys and values of the Secret: each entry in its order, a later one wins.
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -110,10 +111,25 @@ async fn read_from(
 /// # Errors
 /// The first entry that failed. One that the provider says does not exist is no failure where the policy lets it go.
 pub fn values(facts: &Facts, reads: &Reads, generated: &Generated, chance: &dyn Chance) -> Result<Gathered, Failure> {
+    let mut gathered = Gathered::default();
+    match gather(facts, reads, generated, chance, &mut gathered) {
+        Ok(()) => Ok(gathered),
+        Err(failure) => Err(Failure { missing: gathered.missing, ..failure }),
+    }
+}
+
+fn gather(
+    facts: &Facts,
+    reads: &Reads,
+    generated: &Generated,
+    chance: &dyn Chance,
+    gathered: &mut Gathered,
+) -> Result<(), Failure> {
     let es = &facts.es;
     let stood_in = reads.iter().filter(|(id, reads)| **id != reads.from).map(|(id, reads)| (id.clone(), reads.from.clone()));
-    let mut gathered = Gathered { stood_in: stood_in.collect(), replace_at: generated.replace_at, ..Gathered::default() };
-    let outside = Outside { now: facts.now, chance };
+    *gathered = Gathered { stood_in: stood_in.collect(), replace_at: generated.replace_at, ..Gathered::default() };
+    let taken = Cell::new(0);
+    let outside = Outside { now: facts.now, chance, taken: &taken };
     for entry in entries::entries(es) {
         let place = entry.place();
         if let (Entry::From(index, from), Some(_)) = (&entry, entry.generator()) {
@@ -126,6 +142,10 @@ pub fn values(facts: &Facts, reads: &Reads, generated: &Generated, chance: &dyn 
                 Err(error) if error.kind == ErrorKind::NotFound && !retains(facts) => gathered.missing.push(place.missing()),
                 Err(error) => return Err(Failure::provider(&place, &error)),
             }
+            continue;
+        }
+        if entry.request().is_none() {
+            // it names a store and asks it for nothing
             continue;
         }
         let id = entry.store(es);
@@ -144,7 +164,7 @@ pub fn values(facts: &Facts, reads: &Reads, generated: &Generated, chance: &dyn 
             Err(error) => return Err(Failure::provider(&place, &error)),
         }
     }
-    Ok(gathered)
+    Ok(())
 }
 
 /// Whether a failure says that something is missing, so that a fresher read may find it.

@@ -3,7 +3,7 @@
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -16,7 +16,7 @@ use crate::apply::error::WriteError;
 use crate::generators::maker::{Consumer, Made, Maker, Order};
 use crate::index::Key;
 use crate::plan::external_secret::Generate;
-use crate::plan::generator_state::{self as plan, Owner};
+use crate::plan::generator_state::{self as plan, Fate, Owner};
 use crate::plan::lease::{self, Lease};
 use crate::providers::{ErrorKind, ProviderError};
 
@@ -142,19 +142,43 @@ async fn note(
 }
 
 impl Generated {
-    /// The values are in use: those before go out of use after the grace period.
-    pub async fn commit(self, tools: Tools<'_>, asker: &Asker<'_>) {
-        for noted in self.states {
-            let owner = Owner { api_version: asker.api_version, kind: asker.kind, meta: asker.meta, entry: &noted.entry };
-            if let Err(error) = retire(tools, &owner, noted.state.metadata.name.as_deref().unwrap_or_default()).await {
-                // the next sync of the entry finds them again
-                tracing::warn!(object = asker.cause(), %error, "old states of a generator are not cleaned up yet");
-            }
+    /// Does with the states what becomes of the values.
+    pub async fn end(self, fate: Fate, tools: Tools<'_>, asker: &Asker<'_>) {
+        match fate {
+            Fate::Commit => self.commit(tools, asker, &BTreeSet::new()).await,
+            Fate::RollBack => self.roll_back(tools, asker).await,
+            Fate::Leave => {}
         }
     }
 
+    /// The names of the states that were noted.
+    #[must_use]
+    pub fn names(&self) -> BTreeSet<String> {
+        self.states.iter().filter_map(|noted| noted.state.metadata.name.clone()).collect()
+    }
+
+    /// The values are in use: those before go out of use after the grace period, but for the states `besides`. So do those of entries
+    /// that are gone, or that were moved.
+    pub async fn commit(self, tools: Tools<'_>, asker: &Asker<'_>, besides: &BTreeSet<String>) {
+        let mut used = self.names();
+        used.extend(besides.iter().cloned());
+        let mut labels = BTreeSet::new();
+        for Noted { entry, .. } in &self.states {
+            let owner = Owner { api_version: asker.api_version, kind: asker.kind, meta: asker.meta, entry };
+            if let Err(error) = retire(tools, &owner, &used).await {
+                // the next sync of the entry finds them again
+                tracing::warn!(object = asker.cause(), %error, "old states of a generator are not cleaned up yet");
+            }
+            labels.insert(owner.label());
+        }
+        let all = tools.states.of(asker.meta.uid.as_deref().unwrap_or_default());
+        let stray = |state: &&GeneratorState| plan::label(state).is_some_and(|label| !labels.contains(label));
+        let strays: Vec<GeneratorState> = all.iter().map(AsRef::as_ref).filter(stray).cloned().collect();
+        expire_all(tools, asker.meta, plan::out_of_use(&strays, &used)).await;
+    }
+
     /// The values are not used: takes them back.
-    pub async fn roll_back(self, tools: Tools<'_>, asker: &Asker<'_>) {
+    async fn roll_back(self, tools: Tools<'_>, asker: &Asker<'_>) {
         let cause = asker.cause();
         let namespace = asker.meta.namespace.as_deref().unwrap_or_default();
         for Noted { spec, state, .. } in self.states {
@@ -179,14 +203,31 @@ impl Generated {
     }
 }
 
-async fn retire(tools: Tools<'_>, owner: &Owner<'_>, newest: &str) -> Result<(), WriteError> {
+/// What the object holds was found to be what was generated last: the states before go out of use, where a sync that did not come to
+/// its end had left them.
+pub async fn retire_superseded(tools: Tools<'_>, meta: &ObjectMeta) {
+    let all = tools.states.of(meta.uid.as_deref().unwrap_or_default());
+    let all: Vec<&GeneratorState> = all.iter().map(AsRef::as_ref).collect();
+    expire_all(tools, meta, plan::superseded(&all)).await;
+}
+
+async fn retire(tools: Tools<'_>, owner: &Owner<'_>, used: &BTreeSet<String>) -> Result<(), WriteError> {
     let namespace = owner.meta.namespace.as_deref().unwrap_or_default();
     let states = tools.writer.states_of(namespace, &owner.label()).await?;
-    let deadline = plan::deadline(Timestamp::now(), tools.grace(owner.meta));
-    for state in plan::out_of_use(&states, newest) {
-        expire(tools, &Key::of(&state.metadata), deadline).await?;
-    }
+    expire_all(tools, owner.meta, plan::out_of_use(&states, used)).await;
     Ok(())
+}
+
+/// States go out of use after the grace period of the object they were made for.
+async fn expire_all(tools: Tools<'_>, meta: &ObjectMeta, states: Vec<&GeneratorState>) {
+    let deadline = plan::deadline(Timestamp::now(), tools.grace(meta));
+    for state in states {
+        let key = Key::of(&state.metadata);
+        if let Err(error) = expire(tools, &key, deadline).await {
+            // the next sync finds it again
+            tracing::warn!(state = %key, %error, "the old state of a generator is not cleaned up yet");
+        }
+    }
 }
 
 async fn expire(tools: Tools<'_>, key: &Key, deadline: Timestamp) -> Result<(), WriteError> {

@@ -80,12 +80,25 @@ impl States {
         known.states.insert(key, (Arc::new(state), failures));
     }
 
-    /// When what was generated for the object of that uid must be replaced, as its lease ends.
+    /// When what was generated for the object of that uid must be replaced, as its lease ends. `labels`: those of its entries as they are
+    /// now, asked for where it has states at all.
     #[must_use]
-    pub fn replace_at(&self, uid: &str) -> Option<Timestamp> {
+    pub fn replace_at(&self, uid: &str, labels: impl FnOnce() -> BTreeSet<String>) -> Option<Timestamp> {
+        let states = self.of(uid);
+        if states.is_empty() {
+            return None;
+        }
+        let labels = labels();
+        let current = states.iter().filter(|state| plan::label(state).is_some_and(|label| labels.contains(label)));
+        current.filter_map(|state| plan::replace_at(state)).min()
+    }
+
+    /// The states of the object of that uid.
+    #[must_use]
+    pub fn of(&self, uid: &str) -> Vec<Arc<GeneratorState>> {
         let known = self.lock();
-        let of_owner = known.by_owner.get(uid)?.iter().filter_map(|key| known.states.get(key));
-        of_owner.filter_map(|(state, _)| plan::replace_at(state)).min()
+        let keys = known.by_owner.get(uid).into_iter().flatten();
+        keys.filter_map(|key| known.states.get(key)).map(|(state, _)| state.clone()).collect()
     }
 
     fn get(&self, key: &Key) -> Option<(Arc<GeneratorState>, u32)> {

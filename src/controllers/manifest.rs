@@ -1,6 +1,7 @@
 //! Targets of other kinds than Secret: which kinds there are, watches of them, and the way of one object from values to the API
 //! server.
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -13,7 +14,7 @@ use serde_json::Value;
 use tokio::sync::watch as told;
 use tokio_util::sync::CancellationToken;
 
-use super::external_secret::{MOST_CONFLICTS, Outcome};
+use super::external_secret::{Carried, MOST_CONFLICTS, Outcome};
 use super::watch::{Change, Fares, Scope, watch};
 use super::{Ctx, template};
 use crate::api::external_secret::ManifestRef;
@@ -202,30 +203,40 @@ pub async fn delete(ctx: &Ctx, kind: &ManifestRef, target: &Key, uid: &str, prio
 }
 
 /// Renders the object that is wanted, compares it with the one that is there, and writes it where it must be.
-pub(super) async fn write(ctx: &Ctx, facts: &Facts, gathered: &Gathered, priority: Priority) -> Outcome {
-    let failed = |failure| Outcome::Written { applied: String::new(), result: Err(failure) };
+pub(super) async fn write(ctx: &Ctx, facts: &Facts, gathered: &Gathered, priority: Priority) -> Carried {
+    let failed = |failure| Carried { outcome: Outcome::failed(failure), unsure: false };
     let sources = match template::read(ctx, facts, "could not apply template to manifest", priority).await {
         Ok(sources) => sources,
         Err(failure) => return failed(failure),
     };
-    let outside = Outside { now: facts.now, chance: &SystemChance };
-    let desired = match plan::render(facts, &ctx.rules, gathered, &sources, outside, &ctx.digester) {
+    let render = || {
+        let taken = Cell::new(0);
+        let outside = Outside { now: facts.now, chance: &SystemChance, taken: &taken };
+        plan::render(facts, &ctx.rules, gathered, &sources, outside, &ctx.digester)
+    };
+    let desired = match ctx.rendering(render).await {
         Ok(desired) => desired,
         Err(failure) => return failed(failure),
     };
     let target = facts.es.target();
     let Some(resource) = target.manifest.as_ref().and_then(|kind| ctx.manifests.resource(kind)) else {
-        return Outcome::Later(Wake::After(Duration::from_secs(1), priority));
+        return Carried { outcome: Outcome::Later(Wake::After(Duration::from_secs(1), priority)), unsure: false };
     };
+    let mut unsure = false;
     for _ in 0..MOST_CONFLICTS {
-        match write_once(ctx, facts, &resource, &desired, priority).await {
-            Ok(result) => return Outcome::Written { applied: desired.applied, result },
-            Err(WriteError::Conflict | WriteError::Gone) => {}
-            Err(WriteError::NotLeader | WriteError::Terminating) => return Outcome::Later(Wake::OnChange),
-            Err(error) => return failed(error.into_failure("could not update secret")),
-        }
+        let (error, doubt) = match write_once(ctx, facts, &resource, &desired, priority).await {
+            Ok(result) => return Carried { outcome: Outcome::Written { applied: desired.applied, result }, unsure },
+            Err(error) => error.certainty(),
+        };
+        unsure |= doubt;
+        let outcome = match error {
+            WriteError::Conflict | WriteError::Gone => continue,
+            WriteError::NotLeader | WriteError::Terminating => Outcome::Later(Wake::OnChange),
+            error => Outcome::failed(error.into_failure("could not update secret")),
+        };
+        return Carried { outcome, unsure };
     }
-    Outcome::Later(Wake::After(Duration::from_secs(1), priority))
+    Carried { outcome: Outcome::Later(Wake::After(Duration::from_secs(1), priority)), unsure }
 }
 
 async fn write_once(
@@ -241,17 +252,16 @@ async fn write_once(
     let change = plan::change(&facts.es, &ctx.rules, desired, seen.as_ref().map(|(meta, whole)| (*meta, whole)));
     let version = |live: &DynamicObject| live.metadata.resource_version.clone().unwrap_or_default();
     let digest = |live: &DynamicObject| plan::digest(&live.data, &ctx.digester);
-    let body = &desired.body;
     let written = match (change, &live) {
         (Err(failure), _) => return Ok(Err(failure)),
         (Ok(Write::None), Some(live)) => Written::Kept { resource_version: version(live), data: Some(digest(live)) },
         (Ok(Write::Update(update)), _) => {
-            let live = ctx.writer.write_manifest(resource, &key, body, Some(&update), priority).await?;
+            let live = ctx.writer.write_manifest(resource, &key, desired, Some(&update), priority).await?;
             let changed = version(&live) != update.resource_version;
             Written::Applied { created: false, changed, resource_version: version(&live), data: digest(&live) }
         }
         (Ok(Write::Create | Write::None), _) => {
-            let live = ctx.writer.write_manifest(resource, &key, body, None, priority).await?;
+            let live = ctx.writer.write_manifest(resource, &key, desired, None, priority).await?;
             Written::Applied { created: true, changed: true, resource_version: version(&live), data: digest(&live) }
         }
     };

@@ -19,6 +19,7 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -77,6 +78,8 @@ pub struct Ctx {
     pub manifests: Manifests,
     /// One lock for some of the Secrets: two ExternalSecrets with one target are not carried out at once.
     pub targets: Vec<tokio::sync::Mutex<()>>,
+    /// As many objects' templates are rendered at once.
+    pub renders: Semaphore,
 }
 
 impl Ctx {
@@ -98,6 +101,12 @@ impl Ctx {
     /// What generating needs.
     pub fn generating(&self) -> generate::Tools<'_> {
         generate::Tools { maker: &self.maker, writer: &self.writer, states: &self.states, grace: self.state_grace }
+    }
+
+    /// Renders templates, which may take their time, and keeps nothing else that is under way waiting.
+    pub async fn rendering<T>(&self, render: impl FnOnce() -> T) -> T {
+        let _place = self.renders.acquire().await;
+        tokio::task::block_in_place(render)
     }
 
     /// The lock of a Secret.
@@ -263,4 +272,31 @@ pub fn tell_invalid(ctx: &Ctx, kind: &str, meta: &ObjectMeta, why: &str) {
 #[must_use]
 pub fn value_ages(ctx: &Ctx) -> Vec<(StoreLabels, Duration)> {
     ctx.fetcher.oldest().into_iter().map(|(id, age)| (StoreLabels::of(&id), age)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_forced_refresh_is_done_by_one_that_began_after_it_was_asked_for() {
+        let second = Duration::from_secs(1);
+        let (forced, key, other) = (Forced::default(), Key::new("ns", "a"), Key::new("ns", "b"));
+        let before = Instant::now();
+        tokio::time::advance(second).await;
+        forced.ask(&key);
+        let asked = Instant::now();
+        assert_eq!((forced.since(&key), forced.since(&other)), (Some(asked), None));
+        forced.done(&key, before);
+        assert_eq!(forced.since(&key), Some(asked), "that one was under way already");
+        forced.done(&other, asked);
+        assert_eq!(forced.since(&key), Some(asked), "that was another object's");
+        tokio::time::advance(second).await;
+        forced.ask(&key);
+        let again = Instant::now();
+        forced.done(&key, asked);
+        assert_eq!(forced.since(&key), Some(again), "it was asked for once more meanwhile");
+        forced.done(&key, again);
+        assert_eq!(forced.since(&key), None);
+    }
 }

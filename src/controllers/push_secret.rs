@@ -1,5 +1,6 @@
 //! The reconcile of a PushSecret: gather, plan, read or generate the source, push, delete what is no longer wanted, report.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -7,7 +8,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
 use tokio::time::Instant;
 
-use super::generate::{self, Asker};
+use super::generate::{self, Asker, Generated};
 use super::{Ctx, fan_out, template, turn};
 use crate::api::fan_out::ParentKind;
 use crate::api::push_secret::{PushUpdatePolicy, SyncedPushSecrets};
@@ -17,8 +18,9 @@ use crate::chance::SystemChance;
 use crate::fetch::Outlet;
 use crate::index::{Key, StoreId, pushed_generator};
 use crate::plan::external_secret::Generate;
+use crate::plan::generator_state::{self, Fate};
 use crate::plan::push_secret::entries::{self, Entry};
-use crate::plan::push_secret::generate::{Fate, Plan, STATE_ENTRY, Used, plan as generator_plan};
+use crate::plan::push_secret::generate::{Holdings, Plan, Reached, STATE_ENTRY, plan as generator_plan, state_labels};
 use crate::plan::push_secret::{
     self as plan, Facts, Failure, Memory, NO_SOURCE, Next, Outcome, Removals, Report, Source, SourceVersion, stores,
 };
@@ -31,21 +33,26 @@ use crate::report::metrics::{ObjectKind, Ready};
 
 /// What this process remembers of each PushSecret.
 #[derive(Default)]
-pub struct Memories(Mutex<HashMap<Key, Memory>>);
+pub struct Memories(Mutex<HashMap<Key, (Memory, Holdings)>>);
 
 impl Memories {
     fn of(&self, key: &Key) -> Memory {
-        self.lock().get(key).cloned().unwrap_or_default()
+        self.lock().get(key).map(|(memory, _)| memory.clone()).unwrap_or_default()
     }
 
     fn set(&self, key: &Key, memory: Option<Memory>) {
         match memory {
-            Some(memory) => self.lock().insert(key.clone(), memory),
-            None => self.lock().remove(key),
-        };
+            Some(memory) => self.lock().entry(key.clone()).or_default().0 = memory,
+            None => drop(self.lock().remove(key)),
+        }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Key, Memory>> {
+    /// What the stores hold of generated values.
+    fn holdings<T>(&self, key: &Key, use_them: impl FnOnce(&mut Holdings) -> T) -> T {
+        use_them(&mut self.lock().entry(key.clone()).or_default().1)
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Key, (Memory, Holdings)>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -83,7 +90,7 @@ pub async fn reconcile(ctx: Arc<Ctx>, memories: Arc<Memories>, job: Job<Key>) ->
                 Err(report) => *report,
             },
             Next::Settle(report) => *report,
-            Next::Push(priority) => match sync(&ctx, &facts, priority).await {
+            Next::Push(priority) => match sync(&ctx, &memories, &facts, priority).await {
                 Some(outcome) => plan::settle(&facts, outcome),
                 None => return Wake::OnChange,
             },
@@ -105,7 +112,7 @@ async fn facts(ctx: &Ctx, memories: &Memories, key: &Key, priority: Priority) ->
             namespace_labels: index.namespace_labels(&key.namespace),
             sources: index.push_named_sources(&ps),
             generator: pushed_generator(&ps).map(|id| index.generator(&id)),
-            replace_at: ctx.states.replace_at(ps.metadata.uid.as_deref().unwrap_or_default()),
+            replace_at: ctx.states.replace_at(ps.metadata.uid.as_deref().unwrap_or_default(), || state_labels(&ps)),
             ps,
             memory: memories.of(key),
             now: Timestamp::now(),
@@ -162,7 +169,7 @@ async fn clean_up(ctx: &Ctx, facts: &Facts, removals: Removals) -> Result<Wake, 
 
 /// Reads or generates the source, pushes it everywhere, and deletes what is no longer wanted. `None`: all stores are another
 /// controller's.
-async fn sync(ctx: &Ctx, facts: &Facts, priority: Priority) -> Option<Outcome> {
+async fn sync(ctx: &Ctx, memories: &Memories, facts: &Facts, priority: Priority) -> Option<Outcome> {
     let failed = |failure| Some(Outcome::Failed { failure, synced: None });
     let order = match generator_plan(facts, &ctx.rules) {
         Ok(order) => order,
@@ -188,8 +195,8 @@ async fn sync(ctx: &Ctx, facts: &Facts, priority: Priority) -> Option<Outcome> {
     };
     let goal = Goal { targets, templates, sources };
     match order {
-        Plan::NoGenerator => Some(push_all(ctx, facts, secrets.into_iter().map(plan::opened), goal).await.0),
-        Plan::Make(order) => Some(push_generated(ctx, facts, order, goal).await),
+        Plan::NoGenerator => Some(push_read(ctx, facts, secrets, goal).await),
+        Plan::Make(order) => Some(push_generated(ctx, memories, facts, order, goal).await),
         // was answered before
         Plan::Wait => None,
     }
@@ -202,18 +209,28 @@ struct Goal {
     sources: Vec<SourceVersion>,
 }
 
+/// For whom values are generated.
+fn asker<'a>(ps: &'a PushSecret, revision: &'a str) -> Asker<'a> {
+    Asker { api_version: "external-secrets.io/v1alpha1", kind: "PushSecret", meta: &ps.metadata, revision }
+}
+
+/// Pushes values that were read. A generator that was the source before is so no more.
+async fn push_read(ctx: &Ctx, facts: &Facts, secrets: Vec<Secret>, goal: Goal) -> Outcome {
+    let (outcome, reached) = push_all(ctx, facts, secrets.into_iter().map(plan::opened), goal).await;
+    if reached.values().all(|reached| reached.whole) {
+        Generated::default().end(Fate::Commit, ctx.generating(), &asker(&facts.ps, "")).await;
+    }
+    outcome
+}
+
 /// Generates the values, now that all else is there, and pushes them.
-async fn push_generated(ctx: &Ctx, facts: &Facts, order: Generate, goal: Goal) -> Outcome {
+async fn push_generated(ctx: &Ctx, memories: &Memories, facts: &Facts, order: Generate, goal: Goal) -> Outcome {
     if let Err(failure) = leads(ctx) {
         return Outcome::Failed { failure, synced: None };
     }
     let revision = plan::synced_resource_version(&facts.ps);
-    let asker = Asker {
-        api_version: "external-secrets.io/v1alpha1",
-        kind: "PushSecret",
-        meta: &facts.ps.metadata,
-        revision: &revision,
-    };
+    let asker = asker(&facts.ps, &revision);
+    let before = in_use(ctx, &facts.ps);
     let entry = |_: &Generate| STATE_ENTRY.to_owned();
     // another revision asks for other values: a forced push needs no moment before which they are too old
     let mut generated = generate::generate(ctx.generating(), &asker, &[order], entry, None).await;
@@ -227,22 +244,39 @@ async fn push_generated(ctx: &Ctx, facts: &Facts, order: Generate, goal: Goal) -
             }
         }
     }
-    let (outcome, used) = push_all(ctx, facts, values, goal).await;
-    match used.fate() {
-        Fate::Commit => generated.commit(ctx.generating(), &asker).await,
-        Fate::RollBack => generated.roll_back(ctx.generating(), &asker).await,
-        Fate::KeepBoth => {}
+    let (outcome, reached) = push_all(ctx, facts, values, goal).await;
+    if reached.values().all(|reached| reached.places.is_empty()) {
+        generated.end(Fate::RollBack, ctx.generating(), &asker).await;
+        return outcome;
     }
+    let held = memories.holdings(&Key::of(&facts.ps.metadata), |holdings| {
+        holdings.note(&before, &generated.names(), &reached);
+        holdings.held()
+    });
+    generated.commit(ctx.generating(), &asker, &held).await;
     outcome
 }
 
-/// Pushes values everywhere, and says where they are in use now.
-async fn push_all(ctx: &Ctx, facts: &Facts, all: impl IntoIterator<Item = Values>, goal: Goal) -> (Outcome, Used) {
+/// The states of the object whose values may be in use.
+fn in_use(ctx: &Ctx, ps: &PushSecret) -> BTreeSet<String> {
+    let all = ctx.states.of(ps.metadata.uid.as_deref().unwrap_or_default());
+    let used = all.iter().filter(|state| generator_state::in_use(state));
+    used.filter_map(|state| state.metadata.name.clone()).collect()
+}
+
+/// Pushes values everywhere, and says how much of them each store has now.
+async fn push_all(
+    ctx: &Ctx,
+    facts: &Facts,
+    all: impl IntoIterator<Item = Values>,
+    goal: Goal,
+) -> (Outcome, BTreeMap<StoreId, Reached>) {
     let mut progress = Progress::default();
     for values in all {
-        let source = match plan::shaped(&facts.ps, &ctx.rules, values, &goal.templates, outside(facts)) {
+        let shaped = || plan::shaped(&facts.ps, &ctx.rules, values, &goal.templates, outside(facts, &Cell::new(0)));
+        let source = match ctx.rendering(shaped).await {
             Ok(source) => Arc::new(source),
-            Err(failure) => return (Outcome::Failed { failure, synced: None }, progress.used()),
+            Err(failure) => return (Outcome::Failed { failure, synced: None }, progress.reached(&goal.targets)),
         };
         for id in goal.targets.iter().filter(|id| !progress.failures.contains_key(*id)).cloned().collect::<Vec<_>>() {
             if let Err(failure) = push_to(ctx, facts, &id, &source, &mut progress).await {
@@ -250,8 +284,8 @@ async fn push_all(ctx: &Ctx, facts: &Facts, all: impl IntoIterator<Item = Values
             }
         }
     }
-    let used = progress.used();
-    (finish(ctx, facts, progress, goal.sources).await, used)
+    let reached = progress.reached(&goal.targets);
+    (finish(ctx, facts, progress, goal.sources).await, reached)
 }
 
 /// How far the pushes came.
@@ -259,16 +293,20 @@ async fn push_all(ctx: &Ctx, facts: &Facts, all: impl IntoIterator<Item = Values
 struct Progress {
     synced: SyncedPushSecrets,
     written: bool,
-    /// Some place has the values.
-    pushed: bool,
-    /// Some place keeps what it had.
-    kept: bool,
+    /// The places that have the values, by store.
+    pushed: BTreeMap<StoreId, BTreeSet<String>>,
+    /// Stores of which some place keeps what it had.
+    kept: BTreeSet<StoreId>,
     failures: BTreeMap<StoreId, Failure>,
 }
 
 impl Progress {
-    fn used(&self) -> Used {
-        Used { somewhere: self.pushed, not_everywhere: self.kept || !self.failures.is_empty() }
+    fn reached(&self, targets: &[StoreId]) -> BTreeMap<StoreId, Reached> {
+        let reached = |id: &StoreId| Reached {
+            places: self.pushed.get(id).cloned().unwrap_or_default(),
+            whole: !self.kept.contains(id) && !self.failures.contains_key(id),
+        };
+        targets.iter().map(|id| (id.clone(), reached(id))).collect()
     }
 }
 
@@ -306,18 +344,18 @@ async fn push_to(
     let Some(store) = facts.stores.get(id) else { return Ok(()) };
     let outlet = outlet(ctx, facts, id, store, &id.key.name).await?;
     let namespace = facts.ps.metadata.namespace.as_deref().unwrap_or_default();
-    let entries = entries::entries(&facts.ps.spec, namespace, store, source, outside(facts))?;
+    let entries = entries::entries(&facts.ps.spec, namespace, store, source, outside(facts, &Cell::new(0)))?;
     for Entry { data, push } in entries {
         let push = push?;
         let key = push.secret_key.clone().unwrap_or_default();
         if is_kept(facts, &outlet, &push.place).await? {
-            progress.kept = true;
+            progress.kept.insert(id.clone());
         } else {
             leads(ctx)?;
             let words = format!("could not write remote ref {key} to target secretstore {}", id.key.name);
             let pushed = outlet.push(&push).await.map_err(|error| Failure::provider(words, &error))?;
             progress.written |= pushed == Pushed::Written;
-            progress.pushed = true;
+            progress.pushed.entry(id.clone()).or_default().insert(plan::entry_key(&data));
         }
         stores::note(&mut progress.synced, id, data);
     }
@@ -379,7 +417,7 @@ async fn delete_all(
             let outlet = outlet(ctx, facts, &removal.store, store, &removal.store_key).await?;
             leads(ctx)?;
             outlet.delete(&removal.place).await.map_err(|error| {
-                Failure::provider(format!("could not delete {} from {}", removal.entry, removal.store_key), &error)
+                Failure::after_provider(&error, &format!("could not delete {} from {}", removal.entry, removal.store_key))
             })
         };
         if let Err(failure) = delete.await {
@@ -466,8 +504,8 @@ fn cause(key: &Key) -> String {
 }
 
 /// What templates may take from outside.
-fn outside(facts: &Facts) -> Outside<'static> {
-    Outside { now: facts.now, chance: &SystemChance }
+fn outside<'a>(facts: &Facts, taken: &'a Cell<u64>) -> Outside<'a> {
+    Outside { now: facts.now, chance: &SystemChance, taken }
 }
 
 /// What the template of the spec is made of.

@@ -1,5 +1,7 @@
 //! Reads the ConfigMaps and Secrets that a template names, each by its name in the ExternalSecret's own namespace.
 
+use std::cell::Cell;
+
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 
 use super::Ctx;
@@ -24,7 +26,7 @@ use crate::secret_bytes::SecretBytes;
 /// A source that cannot be read, or a template that cannot be rendered.
 pub async fn render(ctx: &Ctx, facts: &Facts, gathered: &Gathered, priority: Priority) -> Result<Desired, Failure> {
     let sources = read(ctx, facts, "could not update secret", priority).await?;
-    render_from(facts, &ctx.rules, gathered, &sources, &ctx.digester)
+    ctx.rendering(|| render_from(facts, &ctx.rules, gathered, &sources, &ctx.digester)).await
 }
 
 /// Renders the Secret's template from sources that were read.
@@ -39,7 +41,8 @@ pub fn render_from(
     digester: &Digester,
 ) -> Result<Desired, Failure> {
     let template = facts.es.target().template.clone().unwrap_or_default();
-    let outside = Outside { now: facts.now, chance: &SystemChance };
+    let taken = Cell::new(0);
+    let outside = Outside { now: facts.now, chance: &SystemChance, taken: &taken };
     template::render(facts, rules, &template, gathered, sources, outside, digester)
 }
 
@@ -53,7 +56,7 @@ pub async fn read(ctx: &Ctx, facts: &Facts, message: &'static str, priority: Pri
     let Some(template) = &target.template else { return Ok(Sources::new()) };
     read_all(ctx, namespace, template, priority).await.map_err(|e| {
         let failure = e.into_failure(message);
-        Failure { bound: false, cause: format!("could not apply template: {}", failure.cause), ..failure }
+        Failure { bound: facts.target.is_some(), cause: format!("could not apply template: {}", failure.cause), ..failure }
     })
 }
 

@@ -307,6 +307,29 @@ mod tests {
         assert_eq!(index.upsert_generator(fake(3, 8)), nobody());
     }
 
+    /// Whose a generator is decides whether those that are in line are refreshed any more.
+    #[test]
+    fn all_users_are_woken_when_a_generator_is_handed_to_another_controller() {
+        let mut index = Index::default();
+        index.upsert_external_secret(user("new", "Fake", false));
+        index.upsert_external_secret(user("done", "Fake", true));
+        index.upsert_external_secret(user("other", "UUID", true));
+        index.upsert_push_secret(pusher("pushed", "Fake", "True"));
+        index.upsert_push_secret(pusher("pushed-other", "UUID", "True"));
+        let mut woken = |generation, class: &str| {
+            let spec = json!({ "controller": class, "data": {} });
+            let wakes = index.upsert_generator(generator(GeneratorKind::Fake, generation, generation, spec));
+            let all = wakes.external_secrets.iter().chain(&wakes.push_secrets);
+            let mut names: Vec<String> = all.map(|(key, _)| key.to_string()).collect();
+            names.sort();
+            names
+        };
+        assert_eq!(woken(1, ""), ["ns/new"]);
+        assert_eq!(woken(2, "theirs"), ["ns/done", "ns/new", "ns/pushed"]);
+        assert_eq!(woken(3, "theirs"), ["ns/new"], "the others keep their values");
+        assert_eq!(woken(4, ""), ["ns/done", "ns/new", "ns/pushed"]);
+    }
+
     #[test]
     fn a_watch_that_cannot_begin_is_told_and_recovers() {
         let mut index = Index::default();

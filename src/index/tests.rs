@@ -384,3 +384,17 @@ fn what_went_does_not_come_back_by_our_own_write() {
     index.renew_external_secret(es("one", "5"));
     assert_eq!(index.external_secret(&key).unwrap().metadata.uid.as_deref(), Some("two"), "another took its place");
 }
+
+/// Somebody's edit may come with the answer to our own write, before the watch brings it: that is the only time it is told.
+#[test]
+fn a_refresh_that_is_asked_for_as_we_write_is_told_once() {
+    let mut index = Index::default();
+    let mut es = external_secret("a", "a", &[], true, 1);
+    index.upsert_external_secret(Arc::new(es.clone()));
+    es.metadata.resource_version = Some("2".into());
+    assert_eq!(index.renew_external_secret(Arc::new(es.clone())), None, "our own status");
+    es.metadata.resource_version = Some("3".into());
+    es.metadata.annotations = Some([(ANNOTATION_FORCE_SYNC.to_owned(), "now".to_owned())].into());
+    assert_eq!(index.renew_external_secret(Arc::new(es.clone())), Some(Priority::Forced));
+    assert_eq!(index.upsert_external_secret(Arc::new(es)), None, "the watch brings the same");
+}

@@ -144,6 +144,26 @@ mod tests {
     }
 
     #[test]
+    fn expressions_are_those_of_re2_and_no_larger_than_all_others() {
+        let lets_in = |expression: &str, namespace: &str| {
+            let condition = StoreCondition { namespace_regexes: vec![expression.into()], ..Default::default() };
+            allows(&[condition], namespace, None)
+        };
+        for (expression, namespace) in [(r"^\Qteam-\E[0-9]$", "team-7"), ("^team[a&&b]$", "teama")] {
+            assert!(lets_in(expression, namespace), "{expression}");
+        }
+        // each of these would match in the syntax of the regex crate
+        for (expression, namespace) in
+            [("team**", "team"), ("(?x) team", "team"), ("^t{1,1001}eam$", "team"), (r"^t\w+$", "té")]
+        {
+            assert!(!lets_in(expression, namespace), "{expression}");
+        }
+        let long = format!("team|{}", "a".repeat(10_000));
+        assert!(!lets_in(&long, "team"), "longer than all others may be");
+        assert!(!lets_in(r"team|\pL{200}", "team"), "larger when compiled");
+    }
+
+    #[test]
     fn nobody_is_let_in_by_labels_that_are_not_known() {
         let requirement =
             LabelSelectorRequirement { key: "tier".into(), operator: "NotIn".into(), values: Some(vec!["x".into()]) };

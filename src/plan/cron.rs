@@ -175,3 +175,22 @@ fn number(text: &str) -> Option<u32> {
     let value = if plain { digits.parse::<u64>().ok()? } else { return None };
     if sign == "-" && value > 0 { None } else { Some(u32::try_from(value).unwrap_or(u32::MAX)) }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    /// The year 2100 has no 29th of February: eight years lie between two of them.
+    #[test]
+    fn looks_five_years_ahead_and_no_further() {
+        let at = |text: &str| -> Timestamp { text.parse().unwrap() };
+        let leap_day = Schedule::parse("30 8 29 2 *").unwrap();
+        assert_eq!(leap_day.next(at("2098-12-31T23:59:59Z")), None);
+        assert_eq!(leap_day.next(at("2099-01-01T00:00:00Z")), Some(at("2104-02-29T08:30:00Z")));
+        // the time of day that one asks from counts on that day alone
+        let fridays = Schedule::parse("30 8 * * 5").unwrap();
+        assert_eq!(fridays.next(at("2026-06-04T23:00:00Z")), Some(at("2026-06-05T08:30:00Z")));
+        assert_eq!(fridays.next(at("2026-06-05T08:30:00Z")), Some(at("2026-06-12T08:30:00Z")));
+    }
+}

@@ -29,6 +29,7 @@ use crate::providers::ErrorKind;
 use crate::queue::Priority;
 use crate::validate;
 
+pub use generate::{fate, state_labels};
 pub use recover::pending;
 pub use words::{
     Decision, Facts, Failure, FetchPlan, Gathered, Generate, Memory, NOT_ALLOWED, Next, Report, Seen, StoreFacts, Written,
@@ -60,7 +61,7 @@ pub fn before_fetch(facts: &Facts, rules: &Rules) -> Next {
 
 fn what_is_due(facts: &Facts, rules: &Rules) -> Next {
     let es = &facts.es;
-    let interval = match check_spec(es, rules) {
+    let interval = match check_spec(facts, rules) {
         Ok(interval) => interval,
         Err(failure) => return Next::Settle(Box::new(failed(facts, &failure))),
     };
@@ -201,7 +202,9 @@ pub fn after_fetch(facts: &Facts, rules: &Rules, gathered: Result<&Gathered, &Fa
         }
         _ => {}
     }
-    if es.target().template.is_none() && es.target().manifest.is_none() {
+    // what an immutable target holds stays as it is, whatever a template would make
+    let stays = es.target().immutable == Some(true) && facts.target.is_some();
+    if (es.target().template.is_none() || stays) && es.target().manifest.is_none() {
         let desired = target::desired(es, Content::plain(es, gathered.data.clone()));
         let applied = digester.desired(&desired);
         return with_desired(facts, Desired { applied, ..desired });
@@ -256,7 +259,7 @@ pub fn with_target(facts: &Facts, rules: &Rules, desired: Desired, live: Option<
     }
 }
 
-/// Old Secrets of this object, under names that it had before: they go before the new one is written.
+/// Old Secrets of this object, under names that it had before: they go once the new one is there.
 #[must_use]
 pub fn orphans(facts: &Facts) -> Vec<(Key, TargetView)> {
     let es = &facts.es;
@@ -275,23 +278,46 @@ pub fn orphans(facts: &Facts) -> Vec<(Key, TargetView)> {
     old.cloned().collect()
 }
 
-/// What is told of old Secrets that were deleted, whatever became of the new one.
-pub fn orphan_notes(deleted: usize) -> impl Iterator<Item = Note> {
-    (0..deleted).map(|_| Note::normal("Deleted", "secret deleted because it was orphaned"))
+/// The report of a success after which so many old Secrets were deleted. Where one could not be, it is no success, as in ESO, and soon
+/// tried again.
+#[must_use]
+pub fn swept(facts: &Facts, mut report: Report, deleted: Result<usize, Failure>) -> Report {
+    match deleted {
+        Ok(deleted) => {
+            let gone = || Note::normal("Deleted", "secret deleted because it was orphaned");
+            report.notes.splice(0..0, (0..deleted).map(|_| gone()));
+            report
+        }
+        Err(failure) => {
+            let failed = failed(facts, &failure);
+            let said = failed.status.or_else(|| facts.es.status.clone()).unwrap_or_default().conditions;
+            let mut status = report.status.or_else(|| facts.es.status.clone()).unwrap_or_default();
+            status.conditions = said;
+            report.notes.extend(failed.notes);
+            let Memory { failures, failed_for, told, .. } = failed.memory;
+            let memory = Memory { failures, failed_for, told, ..report.memory };
+            Report { status: Some(status), notes: report.notes, memory, ..failed }
+        }
+    }
 }
 
 /// Says what to report of how the write went.
 #[must_use]
 pub fn settle(facts: &Facts, gathered: &Gathered, applied: &str, written: Result<&Written, &Failure>) -> Report {
     let (es, mut notes) = (&facts.es, Vec::new());
+    let merges = target::merges(es.target().creation_policy.unwrap_or_default());
     match written {
-        Err(failure) => failed(facts, failure),
+        Err(failure) => failed(facts, &Failure { missing: gathered.missing.clone(), ..failure.clone() }),
         Ok(Written::Deleted) => {
             notes.push(words::done(es, "Deleted"));
             synced(facts, gathered, "Deleted", "secret deleted due to DeletionPolicy=Delete", None, notes)
         }
         Ok(Written::Kept { resource_version, data }) => {
             let old = es.status.as_ref().and_then(|s| s.target.clone()).unwrap_or_default();
+            if merges && data.is_some() && old.digest.is_some() && old.digest != *data {
+                // others changed what is theirs: ESO notes the new hash of it all
+                notes.push(words::done(es, "Updated"));
+            }
             let target = TargetStatus {
                 resource_version: Some(resource_version.clone()),
                 digest: data.clone().or(old.digest),
@@ -347,12 +373,14 @@ pub fn failed(facts: &Facts, failure: &Failure) -> Report {
     if failure.bound && es.target().manifest.is_none() {
         status.binding = Some(Binding { name: es.target_name().to_owned() });
     }
-    let told = vec![("UpdateFailed", failure.cause.clone())];
+    let missing = failure.missing.iter().map(|text| Note::normal("MissingProviderSecret", text.clone()));
+    let notes: Vec<_> = missing.chain([Note::warning("UpdateFailed", failure.cause.clone())]).collect();
+    let told: Vec<_> = notes.iter().map(|note| (note.reason, note.message.clone())).collect();
     let news = facts.memory.told != told;
     let memory = Memory { failures, failed_for: current, told, ..facts.memory.clone() };
     Report {
         status: (es.status.as_ref() != Some(&status)).then_some(status),
-        notes: if news { vec![Note::warning("UpdateFailed", failure.cause.clone())] } else { Vec::new() },
+        notes: if news { notes } else { Vec::new() },
         wake: Wake::After(wake, if failures <= 3 { Priority::Changed } else { Priority::Periodic }),
         memory,
         failure: Some(failure.kind.map_or("target", ErrorKind::as_str)),
@@ -433,7 +461,8 @@ fn delete(facts: &Facts, gathered: &Gathered) -> Decision {
     let policy = es.target().creation_policy.unwrap_or_default();
     if policy != CreationPolicy::Owner {
         let cause = format!("unable to delete secret {}: creationPolicy={policy:?} is not Owner", es.target_name());
-        let failure = Failure { bound: false, ..Failure::target(words::not_deleted(es), cause) };
+        let missing = gathered.missing.clone();
+        let failure = Failure { bound: false, missing, ..Failure::target(words::not_deleted(es), cause) };
         return Decision::Settle(Box::new(failed(facts, &failure)));
     }
     let uid = es.metadata.uid.as_deref();
@@ -441,7 +470,8 @@ fn delete(facts: &Facts, gathered: &Gathered) -> Decision {
         Some(view) if view.controller.as_deref() == uid => Decision::Delete { uid: view.uid.clone() },
         Some(_) => {
             let cause = format!("unable to delete secret {}: it is not owned by this ExternalSecret", es.target_name());
-            Decision::Settle(Box::new(failed(facts, &Failure::target(words::not_deleted(es), cause))))
+            let missing = gathered.missing.clone();
+            Decision::Settle(Box::new(failed(facts, &Failure { missing, ..Failure::target(words::not_deleted(es), cause) })))
         }
         None => {
             let message = "secret deleted due to DeletionPolicy=Delete";
@@ -473,13 +503,15 @@ fn of_another_class(facts: &Facts, rules: &Rules) -> bool {
 }
 
 /// Checks what the spec says, and gives the refresh interval.
-fn check_spec(es: &ExternalSecret, rules: &Rules) -> Result<SignedDuration, Failure> {
+fn check_spec(facts: &Facts, rules: &Rules) -> Result<SignedDuration, Failure> {
+    let es = &facts.es;
     let invalid = |e: validate::FieldError| Failure::spec("could not get secret data from provider", e.to_string());
     validate::validate_external_secret(es).map_err(invalid)?;
     manifest::check_allowed(es, rules)?;
     lease::grace(&es.metadata, Duration::ZERO).map_err(|e| Failure::spec("could not get secret data from provider", e))?;
     validate::validate_template(&es.target())
-        .map_err(|e| Failure::spec("could not update secret", format!("could not apply template: {}", e.message)))?;
+        .map_err(|e| Failure::spec("could not update secret", format!("could not apply template: {}", e.message)))
+        .map_err(|failure| Failure { bound: facts.target.is_some(), ..failure })?;
     interval(es)
 }
 

@@ -1,5 +1,6 @@
 //! States of generators: what is noted of a value that must be taken back one day, and when that day is.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
@@ -66,11 +67,22 @@ pub fn lease(state: &GeneratorState) -> Option<Lease> {
     serde_json::from_value(state.spec.state.0.get(LEASE)?.clone()).ok()
 }
 
+/// Whether a state's value is in use, as far as its state says.
+#[must_use]
+pub fn in_use(state: &GeneratorState) -> bool {
+    state.metadata.deletion_timestamp.is_none() && state.spec.garbage_collection_deadline.is_none()
+}
+
+/// Which entry of which object a state belongs to.
+#[must_use]
+pub fn label(state: &GeneratorState) -> Option<&str> {
+    state.metadata.labels.as_ref()?.get(STATE_OWNER_KEY).map(String::as_str)
+}
+
 /// When a value that is in use must be replaced, as its lease ends.
 #[must_use]
 pub fn replace_at(state: &GeneratorState) -> Option<Timestamp> {
-    let in_use = state.metadata.deletion_timestamp.is_none() && state.spec.garbage_collection_deadline.is_none();
-    lease(state).filter(|_| in_use).map(|lease| lease.replace_at())
+    lease(state).filter(|_| in_use(state)).map(|lease| lease.replace_at())
 }
 
 /// The state to note before a value is used. `generator` is the name of the generator, `spec` what it was then.
@@ -110,12 +122,34 @@ pub fn note(owner: &Owner<'_>, generator: &str, spec: &AnySpec, state: &Value) -
     }
 }
 
-/// The states of an entry that go out of use, now that the value of the state `newest` is in use.
+/// The states of an entry that go out of use, now that the values of the states `used` are in use.
 #[must_use]
-pub fn out_of_use<'a>(states: &'a [GeneratorState], newest: &str) -> Vec<&'a GeneratorState> {
-    let old = |state: &&GeneratorState| state.metadata.name.as_deref() != Some(newest);
+pub fn out_of_use<'a>(states: &'a [GeneratorState], used: &BTreeSet<String>) -> Vec<&'a GeneratorState> {
+    let old = |state: &&GeneratorState| state.metadata.name.as_ref().is_none_or(|name| !used.contains(name));
     // one that has a deadline keeps it: else short refresh intervals would put it off for ever
-    states.iter().filter(old).filter(|state| state.spec.garbage_collection_deadline.is_none()).collect()
+    states.iter().filter(old).filter(|state| in_use(state)).collect()
+}
+
+/// The states whose place another has taken, among those of one object, all of whose newest values are in use. Those made in the same
+/// second are not told apart.
+#[must_use]
+pub fn superseded<'a>(states: &[&'a GeneratorState]) -> Vec<&'a GeneratorState> {
+    let made = |state: &GeneratorState| state.metadata.creation_timestamp.as_ref().map(|at| at.0);
+    let newer = |one: &GeneratorState, other: &GeneratorState| label(one) == label(other) && made(one) > made(other);
+    let in_use: Vec<&GeneratorState> =
+        states.iter().copied().filter(|state| in_use(state) && label(state).is_some()).collect();
+    in_use.iter().copied().filter(|old| in_use.iter().any(|state| newer(state, old))).collect()
+}
+
+/// What becomes of the states of what was generated for a write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// The new values are in use, and those before no longer: they go after the grace period.
+    Commit,
+    /// The new values are nowhere: they are taken back.
+    RollBack,
+    /// Nobody knows which are in use: all stay until a write goes well.
+    Leave,
 }
 
 /// When a state that goes out of use now is cleaned up.
@@ -287,10 +321,33 @@ mod tests {
             state(json!({ "metadata": { "name": name }, "spec": { "garbageCollectionDeadline": deadline } }))
         };
         let all = [named("a", json!("2026-06-01T12:01:00Z")), named("b", Value::Null), named("c", Value::Null)];
-        let old: Vec<_> = out_of_use(&all, "c").iter().map(|s| s.metadata.name.clone().unwrap()).collect();
+        let old: Vec<_> =
+            out_of_use(&all, &["c".to_owned()].into()).iter().map(|s| s.metadata.name.clone().unwrap()).collect();
         assert_eq!(old, ["b"]);
+        assert!(out_of_use(&all, &["b".to_owned(), "c".to_owned()].into()).is_empty(), "two may be in use");
         assert_eq!(deadline(now(), Duration::from_secs(120)), "2026-06-01T12:02:00Z".parse().unwrap());
         assert_eq!(deadline(Timestamp::MAX, Duration::MAX), Timestamp::MAX);
+    }
+
+    #[test]
+    fn the_newest_of_each_entry_supersedes_the_others() {
+        let made = |name: &str, entry: &str, at: &str| {
+            state(json!({ "metadata": { "name": name, "labels": { STATE_OWNER_KEY: entry }, "creationTimestamp": at } }))
+        };
+        let gone = state(
+            json!({ "metadata": { "name": "gone", "labels": { STATE_OWNER_KEY: "0" }, "creationTimestamp": "2026-06-01T11:00:00Z" },
+                                 "spec": { "garbageCollectionDeadline": "2026-06-01T12:01:00Z" } }),
+        );
+        let all = [
+            made("old", "0", "2026-06-01T11:00:00Z"),
+            made("new", "0", "2026-06-01T11:00:01Z"),
+            made("twin", "0", "2026-06-01T11:00:01Z"),
+            made("other", "1", "2026-06-01T10:00:00Z"),
+            gone,
+        ];
+        let all: Vec<&GeneratorState> = all.iter().collect();
+        let names: Vec<_> = superseded(&all).iter().map(|s| s.metadata.name.clone().unwrap()).collect();
+        assert_eq!(names, ["old"]);
     }
 
     #[test]

@@ -24,6 +24,8 @@ const ESO_PROGRAM: &str = "external-secrets";
 pub struct Desired {
     /// All of it that we own, as it is applied.
     pub body: SecretJson,
+    /// Field manager that it is applied as.
+    pub manager: String,
     /// Keyed digest of that, or of what it was rendered from.
     pub applied: String,
 }
@@ -101,7 +103,7 @@ pub fn render(
         true => template::inputs(facts, rules, values, &template::versions(sources), digester),
         false => digester.json(fields(&body)),
     };
-    Ok(Desired { body: SecretJson::new(body), applied })
+    Ok(Desired { body: SecretJson::new(body), manager: target::manager(es), applied })
 }
 
 fn is_secret(kind: &ManifestRef) -> bool {
@@ -164,13 +166,14 @@ pub fn change(
         let annotations = serde_json::from_value(body["metadata"]["annotations"].clone()).unwrap_or_default();
         validate::validate_secret_type(live["type"].as_str(), &annotations).map_err(|e| failure(e.message))?;
     }
-    let gone = ours(meta).any(|fields| names_more(fields, body));
+    let ours = Ours::of(es, meta);
+    let gone = ours.fields(meta).any(|fields| names_more(fields, body));
     if holds(live, body) && !gone {
         return Ok(Change::None);
     }
     Ok(Change::Update(Update {
         resource_version: meta.resource_version.clone().unwrap_or_default(),
-        managed_fields: target::retired_of(meta, is_ours, target::FIELD_MANAGER),
+        managed_fields: target::retired_of(meta, |entry| ours.has(entry), &desired.manager),
     }))
 }
 
@@ -220,16 +223,25 @@ fn empty(value: &Value) -> bool {
     }
 }
 
-/// The fields that we own, by managedFields, and those that ESO left.
-fn ours(meta: &ObjectMeta) -> impl Iterator<Item = &Value> {
-    let ours = meta.managed_fields.iter().flatten().filter(|entry| is_ours(entry));
-    ours.filter_map(|e| e.fields_v1.as_ref().map(|fields| &fields.0))
-}
+/// Which entries of managedFields are an ExternalSecret's: as for Secrets, and what ESO left, which writes objects of other kinds
+/// without a field manager for each of its objects: that is whose object it is, and nobody's where several write into it.
+struct Ours(target::Ours);
 
-/// Whether an entry of managedFields is ours or ESO's, which writes objects of other kinds without a field manager of its own.
-fn is_ours(entry: &ManagedFieldsEntry) -> bool {
-    let is_esos = entry.manager.as_deref() == Some(ESO_PROGRAM) && entry.operation.as_deref() == Some("Update");
-    target::is_our_entry(entry) || (is_esos && entry.subresource.as_deref().unwrap_or_default().is_empty())
+impl Ours {
+    fn of(es: &ExternalSecret, live: &ObjectMeta) -> Self {
+        Self(target::Ours::of(es, live))
+    }
+
+    fn has(&self, entry: &ManagedFieldsEntry) -> bool {
+        let is_esos = entry.manager.as_deref() == Some(ESO_PROGRAM) && entry.operation.as_deref() == Some("Update");
+        let whole = entry.subresource.as_deref().unwrap_or_default().is_empty();
+        self.0.has(entry) || (self.0.alone && is_esos && whole)
+    }
+
+    fn fields<'m>(&self, meta: &'m ObjectMeta) -> impl Iterator<Item = &'m Value> {
+        let ours = meta.managed_fields.iter().flatten().filter(|entry| self.has(entry));
+        ours.filter_map(|entry| entry.fields_v1.as_ref().map(|fields| &fields.0))
+    }
 }
 
 /// Whether we own a field that is wanted no more. Items of lists are not told apart: they are compared as values.
@@ -380,7 +392,29 @@ mod tests {
         // what a controller of that name writes to the status is no business of ours
         let mut status = esos(json!({ "f:old": {} }));
         status.subresource = Some("status".into());
-        assert!(!is_ours(&status));
+        assert!(!Ours::of(&facts.es, &ObjectMeta::default()).has(&status));
+    }
+
+    /// Apply takes from a manager what it names no more: as one manager, two that merge took each other's fields in a loop.
+    #[test]
+    fn those_that_merge_are_managers_of_their_own() {
+        let facts = facts(&config_map(&json!({ "creationPolicy": "Merge" })));
+        let desired = desired(&facts).unwrap();
+        assert_eq!(desired.manager, "keyferry/es");
+        let applied_by = |manager: &str, data: Value| {
+            let (mut meta, live) = applied(&desired);
+            let entry = &mut meta.managed_fields.as_mut().unwrap()[0];
+            entry.manager = Some(manager.into());
+            entry.fields_v1 = Some(FieldsV1(json!({ "f:data": data })));
+            (meta, live)
+        };
+        for theirs in ["keyferry/other", FIELD_MANAGER, ESO_PROGRAM] {
+            let live = applied_by(theirs, json!({ "f:theirs": {} }));
+            assert_eq!(decide(&facts, &desired, &live), Ok(Change::None), "{theirs}");
+        }
+        let own = applied_by("keyferry/es", json!({ "f:a": {}, "f:old": {} }));
+        let update = Update { resource_version: "7".into(), managed_fields: None };
+        assert_eq!(decide(&facts, &desired, &own), Ok(Change::Update(update)));
     }
 
     /// ESO replaces whatever is there.

@@ -178,6 +178,12 @@ impl Failure {
         Self { message: format!("{words}: {error}"), kind: Some(error.kind), retry_after: error.retry_after }
     }
 
+    /// What a provider said, as ESO does, and after it what was to be done.
+    #[must_use]
+    pub fn after_provider(error: &ProviderError, what: &str) -> Self {
+        Self { message: format!("{error} ({what})"), kind: Some(error.kind), retry_after: error.retry_after }
+    }
+
     /// A failure that may go away by itself.
     #[must_use]
     pub fn retry(message: impl Into<String>) -> Self {
@@ -261,7 +267,6 @@ pub fn before_push(facts: &Facts, rules: &Rules) -> Next {
         (true, true, false) | (false, true, false) => return Next::Finalizer(false),
         (true, true, true) => return Next::CleanUp(stores::removals(facts, rules, &SyncedPushSecrets::new())),
         (false, ..) if stores::targets(facts, rules).is_ok_and(|t| t.is_empty()) => return Next::Ignore,
-        (false, ..) if generate::of_another_class(facts, rules) => return Next::Ignore,
         (false, false, true) => return Next::Finalizer(true),
         (false, true, true) | (false, false, false) => {}
     }

@@ -110,9 +110,8 @@ pub fn before_check(store: &AnyStore, referent: bool, rules: &Rules) -> Next {
             retry_after: None,
         }),
         _ => match checked(store) {
-            Err(text) => {
-                let error = ProviderError::new(ErrorKind::Misconfigured, text);
-                Next::Known(Outcome::invalid("unable to validate store", &error))
+            Err((message, text)) => {
+                Next::Known(Outcome::invalid(message, &ProviderError::new(ErrorKind::Misconfigured, text)))
             }
             // it logs in as each of its consumers: there is nothing to check by itself
             Ok(()) if referent => Next::Known(Outcome::Valid),
@@ -121,9 +120,13 @@ pub fn before_check(store: &AnyStore, referent: bool, rules: &Rules) -> Next {
     }
 }
 
-fn checked(store: &AnyStore) -> Result<(), String> {
-    validate::validate_store(&store.spec, store.kind).map_err(|error| error.to_string())?;
-    failover::stand_ins(store).map(drop)
+/// Checks what the spec says. What a provider finds wrong, ESO's controller finds when it makes the client.
+fn checked(store: &AnyStore) -> Result<(), (&'static str, String)> {
+    validate::validate_store(&store.spec, store.kind).map_err(|error| {
+        let of_provider = error.field.starts_with("spec.provider.");
+        (if of_provider { "unable to create client" } else { "unable to validate store" }, error.to_string())
+    })?;
+    failover::stand_ins(store).map(drop).map_err(|text| ("unable to validate store", text))
 }
 
 /// Says what to report of a check. `failures` counts the failures in a row before this one.

@@ -239,8 +239,12 @@ pub fn compare(es: &ExternalSecret, desired: &Desired, live: &Secret) -> Result<
     let keep = |(key, value): (&String, &ByteString)| (key.clone(), SecretBytes::new(value.0.clone()));
     let mut desired = desired.clone();
     if desired.immutable {
-        // ESO: an immutable target's data is written once and never touched again, and that counts as success
+        // ESO: what an immutable target holds is written once and never touched again, and that counts as success
         desired.data = data.iter().map(keep).collect();
+        (desired.type_, desired.finalizers) = (None, Vec::new());
+        desired.labels = kept(live.metadata.labels.as_ref(), &owned.labels);
+        desired.annotations = kept(live.metadata.annotations.as_ref(), &owned.annotations);
+        claim(es, &mut desired.labels);
     }
     // ESO adds finalizers and never takes one off; apply would, if they were not named again
     let finalizers = live.metadata.finalizers.iter().flatten().filter(|f| owned.finalizers.contains(*f));
@@ -260,7 +264,7 @@ pub fn compare(es: &ExternalSecret, desired: &Desired, live: &Secret) -> Result<
     if !(data_differs || type_differs || metadata_differs || freeze) {
         return Ok(Change::None);
     }
-    let then = (frozen && data_differs).then(|| {
+    let then = (frozen && (data_differs || type_differs)).then(|| {
         let cause = format!(
             "unable to update secret {}: secret is immutable: delete it to have it made anew from the provider's values",
             desired.name
@@ -273,7 +277,8 @@ pub fn compare(es: &ExternalSecret, desired: &Desired, live: &Secret) -> Result<
         return Err(failure.clone());
     }
     if frozen {
-        // the API server refuses any other data; what others own stays theirs
+        // the API server refuses any other data or type; what others own stays theirs
+        desired.type_ = None;
         desired.immutable |= owned.immutable;
         desired.data = data.iter().filter(|(key, _)| owned.data.contains(*key)).map(keep).collect();
     }
@@ -286,6 +291,11 @@ pub fn compare(es: &ExternalSecret, desired: &Desired, live: &Secret) -> Result<
         then,
         quiet,
     })))
+}
+
+/// Labels or annotations of a live object, of those names.
+fn kept(live: Option<&BTreeMap<String, String>>, names: &BTreeSet<String>) -> BTreeMap<String, String> {
+    live.into_iter().flatten().filter(|(name, _)| names.contains(*name)).map(|(k, v)| (k.clone(), v.clone())).collect()
 }
 
 /// Refuses to write into a Secret that is there and whose type mints credentials, where that would choose whose.
@@ -355,13 +365,14 @@ struct Owned {
 }
 
 /// Which entries of `managedFields` are an ExternalSecret's own: those it wrote under us, whatever its policy was then, or under ESO.
-struct Ours {
+pub(super) struct Ours {
     name: String,
-    alone: bool,
+    /// Whether nobody else writes the object, so that what other managers of ours wrote is its own, too.
+    pub(super) alone: bool,
 }
 
 impl Ours {
-    fn of(es: &ExternalSecret, live: &ObjectMeta) -> Self {
+    pub(super) fn of(es: &ExternalSecret, live: &ObjectMeta) -> Self {
         let uid = es.metadata.uid.as_deref().unwrap_or_default();
         let owner = live.owner_references.iter().flatten().any(|owner| owner.uid == uid);
         Self {
@@ -371,7 +382,7 @@ impl Ours {
         }
     }
 
-    fn has(&self, entry: &ManagedFieldsEntry) -> bool {
+    pub(super) fn has(&self, entry: &ManagedFieldsEntry) -> bool {
         let manager = entry.manager.as_deref().unwrap_or_default();
         let own = [object_hash::own_manager(&self.name), object_hash::field_manager(&self.name)];
         entry.subresource.as_deref().unwrap_or_default().is_empty()
@@ -415,7 +426,7 @@ pub(super) fn is_own_manager(manager: &str) -> bool {
     manager.strip_prefix(FIELD_MANAGER).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
-pub(super) fn is_our_entry(entry: &ManagedFieldsEntry) -> bool {
+fn is_our_entry(entry: &ManagedFieldsEntry) -> bool {
     let manager = entry.manager.as_deref().unwrap_or_default();
     entry.subresource.as_deref().unwrap_or_default().is_empty()
         && (is_own_manager(manager) || manager.starts_with(ESO_FIELD_MANAGER))

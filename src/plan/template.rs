@@ -69,7 +69,7 @@ pub fn with_engine<T>(
     let chance = Noted { chance: outside.chance, asked: Cell::new(false) };
     let (of_time, bytes) = (Cell::new(false), Cell::new(0_usize));
     let Delimiters { left, right } = &rules.delimiters;
-    let engine = Engine { left, right, ..Engine::new(outside.now, &chance) };
+    let engine = Engine { left, right, taken: Some(outside.taken), ..Engine::new(outside.now, &chance) };
     let made = make(&|key: &str, text: &[u8]| {
         of_time
             .set(of_time.get() || OF_TIME.iter().any(|word| text.windows(word.len()).any(|part| part == word.as_bytes())));
@@ -126,6 +126,11 @@ pub fn render(
     let values = &gathered.data;
     let (rendered, stable) =
         with_engine(values, rules, outside, |engine| crate::render::target::secret(template, values, sources, engine));
+    let failure = |cause: String| {
+        let failure = Failure::retry("could not update secret", format!("could not apply template: {cause}"));
+        // a value or a source may mend it, so it is tried again
+        Failure { bound: facts.target.is_some(), ..failure }
+    };
     let rendered = rendered.map_err(|e| failure(e.to_string()))?;
     validate::validate_secret_type(template.type_.as_deref(), &rendered.annotations).map_err(|e| failure(e.message))?;
     let content = Content {
@@ -145,11 +150,6 @@ pub fn render(
     Ok(Desired { applied, ..desired })
 }
 
-/// A template that cannot be rendered: a value or a source may mend it, so it is tried again.
-fn failure(cause: String) -> Failure {
-    Failure { bound: false, ..Failure::retry("could not update secret", format!("could not apply template: {cause}")) }
-}
-
 /// Whether a source of the template changed since it was last rendered, for an object that asks to be synced then. ESO, and so
 /// everybody else, takes a changed source at the next refresh.
 #[must_use]
@@ -163,4 +163,41 @@ pub fn source_changed(facts: &Facts) -> bool {
 #[must_use]
 pub fn follows_sources(es: &crate::api::ExternalSecret) -> bool {
     es.metadata.annotations.as_ref().is_some_and(|a| a.get(ANNOTATION_FOLLOW_TEMPLATES).is_some_and(|v| v == "true"))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::secret_bytes::SecretBytes;
+
+    struct Zeros;
+
+    impl Chance for Zeros {
+        fn fill(&self, bytes: &mut [u8]) {
+            bytes.fill(0);
+        }
+    }
+
+    #[test]
+    fn all_templates_of_an_object_make_no_more_than_they_may_together() {
+        let values = Entries::from([("half".to_owned(), SecretBytes::new(vec![b'x'; MOST_RENDERED / 2]))]);
+        let keys = |template: Value| -> Result<usize, String> {
+            let template: Template = serde_json::from_value(template).unwrap();
+            let outside = Outside { now: jiff::Timestamp::UNIX_EPOCH, chance: &Zeros, taken: &Cell::new(0) };
+            let (made, _) = with_engine(&values, &Rules::default(), outside, |engine| {
+                crate::render::target::secret(&template, &values, &Sources::new(), engine)
+            });
+            made.map(|made| made.data.len()).map_err(|e| e.to_string())
+        };
+        let halves = json!({ "a": "{{ .half }}", "b": "{{ .half }}" });
+        assert_eq!(keys(json!({ "data": halves })), Ok(2));
+        // what one object made counts for no other
+        assert_eq!(keys(json!({ "data": halves })), Ok(2));
+        let error = keys(json!({ "data": halves, "metadata": { "labels": { "over": "x" } } })).unwrap_err();
+        let told = "unable to execute template at key over: the templates make more than 2097152 bytes together";
+        assert!(error.ends_with(told), "{error}");
+    }
 }

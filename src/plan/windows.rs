@@ -147,6 +147,44 @@ mod tests {
         assert_eq!(next_change(&meeting, at("2026-06-01T22:10:00Z")), Some(at("2026-06-02T02:00:00.000000001Z")));
     }
 
+    /// Each of these firings closes just after the next one opens: two changes a minute, at which the whole stays open.
+    #[test]
+    fn looks_at_so_many_changes_and_no_further() {
+        let now = at("2026-06-01T12:00:00Z");
+        let minutes = |schedule| windows(SyncWindowKind::Allow, &[(schedule, "1m")]);
+        let (within, beyond) = (minutes("0-31 12 * * *"), minutes("0-32 12 * * *"));
+        let last = at("2026-06-01T12:32:00.000000001Z");
+        assert_eq!(next_change(&within, now), Some(last), "the 63rd, which closes the whole");
+        assert!(!is_open(&within, last));
+        assert_eq!(next_change(&beyond, now), Some(last), "the 64th: it looks again from there");
+        assert!(is_open(&beyond, last));
+        assert_eq!(next_change(&beyond, last), Some(at("2026-06-01T12:33:00.000000001Z")));
+    }
+
+    #[test]
+    fn a_duration_without_end_has_one() {
+        let now = at("2026-06-01T12:00:00Z");
+        for (duration, open, next) in [
+            ("1h", true, Some(at("2026-06-01T12:32:00Z"))),
+            // the longest of whole hours, and one more
+            ("2562047h", true, Some(at("2026-06-01T12:32:00Z"))),
+            ("2562048h", false, None),
+        ] {
+            let one = windows(SyncWindowKind::Allow, &[("* * * * *", duration)]);
+            assert_eq!((is_open(&one, now), next_change(&one, now)), (open, next), "{duration}");
+        }
+    }
+
+    #[test]
+    fn looks_at_so_many_windows_and_no_further() {
+        let now = at("2026-06-01T23:00:00Z");
+        for (before, open) in [(63, true), (64, false)] {
+            let mut list = vec![("not-a-cron", "2h"); before];
+            list.push(("0 22 * * *", "2h"));
+            assert_eq!(is_open(&windows(SyncWindowKind::Allow, &list), now), open, "{before}");
+        }
+    }
+
     proptest! {
         #[test]
         fn nothing_changes_before_the_next_change(

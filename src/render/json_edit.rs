@@ -102,8 +102,7 @@ fn put(json: &[u8], steps: &[Step], value: &[u8]) -> Option<Vec<u8>> {
         (Some(b'['), None) if step.appends() => append(trimmed, &inner),
         (Some(b'['), None) => None,
         (Some(b'['), Some(index)) => {
-            let count = elements(trimmed);
-            pad(trimmed.to_vec(), index.checked_sub(count)?).and_then(|padded| append(&padded, &inner))
+            pad(trimmed.to_vec(), index.checked_sub(elements(trimmed)?)?).and_then(|padded| append(&padded, &inner))
         }
         (_, Some(index)) => pad(b"[]".to_vec(), index).and_then(|padded| append(&padded, &inner)),
         (_, None) if step.appends() => append(b"[]", &inner),
@@ -188,11 +187,10 @@ fn find(json: &[u8], step: &Step) -> Option<(usize, usize)> {
     }
 }
 
-fn elements(array: &[u8]) -> usize {
-    match json::parse(array) {
-        Some(json::Json::Array(items)) => items.len(),
-        _ => 0,
-    }
+/// How many elements an array has, whatever they are: [`json::parse`] refuses some numbers and depths.
+fn elements(array: &[u8]) -> Option<usize> {
+    let count = path::get(array, "#")?;
+    std::str::from_utf8(count.raw()).ok()?.parse().ok()
 }
 
 /// Where a part of a text is in it.
@@ -248,6 +246,17 @@ mod tests {
         assert_eq!(set_text(r#"{"a":[]}"#, "a.b", "v"), None, "an array has no member");
         assert_eq!(set_text("", "a.9999999", "v"), None, "padding is bounded");
         assert_eq!(set_text("", "a", "\"<é\n\u{1}").as_deref(), Some("{\"a\":\"\\\"<é\\n\\u0001\"}"));
+    }
+
+    /// What is in an array need not be what a parser of ours takes.
+    #[test]
+    fn an_element_goes_behind_those_that_are_there() {
+        let deep = format!("{}{}", "[".repeat(130), "]".repeat(130));
+        for there in ["1e999", deep.as_str(), "1, 2"] {
+            let count = if there.contains(',') { 2 } else { 1 };
+            let array = format!("[{there}]");
+            assert_eq!(set_text(&array, &count.to_string(), "v").unwrap(), format!(r#"[{there},"v"]"#));
+        }
     }
 
     #[test]

@@ -17,19 +17,41 @@ pub mod target;
 pub mod template;
 pub mod yaml;
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fmt;
 
 use crate::api::external_secret::{ConversionStrategy, Data, DecodingStrategy, Find, NullBytePolicy, RemoteRef, Rewrite};
 use crate::secret_bytes::SecretBytes;
 
-/// What a template may take from outside: nothing but the time and chance.
+/// What templates and rewrites may take from outside: nothing but the time and chance, and so much work for one object.
 #[derive(Clone, Copy)]
 pub struct Outside<'a> {
     /// What time it is.
     pub now: jiff::Timestamp,
     /// Random bytes.
     pub chance: &'a dyn template::Chance,
+    /// The steps taken so far: at most [`MOST_STEPS`].
+    pub taken: &'a Cell<u64>,
+}
+
+/// Most steps that all templates of an object may take together, or all rewrites.
+pub const MOST_STEPS: u64 = 4_000_000;
+
+/// An object asks for too much work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("all templates, or all rewrites, of the object take more than {MOST_STEPS} steps together; make them do less")]
+pub struct TooMuch;
+
+impl Outside<'_> {
+    /// Counts work.
+    ///
+    /// # Errors
+    /// [`TooMuch`], from the one step too many on.
+    pub fn step(&self, count: u64) -> Result<(), TooMuch> {
+        self.taken.set(self.taken.get().saturating_add(count));
+        if self.taken.get() > MOST_STEPS { Err(TooMuch) } else { Ok(()) }
+    }
 }
 
 /// Keys and values.

@@ -8,6 +8,9 @@ use std::iter::Peekable;
 use std::str::Chars;
 
 use regex::{Captures, Regex, RegexBuilder};
+use regex_syntax::hir::{Class, Hir, HirKind};
+
+use super::{Outside, TooMuch};
 
 /// Most bytes that a compiled expression may take.
 const MAX_SIZE: usize = 2 << 20;
@@ -72,22 +75,107 @@ fn reason(error: regex::Error) -> String {
     }
 }
 
-/// Most bytes that a replacement may make of one text.
-const MAX_REPLACED: usize = 64 << 10;
+/// What it costs to run an expression, in steps of templates, which are some microseconds each.
+#[derive(Clone, Copy, Debug)]
+pub struct Price {
+    /// About how many states it has.
+    states: usize,
+}
 
-/// Replaces all matches, as Go's `ReplaceAllString` does; `None` where that makes more than 64 KiB of it. `$name`, `${name}` and `$1` stand for groups, `$$` for a dollar. A name is as
-/// long as it can be, so `$1x` is the group `1x`; a group that is not there is empty; other dollars stay.
-#[must_use]
-pub fn replace_all(regex: &Regex, text: &str, template: &str) -> Option<String> {
-    let (mut out, mut copied) = (String::new(), 0);
-    for captures in regex.captures_iter(text) {
-        let found = captures.get(0)?;
-        out.push_str(&text[copied..found.start()]);
-        expand(&mut out, &captures, template)?;
-        copied = found.end();
+impl Price {
+    /// The price of an expression of Go's syntax.
+    #[must_use]
+    pub fn of(pattern: &str) -> Self {
+        let parsed = translate(pattern).ok().and_then(|translated| regex_syntax::parse(&translated).ok());
+        Self { states: parsed.map_or(1, |hir| states(&hir)) }
     }
-    out.push_str(&text[copied..]);
-    (out.len() <= MAX_REPLACED).then_some(out)
+
+    /// Steps of compiling it.
+    #[must_use]
+    pub fn of_compiling(self) -> u64 {
+        1_000_u64.saturating_add(self.states as u64)
+    }
+
+    /// Steps of a search for a match through so many bytes. Many states at once are too many for an automaton, and are then gone through
+    /// for each byte.
+    #[must_use]
+    pub fn of_finding(self, bytes: usize) -> usize {
+        1 + bytes / 1024 + bytes.saturating_mul(self.states.saturating_sub(64)) / 1000
+    }
+
+    /// The same, where the groups of the match are wanted, which always takes going through the states.
+    #[must_use]
+    pub fn of_groups(self, bytes: usize) -> usize {
+        1 + bytes.saturating_mul(self.states.max(4)) / 1000
+    }
+}
+
+/// About how many states an expression has.
+fn states(hir: &Hir) -> usize {
+    match hir.kind() {
+        HirKind::Empty | HirKind::Look(_) => 1,
+        HirKind::Literal(literal) => literal.0.len(),
+        HirKind::Class(Class::Bytes(_)) => 1,
+        HirKind::Class(Class::Unicode(class)) => class.ranges().len().max(1),
+        HirKind::Repetition(repetition) => {
+            let times = repetition.max.unwrap_or(repetition.min).max(1);
+            states(&repetition.sub).saturating_mul(usize::try_from(times).unwrap_or(usize::MAX))
+        }
+        HirKind::Capture(group) => states(&group.sub),
+        HirKind::Concat(parts) | HirKind::Alternation(parts) => parts.iter().map(states).fold(0, usize::saturating_add),
+    }
+}
+
+/// Most bytes that a replacement may make of one text.
+pub const MAX_REPLACED: usize = 64 << 10;
+
+/// Why matches cannot be replaced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotReplaced {
+    /// That makes more than 64 KiB of the text.
+    TooLong,
+    /// It takes too much work.
+    TooMuch(TooMuch),
+}
+
+/// An expression of Go's syntax, with its price.
+pub struct Expression {
+    regex: Regex,
+    /// What it costs to run it.
+    pub price: Price,
+}
+
+impl Expression {
+    /// Compiles it.
+    ///
+    /// # Errors
+    /// As [`compile`].
+    pub fn new(pattern: &str) -> Result<Self, InvalidPattern> {
+        Ok(Self { regex: compile(pattern)?, price: Price::of(pattern) })
+    }
+
+    /// Replaces all matches, as Go's `ReplaceAllString` does. `$name`, `${name}` and `$1` stand for groups, `$$` for a dollar. A name is as
+    /// long as it can be, so `$1x` is the group `1x`; a group that is not there is empty; other dollars stay.
+    ///
+    /// # Errors
+    /// The text becomes too long, or it takes too much work: each match may have looked at all the rest of the text.
+    pub fn replace_all(&self, text: &str, template: &str, outside: Outside<'_>) -> Result<String, NotReplaced> {
+        let (mut out, mut copied) = (String::new(), 0);
+        let step = |from: usize| {
+            let price = self.price.of_groups(text.len() - from);
+            outside.step(price as u64).map_err(NotReplaced::TooMuch)
+        };
+        step(0)?;
+        for captures in self.regex.captures_iter(text) {
+            let Some(found) = captures.get(0) else { continue };
+            step(found.start())?;
+            out.push_str(&text[copied..found.start()]);
+            expand(&mut out, &captures, template).ok_or(NotReplaced::TooLong)?;
+            copied = found.end();
+        }
+        out.push_str(&text[copied..]);
+        if out.len() <= MAX_REPLACED { Ok(out) } else { Err(NotReplaced::TooLong) }
+    }
 }
 
 /// `None` where it becomes too long.
@@ -456,14 +544,27 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::render::rewrite::testing::outside;
+
+    #[test]
+    fn an_expression_of_many_states_costs_more() {
+        let states = |pattern: &str| Price::of(pattern).states;
+        assert_eq!(states("abc"), 3);
+        assert_eq!(states("[a-f][a-z0-9]{1000}[^a-z0-9]"), 1 + 2 * 1000 + 3);
+        assert!(states(r"\pL{100}") > 10_000);
+        assert_eq!(states("(a+|b)*c"), 3);
+        let (small, large) = (Price::of("a+b|a"), Price::of("[a-f][a-z0-9]{1000}x"));
+        assert_eq!((small.of_finding(4096), small.of_groups(1000)), (5, 5));
+        assert!(large.of_finding(4096) > 7_000 && large.of_groups(1000) > 2_000);
+    }
 
     #[test]
     fn dollars_expand_as_in_go() {
-        let all = compile("(.*)").unwrap();
+        let all = Expression::new("(.*)").unwrap();
         for (template, want) in
             [("my_$1", "my_key"), ("$1_x", ""), ("${1}_x", "key_x"), ("a$$b", "a$b"), ("$01", ""), ("$", "$")]
         {
-            assert_eq!(replace_all(&all, "key", template).as_deref(), Some(want), "{template}");
+            assert_eq!(all.replace_all("key", template, outside()).as_deref(), Ok(want), "{template}");
         }
     }
 
@@ -478,8 +579,8 @@ mod tests {
     proptest! {
         #[test]
         fn never_panics(pattern in r"[a\\\[\](){}?*+^$|:.,<>P0-9wdsbQE&~\-]{0,20}", text in ".{0,10}", template in r"[$\{\}a1_]{0,8}") {
-            if let Ok(regex) = compile(&pattern) {
-                let _ = replace_all(&regex, &text, &template);
+            if let Ok(expression) = Expression::new(&pattern) {
+                let _ = expression.replace_all(&text, &template, outside());
             }
         }
     }

@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::json::{self, Json};
-use super::re2::{self, InvalidPattern};
+use super::re2::{self, Expression, InvalidPattern, NotReplaced};
 use super::template::{Engine, Missing, TemplateError};
-use super::{Entries, Outside};
+use super::{Entries, Outside, TooMuch};
 use crate::api::external_secret::{
     ConflictPolicy, MergeStrategy, PriorityPolicy, Rewrite, RewriteMerge, RewriteRegexp, RewriteTransform,
 };
@@ -45,6 +45,18 @@ pub enum RewriteCause {
     /// Keys become longer than any Secret could hold.
     #[error("the keys become longer than {MOST} bytes together, or one of them longer than 64 KiB")]
     TooLong,
+    /// They take too much work.
+    #[error(transparent)]
+    TooMuch(#[from] TooMuch),
+}
+
+impl From<NotReplaced> for RewriteCause {
+    fn from(why: NotReplaced) -> Self {
+        match why {
+            NotReplaced::TooLong => Self::TooLong,
+            NotReplaced::TooMuch(much) => Self::TooMuch(much),
+        }
+    }
 }
 
 /// Most bytes of all keys of a set after a rewrite.
@@ -63,16 +75,17 @@ pub fn apply(operations: &[Rewrite], entries: Entries, outside: Outside<'_>) -> 
 fn apply_one(operation: &Rewrite, entries: Entries, outside: Outside<'_>) -> Result<Entries, RewriteCause> {
     match operation {
         Rewrite { merge: Some(operation), .. } => merge(operation, entries),
-        Rewrite { regexp: Some(operation), .. } => regexp(operation, entries),
+        Rewrite { regexp: Some(operation), .. } => regexp(operation, entries, outside),
         Rewrite { transform: Some(operation), .. } => transform(operation, entries, outside),
         _ => Ok(entries),
     }
 }
 
 /// Where two keys become one, the key that sorts last keeps its value; ESO leaves that to chance.
-fn regexp(operation: &RewriteRegexp, entries: Entries) -> Result<Entries, RewriteCause> {
-    let regex = re2::compile(&operation.source)?;
-    renamed(entries, |key| re2::replace_all(&regex, key, &operation.target).ok_or(RewriteCause::TooLong))
+fn regexp(operation: &RewriteRegexp, entries: Entries, outside: Outside<'_>) -> Result<Entries, RewriteCause> {
+    let expression = Expression::new(&operation.source)?;
+    outside.step(expression.price.of_compiling())?;
+    renamed(entries, |key| Ok(expression.replace_all(key, &operation.target, outside)?))
 }
 
 /// The same values under other keys.
@@ -81,7 +94,7 @@ fn renamed(entries: Entries, name: impl Fn(&str) -> Result<String, RewriteCause>
     for (key, value) in entries {
         let key = name(&key)?;
         bytes = bytes.saturating_add(key.len());
-        if bytes > MOST {
+        if bytes > MOST || key.len() > re2::MAX_REPLACED {
             return Err(RewriteCause::TooLong);
         }
         renamed.insert(key, value);
@@ -92,15 +105,22 @@ fn renamed(entries: Entries, name: impl Fn(&str) -> Result<String, RewriteCause>
 /// Each key is what the template makes of it, with Go's delimiters whatever those of other templates are. Of two keys that become
 /// one, see [`regexp`].
 fn transform(operation: &RewriteTransform, entries: Entries, outside: Outside<'_>) -> Result<Entries, RewriteCause> {
-    renamed(entries, |key| Ok(transformed(operation, key, outside)?))
+    let engine = engine(outside);
+    engine.check("transform", &operation.template)?;
+    renamed(entries, |key| Ok(transformed(operation, key, &engine)?))
+}
+
+/// What renders the templates of rewrites.
+#[must_use]
+pub fn engine(outside: Outside<'_>) -> Engine<'_> {
+    Engine { missing: Missing::NoValue, taken: Some(outside.taken), ..Engine::new(outside.now, outside.chance) }
 }
 
 /// What the template of a rewrite makes of one key.
 ///
 /// # Errors
 /// The template cannot be rendered.
-pub fn transformed(operation: &RewriteTransform, key: &str, outside: Outside<'_>) -> Result<String, TemplateError> {
-    let engine = Engine { missing: Missing::NoValue, ..Engine::new(outside.now, outside.chance) };
+pub fn transformed(operation: &RewriteTransform, key: &str, engine: &Engine<'_>) -> Result<String, TemplateError> {
     let scope = [("value".to_owned(), SecretBytes::from(key))].into();
     let key = engine.render("transform", &operation.template, &scope)?;
     Ok(String::from_utf8_lossy(key.expose()).into_owned())
@@ -161,7 +181,7 @@ pub(crate) mod testing {
 
     /// The beginning of the epoch, and sevens.
     pub(crate) fn outside() -> Outside<'static> {
-        Outside { now: jiff::Timestamp::UNIX_EPOCH, chance: &Sevens }
+        Outside { now: jiff::Timestamp::UNIX_EPOCH, chance: &Sevens, taken: Box::leak(Box::default()) }
     }
 }
 
@@ -305,6 +325,22 @@ mod tests {
     fn what_cannot_be_done_says_so() {
         let error = apply(&[by_regexp("(", "b")], set(&[])).unwrap_err().to_string();
         assert!(error.starts_with("failed rewrite operation[0]: regexp failed with failed to compile: \"(\""), "{error}");
+    }
+
+    #[test]
+    fn work_has_a_bound_together() {
+        let key = "A".repeat(60_000);
+        let entries = || set(&[(key.as_str(), "v")]);
+        // each match looks at all the rest, in search of what is not there
+        let quadratic = || by_regexp(".*[^A-Z]|[A-Z]", "b");
+        assert_eq!(apply(&[quadratic()], entries()).unwrap_err().cause, RewriteCause::TooMuch(TooMuch));
+        assert!(apply(&[by_regexp("[A-Z]+", "b")], entries()).is_ok());
+        let costly = || by_regexp(r"x|\pL{10}", "b");
+        assert!(apply(&[costly()], set(&[("k", "v")])).is_ok());
+        let many: Vec<_> = (0..1000).map(|_| costly()).collect();
+        assert_eq!(apply(&many, set(&[("k", "v")])).unwrap_err().cause, RewriteCause::TooMuch(TooMuch));
+        let long = by_transform(r#"{{ repeat 70000 "x" }}"#);
+        assert_eq!(apply(&[long], set(&[("k", "v")])).unwrap_err().cause, RewriteCause::TooLong);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! What everything is rendered with, and one ExternalSecret to the object that it would make: the controller's own plan and rendering, up to the write.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -166,7 +167,8 @@ impl Maker {
         let gathered = gathered.as_mut().map_err(|failure| Outcomes::Failed(text(failure)))?;
         let decision = match decision {
             Decision::Render if facts.es.target().manifest.is_some() => {
-                let outside = Outside { now: facts.now, chance: &SystemChance };
+                let taken = Cell::new(0);
+                let outside = Outside { now: facts.now, chance: &SystemChance, taken: &taken };
                 let desired = manifest::render(facts, &self.rules, gathered, &sources, outside, &self.digester);
                 let object = |d: manifest::Desired| Made::Object(without_owner(d.body), facts.es.clone());
                 return desired.map(object).map_err(|f| Outcomes::Failed(text(&f)));

@@ -111,11 +111,7 @@ impl Session for Offline {
     }
 
     async fn find(&self, query: &FindQuery, _: &CallCx) -> Result<Vec<Found>, ProviderError> {
-        if Regex::new(&query.name).is_err() {
-            let text = format!("find.name.regexp {:?} is not a regular expression", query.name);
-            return Err(ProviderError::new(ErrorKind::Misconfigured, text));
-        }
-        let keys = self.values.find(&self.store.key.name, query);
+        let keys = self.values.find(&self.store.key.name, query)?;
         let mut found = Vec::new();
         for key in keys {
             let want = Want { key: key.clone(), ..Want::default() };

@@ -1,5 +1,6 @@
 //! One PushSecret to what it would push where: the controller's own plan, up to the write.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -99,7 +100,7 @@ impl Maker {
         };
         let (mut places, mut kept, mut failures) = (Vec::new(), Vec::new(), BTreeMap::new());
         for values in all {
-            let source = Arc::new(plan::shaped(&facts.ps, &self.rules, values, &templates, outside(facts))?);
+            let source = Arc::new(plan::shaped(&facts.ps, &self.rules, values, &templates, outside(facts, &Cell::new(0)))?);
             for id in &targets {
                 if let Err(failure) = self.push_to(facts, id, &source, &mut places, &mut kept).await {
                     failures.insert(id.clone(), failure);
@@ -120,7 +121,9 @@ impl Maker {
         let Some(store) = facts.stores.get(id) else { return Ok(()) };
         let outlet = self.outlet(facts, id, store).await?;
         let namespace = facts.ps.metadata.namespace.as_deref().unwrap_or_default();
-        for Entry { data, push } in entries::entries(&facts.ps.spec, namespace, store, source, outside(facts))? {
+        for Entry { data, push } in
+            entries::entries(&facts.ps.spec, namespace, store, source, outside(facts, &Cell::new(0)))?
+        {
             let push = push?;
             if let Some(outlet) = &outlet
                 && is_kept(facts, outlet, &push.place).await?
@@ -204,8 +207,8 @@ impl Maker {
     }
 }
 
-fn outside(facts: &Facts) -> Outside<'static> {
-    Outside { now: facts.now, chance: &SystemChance }
+fn outside<'a>(facts: &Facts, taken: &'a Cell<u64>) -> Outside<'a> {
+    Outside { now: facts.now, chance: &SystemChance, taken }
 }
 
 /// With our finalizer, as the controller leaves it before it pushes.

@@ -6,7 +6,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use crate::api::external_secret::MetadataPolicy;
-use crate::providers::{FindQuery, Want};
+use crate::providers::{FindQuery, ProviderError, Want};
 use crate::render::manifest::SecretJson;
 use crate::render::yaml;
 use crate::secret_bytes::SecretBytes;
@@ -106,18 +106,20 @@ impl Values {
     }
 
     /// Keys of a store that a search finds.
-    #[must_use]
-    pub fn find(&self, store: &str, query: &FindQuery) -> Vec<String> {
-        let Ok(name) = regex::Regex::new(&query.name) else { return Vec::new() };
+    ///
+    /// # Errors
+    /// `Misconfigured` where its expression is none.
+    pub fn find(&self, store: &str, query: &FindQuery) -> Result<Vec<String>, ProviderError> {
+        let name = query.matcher()?;
         let own = self.stores.get(store);
         let mut keys: Vec<&String> = own.into_iter().chain([&self.shared]).flat_map(|held| held.keys()).collect();
         keys.sort();
         keys.dedup();
         let current = keys.into_iter().filter(|key| !key.contains(VERSION) && !key.ends_with(METADATA));
-        current
+        Ok(current
             .filter(|key| name.is_match(key) && key.starts_with(&query.path) && self.has_tags(store, key, &query.tags))
             .cloned()
-            .collect()
+            .collect())
     }
 
     /// Whether a key has tags: a map of them, or labels in the metadata of a Secret.
@@ -189,10 +191,12 @@ stores:
             tags: tags.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect(),
         };
         let values = values();
-        assert_eq!(values.find("s", &query("^[mp]", "", &[])), ["map", "plain"]);
-        assert_eq!(values.find("special", &query("", "o", &[])), ["other"]);
-        assert_eq!(values.find("s", &query("", "", &[("team", "a")])), ["plain"]);
-        assert!(values.find("s", &query("", "", &[("team", "b")])).is_empty());
+        assert_eq!(values.find("s", &query("^[mp]", "", &[])).unwrap(), ["map", "plain"]);
+        assert_eq!(values.find("special", &query("", "o", &[])).unwrap(), ["other"]);
+        assert_eq!(values.find("s", &query("", "", &[("team", "a")])).unwrap(), ["plain"]);
+        assert!(values.find("s", &query("", "", &[("team", "b")])).unwrap().is_empty());
+        assert_eq!(values.find("s", &query(r"\Qpl\E", "", &[])).unwrap(), ["plain"], "RE2's syntax, as providers take it");
+        assert!(values.find("s", &query("a**", "", &[])).is_err());
     }
 
     #[test]

@@ -187,6 +187,11 @@ fn asker(meta: &ObjectMeta) -> Asker<'_> {
     Asker { api_version: "external-secrets.io/v1", kind: "ExternalSecret", meta, revision: "1-x" }
 }
 
+fn labels(entries: &[usize]) -> BTreeSet<String> {
+    let label = |entry: &usize| crate::plan::object_hash::owner_key_label("ExternalSecret", "ns", "es", &entry.to_string());
+    entries.iter().map(label).collect()
+}
+
 #[tokio::test]
 async fn the_state_before_goes_out_of_use_when_the_value_is_in_use() {
     let (cluster, meta) = (Cluster::default(), meta());
@@ -196,7 +201,7 @@ async fn the_state_before_goes_out_of_use_when_the_value_is_in_use() {
         assert_eq!(made.made[&0].as_ref().unwrap().values["token"].expose(), format!("canary-{round}").as_bytes());
         let fresh = cluster.states().into_iter().find(|(id, _)| *id == round);
         assert_eq!(fresh, Some((round, false)), "noted before the value is used");
-        made.commit(hands.tools(), &asker).await;
+        made.end(Fate::Commit, hands.tools(), &asker).await;
     }
     assert_eq!(cluster.states(), [(1, true), (2, true), (3, false)]);
     assert_eq!(out_there("commit"), [1, 2, 3], "each holds until its deadline");
@@ -210,7 +215,7 @@ async fn entries_do_not_touch_each_others_states() {
     let (hands, asker) = (Hands::on(&cluster), asker(&meta));
     for _ in 0..2 {
         let orders = [tokens(0, "entry-a"), tokens(3, "entry-b")];
-        hands.generate(&asker, &orders).await.commit(hands.tools(), &asker).await;
+        hands.generate(&asker, &orders).await.end(Fate::Commit, hands.tools(), &asker).await;
     }
     let mut deadlines: Vec<bool> = cluster.states().into_iter().map(|(_, deadline)| deadline).collect();
     deadlines.sort_unstable();
@@ -221,10 +226,10 @@ async fn entries_do_not_touch_each_others_states() {
 async fn a_sync_that_fails_takes_back_what_it_made() {
     let (cluster, meta) = (Cluster::default(), meta());
     let (hands, asker) = (Hands::on(&cluster), asker(&meta));
-    hands.generate(&asker, &[tokens(0, "back")]).await.commit(hands.tools(), &asker).await;
+    hands.generate(&asker, &[tokens(0, "back")]).await.end(Fate::Commit, hands.tools(), &asker).await;
     let made = hands.generate(&asker, &[tokens(0, "back")]).await;
     assert_eq!(out_there("back"), [1, 2]);
-    made.roll_back(hands.tools(), &asker).await;
+    made.end(Fate::RollBack, hands.tools(), &asker).await;
     assert_eq!(out_there("back"), [1]);
     assert_eq!(cluster.states(), [(1, false)], "the value in use keeps its state");
     let again = hands.generate(&asker, &[tokens(0, "back")]).await;
@@ -239,7 +244,7 @@ async fn a_sync_that_fails_takes_back_what_it_made() {
 async fn what_cannot_be_taken_back_at_once_expires_at_once() {
     let (cluster, meta) = (Cluster::default(), meta());
     let (hands, asker) = (Hands::on(&cluster), asker(&meta));
-    hands.generate(&asker, &[tokens(0, "stuck")]).await.roll_back(hands.tools(), &asker).await;
+    hands.generate(&asker, &[tokens(0, "stuck")]).await.end(Fate::RollBack, hands.tools(), &asker).await;
     assert_eq!(cluster.states(), [(1, true)]);
     let states = cluster.states.lock().unwrap();
     let deadline: Timestamp =
@@ -268,14 +273,47 @@ async fn a_lease_is_noted_and_says_when_its_value_is_replaced() {
     // 25 of the 60 minutes are left for who uses the old one
     let at = made.replace_at.unwrap();
     assert!(at > soon(2090) && at <= soon(2100), "{at}");
-    assert_eq!(hands.states.replace_at("uid"), Some(at), "known before the watch tells");
-    made.commit(hands.tools(), &asker).await;
-    let next = hands.generate(&asker, &[tokens(0, "leased")]).await;
-    next.commit(hands.tools(), &asker).await;
-    assert!(hands.states.replace_at("uid") >= Some(at));
-    assert_eq!(cluster.states().iter().filter(|(_, deadline)| *deadline).count(), 1, "the one before goes out of use");
+    assert_eq!(hands.states.replace_at("uid", || labels(&[0, 1])), Some(at), "known before the watch tells");
+    made.end(Fate::Commit, hands.tools(), &asker).await;
+    let next = hands.generate(&asker, &[tokens(0, "leased"), tokens(1, "lasting")]).await;
+    next.end(Fate::Commit, hands.tools(), &asker).await;
+    assert!(hands.states.replace_at("uid", || labels(&[0, 1])) >= Some(at));
+    assert_eq!(cluster.states().iter().filter(|(_, deadline)| *deadline).count(), 2, "those before go out of use");
     let states = cluster.states.lock().unwrap();
     let deadline = states.values().filter_map(|s| s["spec"]["garbageCollectionDeadline"].as_str()).next().unwrap();
     let deadline: Timestamp = deadline.parse().unwrap();
     assert!(deadline > soon(1490) && deadline <= soon(1500), "the annotation says how long the old one holds: {deadline}");
+}
+
+#[tokio::test]
+async fn what_an_entry_that_was_moved_or_taken_out_had_goes_out_of_use() {
+    let (cluster, meta) = (Cluster::default(), meta());
+    let (hands, asker) = (Hands::on(&cluster), asker(&meta));
+    hands.generate(&asker, &[tokens(0, "moved-leased")]).await.end(Fate::Commit, hands.tools(), &asker).await;
+    let at = hands.states.replace_at("uid", || labels(&[0]));
+    assert!(at.is_some());
+    assert_eq!(
+        hands.states.replace_at("uid", || labels(&[1])),
+        None,
+        "the lease of an entry that is gone calls for nothing"
+    );
+    let moved = hands.generate(&asker, &[tokens(1, "moved-leased")]).await;
+    moved.end(Fate::Commit, hands.tools(), &asker).await;
+    assert_eq!(cluster.states(), [(1, true), (2, false)], "its place is another, and the value with it");
+    Generated::default().end(Fate::Commit, hands.tools(), &asker).await;
+    assert_eq!(cluster.states(), [(1, true), (2, true)], "no entry generates any more");
+}
+
+#[tokio::test]
+async fn nothing_is_taken_back_that_may_be_in_use() {
+    let (cluster, meta) = (Cluster::default(), meta());
+    let (hands, asker) = (Hands::on(&cluster), asker(&meta));
+    hands.generate(&asker, &[tokens(0, "leave")]).await.end(Fate::Commit, hands.tools(), &asker).await;
+    hands.generate(&asker, &[tokens(0, "leave")]).await.end(Fate::Leave, hands.tools(), &asker).await;
+    assert_eq!((out_there("leave"), cluster.states()), (vec![1, 2], vec![(1, false), (2, false)]));
+    let third = hands.generate(&asker, &[tokens(0, "leave")]).await;
+    third.commit(hands.tools(), &asker, &["gen-externalsecret-es-1".to_owned()].into()).await;
+    assert_eq!(cluster.states(), [(1, true), (2, false), (3, false)], "what a store still holds stays");
+    hands.generate(&asker, &[tokens(0, "leave")]).await.end(Fate::Commit, hands.tools(), &asker).await;
+    assert_eq!(cluster.states(), [(1, true), (2, true), (3, true), (4, false)]);
 }

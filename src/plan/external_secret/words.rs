@@ -283,6 +283,8 @@ pub struct Failure {
     pub wait_for_change: bool,
     /// Whether the Secret was found, so that the status is bound to it.
     pub bound: bool,
+    /// What the provider did not have before that, each as an event.
+    pub missing: Vec<String>,
 }
 
 impl Failure {
@@ -296,13 +298,14 @@ impl Failure {
             retry_after: error.retry_after,
             wait_for_change: false,
             bound: false,
+            missing: Vec::new(),
         }
     }
 
     /// A failure that trying again may mend.
     #[must_use]
     pub fn retry(message: &'static str, cause: String) -> Self {
-        Self { message, cause, kind: None, retry_after: None, wait_for_change: false, bound: true }
+        Self { message, cause, kind: None, retry_after: None, wait_for_change: false, bound: true, missing: Vec::new() }
     }
 
     /// A failure at the Secret that only a change of it, or of the spec, can mend.

@@ -1,5 +1,6 @@
 //! What goes to one store: `dataTo` taken apart, and `data`, each entry with its place.
 
+use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -10,7 +11,8 @@ use crate::api::push_secret::{
 };
 use crate::plan::access;
 use crate::providers::{Place, Push, Source};
-use crate::render::{Outside, keys, re2, rewrite};
+use crate::render::re2::{self, Expression, NotReplaced};
+use crate::render::{Outside, keys, rewrite};
 use crate::secret_bytes::SecretBytes;
 
 /// One entry: what the status says of it, and what is pushed, or why nothing can be.
@@ -96,10 +98,9 @@ pub fn entries(
     let taken: BTreeSet<&str> = spec.data.iter().map(|d| secret_key(d).unwrap_or_default()).collect();
     let mut all = Vec::new();
     let mut places: BTreeMap<String, String> = BTreeMap::new();
-    for (i, entry) in spec.data_to.iter().enumerate() {
-        if !entry.store_ref.as_ref().is_some_and(|s| means(s, store)) {
-            continue;
-        }
+    // counted as ESO does, among those for this store
+    let meant = spec.data_to.iter().filter(|entry| entry.store_ref.as_ref().is_some_and(|s| means(s, store)));
+    for (i, entry) in meant.enumerate() {
         let expanded = expand(entry, namespace, source, outside)
             .map_err(|e| e.within(&format!("failed to expand dataTo: dataTo[{i}]")))?;
         for one in &expanded {
@@ -184,9 +185,10 @@ fn expand(entry: &PushDataTo, namespace: &str, source: &Arc<Source>, outside: Ou
         let push = push(&data, namespace, with_data(&source, matched));
         return Ok(vec![Entry { data, push }]);
     }
+    let rewrites: Vec<_> = entry.rewrite.iter().map(|rewrite| Rewriting { rewrite, expression: OnceCell::new() }).collect();
     keys.into_iter()
         .map(|key| {
-            let remote = rewritten(&entry.rewrite, key, outside).map_err(|e| e.within("rewrite failed"))?;
+            let remote = rewritten(&rewrites, key, outside).map_err(|e| e.within("rewrite failed"))?;
             if remote.is_empty() {
                 return Err(Failure::spec(format!("empty remote key produced for source key {key:?}")));
             }
@@ -205,22 +207,34 @@ fn matching<'s>(entry: &PushDataTo, source: &'s Source) -> Result<Vec<&'s String
 }
 
 /// A key after all rewrites.
-fn rewritten(rewrites: &[PushRewrite], key: &str, outside: Outside<'_>) -> Result<String, Failure> {
+fn rewritten(rewrites: &[Rewriting<'_>], key: &str, outside: Outside<'_>) -> Result<String, Failure> {
     rewrites.iter().enumerate().try_fold(key.to_owned(), |key, (i, rewrite)| {
-        rewrite_one(rewrite, &key, outside).map_err(|e| Failure::spec(format!("rewrite[{i}] on key {key:?}: {e}")))
+        rewrite.of(&key, outside).map_err(|e| Failure::spec(format!("rewrite[{i}] on key {key:?}: {e}")))
     })
 }
 
-fn rewrite_one(rewrite: &PushRewrite, key: &str, outside: Outside<'_>) -> Result<String, String> {
-    match rewrite {
-        PushRewrite { regexp: Some(r), .. } => {
-            let regex = re2::compile(&r.source).map_err(|e| format!("invalid regexp: {e}"))?;
-            re2::replace_all(&regex, key, &r.target).ok_or_else(|| "regexp makes a key of more than 64 KiB".to_owned())
+/// A rewrite, and its expression once a key needs it.
+struct Rewriting<'r> {
+    rewrite: &'r PushRewrite,
+    expression: OnceCell<Result<Expression, String>>,
+}
+
+impl Rewriting<'_> {
+    fn of(&self, key: &str, outside: Outside<'_>) -> Result<String, String> {
+        match self.rewrite {
+            PushRewrite { regexp: Some(r), .. } => {
+                let compile = || Expression::new(&r.source).map_err(|e| format!("invalid regexp: {e}"));
+                let expression = self.expression.get_or_init(compile).as_ref().map_err(Clone::clone)?;
+                expression.replace_all(key, &r.target, outside).map_err(|why| match why {
+                    NotReplaced::TooLong => "regexp makes a key of more than 64 KiB".to_owned(),
+                    NotReplaced::TooMuch(much) => much.to_string(),
+                })
+            }
+            PushRewrite { transform: Some(t), .. } => {
+                rewrite::transformed(t, key, &rewrite::engine(outside)).map_err(|e| format!("invalid template: {e}"))
+            }
+            _ => Ok(key.to_owned()),
         }
-        PushRewrite { transform: Some(t), .. } => {
-            rewrite::transformed(t, key, outside).map_err(|e| format!("invalid template: {e}"))
-        }
-        _ => Ok(key.to_owned()),
     }
 }
 

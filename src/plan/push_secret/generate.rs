@@ -1,9 +1,13 @@
 //! Generators as the source of a PushSecret: what is asked of one, and what becomes of what it noted.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use super::{Facts, Failure, NO_SOURCE, Source, source};
-use crate::index::GeneratorFacts;
+use crate::api::PushSecret;
+use crate::index::StoreId;
 use crate::plan::Rules;
 use crate::plan::external_secret::Generate;
+use crate::plan::generator_state::Owner;
 use crate::plan::generators::{Answer, answer};
 
 /// The entry under which the states of a PushSecret's generator are noted, as ESO calls it.
@@ -34,40 +38,55 @@ pub fn plan(facts: &Facts, rules: &Rules) -> Result<Plan, Failure> {
     }
 }
 
-/// Whether the generator belongs to another controller: then the PushSecret does, as an ExternalSecret would.
-pub(super) fn of_another_class(facts: &Facts, rules: &Rules) -> bool {
-    let Some(GeneratorFacts::Found(generator)) = &facts.generator else { return false };
-    generator.class.as_ref().is_some_and(|class| *class != rules.class)
+/// The labels of the states that may belong to what the object names now.
+#[must_use]
+pub fn state_labels(ps: &PushSecret) -> BTreeSet<String> {
+    let owner = Owner { api_version: "", kind: "PushSecret", meta: &ps.metadata, entry: STATE_ENTRY };
+    matches!(source(ps), Source::Generated(_)).then(|| owner.label()).into_iter().collect()
 }
 
-/// Where the values of one push went.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Used {
-    /// Some store has them.
-    pub somewhere: bool,
-    /// Some store may have those from before: it failed, or keeps what it has (`IfNotExists`).
-    pub not_everywhere: bool,
+/// How far a push came at one store.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Reached {
+    /// The places that have the newest values, as the status names them.
+    pub places: BTreeSet<String>,
+    /// Whether that is all of them: none failed, or keeps what it has (`IfNotExists`).
+    pub whole: bool,
 }
 
-/// What becomes of the states of a generator after a push.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fate {
-    /// The new values are in use, and those before no longer: they go after the grace period.
-    Commit,
-    /// The new values are nowhere: they are taken back.
-    RollBack,
-    /// New and old ones are in use: both stay until a push goes everywhere. ESO takes the new ones back, and so breaks who has them.
-    KeepBoth,
+/// Which states' values each store may hold, by their names, since not all stores took the newest. ESO takes the newest back then, and
+/// so breaks who has them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Holdings(BTreeMap<StoreId, Held>);
+
+/// What one store may hold.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Held {
+    /// In places that took their own.
+    places: BTreeMap<String, BTreeSet<String>>,
+    /// Everywhere else.
+    elsewhere: BTreeSet<String>,
 }
 
-impl Used {
-    /// What follows.
-    #[must_use]
-    pub fn fate(self) -> Fate {
-        match (self.somewhere, self.not_everywhere) {
-            (false, _) => Fate::RollBack,
-            (true, false) => Fate::Commit,
-            (true, true) => Fate::KeepBoth,
+impl Holdings {
+    /// Notes how a push of the values of the states `newest` went. `before`: the states in use until then, which is what a store may
+    /// hold of which nothing is noted.
+    pub fn note(&mut self, before: &BTreeSet<String>, newest: &BTreeSet<String>, reached: &BTreeMap<StoreId, Reached>) {
+        self.0.retain(|store, _| reached.contains_key(store));
+        for (store, reached) in reached {
+            let unknown = || Held { elsewhere: before.clone(), ..Held::default() };
+            let held = self.0.entry(store.clone()).or_insert_with(unknown);
+            if reached.whole {
+                *held = Held { elsewhere: newest.clone(), ..Held::default() };
+            } else {
+                held.places.extend(reached.places.iter().map(|place| (place.clone(), newest.clone())));
+            }
         }
+    }
+
+    /// The states whose values some store may hold.
+    #[must_use]
+    pub fn held(&self) -> BTreeSet<String> {
+        self.0.values().flat_map(|held| held.places.values().flatten().chain(&held.elsewhere)).cloned().collect()
     }
 }

@@ -5,13 +5,12 @@ use futures::future::join_all;
 use serde::Deserialize;
 
 use super::client::{Client, Request};
-use super::misconfigured;
 use super::objects::{Bundle, Kind, Name, Objects};
 use crate::api::external_secret::MetadataPolicy;
 use crate::providers::{
     CallCx, ErrorKind, Fetched, FindQuery, Found, Place, ProviderError, Push, Pushed, Session, Taker, Validation, Want,
 };
-use crate::render::{Entries, re2};
+use crate::render::Entries;
 use crate::secret_bytes::SecretBytes;
 
 /// Most reads at the same time of a search.
@@ -53,7 +52,7 @@ impl AzureSession {
 
     /// Names of all enabled secrets that match.
     async fn list(&self, query: &FindQuery, cx: &CallCx) -> Result<Vec<String>, ProviderError> {
-        let name = re2::compile(&query.name).map_err(|e| misconfigured(format!("find.name.regexp: {e}")))?;
+        let name = query.matcher()?;
         let (mut found, mut path) = (Vec::new(), "secrets".to_owned());
         loop {
             let page: Page = self.client.call(&Request::get("GetSecrets", path, ""), cx).await?;

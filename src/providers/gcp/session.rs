@@ -17,7 +17,7 @@ use crate::outbound::secret;
 use crate::providers::{
     CallCx, ErrorKind, Fetched, FindQuery, Found, Place, ProviderError, Push, Pushed, Session, Taker, Validation, Want,
 };
-use crate::render::{Entries, json, path, re2};
+use crate::render::{Entries, json, path};
 use crate::secret_bytes::SecretBytes;
 
 /// Most secrets in a page.
@@ -158,7 +158,7 @@ impl GcpSession {
 
     /// Names of all secrets that match.
     async fn list(&self, query: &FindQuery, cx: &CallCx) -> Result<Vec<String>, ProviderError> {
-        let name = re2::compile(&query.name).map_err(|e| misconfigured(format!("find.name.regexp: {e}")))?;
+        let name = query.matcher()?;
         // A search by name does not heed tags, as in ESO.
         let tags = if query.name.is_empty() { query.tags.clone() } else { BTreeMap::new() };
         let filter = filter(&query.path, &tags);

@@ -11,7 +11,7 @@ use super::{Ibm, PATH, misconfigured};
 use crate::outbound::{Answer, Call, TlsOptions, query, segment};
 use crate::providers::rest::{Ask, Rest};
 use crate::providers::{CallCx, ConnectCx, Fetched, FindQuery, Found, ProviderError, Session, Taker as _, Validation, Want};
-use crate::render::{Entries, re2};
+use crate::render::Entries;
 use crate::secret_bytes::SecretBytes;
 
 /// Secrets in one page of a list: the service's own default.
@@ -160,7 +160,7 @@ impl Session for IbmSession {
 
     /// By name, by labels, and in the group that the path names.
     async fn find(&self, query: &FindQuery, cx: &CallCx) -> Result<Vec<Found>, ProviderError> {
-        let regex = re2::compile(&query.name).map_err(|error| misconfigured(format!("find.name.regexp: {error}")))?;
+        let regex = query.matcher()?;
         let group = match query.path.trim_matches('/') {
             "" => None,
             name => Some(self.group(name, cx).await?),

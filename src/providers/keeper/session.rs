@@ -15,7 +15,7 @@ use crate::providers::{
     CallCx, ConnectCx, ErrorKind, Fetched, FindQuery, Found, Place, ProviderError, Push, Pushed, Session, Taker as _,
     Validation, Want,
 };
-use crate::render::{Entries, json, re2};
+use crate::render::{Entries, json};
 use crate::secret_bytes::SecretBytes;
 
 /// Bytes of a record's id.
@@ -368,7 +368,7 @@ impl Session for KeeperSession {
                 return Err(ProviderError::new(ErrorKind::Unsupported, text));
             }
         }
-        let regex = re2::compile(&query.name).map_err(|error| misconfigured(format!("find.name.regexp: {error}")))?;
+        let regex = query.matcher()?;
         let (mut found, mut left) = (BTreeMap::<String, SecretBytes>::new(), MOST_OF_FILES);
         for record in self.records(&[], cx).await? {
             let title = record.head().title;

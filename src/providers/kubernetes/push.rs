@@ -100,8 +100,11 @@ pub(super) fn pushed(push: &Push, metadata: &PushMetadata, live: &Secret) -> Res
     let mut wanted = live.clone();
     let type_ = push.source.type_.as_deref().filter(|t| !t.is_empty()).unwrap_or("Opaque");
     if let Some(there) = live.type_.as_deref().filter(|there| *there != type_) {
+        // as the API server would put it
         return Err(misconfigured(format!(
-            "the remote Secret is of type {there:?} and cannot become {type_:?}: delete it, or set template.type"
+            "Secret {:?} is invalid: type: Invalid value: {type_:?}: field is immutable: the remote Secret is of type {there:?}; \
+             delete it, or set template.type",
+            push.place.key
         )));
     }
     wanted.type_ = Some(type_.to_owned());

@@ -158,9 +158,9 @@ struct RefusalDetails {
     kind: String,
 }
 
-/// The part of a refusal for lack of rights that is used.
+/// The part of a refusal that says why.
 #[derive(Deserialize)]
-struct Forbidden {
+struct Said {
     message: String,
 }
 
@@ -171,8 +171,22 @@ fn missing_right(body: &[u8]) -> Option<String> {
         let what = r#"resource "secrets" in API group "" in the namespace "[a-z0-9-]{1,63}""#;
         Regex::new(&format!("{who}{what}")).ok()
     });
-    let Forbidden { message } = serde_json::from_slice(body).ok()?;
+    let Said { message } = serde_json::from_slice(body).ok()?;
     Some(RIGHT.as_ref()?.find(&message)?.as_str().to_owned())
+}
+
+/// The API server's word on what is wrong with a Secret, if it is one of those that hold nothing but names.
+fn invalid(body: &[u8]) -> Option<String> {
+    static WORD: LazyLock<Option<Regex>> = LazyLock::new(|| {
+        let secret = r#"^Secret "[a-z0-9.-]{1,253}" is invalid: "#;
+        let name = r"[-._a-zA-Z0-9]{1,253}";
+        let frozen = r"data: Forbidden: field is immutable when `immutable` is set";
+        let missing = format!(r"data\[{name}\]: Required value");
+        let type_ = r#"type: Invalid value: "[-._/a-zA-Z0-9]{1,253}": field is immutable"#;
+        Regex::new(&format!("{secret}(?:{frozen}|{missing}|{type_})$")).ok()
+    });
+    let Said { message } = serde_json::from_slice(body).ok()?;
+    WORD.as_ref()?.is_match(&message).then_some(message)
 }
 
 fn refusal(status: StatusCode, body: &[u8], what: &str) -> ProviderError {
@@ -180,6 +194,11 @@ fn refusal(status: StatusCode, body: &[u8], what: &str) -> ProviderError {
         && let Some(right) = missing_right(body)
     {
         return ProviderError::new(ErrorKind::Denied, format!("{right}: give the store's account that right"));
+    }
+    if status == StatusCode::UNPROCESSABLE_ENTITY
+        && let Some(why) = invalid(body)
+    {
+        return ProviderError::new(ErrorKind::Misconfigured, format!("{why}: change what is pushed to {what}"));
     }
     let (kind, text) = match status.as_u16() {
         401 => (ErrorKind::Denied, "the API server does not accept the store's credentials (401)".to_owned()),
@@ -238,6 +257,29 @@ mod tests {
         for other in ["c4n4ry", "exceeded quota: c4n4ry", "secrets \"x\" is forbidden: c4n4ry"] {
             let error = said(other);
             assert!(error.kind == ErrorKind::Denied && !error.detail.contains("c4n4ry"), "{error}");
+        }
+    }
+
+    #[test]
+    fn what_is_invalid_is_said_in_the_api_servers_words_where_they_hold_names_only() {
+        let said = |message: &str| {
+            let body = serde_json::json!({ "kind": "Status", "reason": "Invalid", "message": message }).to_string();
+            refusal(StatusCode::UNPROCESSABLE_ENTITY, body.as_bytes(), "x")
+        };
+        for word in [
+            "Secret \"r\" is invalid: data: Forbidden: field is immutable when `immutable` is set",
+            "Secret \"r\" is invalid: data[tls.crt]: Required value",
+            "Secret \"r\" is invalid: type: Invalid value: \"Opaque\": field is immutable",
+        ] {
+            let error = said(word);
+            assert_eq!(
+                (error.kind, error.detail),
+                (ErrorKind::Misconfigured, format!("{word}: change what is pushed to x"))
+            );
+        }
+        for other in ["Secret \"r\" is invalid: data[k]: Invalid value: \"c4n4ry\": x", "c4n4ry"] {
+            let error = said(other);
+            assert!(error.kind == ErrorKind::Misconfigured && !error.detail.contains("c4n4ry"), "{error}");
         }
     }
 

@@ -16,7 +16,7 @@ use crate::providers::push::{self, Place, Push, Pushed};
 use crate::providers::rest::{Ask, Rest};
 use crate::providers::{CallCx, ConnectCx, ErrorKind, Fetched, FindQuery, Found, ProviderError, Session, Validation, Want};
 use crate::render::json::{self, Json};
-use crate::render::{re2, yaml};
+use crate::render::yaml;
 use crate::secret_bytes::SecretBytes;
 
 /// A client of one environment.
@@ -210,7 +210,7 @@ impl Session for PulumiSession {
             let text = "values of Pulumi have no tags: use find.name, or find.path";
             return Err(ProviderError::new(ErrorKind::Unsupported, text));
         }
-        let regex = re2::compile(&query.name).map_err(|error| misconfigured(format!("find.name.regexp: {error}")))?;
+        let regex = query.matcher()?;
         let Some(values) = self.values(self.version.as_deref(), cx).await? else {
             return Err(self.no_version());
         };

@@ -14,7 +14,6 @@ use crate::providers::{
     CallCx, ConnectCx, ErrorKind, Fetched, FindQuery, Found, Place, ProviderError, Push, Pushed, Session, Taker as _,
     Validation, Want,
 };
-use crate::render::re2;
 use crate::secret_bytes::SecretBytes;
 
 /// Version that is read where none is asked for.
@@ -257,7 +256,7 @@ impl Session for ScalewaySession {
 
     /// By name, by tags, and in the folder that the path names. A secret without a version that is enabled is left out.
     async fn find(&self, query: &FindQuery, cx: &CallCx) -> Result<Vec<Found>, ProviderError> {
-        let regex = re2::compile(&query.name).map_err(|error| misconfigured(format!("find.name.regexp: {error}")))?;
+        let regex = query.matcher()?;
         let folder = Some(query.path.as_str()).filter(|folder| !folder.is_empty());
         let mut all = Vec::new();
         for listed in self.list(folder, None, cx).await? {

@@ -14,7 +14,6 @@ use crate::api::external_secret::MetadataPolicy;
 use crate::providers::{
     CallCx, ErrorKind, Fetched, FindQuery, Found, Place, ProviderError, Push, Pushed, Session, Validation, Want,
 };
-use crate::render::re2;
 
 const READ_ONLY: &str = "a SOPS file cannot be pushed to: it is changed with sops where it is kept, in Git";
 
@@ -101,8 +100,7 @@ impl Session for SopsSession {
         if !query.tags.is_empty() {
             return unsupported("keys of a SOPS file have no tags: use find.name, or find.path");
         }
-        let regex = re2::compile(&query.name)
-            .map_err(|error| ProviderError::new(ErrorKind::Misconfigured, format!("find.name.regexp: {error}")))?;
+        let regex = query.matcher()?;
         let document = self.document(cx).await?;
         let at = if query.path.is_empty() { Some(&*document) } else { document.find(query.path.trim_matches('/')) };
         let Some(Node::Map(pairs)) = at else { return Ok(Vec::new()) };

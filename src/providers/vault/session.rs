@@ -21,7 +21,7 @@ use crate::api::external_secret::MetadataPolicy;
 use crate::providers::{
     CallCx, ErrorKind, Fetched, FindQuery, Found, Place, ProviderError, Push, Pushed, Session, Taker, Validation, Want,
 };
-use crate::render::{Entries, re2};
+use crate::render::Entries;
 use crate::secret_bytes::SecretBytes;
 
 /// Requests of one search that are under way at a time.
@@ -237,8 +237,7 @@ impl Session for VaultSession {
             let text = "cannot perform find by tag operations with kv version v1";
             return Err(ProviderError::new(ErrorKind::Unsupported, text));
         }
-        let name = re2::compile(&query.name)
-            .map_err(|_| misconfigured(format!("find.name.regexp {:?} is not a regular expression", query.name)))?;
+        let name = query.matcher()?;
         let none = BTreeMap::new();
         // a name goes before tags, as in ESO
         let tags = if query.name.is_empty() { &query.tags } else { &none };

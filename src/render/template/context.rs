@@ -6,12 +6,16 @@ use std::rc::{Rc, Weak};
 
 use super::value::{Elem, Entries, Map, Str, Value};
 use super::{Chance, Limits};
+use crate::render::re2::{self, Price};
 
 /// Why something cannot be done. Never holds a value: it ends in events.
 pub(crate) type Fault = String;
 
 /// What a function answers.
 pub(crate) type Answer = Result<Value, Fault>;
+
+/// A compiled expression, and what it costs to run it.
+pub(crate) type Priced = (regex::bytes::Regex, Price);
 
 /// One rendering.
 pub(crate) struct Context<'e> {
@@ -22,7 +26,7 @@ pub(crate) struct Context<'e> {
     bytes: Cell<u64>,
     depth: Cell<u32>,
     maps: RefCell<Vec<Weak<Entries>>>,
-    expressions: RefCell<HashMap<Vec<u8>, Rc<regex::bytes::Regex>>>,
+    expressions: RefCell<HashMap<Vec<u8>, Rc<Priced>>>,
 }
 
 impl<'e> Context<'e> {
@@ -47,6 +51,11 @@ impl<'e> Context<'e> {
             return Err(format!("the template takes more than {} steps; make it do less", self.limits.steps));
         }
         Ok(())
+    }
+
+    /// The steps taken so far.
+    pub(crate) fn steps(&self) -> u64 {
+        self.steps.get()
     }
 
     /// Counts the bytes that a function looks at.
@@ -89,14 +98,16 @@ impl<'e> Context<'e> {
         Value::Map(self.map(Elem::Any, entries))
     }
 
-    /// A regular expression, compiled once.
-    pub(crate) fn expression(&self, source: &[u8]) -> Result<Rc<regex::bytes::Regex>, Fault> {
+    /// A regular expression, compiled once, and what it costs to run it.
+    pub(crate) fn expression(&self, source: &[u8]) -> Result<Rc<Priced>, Fault> {
         if let Some(known) = self.expressions.borrow().get(source) {
             return Ok(known.clone());
         }
         self.step(20_000)?;
         let text = std::str::from_utf8(source).map_err(|_| "the regular expression is not UTF-8".to_owned())?;
-        let regex = Rc::new(crate::render::re2::compile_bytes(text)?);
+        let price = Price::of(text);
+        self.step(usize::try_from(price.of_compiling()).unwrap_or(usize::MAX))?;
+        let regex = Rc::new((re2::compile_bytes(text)?, price));
         let mut expressions = self.expressions.borrow_mut();
         if expressions.len() >= 64 {
             expressions.clear();

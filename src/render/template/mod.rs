@@ -17,6 +17,7 @@ mod value;
 #[cfg(test)]
 mod tests;
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
@@ -25,7 +26,7 @@ use self::context::Context;
 use self::eval::Spot;
 use self::exec::Exec;
 use self::value::{Elem, Map, Value};
-use super::Entries;
+use super::{Entries, MOST_STEPS, TooMuch};
 use crate::secret_bytes::SecretBytes;
 
 /// What a key that is not there is.
@@ -76,6 +77,8 @@ pub struct Engine<'a> {
     pub chance: &'a dyn Chance,
     /// Bounds.
     pub limits: Limits,
+    /// Counts the steps of several renderings, which then have [`MOST_STEPS`] together: after them, none is begun.
+    pub taken: Option<&'a Cell<u64>>,
 }
 
 /// What a template failed at.
@@ -106,11 +109,20 @@ pub struct TemplateError {
     pub reason: String,
 }
 
+impl TemplateError {
+    fn at(stage: Stage, key: &str, text: &[u8], pos: usize, reason: String) -> Self {
+        let before = &text[..pos.min(text.len())];
+        let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
+        let column = before.iter().rev().take_while(|byte| **byte != b'\n').count();
+        Self { stage, key: key.to_owned(), line, column, reason }
+    }
+}
+
 impl<'a> Engine<'a> {
     /// The engine with Go's delimiters, for templates of Secrets.
     #[must_use]
     pub fn new(now: jiff::Timestamp, chance: &'a dyn Chance) -> Self {
-        Self { left: "", right: "", missing: Missing::Error, now, chance, limits: Limits::default() }
+        Self { left: "", right: "", missing: Missing::Error, now, chance, limits: Limits::default(), taken: None }
     }
 
     /// Renders a template whose fields are the entries of the scope.
@@ -137,19 +149,28 @@ impl<'a> Engine<'a> {
         })
     }
 
-    fn run(&self, key: &str, text: &[u8], scope: impl FnOnce(&Context<'_>) -> Map) -> Result<SecretBytes, TemplateError> {
-        let fail = |stage, pos: usize, reason: String| {
-            let before = &text[..pos.min(text.len())];
-            let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
-            let column = before.iter().rev().take_while(|byte| **byte != b'\n').count();
-            TemplateError { stage, key: key.to_owned(), line, column, reason }
-        };
+    /// Says whether a template can be parsed.
+    ///
+    /// # Errors
+    /// Why it cannot.
+    pub fn check(&self, key: &str, text: impl AsRef<[u8]>) -> Result<(), TemplateError> {
+        self.parse(key, text.as_ref()).map(drop)
+    }
+
+    fn parse(&self, key: &str, text: &[u8]) -> Result<lang::node::Templates, TemplateError> {
         if text.len() > self.limits.source {
             let reason = format!("the template is longer than {} bytes", self.limits.source);
-            return Err(fail(Stage::Parse, 0, reason));
+            return Err(TemplateError::at(Stage::Parse, key, text, 0, reason));
         }
         let (left, right) = (or(self.left, "{{"), or(self.right, "}}"));
-        let templates = lang::parse::parse(key, text, left, right).map_err(|e| fail(Stage::Parse, e.pos, e.reason))?;
+        lang::parse::parse(key, text, left, right).map_err(|e| TemplateError::at(Stage::Parse, key, text, e.pos, e.reason))
+    }
+
+    fn run(&self, key: &str, text: &[u8], scope: impl FnOnce(&Context<'_>) -> Map) -> Result<SecretBytes, TemplateError> {
+        if self.taken.is_some_and(|taken| taken.get() > MOST_STEPS) {
+            return Err(TemplateError::at(Stage::Execute, key, text, 0, TooMuch.to_string()));
+        }
+        let templates = self.parse(key, text)?;
         let cx = Context::new(self.now, self.chance, &self.limits);
         let map = scope(&cx);
         let dot = Value::Map(map.clone());
@@ -164,11 +185,16 @@ impl<'a> Engine<'a> {
             spot: Spot::Start,
             variables: vec![("$", dot.clone())],
         };
-        match exec.run(&dot) {
+        let ran = exec.run(&dot);
+        if let Some(taken) = self.taken {
+            taken.set(taken.get().saturating_add(cx.steps()));
+        }
+        match ran {
             Ok(()) => Ok(SecretBytes::new(std::mem::take(&mut exec.out))),
             Err(fault) => {
                 let place = exec.spot.source().map_or_else(String::new, |source| format!(" at <{}>", short(&source)));
-                Err(fail(Stage::Execute, exec.spot.pos(), format!("executing {:?}{place}: {fault}", exec.name)))
+                let reason = format!("executing {:?}{place}: {fault}", exec.name);
+                Err(TemplateError::at(Stage::Execute, key, text, exec.spot.pos(), reason))
             }
         }
     }

@@ -40,7 +40,7 @@ fn read(text: &[u8], finite: bool) -> Result<Yaml, NotYaml> {
     let mut options = Options::default();
     options.block_scalar_eof_without_line_feed = true;
     let parser = Parser::new_from_str_with_options(text, options);
-    let mut reader = Reader { parser, anchors: HashMap::new(), size: Size::default(), line: 1, finite };
+    let mut reader = Reader { parser, anchors: HashMap::new(), deepest: 0, size: Size::default(), line: 1, finite };
     loop {
         match reader.next()? {
             Event::StreamStart | Event::DocumentStart(..) => {}
@@ -68,10 +68,20 @@ struct Size {
     bytes: usize,
 }
 
+/// What an anchor stands for.
+struct Anchored {
+    value: Yaml,
+    size: Size,
+    /// How many levels it has below itself.
+    levels: usize,
+}
+
 struct Reader<'t> {
     parser: Parser<'t, StrInput<'t>>,
-    /// Values of anchors, and the size of each.
-    anchors: HashMap<usize, (Yaml, Size)>,
+    /// By anchor.
+    anchors: HashMap<usize, Anchored>,
+    /// The deepest level of the value that is being read, aliases resolved.
+    deepest: usize,
     /// Of all so far.
     size: Size,
     line: usize,
@@ -116,7 +126,7 @@ impl<'t> Reader<'t> {
         if depth > MAX_DEPTH {
             return self.fail("it is nested too deep");
         }
-        let before = self.size;
+        let (before, outer) = (self.size, std::mem::replace(&mut self.deepest, depth));
         let bytes = if let Event::Scalar(text, ..) = &event { text.len() } else { 0 };
         self.count(Size { values: 1, bytes })?;
         let (value, anchor) = match event {
@@ -133,9 +143,14 @@ impl<'t> Reader<'t> {
             }
             Event::MappingStart(_, anchor, _) => (self.map(depth)?, anchor),
             Event::Alias(id) => {
-                let Some((_, size)) = self.anchors.get(&id) else { return self.fail("unknown anchor") };
-                self.count(*size)?;
-                (self.anchors.get(&id).map_or(Yaml::Null, |(value, _)| value.clone()), 0)
+                let Some(Anchored { size, levels, .. }) = self.anchors.get(&id) else { return self.fail("unknown anchor") };
+                let (size, deepest) = (*size, depth + levels);
+                if deepest > MAX_DEPTH {
+                    return self.fail("aliases nest it too deep");
+                }
+                self.deepest = deepest;
+                self.count(size)?;
+                (self.anchors.get(&id).map_or(Yaml::Null, |anchored| anchored.value.clone()), 0)
             }
             _ => return self.fail("it ends too early"),
         };
@@ -143,8 +158,9 @@ impl<'t> Reader<'t> {
             let size = Size { values: self.size.values - before.values, bytes: self.size.bytes - before.bytes };
             // it is kept once more
             self.count(size)?;
-            self.anchors.insert(anchor, (value.clone(), size));
+            self.anchors.insert(anchor, Anchored { value: value.clone(), size, levels: self.deepest - depth });
         }
+        self.deepest = self.deepest.max(outer);
         Ok(value)
     }
 
@@ -251,6 +267,23 @@ pub(crate) fn is_content(event: &Event<'_>) -> bool {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+
+    /// A value of thousands of levels would take the stack of whoever goes through it.
+    #[test]
+    fn aliases_do_not_make_it_deeper_than_it_may_be() {
+        let of = |levels: usize, doublings: usize| {
+            let (open, close) = ("[".repeat(levels), "]".repeat(levels));
+            let more: String = (1..=doublings).map(|i| format!("a{i}: &a{i} {open}*a{}{close}\n", i - 1)).collect();
+            parse(format!("a0: &a0 {open}{close}\n{more}").as_bytes())
+        };
+        assert!(of(20, 3).is_ok());
+        for (levels, doublings) in [(20, 6), (60, 1), (30, 100)] {
+            assert_eq!(of(levels, doublings).err().unwrap().reason, "aliases nest it too deep", "{levels} {doublings}");
+        }
+        // several at one level are no deeper than one of them
+        let wide: String = (0..50).map(|_| "- *a\n").collect();
+        assert!(parse(format!("- &a {}{}\n{wide}", "[".repeat(60), "]".repeat(60)).as_bytes()).is_ok());
+    }
 
     #[test]
     fn aliases_do_not_make_a_small_text_large() {

@@ -156,7 +156,7 @@ fn drift() {
         ("nothing happened", "Owner", nothing, [].as_slice(), [].as_slice()),
         ("data changed", "Owner", data, fixed, event),
         ("a key was added", "Owner", more, fixed, event),
-        ("a key was added beside those of a merge", "CreateOrMerge", more, &["inspect", "fetch", "read", "keep"], &[]),
+        ("a key was added beside those of a merge", "CreateOrMerge", more, &["inspect", "fetch", "read", "keep"], event),
         ("the label was removed: no event, as under ESO", "Owner", unlabelled, fixed, &[]),
         ("metadata of others", "Owner", noted, &["inspect"], &[]),
         ("deleted", "Owner", deleted, &["fetch", "create"], &["Created"]),

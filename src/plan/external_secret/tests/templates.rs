@@ -128,7 +128,7 @@ fn a_template_that_fails_changes_and_deletes_nothing() {
     assert!(world.secrets.contains_key("es"), "the Secret under its old name stays until there is a new one");
     renamed["target"]["template"]["data"]["x"] = json!("mended");
     world.edit(&renamed);
-    assert_eq!(world.look(values(&[("k", "v")])).did, ["fetch", "render", "orphan", "create"]);
+    assert_eq!(world.look(values(&[("k", "v")])).did, ["fetch", "render", "create", "orphan"]);
     assert_eq!(data(&world), pairs(&[("x", "mended")]));
 }
 
@@ -257,7 +257,11 @@ fn other_kinds_are_written_only_where_the_operator_may() {
 #[test]
 fn certificates_are_made_by_chance() {
     let rules = crate::plan::Rules::default();
-    let outside = crate::render::Outside { now: jiff::Timestamp::now(), chance: &crate::chance::SystemChance };
+    let outside = crate::render::Outside {
+        now: jiff::Timestamp::now(),
+        chance: &crate::chance::SystemChance,
+        taken: &Default::default(),
+    };
     for text in [r#"{{ (genCA "ca" 1).Cert }}"#, r#"{{ genPrivateKey "rsa" }}"#, r#"{{ genPrivateKey "ecdsa" }}"#] {
         let (made, same) = crate::plan::template::with_engine(&crate::render::Entries::new(), &rules, outside, |render| {
             render("key", text.as_bytes())

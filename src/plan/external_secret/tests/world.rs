@@ -38,6 +38,8 @@ pub struct World {
     /// What templates come from, as the shell would read it.
     pub sources: Sources,
     pub replace_at: Option<Timestamp>,
+    /// Whether Secrets of former names cannot be deleted.
+    pub keeps_orphans: bool,
     version: u64,
 }
 
@@ -133,6 +135,7 @@ impl World {
             rules: Rules::default(),
             sources: Sources::new(),
             replace_at: None,
+            keeps_orphans: false,
             version: 0,
         }
     }
@@ -218,6 +221,7 @@ impl World {
                 did.push("finalize");
                 return Step { did, report: None, wake: Wake::OnChange };
             }
+            Next::Settle(report) if did == ["inspect"] && report.failure.is_none() => self.sweep(&facts, *report, &mut did),
             Next::Settle(report) => *report,
             Next::Fetch(_) => {
                 did.push("fetch");
@@ -233,25 +237,33 @@ impl World {
     }
 
     fn sync(&mut self, facts: &Facts, provider: Result<Gathered, Failure>, did: &mut Vec<&'static str>) -> Report {
-        let mut orphans = 0;
         let mut decision = plan::after_fetch(facts, &self.rules, provider.as_ref(), &digester());
         if let (Decision::Render, Ok(gathered)) = (&decision, &provider) {
             did.push("render");
             let template = self.es.target().template.clone().unwrap();
-            let outside = Outside { now: self.now, chance: &Sevens };
+            let outside = Outside { now: self.now, chance: &Sevens, taken: &Default::default() };
             let desired = template::render(facts, &self.rules, &template, gathered, &self.sources, outside, &digester());
             decision = plan::rendered(facts, desired);
         }
-        if !matches!(decision, Decision::Settle(_)) && provider.as_ref().is_ok_and(|g| !g.data.is_empty()) {
-            for (key, _) in plan::orphans(facts) {
-                self.secrets.remove(&*key.name);
-                did.push("orphan");
-                orphans += 1;
-            }
+        let gathered = provider.unwrap_or_default();
+        let report = self.write(facts, &gathered, decision, did);
+        match report.failure {
+            None if !gathered.data.is_empty() => self.sweep(facts, report, did),
+            _ => report,
         }
-        let mut report = self.write(facts, &provider.unwrap_or_default(), decision, did);
-        report.notes.splice(0..0, plan::orphan_notes(orphans));
-        report
+    }
+
+    fn sweep(&mut self, facts: &Facts, report: Report, did: &mut Vec<&'static str>) -> Report {
+        let orphans = plan::orphans(facts);
+        for (key, _) in &orphans {
+            did.push("orphan");
+            if self.keeps_orphans {
+                let failure = Failure::retry("could not delete orphaned secrets", "the API server did not answer".into());
+                return plan::swept(facts, report, Err(failure));
+            }
+            self.secrets.remove(&*key.name);
+        }
+        plan::swept(facts, report, Ok(orphans.len()))
     }
 
     fn write(&mut self, facts: &Facts, gathered: &Gathered, decision: Decision, did: &mut Vec<&'static str>) -> Report {

@@ -9,6 +9,7 @@ use serde_json::json;
 
 use super::world::{UID, World, managed, policies, provider_failure, spec, values};
 use crate::api::{ANNOTATION_ALLOW_EMPTY, ANNOTATION_DATA_HASH, LABEL_CREATED_BY, LABEL_MANAGED};
+use crate::plan::Wake;
 use crate::plan::external_secret::{Gathered, Written, settle};
 use crate::plan::object_hash;
 use crate::plan::target::FIELD_MANAGER;
@@ -350,6 +351,27 @@ fn a_renamed_target_leaves_nothing_behind() {
     }
 }
 
+#[test]
+fn an_old_secret_that_cannot_be_deleted_is_told_and_tried_again() {
+    let mut world = World::synced(&policies("Owner", "Retain"));
+    let mut renamed = policies("Owner", "Retain");
+    renamed["target"]["name"] = "new".into();
+    world.edit(&renamed);
+    world.keeps_orphans = true;
+    let step = world.look(values(&[("k", "v")]));
+    assert_eq!(step.did, ["fetch", "create", "orphan"], "the new one is there before the old one goes");
+    assert_eq!(step.events(), ["Created", "UpdateFailed!"]);
+    let (status, reason, message) = step.told();
+    assert_eq!((status, reason), ("False", "SecretSyncedError"));
+    assert!(message.starts_with("could not delete orphaned secrets: "), "{message}");
+    assert!(matches!(step.wake, Wake::After(pause, _) if pause < Duration::from_secs(60)), "{:?}", step.wake);
+    assert_eq!(world.data(), pairs(&[("k", "v")]));
+    world.keeps_orphans = false;
+    world.pass(Duration::from_secs(2));
+    let step = world.look(values(&[("k", "v")]));
+    assert_eq!((step.did.last(), world.secrets.len(), step.told().0), (Some(&"orphan"), 1, "True"));
+}
+
 /// As after an API server's restart in which the ExternalSecret was made anew: the garbage collector may never hear of that.
 #[test]
 fn secrets_of_a_former_object_of_the_name_go_too() {
@@ -377,13 +399,14 @@ fn a_secret_that_the_watch_has_not_told_of_is_not_created_twice() {
 }
 
 #[test]
-fn old_secrets_that_were_deleted_are_told_though_the_new_one_fails() {
+fn an_old_secret_stays_while_the_new_one_fails() {
     let mut world = World::synced(&policies("Owner", "Retain"));
     let mut renamed = policies("Owner", "Retain");
     renamed["target"]["name"] = "theirs".into();
     world.meddle("theirs", |s| s.metadata.owner_references = Some(vec![owner("Deployment", "apps/v1", "x")]));
     world.edit(&renamed);
-    assert_eq!(world.look(values(&[("k", "v")])).events(), ["Deleted", "UpdateFailed!"]);
+    assert_eq!(world.look(values(&[("k", "v")])).events(), ["UpdateFailed!"]);
+    assert!(world.secrets.contains_key("t"));
 }
 
 /// The resourceVersion of the last write says nothing about a Secret of another name, though it is the greater one.

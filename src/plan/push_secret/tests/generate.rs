@@ -1,6 +1,6 @@
 //! Generators as the source: when one is asked, what is told where it cannot be, and what becomes of the states.
 
-use super::super::generate::{Fate, Plan, Used, plan};
+use super::super::generate::{Holdings, Plan, Reached, STATE_ENTRY, plan, state_labels};
 use super::*;
 use crate::api::external_secret::GeneratorKind;
 use crate::api::generators::GeneratorObject;
@@ -99,12 +99,11 @@ fn what_is_not_known_yet_is_waited_for() {
     assert!(matches!(plan(&named, &Rules::default()), Ok(Plan::NoGenerator)));
 }
 
+/// Stores say whose a PushSecret is, and generators do not, as in ESO; of an ExternalSecret both do.
 #[test]
-fn a_generator_of_another_class_makes_the_object_anothers() {
+fn the_class_of_a_generator_does_not_matter() {
     let mut facts = fresh();
     facts.generator = Some(found(GeneratorKind::Password, json!({ "controller": "someone-else" })));
-    assert_eq!(next(&facts), "ignore");
-    facts.generator = Some(found(GeneratorKind::Password, json!({ "controller": Rules::default().class })));
     assert_eq!(next(&facts), "push");
 }
 
@@ -129,14 +128,39 @@ fn each_generation_is_told_at_once() {
     assert!(!must_write(&failing.ps, &same, heartbeat));
 }
 
+fn states(names: &[&str]) -> BTreeSet<String> {
+    names.iter().map(|name| (*name).to_owned()).collect()
+}
+
+/// One store takes everything, the other nothing for good: what is alive is what each of them has, however often that is tried.
 #[test]
-fn nothing_in_use_is_taken_back() {
-    for (somewhere, not_everywhere, fate) in [
-        (true, false, Fate::Commit),
-        (false, false, Fate::RollBack),
-        (false, true, Fate::RollBack),
-        (true, true, Fate::KeepBoth),
-    ] {
-        assert_eq!(Used { somewhere, not_everywhere }.fate(), fate, "{somewhere} {not_everywhere}");
+fn what_no_store_has_goes_while_one_of_them_fails() {
+    let [good, bad] = ["good", "bad"].map(|name| StoreId::of(&store("team-a", name, json!({}))));
+    let all = || Reached { places: states(&["a", "b"]), whole: true };
+    let some = |places: &[&str]| Reached { places: states(places), whole: false };
+    let round = |at_good, at_bad| BTreeMap::from([(good.clone(), at_good), (bad.clone(), at_bad)]);
+    let mut holdings = Holdings::default();
+    let mut before = states(&["old"]);
+    for newest in ["one", "two", "three"] {
+        holdings.note(&before, &states(&[newest]), &round(all(), some(&[])));
+        assert_eq!(holdings.held(), states(&["old", newest]));
+        before = holdings.held();
     }
+    for newest in ["four", "five"] {
+        holdings.note(&before, &states(&[newest]), &round(some(&[]), some(&["a"])));
+        assert_eq!(holdings.held(), states(&["old", "three", newest]), "one place has it, the other what it had");
+        before = holdings.held();
+    }
+    holdings.note(&before, &states(&["six"]), &round(all(), all()));
+    assert_eq!(holdings.held(), states(&["six"]));
+    holdings.note(&states(&["x"]), &states(&["seven"]), &BTreeMap::from([(good.clone(), some(&[]))]));
+    assert_eq!(holdings.held(), states(&["six"]), "a store that is no target any more holds none back");
+}
+
+#[test]
+fn only_a_source_that_is_a_generator_has_states() {
+    let generated = fresh();
+    let label = crate::plan::object_hash::owner_key_label("PushSecret", "team-a", "ps", STATE_ENTRY);
+    assert_eq!(state_labels(&generated.ps), BTreeSet::from([label]));
+    assert!(state_labels(&facts(push_secret(&spec(json!({}))), one_store()).ps).is_empty());
 }

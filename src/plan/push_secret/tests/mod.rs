@@ -4,7 +4,7 @@
 mod entries;
 mod generate;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -32,7 +32,7 @@ impl crate::render::template::Chance for Fixed {
 }
 
 fn outside() -> Outside<'static> {
-    Outside { now: at(0), chance: &Fixed }
+    Outside { now: at(0), chance: &Fixed, taken: Box::leak(Box::default()) }
 }
 
 fn push_secret(spec: &Value) -> PushSecret {

@@ -23,7 +23,6 @@ use super::tags::{self, Tags};
 use super::{Aws, misconfigured};
 use crate::api::external_secret::MetadataPolicy;
 use crate::providers::{ConnectCx, ErrorKind, Fetched, FindQuery, Found, Place, ProviderError, Push, Pushed, Want};
-use crate::render::re2;
 use crate::secret_bytes::SecretBytes;
 
 #[cfg(test)]
@@ -82,7 +81,7 @@ impl ParameterStore {
 
     /// Values below a path, whose names match. `None`: the role may not ask for paths, or not for this one.
     async fn find_by_path(&self, query: &FindQuery, caller: &Caller<'_>) -> Result<Option<Vec<Found>>, ProviderError> {
-        let (path, pattern) = (path_of(query), pattern(query)?);
+        let (path, pattern) = (path_of(query), query.matcher()?);
         let mut found = BTreeMap::new();
         let mut page = None;
         loop {
@@ -111,7 +110,7 @@ impl ParameterStore {
         query: &FindQuery,
         caller: &Caller<'_>,
     ) -> Result<Vec<String>, ProviderError> {
-        let pattern = pattern(query)?;
+        let pattern = query.matcher()?;
         let mut found = BTreeSet::new();
         let mut page = None;
         loop {
@@ -234,10 +233,6 @@ fn no_value(name: &str) -> ProviderError {
 
 fn path_of(query: &FindQuery) -> &str {
     if query.path.is_empty() { ROOT } else { &query.path }
-}
-
-fn pattern(query: &FindQuery) -> Result<regex::Regex, ProviderError> {
-    re2::compile(&query.name).map_err(|e| misconfigured(format!("find.name.regexp: {e}")))
 }
 
 fn filter(key: &str, option: &str, value: &str) -> Result<ParameterStringFilter, ProviderError> {

@@ -16,10 +16,9 @@ use regex::Regex;
 use super::batch::{Batch, Memory, ReadMany, Refusal};
 use super::session::{Caller, Service};
 use super::tags::{self, Tags};
-use super::{Aws, SecretsManagerOptions, misconfigured};
+use super::{Aws, SecretsManagerOptions};
 use crate::api::external_secret::MetadataPolicy;
 use crate::providers::{ConnectCx, ErrorKind, Fetched, FindQuery, Found, Place, ProviderError, Push, Pushed, Want};
-use crate::render::re2;
 use crate::secret_bytes::SecretBytes;
 
 /// Most secrets in one `BatchGetSecretValue`: AWS's limit.
@@ -79,7 +78,7 @@ impl SecretsManager {
 
     /// Names of all secrets that match, sorted.
     async fn list(&self, query: &FindQuery, caller: &Caller<'_>) -> Result<Vec<String>, ProviderError> {
-        let name = re2::compile(&query.name).map_err(|e| misconfigured(format!("find.name.regexp: {e}")))?;
+        let name = query.matcher()?;
         let filters = filters(query);
         let mut found = BTreeSet::new();
         let mut page = None;

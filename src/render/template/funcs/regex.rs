@@ -1,19 +1,20 @@
 //! Regular expressions in Go's syntax, on bytes.
 
-use regex::bytes::Regex;
-
 use super::Type::{Int, Str};
 use super::{Function, fixed, int, text};
 use crate::render::re2;
-use crate::render::template::context::{Answer, Context, Fault};
+use crate::render::template::context::{Answer, Context, Fault, Priced};
 use crate::render::template::go::runes;
 use crate::render::template::value::{Elem, Value};
 
 pub(crate) const FUNCTIONS: &[Function] = &[
     fixed("regexMatch", &[Str, Str], |cx, args| {
-        Ok(Value::Bool(cx.expression(text(args, 0)).is_ok_and(|r| r.is_match(text(args, 1)))))
+        let expression = cx.expression(text(args, 0));
+        // not knowing the answer is not the same as its being no
+        cx.step(0)?;
+        Ok(Value::Bool(expression.is_ok() && is_match(cx, args)?))
     }),
-    fixed("mustRegexMatch", &[Str, Str], |cx, args| Ok(Value::Bool(cx.expression(text(args, 0))?.is_match(text(args, 1))))),
+    fixed("mustRegexMatch", &[Str, Str], |cx, args| Ok(Value::Bool(is_match(cx, args)?))),
     fixed("regexFindAll", &[Str, Str, Int], find_all),
     fixed("mustRegexFindAll", &[Str, Str, Int], find_all),
     fixed("regexFind", &[Str, Str], find),
@@ -33,22 +34,26 @@ pub(crate) const FUNCTIONS: &[Function] = &[
     }),
 ];
 
-/// Bytes that a step looks at, where only the place of a match is wanted, and where that of its groups is. Each match may have looked at
-/// all the rest of the text.
-const FAST: usize = 1024;
-const SLOW: usize = 256;
-
-fn find(cx: &Context<'_>, args: &[Value]) -> Answer {
-    let regex = cx.expression(text(args, 0))?;
-    Ok(regex.find(text(args, 1)).map_or(&b""[..], |found| found.as_bytes()).into())
+fn is_match(cx: &Context<'_>, args: &[Value]) -> Result<bool, Fault> {
+    let (expression, text) = (cx.expression(text(args, 0))?, text(args, 1));
+    cx.step(expression.1.of_finding(text.len()))?;
+    Ok(expression.0.is_match(text))
 }
 
-/// Ranges of matches, at most so many.
-fn matches(cx: &Context<'_>, regex: &Regex, text: &[u8], most: usize) -> Result<Vec<(usize, usize)>, Fault> {
+fn find(cx: &Context<'_>, args: &[Value]) -> Answer {
+    let (expression, text) = (cx.expression(text(args, 0))?, text(args, 1));
+    cx.step(expression.1.of_finding(text.len()))?;
+    Ok(expression.0.find(text).map_or(&b""[..], |found| found.as_bytes()).into())
+}
+
+/// Ranges of matches, at most so many. Each may have looked at all the rest of the text.
+fn matches(cx: &Context<'_>, expression: &Priced, text: &[u8], most: usize) -> Result<Vec<(usize, usize)>, Fault> {
     let mut found = Vec::new();
+    let (regex, price) = expression;
+    cx.step(price.of_finding(text.len()))?;
     for m in regex.find_iter(text).filter(|m| !splits_character(text, m.start(), m.end())).take(most) {
         cx.reserve(32)?;
-        cx.step(1 + (text.len() - m.start()) / FAST)?;
+        cx.step(price.of_finding(text.len() - m.start()))?;
         found.push((m.start(), m.end()));
     }
     Ok(found)
@@ -65,13 +70,15 @@ fn find_all(cx: &Context<'_>, args: &[Value]) -> Answer {
 }
 
 fn replace(cx: &Context<'_>, args: &[Value], expands: bool) -> Answer {
-    let regex = cx.expression(text(args, 0))?;
+    let expression = cx.expression(text(args, 0))?;
+    let (regex, price) = &*expression;
     let (text, with) = (text(args, 1), text(args, 2));
     let mut out = Vec::new();
     let mut copied = 0;
+    cx.step(price.of_groups(text.len()))?;
     for captures in regex.captures_iter(text) {
         let Some(found) = captures.get(0) else { continue };
-        cx.step(1 + (text.len() - found.start()) / SLOW)?;
+        cx.step(price.of_groups(text.len() - found.start()))?;
         if splits_character(text, found.start(), found.end()) {
             continue;
         }

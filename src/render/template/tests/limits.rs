@@ -1,5 +1,7 @@
 //! Nothing takes more than it may.
 
+use std::cell::Cell;
+
 use super::{Limits, Sequence, Stage, render, scope};
 use crate::render::template::Engine;
 
@@ -45,6 +47,63 @@ fn of_steps() {
     fails("{{ $l := list 1 2 }}{{ range until 40 }}{{ $l = list $l $l }}{{ end }}{{ toJson $l }}", "more than");
     fails("{{ $l := list 1 2 }}{{ range until 40 }}{{ $l = list $l $l }}{{ end }}{{ $l }}", "more than");
     fails("{{ $l := list 1 2 }}{{ range until 40 }}{{ $l = list $l $l }}{{ end }}{{ deepCopy $l }}", "more than");
+}
+
+/// One object may have many templates, each within its own bound.
+#[test]
+fn of_steps_of_several_templates() {
+    let (chance, taken) = (Sequence::default(), Cell::new(0));
+    let engine = Engine { taken: Some(&taken), ..Engine::new(jiff::Timestamp::UNIX_EPOCH, &chance) };
+    let long = "{{ range 600000 }}{{ end }}";
+    let made: Vec<_> = (0..20).map(|_| engine.render("x", long, &scope(&[]))).collect();
+    let good = made.iter().take_while(|made| made.is_ok()).count();
+    assert!((3..12).contains(&good), "{good}");
+    let error = made[good].as_ref().unwrap_err().to_string();
+    assert!(error.contains("take more than 4000000 steps together"), "{error}");
+    assert!(made[good..].iter().all(Result::is_err));
+    assert!(engine.render("x", "", &scope(&[])).is_err(), "not even one that does nothing");
+}
+
+/// Each match is charged for all that it may have looked at, and for more where it may have to say where its groups are.
+#[test]
+fn of_what_expressions_look_at() {
+    let text = [b'a'; 4096];
+    let chance = Sequence::default();
+    for (template, steps, wanted) in [
+        // in search of a b, each of the 4096 matches looks at all the rest
+        (r#"{{ regexFindAll "a+b|a" .v -1 | len }}"#, 27_000, None),
+        (r#"{{ regexSplit "a+b|a" .v -1 | len }}"#, 27_000, None),
+        (r#"{{ regexReplaceAll "a+b|a" .v "" }}"#, 40_000, None),
+        (r#"{{ regexReplaceAllLiteral "a+b|a" .v "" }}"#, 40_000, None),
+        (r#"{{ regexFindAll "a+b|a" .v -1 | len }}"#, 40_000, Some("4096")),
+        // one match
+        (r#"{{ regexFindAll "a+" .v -1 | len }}"#, 27_000, Some("1")),
+        (r#"{{ regexReplaceAll "a+" .v "b" }}"#, 27_000, Some("b")),
+    ] {
+        let limits = Limits { steps, ..Limits::default() };
+        let engine = Engine { limits, ..Engine::new(jiff::Timestamp::UNIX_EPOCH, &chance) };
+        let made = engine.render("x", template, &scope(&[("v", &text)]));
+        match wanted {
+            Some(wanted) => assert_eq!(made.unwrap().expose_str(), Some(wanted), "{template}"),
+            None => {
+                let error = made.unwrap_err().reason;
+                assert!(error.contains(&format!("takes more than {steps} steps")), "{template}: {error}");
+            }
+        }
+    }
+}
+
+/// A zone may be called by its offset, and is printed as often as a layout asks: four digits are enough. Go takes zeros without
+/// end before the hours.
+#[test]
+fn of_names_of_zones() {
+    for (zone, shown) in [("+0005", "00:00:00 +0000 +0005"), ("GMT+0005", "05:00:00 +0500 GMT+0005")] {
+        let text = format!(r#"{{{{ mustToDate "2006 MST" "2024 {zone}" }}}}"#);
+        assert_eq!(render(&text, &[]).unwrap(), format!("2024-01-01 {shown}").as_bytes());
+    }
+    for zone in ["+00005", "-00005", "GMT+00005"] {
+        fails(&format!(r#"{{{{ mustToDate "2006 MST" "2024 {zone}" }}}}"#), "the text is no date of that layout");
+    }
 }
 
 #[test]

@@ -1,0 +1,125 @@
+//! What is known of a write that failed, by a row of answers of an API server.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::sync::{Arc, Mutex};
+
+use http::{Request, Response};
+use kube::client::Body;
+
+use super::*;
+use crate::plan::target::{Content, desired};
+
+/// How the API server takes a request.
+#[derive(Clone, Copy, Debug)]
+enum Answer {
+    /// Done.
+    Done,
+    /// Done, and somebody else has a part in the object.
+    Shared,
+    /// With that code.
+    Code(u16),
+    /// It gives none.
+    Never,
+}
+
+const LIMIT: Duration = Duration::from_millis(50);
+
+/// A writer whose requests are answered so, one after the other, and what it sent.
+fn writer(answers: &[Answer]) -> (Writer, Arc<Mutex<Vec<Value>>>) {
+    let answers = Arc::new(Mutex::new(VecDeque::from(answers.to_vec())));
+    let sent = Arc::new(Mutex::new(Vec::new()));
+    let seen = sent.clone();
+    let service = tower::service_fn(move |request: Request<Body>| {
+        let (answers, seen) = (answers.clone(), seen.clone());
+        async move {
+            let body = request.into_body().collect_bytes().await.unwrap();
+            seen.lock().unwrap().push(serde_json::from_slice(&body).unwrap());
+            let answer = answers.lock().unwrap().pop_front().unwrap();
+            let (code, body) = match answer {
+                Answer::Never => std::future::pending().await,
+                Answer::Done => (200, secret("keyferry")),
+                Answer::Shared => (200, secret("somebody")),
+                Answer::Code(code) => {
+                    (code, json!({ "kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code }))
+                }
+            };
+            let body = Body::from(body.to_string().into_bytes());
+            Ok::<_, Infallible>(
+                Response::builder().status(code).header("content-type", "application/json").body(body).unwrap(),
+            )
+        }
+    });
+    let client = kube::Client::new(service, "ns");
+    (Writer::new(client, Leadership::alone(), Digester::new(b"key"), 4, LIMIT), sent)
+}
+
+fn secret(manager: &str) -> Value {
+    json!({ "apiVersion": "v1", "kind": "Secret", "metadata": { "name": "es", "namespace": "ns", "resourceVersion": "2",
+        "managedFields": [{ "manager": manager, "operation": "Apply" }] } })
+}
+
+fn es() -> ExternalSecret {
+    let metadata = json!({ "name": "es", "namespace": "ns", "uid": "mine" });
+    serde_json::from_value(json!({ "metadata": metadata, "spec": {} })).unwrap()
+}
+
+fn wanted() -> Desired {
+    desired(&es(), Content::default())
+}
+
+/// A write in three requests: ESO's entries are retired, the values are written, and a key of others is taken out.
+fn update() -> Update {
+    Update {
+        resource_version: "1".into(),
+        desired: wanted(),
+        managed_fields: Some(Vec::new()),
+        remove: vec!["gone".into()],
+        then: None,
+        quiet: false,
+    }
+}
+
+#[tokio::test]
+async fn a_write_without_an_answer_may_have_been_done() {
+    use Answer::{Code, Done, Never, Shared};
+    let table: [(&[Answer], Option<bool>); 6] = [
+        (&[Done], None),
+        (&[Never], Some(true)),
+        (&[Code(500)], Some(true)),
+        (&[Shared], Some(true)),
+        (&[Code(403)], Some(false)),
+        (&[Code(409)], Some(false)),
+    ];
+    for (answers, unsure) in table {
+        let (writer, _) = writer(answers);
+        let result = writer.create(&wanted(), Priority::New).await;
+        assert_eq!(result.err().map(|error| error.certainty().1), unsure, "create: {answers:?}");
+    }
+    let table: [(&[Answer], Option<bool>); 9] = [
+        (&[Done, Done, Done], None),
+        (&[Never], Some(false)),
+        (&[Code(409)], Some(false)),
+        (&[Done, Never], Some(true)),
+        (&[Done, Code(503)], Some(true)),
+        (&[Done, Code(422)], Some(false)),
+        (&[Done, Done, Never], Some(true)),
+        (&[Done, Done, Code(409)], Some(true)),
+        (&[Done, Done, Code(403)], Some(true)),
+    ];
+    for (answers, unsure) in table {
+        let (writer, sent) = writer(answers);
+        let result = writer.update(&update(), Priority::New).await;
+        assert_eq!(result.err().map(|error| error.certainty().1), unsure, "update: {answers:?}");
+        assert_eq!(sent.lock().unwrap().len(), answers.len(), "update: {answers:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_status_is_written_to_the_object_it_tells_of() {
+    let (writer, sent) = writer(&[Answer::Code(422)]);
+    let refused = writer.external_secret_status(&es(), &ExternalSecretStatus::default(), Priority::New).await;
+    assert!(matches!(refused, Err(WriteError::Refused(_))), "{refused:?}");
+    assert_eq!(sent.lock().unwrap()[0][0], json!({ "op": "test", "path": "/metadata/uid", "value": "mine" }));
+}
