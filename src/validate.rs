@@ -166,7 +166,7 @@ fn validate_regexes(condition: &StoreCondition, index: usize) -> Result<(), Fiel
         if let Err(error) = re2::compile(expression) {
             return Err(FieldError::new(
                 format!("spec.conditions[{index}].namespaceRegexes[{i}]"),
-                format!("failed to compile {i}th namespace regex in {index}th condition: {}", error.reason()),
+                format!("failed to compile {i}th namespace regex in {index}th condition: {error}"),
             ));
         }
     }
@@ -333,7 +333,8 @@ mod tests {
         let provider = json!({ "device42": {} });
         let none = "secret stores must only have exactly one backend specified, found 0";
         let no_duration = "is not a duration: write seconds as a number, or a Go duration such as 5m or 1h30m";
-        let regex = "failed to compile 1th namespace regex in 1th condition: invalid escape sequence";
+        let regex =
+            r"failed to compile 1th namespace regex in 1th condition: error parsing regexp: invalid escape sequence: `\1`";
         let with = |more: Value| {
             let mut spec = json!({ "provider": provider });
             spec.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());

@@ -102,7 +102,7 @@ func runRegexp() {
 	for i, source := range regexpSources {
 		re, err := regexp.Compile(source)
 		if err != nil {
-			emit(map[string]any{"source": source, "error": true})
+			emit(map[string]any{"source": source, "error": err.Error()})
 			continue
 		}
 		targets := regexpTargets

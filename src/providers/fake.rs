@@ -275,7 +275,8 @@ mod tests {
             assert_eq!(error.kind, ErrorKind::Unsupported);
         }
         let error = find(fake(&[]), FindQuery { name: "(".into(), ..FindQuery::default() }).await.unwrap_err();
-        assert_eq!(error.kind, ErrorKind::Misconfigured);
+        let text = "could not compile find.name.regexp [(]: error parsing regexp: missing closing ): `(`";
+        assert_eq!((error.kind, error.detail.as_str()), (ErrorKind::Misconfigured, text));
     }
 
     #[tokio::test]

@@ -350,10 +350,12 @@ impl FindQuery {
     /// The expression over the name.
     ///
     /// # Errors
-    /// `Misconfigured` where it is none.
+    /// `Misconfigured` where it is none, in ESO's words.
     pub fn matcher(&self) -> Result<regex::Regex, ProviderError> {
-        re2::compile(&self.name)
-            .map_err(|error| ProviderError::new(ErrorKind::Misconfigured, format!("find.name.regexp: {error}")))
+        re2::compile(&self.name).map_err(|error| {
+            let text = format!("could not compile find.name.regexp [{}]: {error}", re2::shown(&self.name));
+            ProviderError::new(ErrorKind::Misconfigured, text)
+        })
     }
 }
 

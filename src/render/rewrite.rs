@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::json::{self, Json};
 use super::re2::{self, Expression, InvalidPattern, NotReplaced};
-use super::template::{Engine, Missing, TemplateError};
+use super::template::{Engine, Missing, Stage, TemplateError};
 use super::{Entries, Outside, TooMuch};
 use crate::api::external_secret::{
     ConflictPolicy, MergeStrategy, PriorityPolicy, Rewrite, RewriteMerge, RewriteRegexp, RewriteTransform,
@@ -39,9 +39,17 @@ pub enum RewriteCause {
     /// A value is no JSON object.
     #[error("merge failed with failed to unmarshal JSON: the value of {0:?} is not a JSON object")]
     NotAnObject(String),
+    /// The template is none.
+    #[error("transform failed with failed to parse template: {}", in_go(.0))]
+    NoTemplate(#[from] TemplateError),
     /// The template cannot be rendered.
-    #[error("transform failed with {0}")]
-    Transform(#[from] TemplateError),
+    #[error("transform failed with failed to execute template for key {key:?}: {}", in_go(.why))]
+    Transform {
+        /// For which key.
+        key: String,
+        /// Why.
+        why: Box<TemplateError>,
+    },
     /// Keys become longer than any Secret could hold.
     #[error("the keys become longer than {MOST} bytes together, or one of them longer than 64 KiB")]
     TooLong,
@@ -105,9 +113,12 @@ fn renamed(entries: Entries, name: impl Fn(&str) -> Result<String, RewriteCause>
 /// Each key is what the template makes of it, with Go's delimiters whatever those of other templates are. Of two keys that become
 /// one, see [`regexp`].
 fn transform(operation: &RewriteTransform, entries: Entries, outside: Outside<'_>) -> Result<Entries, RewriteCause> {
-    let engine = engine(outside);
-    engine.check("transform", &operation.template)?;
-    renamed(entries, |key| Ok(transformed(operation, key, &engine)?))
+    let (engine, name) = (engine(outside), "transform");
+    engine.check(name, &operation.template)?;
+    renamed(entries, |key| {
+        let failed = |why| RewriteCause::Transform { key: key.to_owned(), why: Box::new(why) };
+        transformed(operation, name, key, &engine).map_err(failed)
+    })
 }
 
 /// What renders the templates of rewrites.
@@ -116,14 +127,29 @@ pub fn engine(outside: Outside<'_>) -> Engine<'_> {
     Engine { missing: Missing::NoValue, taken: Some(outside.taken), ..Engine::new(outside.now, outside.chance) }
 }
 
-/// What the template of a rewrite makes of one key.
+/// What the template of a rewrite makes of one key. The name is the template's, for its errors.
 ///
 /// # Errors
 /// The template cannot be rendered.
-pub fn transformed(operation: &RewriteTransform, key: &str, engine: &Engine<'_>) -> Result<String, TemplateError> {
+pub fn transformed(
+    operation: &RewriteTransform,
+    name: &str,
+    key: &str,
+    engine: &Engine<'_>,
+) -> Result<String, TemplateError> {
     let scope = [("value".to_owned(), SecretBytes::from(key))].into();
-    let key = engine.render("transform", &operation.template, &scope)?;
+    let key = engine.render(name, &operation.template, &scope)?;
     Ok(String::from_utf8_lossy(key.expose()).into_owned())
+}
+
+/// Where a template failed and why, as Go says it, which tells no column of one that cannot be parsed.
+#[must_use]
+pub fn in_go(error: &TemplateError) -> String {
+    let TemplateError { stage, key, line, column, reason } = error;
+    match stage {
+        Stage::Parse => format!("template: {key}:{line}: {reason}"),
+        Stage::Execute => format!("template: {key}:{line}:{column}: {reason}"),
+    }
 }
 
 fn merge(operation: &RewriteMerge, mut entries: Entries) -> Result<Entries, RewriteCause> {
@@ -314,17 +340,24 @@ mod tests {
             let got = apply(&[by_transform(template)], keys()).unwrap();
             assert_eq!(got.into_keys().collect::<BTreeSet<_>>(), wanted.map(String::from).into(), "{template}");
         }
-        let error = apply(&[by_transform("{{ fail .value }}")], keys()).unwrap_err().to_string();
-        assert!(
-            error.starts_with("failed rewrite operation[0]: transform failed with unable to execute template"),
-            "{error}"
-        );
+        for (template, text) in [
+            (
+                "{{ fail .value }}",
+                r#"execute template for key "first_key": template: transform:1:3: executing "transform" at <fail .value>: "#,
+            ),
+            ("{{ .value | nosuch }}", r#"parse template: template: transform:1: function "nosuch" not defined"#),
+        ] {
+            let error = apply(&[by_transform(template)], keys()).unwrap_err().to_string();
+            let text = format!("failed rewrite operation[0]: transform failed with failed to {text}");
+            assert!(error.starts_with(&text), "{error}");
+        }
     }
 
     #[test]
     fn what_cannot_be_done_says_so() {
         let error = apply(&[by_regexp("(", "b")], set(&[])).unwrap_err().to_string();
-        assert!(error.starts_with("failed rewrite operation[0]: regexp failed with failed to compile: \"(\""), "{error}");
+        let text = "regexp failed with failed to compile: error parsing regexp: missing closing ): `(`";
+        assert_eq!(error, format!("failed rewrite operation[0]: {text}"));
     }
 
     #[test]

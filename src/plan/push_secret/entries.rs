@@ -12,6 +12,7 @@ use crate::api::push_secret::{
 use crate::plan::access;
 use crate::providers::{Place, Push, Source};
 use crate::render::re2::{self, Expression, NotReplaced};
+use crate::render::template::Stage;
 use crate::render::{Outside, keys, rewrite};
 use crate::secret_bytes::SecretBytes;
 
@@ -231,7 +232,10 @@ impl Rewriting<'_> {
                 })
             }
             PushRewrite { transform: Some(t), .. } => {
-                rewrite::transformed(t, key, &rewrite::engine(outside)).map_err(|e| format!("invalid template: {e}"))
+                rewrite::transformed(t, "t", key, &rewrite::engine(outside)).map_err(|e| {
+                    let failed = if e.stage == Stage::Parse { "invalid template" } else { "template exec" };
+                    format!("{failed}: {}", rewrite::in_go(&e))
+                })
             }
             _ => Ok(key.to_owned()),
         }

@@ -89,11 +89,13 @@ fn two_entries_do_not_go_to_one_place() {
     for (wrong, text) in [
         (
             json!({ "match": { "regexp": "(" } }),
-            "failed to expand dataTo: dataTo[0]: match failed: failed to compile regexp pattern \"(\"",
+            "failed to expand dataTo: dataTo[0]: match failed: failed to compile regexp pattern \"(\": error parsing regexp: \
+             missing closing ): `(`",
         ),
         (
             json!({ "rewrite": [{ "regexp": { "source": "(", "target": "" } }] }),
-            "failed to expand dataTo: dataTo[0]: rewrite failed: rewrite[0] on key \"a\": invalid regexp",
+            "failed to expand dataTo: dataTo[0]: rewrite failed: rewrite[0] on key \"a\": invalid regexp: error \
+             parsing regexp: missing closing ): `(`",
         ),
         (
             json!({ "rewrite": [{ "regexp": { "source": ".*", "target": "" } }] }),
@@ -110,9 +112,14 @@ fn keys_are_changed_by_template() {
     let transform = |template: &str| data_to(json!({ "rewrite": [{ "transform": { "template": template } }] }));
     assert_eq!(taken_apart(transform("app/{{ .value | upper }}"), &["a"]).unwrap(), ["a > app/A"]);
     assert_eq!(taken_apart(transform("{{ .nope }}"), &["a"]).unwrap(), ["a > <no value>"]);
-    let error = taken_apart(transform("{{ .value | nosuch }}"), &["a"]).unwrap_err();
-    let text = "failed to expand dataTo: dataTo[0]: rewrite failed: rewrite[0] on key \"a\": invalid template: ";
-    assert!(error.starts_with(text), "{error}");
+    for (template, text) in [
+        ("{{ .value | nosuch }}", "invalid template: template: t:1: function \"nosuch\" not defined"),
+        ("{{ .value | fail }}", "template exec: template: t:1:12: executing \"t\" at <fail>: error calling fail: "),
+    ] {
+        let error = taken_apart(transform(template), &["a"]).unwrap_err();
+        let text = format!("failed to expand dataTo: dataTo[0]: rewrite failed: rewrite[0] on key \"a\": {text}");
+        assert!(error.starts_with(&text), "{error}");
+    }
 }
 
 /// What is pushed of a Secret with keys a and b, by a template.

@@ -1,0 +1,96 @@
+//! What the translation to the regex crate must keep of Go.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::render::rewrite::testing::outside;
+
+#[test]
+fn an_expression_of_many_states_costs_more() {
+    let states = |pattern: &str| Price::of(pattern).states;
+    assert_eq!(states("abc"), 3);
+    assert_eq!(states("[a-f][a-z0-9]{1000}[^a-z0-9]"), 1 + 2 * 1000 + 3);
+    assert!(states(r"\pL{100}") > 10_000);
+    assert_eq!(states("(a+|b)*c"), 3);
+    let (small, large) = (Price::of("a+b|a"), Price::of("[a-f][a-z0-9]{1000}x"));
+    assert_eq!((small.of_finding(4096), small.of_groups(1000)), (5, 5));
+    assert!(large.of_finding(4096) > 7_000 && large.of_groups(1000) > 2_000);
+}
+
+#[test]
+fn dollars_expand_as_in_go() {
+    let all = Expression::new("(.*)").unwrap();
+    for (template, want) in
+        [("my_$1", "my_key"), ("$1_x", ""), ("${1}_x", "key_x"), ("a$$b", "a$b"), ("$01", ""), ("$", "$")]
+    {
+        assert_eq!(all.replace_all("key", template, outside()).as_deref(), Ok(want), "{template}");
+    }
+}
+
+fn error(pattern: &str) -> String {
+    compile(pattern).unwrap_err().to_string()
+}
+
+/// What Go itself says of many more is in `tests/vectors/regexp.jsonl`.
+#[test]
+fn errors_are_those_of_go() {
+    assert_eq!(error("x(a"), "error parsing regexp: missing closing ): `x(a`");
+    assert_eq!(error("é[a(b"), "error parsing regexp: missing closing ]: `[a(b`");
+    assert_eq!(error(r"é\x{zz}"), r"error parsing regexp: invalid escape sequence: `\x{z`");
+    assert_eq!(error("aé**?b"), "error parsing regexp: invalid nested repetition operator: `**?`");
+    assert_eq!(error("((a{10}b){10}|c){11}"), "error parsing regexp: invalid repeat count: `{11}`");
+    assert!(compile("(((a{0}b){10}){10}|c{10}){10}").is_ok());
+    assert!(compile("((a{10}b){0}c){1000}").is_ok(), "what is repeated no times does not count");
+}
+
+#[test]
+fn what_only_we_refuse_has_a_reason_of_ours() {
+    let long = "a".repeat(20_000);
+    let want = format!("error parsing regexp: expression too large: `{}`: it is longer than 10,000 bytes", &long[..1000]);
+    assert_eq!(error(&long), want);
+    assert_eq!(
+        error(r"\pL{1000}"),
+        r"error parsing regexp: expression too large: `\pL{1000}`: it takes more than 2 MiB when compiled"
+    );
+    let deep = format!("{}{}", "(".repeat(300), ")".repeat(300));
+    let want = format!("error parsing regexp: expression nests too deeply: `{deep}`: it has more than 250 levels");
+    assert_eq!(error(&deep), want);
+    assert_eq!(error("(?P<n>a)(?P<n>b)"), "error parsing regexp: duplicate capture group name: `(?P<n>a)(?P<n>b)`");
+}
+
+#[test]
+fn an_expression_of_a_template_is_not_shown() {
+    let error = |pattern: &str| compile_bytes(pattern).unwrap_err();
+    assert_eq!(error("s3cr3t("), "error parsing regexp: missing closing )");
+    assert_eq!(error(r"s3cr3t\8"), "error parsing regexp: invalid escape sequence");
+    assert_eq!(error("(?<s3cr3t>)(?<s3cr3t>)"), "error parsing regexp: duplicate capture group name");
+    assert_eq!(error(&"s3cr3t".repeat(2000)), "error parsing regexp: expression too large: it is longer than 10,000 bytes");
+}
+
+/// Names are Go's: categories and scripts alone.
+#[test]
+fn sets_of_unicode() {
+    for (pattern, text, found) in [
+        (r"^\p{Greek}$", "α", true),
+        (r"^\p{^Greek}$", "α", false),
+        (r"^\P{^Greek}$", "α", true),
+        (r"^[\P{Lu}]$", "a", true),
+        (r"^\p{LC}$", "a", true),
+        (r"^\p{Any}$", "a", true),
+    ] {
+        assert_eq!(compile(pattern).map(|regex| regex.is_match(text)), Ok(found), "{pattern}");
+    }
+    for pattern in [r"\p{Alphabetic}", r"\p{sc=Greek}", r"\p{Script:Greek}", r"\p{Gréek}", r"\pX", r"\p{}", r"\p"] {
+        assert_eq!(error(pattern), format!("error parsing regexp: invalid character class range: `{pattern}`"));
+    }
+}
+
+proptest! {
+    #[test]
+    fn never_panics(pattern in r"[a\\\[\](){}?*+^$|:.,<>P0-9wdsbQE&~\-]{0,20}", text in ".{0,10}", template in r"[$\{\}a1_]{0,8}") {
+        if let Ok(expression) = Expression::new(&pattern) {
+            let _ = expression.replace_all(&text, &template, outside());
+        }
+    }
+}
