@@ -14,6 +14,7 @@ use crate::apply::error::WriteError;
 use crate::chance::SystemChance;
 use crate::fetch::Freshness;
 use crate::index::{Index, Key, StoreId, TargetView, generator_ids, store_ids, target_key};
+use crate::plan::entries::may_take_long;
 use crate::plan::external_secret::{
     self as plan, Decision, Facts, Failure, FetchPlan, Gathered, Memory, Next, Report, Seen, StoreFacts, Written,
 };
@@ -365,22 +366,26 @@ async fn gather_values(
     let key = Key::of(&facts.es.metadata);
     let freshness = Freshness { max_age: fetch.max_age, not_before: ctx.forced.since(&key), again: fetch.again };
     let mut reads = read_all(ctx, facts, fetch, freshness).await;
-    let mut gathered = gather::values(facts, &reads, &Generated::default(), &SystemChance);
+    let mut gathered = put_together(ctx, facts, &reads, &Generated::default()).await;
     // something is missing: a shared value may just be too old to have it
-    let shared = |reads: &Reads| {
-        reads.values().flat_map(|store| store.reads.values()).any(|read| read.sent + JUST_NOW < begun)
-    };
+    let shared =
+        |reads: &Reads| reads.values().flat_map(|store| store.reads.values()).any(|read| read.sent + JUST_NOW < begun);
     if fetch.insist && gathered.as_ref().map_or_else(gather::is_missing, |g| !g.missing.is_empty()) && shared(&reads) {
         let fresh = Freshness { not_before: Some(begun), ..freshness };
         reads = read_all(ctx, facts, fetch, fresh).await;
-        gathered = gather::values(facts, &reads, &Generated::default(), &SystemChance);
+        gathered = put_together(ctx, facts, &reads, &Generated::default()).await;
     }
     if fetch.generate.is_empty() || gathered.is_err() {
         return (gathered, Generated::default());
     }
     let entry = |order: &plan::Generate| order.index.to_string();
     let generated = generate::generate(ctx.generating(), asker, &fetch.generate, entry, freshness.not_before).await;
-    (gather::values(facts, &reads, &generated, &SystemChance), generated)
+    (put_together(ctx, facts, &reads, &generated).await, generated)
+}
+
+async fn put_together(ctx: &Ctx, facts: &Facts, reads: &Reads, generated: &Generated) -> Result<Gathered, Failure> {
+    let values = || gather::values(facts, reads, generated, &SystemChance);
+    if may_take_long(&facts.es) { ctx.rendering(values).await } else { values() }
 }
 
 async fn read_all(ctx: &Ctx, facts: &Facts, fetch: &FetchPlan, freshness: Freshness) -> Reads {

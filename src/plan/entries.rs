@@ -89,6 +89,15 @@ pub fn generates(es: &ExternalSecret) -> bool {
     entries(es).iter().any(|entry| entry.generator().is_some())
 }
 
+/// Whether putting the values together may take its time: what rewrites and the modifiers of paths do is bounded, and may be much.
+#[must_use]
+pub fn may_take_long(es: &ExternalSecret) -> bool {
+    let modifies = |reference: &RemoteRef| reference.property.as_deref().is_some_and(|path| path.contains(['@', '#']));
+    let rewrites = es.spec.data_from.iter().any(|from| !from.rewrite.is_empty());
+    let extracts = es.spec.data_from.iter().filter_map(|from| from.extract.as_ref());
+    rewrites || extracts.chain(es.spec.data.iter().map(|data| &data.remote_ref)).any(modifies)
+}
+
 /// What a remote reference asks for: the value whole, as a property is cut out of it afterwards. Few providers heed it before.
 #[must_use]
 pub fn want(reference: &RemoteRef) -> Want {
@@ -109,6 +118,20 @@ mod tests {
     use crate::api::StoreKind;
     use crate::api::external_secret::MetadataPolicy;
     use crate::index::Key;
+
+    #[test]
+    fn rewrites_and_modifiers_may_take_long() {
+        let long = |spec: serde_json::Value| {
+            may_take_long(&serde_json::from_value(json!({ "metadata": { "name": "es" }, "spec": spec })).unwrap())
+        };
+        let data =
+            |property: &str| json!({ "data": [{ "secretKey": "a", "remoteRef": { "key": "k", "property": property } }] });
+        assert!(!long(data("a.b")) && long(data("a|@pretty")) && long(data("#(a==1).b")));
+        assert!(!long(json!({ "dataFrom": [{ "extract": { "key": "k" } }] })));
+        assert!(long(json!({ "dataFrom": [{ "extract": { "key": "k", "property": "@this" } }] })));
+        let rewrite = json!([{ "regexp": { "source": "a", "target": "b" } }]);
+        assert!(long(json!({ "dataFrom": [{ "find": {}, "rewrite": rewrite }] })));
+    }
 
     fn es() -> ExternalSecret {
         serde_json::from_value(json!({

@@ -124,6 +124,12 @@ impl Price {
     }
 }
 
+/// Steps of putting the groups of a match into a replacement of so many bytes: each `$0` is a group, which may be empty.
+#[must_use]
+pub fn of_expanding(bytes: usize) -> usize {
+    bytes / 16
+}
+
 /// About how many states an expression has.
 fn states(hir: &Hir) -> usize {
     match hir.kind() {
@@ -168,6 +174,15 @@ impl Expression {
         Ok(Self { regex: compile(pattern)?, price: Price::of(pattern) })
     }
 
+    /// Whether it matches somewhere in a text.
+    ///
+    /// # Errors
+    /// It takes too much work.
+    pub fn is_match(&self, text: &str, outside: Outside<'_>) -> Result<bool, TooMuch> {
+        outside.step(self.price.of_finding(text.len()) as u64)?;
+        Ok(self.regex.is_match(text))
+    }
+
     /// Replaces all matches, as Go's `ReplaceAllString` does. `$name`, `${name}` and `$1` stand for groups, `$$` for a dollar. A name is as
     /// long as it can be, so `$1x` is the group `1x`; a group that is not there is empty; other dollars stay.
     ///
@@ -176,7 +191,7 @@ impl Expression {
     pub fn replace_all(&self, text: &str, template: &str, outside: Outside<'_>) -> Result<String, NotReplaced> {
         let (mut out, mut copied) = (String::new(), 0);
         let step = |from: usize| {
-            let price = self.price.of_groups(text.len() - from);
+            let price = self.price.of_groups(text.len() - from) + of_expanding(template.len());
             outside.step(price as u64).map_err(NotReplaced::TooMuch)
         };
         step(0)?;

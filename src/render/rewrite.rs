@@ -368,6 +368,9 @@ mod tests {
         let quadratic = || by_regexp(".*[^A-Z]|[A-Z]", "b");
         assert_eq!(apply(&[quadratic()], entries()).unwrap_err().cause, RewriteCause::TooMuch(TooMuch));
         assert!(apply(&[by_regexp("[A-Z]+", "b")], entries()).is_ok());
+        // nothing is put in, over and over
+        let empty = by_regexp("(?s)", &"$0".repeat(10_000));
+        assert_eq!(apply(&[empty], entries()).unwrap_err().cause, RewriteCause::TooMuch(TooMuch));
         let costly = || by_regexp(r"x|\pL{10}", "b");
         assert!(apply(&[costly()], set(&[("k", "v")])).is_ok());
         let many: Vec<_> = (0..1000).map(|_| costly()).collect();

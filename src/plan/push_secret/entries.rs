@@ -11,7 +11,7 @@ use crate::api::push_secret::{
 };
 use crate::plan::access;
 use crate::providers::{Place, Push, Source};
-use crate::render::re2::{self, Expression, NotReplaced};
+use crate::render::re2::{Expression, NotReplaced};
 use crate::render::template::Stage;
 use crate::render::{Outside, keys, rewrite};
 use crate::secret_bytes::SecretBytes;
@@ -171,7 +171,7 @@ fn with_data(source: &Source, data: BTreeMap<String, SecretBytes>) -> Arc<Source
 fn expand(entry: &PushDataTo, namespace: &str, source: &Arc<Source>, outside: Outside<'_>) -> Result<Vec<Entry>, Failure> {
     let source =
         converted(entry.conversion_strategy, source).map_err(|e| Failure::spec(format!("conversion failed: {e}")))?;
-    let keys = matching(entry, &source).map_err(|e| Failure::spec(format!("match failed: {e}")))?;
+    let keys = matching(entry, &source, outside).map_err(|e| Failure::spec(format!("match failed: {e}")))?;
     let data = |secret_key: Option<String>, remote_key: String| PushData {
         match_: PushMatch { secret_key, remote_ref: PushRemoteRef { remote_key, property: None } },
         metadata: entry.metadata.clone(),
@@ -200,11 +200,17 @@ fn expand(entry: &PushDataTo, namespace: &str, source: &Arc<Source>, outside: Ou
 }
 
 /// The keys that an entry takes.
-fn matching<'s>(entry: &PushDataTo, source: &'s Source) -> Result<Vec<&'s String>, String> {
+fn matching<'s>(entry: &PushDataTo, source: &'s Source, outside: Outside<'_>) -> Result<Vec<&'s String>, String> {
     let pattern = entry.match_.as_ref().and_then(|m| m.regexp.as_deref()).filter(|p| !p.is_empty());
     let Some(pattern) = pattern else { return Ok(source.data.keys().collect()) };
-    let regex = re2::compile(pattern).map_err(|e| format!("failed to compile regexp pattern {pattern:?}: {e}"))?;
-    Ok(source.data.keys().filter(|key| regex.is_match(key)).collect())
+    let expression = Expression::new(pattern).map_err(|e| format!("failed to compile regexp pattern {pattern:?}: {e}"))?;
+    let mut keys = Vec::new();
+    for key in source.data.keys() {
+        if expression.is_match(key, outside).map_err(|much| much.to_string())? {
+            keys.push(key);
+        }
+    }
+    Ok(keys)
 }
 
 /// A key after all rewrites.

@@ -78,7 +78,7 @@ fn replace(cx: &Context<'_>, args: &[Value], expands: bool) -> Answer {
     cx.step(price.of_groups(text.len()))?;
     for captures in regex.captures_iter(text) {
         let Some(found) = captures.get(0) else { continue };
-        cx.step(price.of_groups(text.len() - found.start()))?;
+        cx.step(price.of_groups(text.len() - found.start()) + re2::of_expanding(with.len()))?;
         if splits_character(text, found.start(), found.end()) {
             continue;
         }
