@@ -19,6 +19,14 @@ const MAX_BYTES: usize = 8 << 20;
 /// # Errors
 /// The text is no YAML, or holds what JSON cannot.
 pub fn parse(text: &[u8]) -> Result<Yaml, NotYaml> {
+    read(text, true).0
+}
+
+/// As [`parse`], and how many values were read, aliases resolved, also where the text is none: that much work it was.
+///
+/// # Errors
+/// As [`parse`].
+pub fn parse_counted(text: &[u8]) -> (Result<Yaml, NotYaml>, usize) {
     read(text, true)
 }
 
@@ -27,32 +35,29 @@ pub fn parse(text: &[u8]) -> Result<Yaml, NotYaml> {
 /// # Errors
 /// As [`parse`].
 pub(super) fn parse_any_number(text: &[u8]) -> Result<Yaml, NotYaml> {
-    read(text, false)
+    read(text, false).0
 }
 
-fn read(text: &[u8], finite: bool) -> Result<Yaml, NotYaml> {
-    let text = std::str::from_utf8(text).map_err(|_| NotYaml { line: 1, reason: "not UTF-8" })?;
-    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    if let Some(at) = text.find(is_forbidden) {
-        let line = text[..at].matches('\n').count() + 1;
-        return Err(NotYaml { line, reason: "control characters are not allowed" });
-    }
+fn read(text: &[u8], finite: bool) -> (Result<Yaml, NotYaml>, usize) {
+    let text = match readable(text) {
+        Ok(text) => text,
+        Err(error) => return (Err(error), 0),
+    };
     let mut options = Options::default();
     options.block_scalar_eof_without_line_feed = true;
     let parser = Parser::new_from_str_with_options(text, options);
     let mut reader = Reader { parser, anchors: HashMap::new(), deepest: 0, size: Size::default(), line: 1, finite };
-    loop {
-        match reader.next()? {
-            Event::StreamStart | Event::DocumentStart(..) => {}
-            Event::StreamEnd | Event::DocumentEnd => return Ok(Yaml::Null),
-            event => {
-                let value = reader.node(event, 0)?;
-                // What follows must be the document's end, not more of it.
-                return match reader.next()? {
-                    Event::DocumentEnd | Event::StreamEnd => Ok(value),
-                    _ => reader.fail("did not find the end of the document"),
-                };
-            }
+    (reader.document(), reader.size.values)
+}
+
+fn readable(text: &[u8]) -> Result<&str, NotYaml> {
+    let text = std::str::from_utf8(text).map_err(|_| NotYaml { line: 1, reason: "not UTF-8" })?;
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    match text.find(is_forbidden) {
+        None => Ok(text),
+        Some(at) => {
+            let line = text[..at].matches('\n').count() + 1;
+            Err(NotYaml { line, reason: "control characters are not allowed" })
         }
     }
 }
@@ -107,6 +112,24 @@ impl<'t> Reader<'t> {
                     return Err(NotYaml { line: error.marker().line(), reason });
                 }
                 None => return Ok(Event::StreamEnd),
+            }
+        }
+    }
+
+    /// The first document.
+    fn document(&mut self) -> Result<Yaml, NotYaml> {
+        loop {
+            match self.next()? {
+                Event::StreamStart | Event::DocumentStart(..) => {}
+                Event::StreamEnd | Event::DocumentEnd => return Ok(Yaml::Null),
+                event => {
+                    let value = self.node(event, 0)?;
+                    // What follows must be the document's end, not more of it.
+                    return match self.next()? {
+                        Event::DocumentEnd | Event::StreamEnd => Ok(value),
+                        _ => self.fail("did not find the end of the document"),
+                    };
+                }
             }
         }
     }

@@ -143,7 +143,9 @@ fn natural(a: &[u8], b: &[u8]) -> std::cmp::Ordering {
 /// A map; where the text is none, one with the key `Error`.
 fn from_yaml(cx: &Context<'_>, args: &[Value]) -> Answer {
     cx.reserve(text(args, 0).len())?;
-    let problem = match yaml::parse(text(args, 0)) {
+    let (parsed, values) = yaml::parse_counted(text(args, 0));
+    cx.step(values)?;
+    let problem = match parsed {
         Ok(Yaml::Map(map)) => return Ok(Value::Map(dict(cx, map)?)),
         Ok(Yaml::Null) => return Ok(cx.dict(BTreeMap::new())),
         Ok(_) => "the YAML is not a map".to_owned(),
@@ -161,7 +163,6 @@ fn dict(cx: &Context<'_>, map: BTreeMap<Vec<u8>, Yaml>) -> Result<Map, Fault> {
 /// As JSON has it: all numbers are `float64`.
 #[allow(clippy::cast_precision_loss)]
 fn value(cx: &Context<'_>, yaml: Yaml) -> Answer {
-    cx.step(1)?;
     Ok(match yaml {
         Yaml::Null => Value::Nil,
         Yaml::Bool(truth) => Value::Bool(truth),

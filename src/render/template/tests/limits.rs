@@ -49,6 +49,18 @@ fn of_steps() {
     fails("{{ $l := list 1 2 }}{{ range until 40 }}{{ $l = list $l $l }}{{ end }}{{ deepCopy $l }}", "more than");
 }
 
+/// Aliases make much of a short text, also where that is too much in the end.
+#[test]
+fn of_values_of_aliases() {
+    let tenfold: String =
+        (1..6).map(|i| format!("a{i}: &a{i} [{}]\n", vec![format!("*a{}", i - 1); 10].join(","))).collect();
+    let text = format!("a0: &a0 [{}]\n{tenfold}", ["x"; 10].join(","));
+    let render = |template: &str| render(template, &[("v", text.as_bytes())]);
+    assert!(render(r#"{{ (fromYaml .v).Error }}"#).unwrap().ends_with(b"aliases make it too large"));
+    let error = render(r#"{{ range until 1000 }}{{ $_ := fromYaml $.v }}{{ end }}"#).unwrap_err().to_string();
+    assert!(error.contains("takes more than 2000000 steps"), "{error}");
+}
+
 /// One object may have many templates, each within its own bound.
 #[test]
 fn of_steps_of_several_templates() {
