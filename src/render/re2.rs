@@ -114,13 +114,13 @@ impl Price {
     /// for each byte.
     #[must_use]
     pub fn of_finding(self, bytes: usize) -> usize {
-        1 + bytes / 1024 + bytes.saturating_mul(self.states.saturating_sub(64)) / 1000
+        1 + bytes / 1024 + bytes.saturating_mul(self.states.saturating_sub(64)) / 100
     }
 
     /// The same, where the groups of the match are wanted, which always takes going through the states.
     #[must_use]
     pub fn of_groups(self, bytes: usize) -> usize {
-        1 + bytes.saturating_mul(self.states.max(4)) / 1000
+        1 + bytes / 250 + bytes.saturating_mul(self.states.saturating_sub(16)) / 100
     }
 }
 
