@@ -103,7 +103,9 @@ fuzz_target!(|data: &[u8]| {
     let Input { rewrites, entries } = input;
     let entries: Entries = entries.into_iter().map(|(key, value)| (key, SecretBytes::from(value))).collect();
     // one by one too: a failure of the first must not hide the others
-    for one in rewrites.iter().take(4) {
+    let mut others = rewrites.clone();
+    others.dedup();
+    for one in others.iter().take(4) {
         check(std::slice::from_ref(one), &entries);
     }
     check(&rewrites, &entries);
