@@ -14,7 +14,7 @@ use libfuzzer_sys::fuzz_target;
 
 /// Most rewrites in a row.
 const MOST_REWRITES: usize = 16;
-/// Most of them whose templates loop: the keys of one rewrite share its steps, but each rewrite has its own.
+/// Most of them whose templates loop: such an input is slow in the instrumented build, though all rewrites share their steps.
 const MOST_LOOPING: usize = 2;
 /// Most bytes of all keys after a rewrite that changes them.
 const MOST_OF_KEYS: usize = 1 << 20;
