@@ -63,7 +63,6 @@ const WRITERS: &[(&str, &str)] = &[
     ("adopt.rs", "a command of a person's, which refuses to run beside an operator"),
     ("lease.rs", "the lease, which decides whether the others may"),
     ("report/events.rs", "events, which change nothing that anybody reads back"),
-    ("adopt.rs", "a command that somebody runs while no operator does"),
     ("providers/connect.rs", "TokenRequests, which store nothing"),
     (
         "providers/kubernetes/session.rs",

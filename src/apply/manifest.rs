@@ -3,7 +3,7 @@
 use kube::api::{Api, ApiResource, DeleteParams, DynamicObject, Patch, PatchParams, Preconditions};
 use serde_json::json;
 
-use super::Writer;
+use super::{Writer, server_side};
 use super::error::WriteError;
 use crate::index::Key;
 use crate::plan::manifest::{Desired, Update};
@@ -57,8 +57,8 @@ impl Writer {
             body["metadata"]["resourceVersion"] = json!(version);
         }
         let body = SecretJson::new(body);
-        let patch = Patch::Apply(body.expose());
-        let written = self.within(api.patch(&key.name, &params, &patch), "write", &resource.kind, key).await;
+        let request = server_side::apply(api, &key.name, &params, body.expose());
+        let written = self.within(request, "write", &resource.kind, key).await;
         let live = written.map_err(WriteError::of_values)?;
         let others = |manager: Option<&str>| manager != Some(&desired.manager);
         let mut managers = live.metadata.managed_fields.iter().flatten();

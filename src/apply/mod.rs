@@ -8,6 +8,7 @@ mod fan_out;
 mod generator_state;
 pub mod manifest;
 mod push_secret;
+mod server_side;
 #[cfg(test)]
 mod tests;
 
@@ -242,8 +243,8 @@ impl Writer {
     async fn apply(&self, key: &Key, body: &Secret, manager: &str, force: bool) -> Result<Secret, WriteError> {
         let mut params = PatchParams::apply(manager);
         params.force = force;
-        let (secrets, patch) = (self.secrets(&key.namespace), Patch::Apply(body));
-        self.within(secrets.patch(&key.name, &params, &patch), "write", "Secret", key).await
+        let request = server_side::apply(self.secrets(&key.namespace), &key.name, &params, body);
+        self.within(request, "write", "Secret", key).await
     }
 
     async fn merge(&self, key: &Key, patch: &Value) -> Result<Secret, WriteError> {

@@ -130,18 +130,20 @@ pub fn of_expanding(bytes: usize) -> usize {
     bytes / 16
 }
 
-/// About how many states an expression has.
+/// About how many states an expression has: those that read a byte, those between them where ways part, and those that note a group's
+/// ends.
 fn states(hir: &Hir) -> usize {
     match hir.kind() {
-        HirKind::Empty | HirKind::Look(_) => 1,
+        HirKind::Empty | HirKind::Look(_) | HirKind::Class(Class::Bytes(_)) => 1,
         HirKind::Literal(literal) => literal.0.len(),
-        HirKind::Class(Class::Bytes(_)) => 1,
-        HirKind::Class(Class::Unicode(class)) => class.ranges().len().max(1),
+        HirKind::Class(Class::Unicode(class)) => {
+            class.ranges().iter().map(|range| if range.end().is_ascii() { 1 } else { 3 }).sum::<usize>().max(1)
+        }
         HirKind::Repetition(repetition) => {
             let times = repetition.max.unwrap_or(repetition.min).max(1);
-            states(&repetition.sub).saturating_mul(usize::try_from(times).unwrap_or(usize::MAX))
+            (1 + states(&repetition.sub)).saturating_mul(usize::try_from(times).unwrap_or(usize::MAX))
         }
-        HirKind::Capture(group) => states(&group.sub),
+        HirKind::Capture(group) => 2 + states(&group.sub),
         HirKind::Concat(parts) | HirKind::Alternation(parts) => parts.iter().map(states).fold(0, usize::saturating_add),
     }
 }

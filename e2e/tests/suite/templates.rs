@@ -185,3 +185,36 @@ fn targets_of_other_kinds() -> Result<()> {
         Ok(())
     })
 }
+
+/// The API server reads what is applied as YAML, which takes some signs for others.
+#[test]
+fn signs_that_yaml_reads_otherwise_arrive_as_they_are() -> Result<()> {
+    with_lab("signs", async |ns| {
+        let mut options = options(ns, &[&ns.name], &["--log-format=text", "--unsafe-allow-generic-targets"], &[]);
+        let values = ["genericTargets.enabled=true", "genericTargets.resources[0].resources={configmaps}"];
+        options.chart_values.extend(values.map(str::to_owned));
+        let _operator = ns.env.another_operator(&options).await?;
+        apply(ns, fake_store("store", &[("remote", "value")])).await?;
+        let signs = "a\u{2028} b\u{2029}c\u{85}d\u{7f}\u{feff}\u{ffff}\u{1f600}\u{e9}";
+        let template = r#"{{ print "a\u2028 b\u2029c\u0085d\u007f\ufeff\uffff\U0001f600é" }}"#;
+        let noted = json!({"template": {"data": {"key": template}, "metadata": {"annotations": {"note": template}}}});
+        apply(ns, busy("noted", noted)).await?;
+        let manifest = json!({"apiVersion": "v1", "kind": "ConfigMap"});
+        apply(ns, busy("other", json!({"manifest": manifest, "template": {"data": {"key": template}}}))).await?;
+        ns.wait_synced("noted").await?;
+        ns.wait_ready(EXTERNAL_SECRET, "other", "True", "ResourceSynced").await?;
+
+        ensure!(ns.secret("noted").await?["key"] == signs);
+        let secrets = objects(ns, ("v1", "Secret")).await?;
+        let note = secrets
+            .iter()
+            .find(|secret| secret["metadata"]["name"] == "noted")
+            .map(|s| &s["metadata"]["annotations"]["note"]);
+        ensure!(note.is_some_and(|note| note == signs), "the annotation is {note:?}");
+        let data = object(ns, CONFIG_MAP, "other").await?.map(|object| object["data"]["key"].clone());
+        ensure!(data.as_ref().is_some_and(|data| data == signs), "the ConfigMap holds {data:?}");
+        let peace = cost_of_peace(ns).await?;
+        ensure!(peace.is_empty(), "in peace: {peace:?}");
+        Ok(())
+    })
+}

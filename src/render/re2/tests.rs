@@ -10,9 +10,10 @@ use crate::render::rewrite::testing::outside;
 fn an_expression_of_many_states_costs_more() {
     let states = |pattern: &str| Price::of(pattern).states;
     assert_eq!(states("abc"), 3);
-    assert_eq!(states("[a-f][a-z0-9]{1000}[^a-z0-9]"), 1 + 2 * 1000 + 3);
+    assert_eq!(states("[a-f][a-z0-9]{1000}[^a-z0-9]"), 1 + 3 * 1000 + 5);
+    assert_eq!(states("(.*){1000}_"), 8 * 1000 + 1);
     assert!(states(r"\pL{100}") > 10_000);
-    assert_eq!(states("(a+|b)*c"), 3);
+    assert_eq!(states("(a+|b)*c"), 7);
     let (small, large) = (Price::of("a+b|a"), Price::of("[a-f][a-z0-9]{1000}x"));
     assert_eq!((small.of_finding(4096), small.of_groups(1000)), (5, 5));
     assert!(large.of_finding(4096) > 7_000 && large.of_groups(1000) > 2_000);
