@@ -62,6 +62,9 @@ impl Default for Limits {
     }
 }
 
+/// Bytes of a template that a step parses.
+const PARSED: usize = 32;
+
 /// How templates are rendered.
 #[derive(Clone, Copy)]
 pub struct Engine<'a> {
@@ -187,7 +190,7 @@ impl<'a> Engine<'a> {
         };
         let ran = exec.run(&dot);
         if let Some(taken) = self.taken {
-            taken.set(taken.get().saturating_add(cx.steps()));
+            taken.set(taken.get().saturating_add(cx.steps()).saturating_add((text.len() / PARSED) as u64));
         }
         match ran {
             Ok(()) => Ok(SecretBytes::new(std::mem::take(&mut exec.out))),

@@ -76,6 +76,18 @@ fn of_steps_of_several_templates() {
     assert!(engine.render("x", "", &scope(&[])).is_err(), "not even one that does nothing");
 }
 
+/// What is never run must be parsed all the same.
+#[test]
+fn of_what_is_only_parsed() {
+    let (chance, taken) = (Sequence::default(), Cell::new(0));
+    let engine = Engine { taken: Some(&taken), ..Engine::new(jiff::Timestamp::UNIX_EPOCH, &chance) };
+    let idle = format!("{{{{ if false }}}}{}{{{{ end }}}}", "{{ .x }}".repeat(40_000));
+    assert!(engine.render("x", &idle, &scope(&[])).is_ok());
+    assert!(taken.get() > 10_000, "{}", taken.get());
+    let rest = (0..1000).take_while(|_| engine.render("x", &idle, &scope(&[])).is_ok()).count();
+    assert!((300..500).contains(&rest), "{rest}");
+}
+
 /// Each match is charged for all that it may have looked at, and for more where it may have to say where its groups are.
 #[test]
 fn of_what_expressions_look_at() {
