@@ -250,16 +250,30 @@ async fn start_aws(stage: &mut Stage) -> Result<()> {
     Ok(())
 }
 
+/// In the user's cluster the operator serves the demo's namespace and has no right beyond it: stores, Secrets and another operator
+/// that are there stay as they are.
+fn demo_alone() -> operator::Options {
+    operator::Options {
+        args: vec![format!("--namespaces={NAMESPACE}")],
+        chart_values: vec![format!("scopedNamespaces={{{NAMESPACE}}}")],
+        ..operator::Options::default()
+    }
+}
+
 async fn install(stage: &mut Stage) -> Result<()> {
     let begun = Instant::now();
-    for object in rights(&stage.tools, operator::NAMESPACE, &[])? {
+    let options = match &stage.kubernetes {
+        Kubernetes::Users { .. } => demo_alone(),
+        Kubernetes::None | Kubernetes::Own(_) => operator::Options::default(),
+    };
+    for object in rights(&stage.tools, operator::NAMESPACE, &options.chart_values)? {
         let part = |path| object.pointer(path).and_then(Value::as_str).unwrap_or_default().to_lowercase();
         if part("/kind").starts_with("cluster") {
             stage.claim(format!("{}/{}", part("/kind"), part("/metadata/name"))).await?;
         }
     }
     stage.claim(format!("namespace/{}", operator::NAMESPACE)).await?;
-    let (tools, options) = (stage.tools.clone(), operator::Options::default());
+    let tools = stage.tools.clone();
     let operator = Operator::start(stage.dir.clone(), &tools, stage.cluster()?, stage.aws()?.endpoint(), &options).await?;
     stage.operator = Some(operator);
     done("keyferry", begun, format!("runs with the rights of its Helm chart (namespace {})", operator::NAMESPACE));
@@ -373,5 +387,24 @@ fn print(text: impl std::fmt::Display) {
     let mut out = std::io::stdout().lock();
     if write!(out, "{text}").and_then(|()| out.flush()).is_err() {
         progress::note("cannot write to standard output");
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing)]
+mod tests {
+    use super::*;
+    use crate::cluster::documents;
+
+    #[test]
+    fn in_the_users_cluster_the_operator_serves_the_demo_alone() {
+        let options = demo_alone();
+        assert_eq!(options.args, ["--namespaces=keyferry-demo"]);
+        assert_eq!(options.chart_values, ["scopedNamespaces={keyferry-demo}"]);
+        // All that it shows must be in that namespace, or it would not be served.
+        for object in documents(&fs::read_to_string(project_root().join(MANIFEST)).unwrap()).unwrap() {
+            assert!(["SecretStore", "ExternalSecret"].contains(&object["kind"].as_str().unwrap()), "{object}");
+            assert!(object.pointer("/metadata/namespace").is_none(), "{object}");
+        }
     }
 }

@@ -82,16 +82,32 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{- if or .Values.leaderElect (gt (int .Values.replicaCount) 1) }}true{{ end }}
 {{- end }}
 
-{{/* Name of the Lease: the operator's default, which is ESO's. */}}
+{{/* Name of the Lease: the operator's default is ESO's. */}}
 {{- define "keyferry.leaseName" -}}
-{{- .Values.leaderElectionID | default "external-secrets-controller" }}
+{{- get .Values.extraArgs "leader-election-id" | default .Values.leaderElectionID | default "external-secrets-controller" }}
+{{- end }}
+
+{{- define "keyferry.leaseNamespace" -}}
+{{- get .Values.extraArgs "leader-election-namespace" | default (include "keyferry.namespace" .) }}
+{{- end }}
+
+{{/* Port of health: a number in the liveness probe, where ESO's values have it, or else ours. */}}
+{{- define "keyferry.livePort" -}}
+{{- $probe := .Values.livenessProbe.spec }}
+{{- $ports := list }}
+{{- range list (get ($probe.httpGet | default dict) "port") $probe.port .Values.live.listen.port }}
+{{- if regexMatch "^[0-9]+$" (toString .) }}
+{{- $ports = append $ports . }}
+{{- end }}
+{{- end }}
+{{- first $ports }}
 {{- end }}
 
 {{/* The container's arguments. One map, so that extraArgs replace what the chart sets. */}}
 {{- define "keyferry.args" -}}
 {{- $args := dict
       "metrics-addr" (printf ":%d" (int .Values.metrics.listen.port))
-      "live-addr" (printf ":%d" (int .Values.live.listen.port))
+      "live-addr" (printf ":%s" (include "keyferry.livePort" .))
       "loglevel" .Values.log.level }}
 {{- if include "keyferry.leaderElect" . }}
 {{- $_ := set $args "enable-leader-election" true }}
@@ -112,13 +128,13 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{- if not .Values.processSecretStore }}
 {{- $_ := set $args "enable-secret-store-reconciler" "false" }}
 {{- end }}
-{{- if not .Values.processClusterExternalSecret }}
+{{- if not (include "keyferry.clusterExternalSecrets" .) }}
 {{- $_ := set $args "enable-cluster-external-secret-reconciler" "false" }}
 {{- end }}
 {{- if not .Values.processPushSecret }}
 {{- $_ := set $args "enable-push-secret-reconciler" "false" }}
 {{- end }}
-{{- if not (and .Values.processClusterPushSecret .Values.processPushSecret) }}
+{{- if not (include "keyferry.clusterPushSecrets" .) }}
 {{- $_ := set $args "enable-cluster-push-secret-reconciler" "false" }}
 {{- end }}
 {{- if .Values.genericTargets.enabled }}

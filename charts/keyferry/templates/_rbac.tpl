@@ -23,7 +23,7 @@
     {{- if .Values.processSecretStore }}
     - secretstores/status
     {{- end }}
-  verbs: [get, patch]
+  verbs: [patch]
 {{- if .Values.processPushSecret }}
 # `patch` of the object itself, and of the stores above, for the finalizers that hold them while something pushed must be deleted.
 - apiGroups: [external-secrets.io]
@@ -31,7 +31,7 @@
   verbs: [get, list, watch, patch]
 - apiGroups: [external-secrets.io]
   resources: [pushsecrets/status]
-  verbs: [get, patch]
+  verbs: [patch]
 {{- end }}
 {{- if .Values.openshiftFinalizers }}
 # Asked for by OwnerReferencesPermissionEnforcement where an owner reference blocks the owner's deletion.
@@ -41,7 +41,8 @@
 {{- end }}
 {{ include "keyferry.generatorRules" . }}
 {{- if .Values.genericTargets.enabled }}
-{{- range .Values.genericTargets.resources }}
+{{- /* ConfigMaps always, as in ESO's chart. */}}
+{{- range prepend .Values.genericTargets.resources (dict "resources" (list "configmaps")) }}
 # A kind of generic targets: read, watched by metadata, and written by server-side apply.
 - apiGroups: [{{ .apiGroup | default "" | quote }}]
   resources: {{ toJson .resources }}
@@ -50,7 +51,7 @@
 {{- end }}
 - apiGroups: [events.k8s.io]
   resources: [events]
-  verbs: [create, patch]
+  verbs: [create]
 {{- end }}
 
 {{/* What kinds need that are not of one namespace: ClusterSecretStores, and what has children in many namespaces. */}}
@@ -67,7 +68,7 @@
   verbs: [get, list, watch, patch]
 - apiGroups: [external-secrets.io]
   resources: [clusterexternalsecrets/status]
-  verbs: [get, patch]
+  verbs: [patch]
 - apiGroups: [external-secrets.io]
   resources: [externalsecrets]
   verbs: [create, delete]
@@ -86,7 +87,7 @@
   verbs: [get, list, watch]
 - apiGroups: [external-secrets.io]
   resources: [clusterpushsecrets/status]
-  verbs: [get, patch]
+  verbs: [patch]
 - apiGroups: [external-secrets.io]
   resources: [pushsecrets]
   verbs: [get, list, watch, create, patch, delete]
@@ -111,7 +112,7 @@
   verbs: [get, list, watch, patch]
 - apiGroups: [external-secrets.io]
   resources: [clustersecretstores/status]
-  verbs: [get, patch]
+  verbs: [patch]
 {{- end }}
 
 {{/* roleRef and subjects of a binding. Takes (list $ kind name). */}}
@@ -125,4 +126,15 @@ subjects:
   - kind: ServiceAccount
     name: {{ include "keyferry.serviceAccountName" $root }}
     namespace: {{ include "keyferry.namespace" $root }}
+{{- end }}
+
+{{/* What leader election needs, where the Lease is. `create` cannot be limited by name. */}}
+{{- define "keyferry.leaseRules" -}}
+- apiGroups: [coordination.k8s.io]
+  resources: [leases]
+  resourceNames: [{{ include "keyferry.leaseName" . | quote }}]
+  verbs: [get, update]
+- apiGroups: [coordination.k8s.io]
+  resources: [leases]
+  verbs: [create]
 {{- end }}

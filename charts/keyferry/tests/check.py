@@ -102,6 +102,17 @@ def rights():
         for rule in ("resources: [namespaces]\n    verbs: [patch]", "resources: [externalsecrets]\n    verbs: [create, delete]"):
             expect((rule in out) == wanted, f"{rule!r} is {'missing' if wanted else 'there without need'}")
     expect("--namespaces=a,b,c" in scoped, "the list of namespaces does not get to the operator")
+    # What it is told not to serve, it does not warn about.
+    for kind in ("external-secret", "push-secret"):
+        expect(f"--enable-cluster-{kind}-reconciler=false" in scoped, f"a list of namespaces asks for cluster-{kind}s")
+    # Events are only created, statuses only patched.
+    for rule in re.findall(r"resources:.*?verbs: \[.*?\]", render(*sets("installCRDs=false"), "--show-only", "templates/rbac.yaml"), re.DOTALL):
+        expect("/status" not in rule or rule.endswith("verbs: [patch]"), f"more than `patch` of a status: {rule}")
+        expect("[events]" not in rule or rule.endswith("verbs: [create]"), f"more than `create` of events: {rule}")
+    for enabled in (False, True):
+        out = render(*sets("installCRDs=false", f"genericTargets.enabled={str(enabled).lower()}"))
+        writes = 'resources: ["configmaps"]\n    verbs: ["get","list","watch","create","patch","delete"]' in out
+        expect(writes == enabled, f"ConfigMaps may be written: {writes}, where genericTargets.enabled is {enabled}")
     cluster_wide = ("processClusterStore=false", "processClusterExternalSecret=false", "processClusterPushSecret=false")
     for right, off in [
         ("serviceaccounts/token", "rbac.serviceAccountTokenCreate=false"),
@@ -165,6 +176,64 @@ def one_writer():
         expect(("type: Recreate" in out) == recreate, f"{values}: Recreate is not {recreate}")
 
 
+def lease():
+    """The Lease that the operator is told to take is the one that it has the rights on."""
+    for values, name, namespace in [
+        ((), "external-secrets-controller", "test"),
+        (('leaderElectionID="a"',), "a", "test"),
+        (('leaderElectionID="a"', "extraArgs.leader-election-id=7"), "7", "test"),
+        (('extraArgs.leader-election-namespace="ops"',), "external-secrets-controller", "ops"),
+        (('extraArgs.leader-election-namespace="test"',), "external-secrets-controller", "test"),
+    ]:
+        out = render(*sets("installCRDs=false", *values), "--show-only", "templates/rbac.yaml")
+        got = [
+            (re.search(r'resources: \[leases\]\n    resourceNames: \["(.*?)"\]', role)[1], re.search(r"namespace: (\S+)", role)[1])
+            for role in out.split("\n---\n")
+            if "resources: [leases]" in role
+        ]
+        expect(got == [(name, namespace)], f"{values}: rights on the Leases {got}, want {name} in {namespace}")
+        bound = re.findall(r"kind: RoleBinding\nmetadata:\n  name: test-keyferry-lease\n  namespace: (\S+)", out)
+        expect(bound == ([] if namespace == "test" else [namespace]), f"{values}: bound in {bound}")
+
+
+def health_port():
+    """The process listens where the probes look, also with the values of ESO's chart, and nothing is rendered that a probe has not."""
+    for values, port, probes in [
+        ((), 8082, ["live", "live"]),
+        (("live.listen.port=9000",), 9000, ["live", "live"]),
+        (("livenessProbe.spec.port=9090", "readinessProbe.spec.port=9090"), 9090, ["live", "live"]),
+        (("livenessProbe.spec.httpGet.port=9091",), 9091, ["9091", "live"]),
+        (("livenessProbe.spec.port=8082", "livenessProbe.spec.httpGet.port=9091"), 9091, ["9091", "live"]),
+        (("livenessProbe.spec.httpGet=null", 'livenessProbe.spec.exec={"command":["true"]}'), 8082, ["live"]),
+    ]:
+        out = render(*sets("installCRDs=false", *values), "--show-only", "templates/deployment.yaml")
+        expect(f"--live-addr=:{port}\"" in out, f"{values}: it does not listen on {port}")
+        expect(f"name: live\n              containerPort: {port}\n" in out, f"{values}: the port `live` is not {port}")
+        got = re.findall(r"^ +port: (\S+)", out, re.MULTILINE)
+        expect(got == probes, f"{values}: the probes have the ports {got}, want {probes}")
+
+
+def budget():
+    """One of the two fields, never both and never none."""
+    on = "podDisruptionBudget.enabled=true"
+    for values, want in [
+        ((), "maxUnavailable: 1"),
+        (("podDisruptionBudget.minAvailable=1",), "minAvailable: 1"),
+        (("podDisruptionBudget.minAvailable=1", "podDisruptionBudget.maxUnavailable=0"), "maxUnavailable: 0"),
+        (('podDisruptionBudget.maxUnavailable="50%"',), "maxUnavailable: 50%"),
+        (("podDisruptionBudget.maxUnavailable=null", "podDisruptionBudget.minAvailable=null"), "maxUnavailable: 1"),
+    ]:
+        out = render(*sets("installCRDs=false", on, *values), "--show-only", "templates/poddisruptionbudget.yaml")
+        got = re.findall(r"(?:min|max)\w+: .*", out)
+        expect(got == [want], f"{values}: {got}, want {want}")
+
+
+def long_names():
+    out = render(*sets("installCRDs=false", f'fullnameOverride="{"a" * 60}"', "metrics.service.enabled=true"), "--show-only", "templates/service.yaml")
+    name = re.search(r"^  name: (.*)", out, re.MULTILINE)[1]
+    expect(name == "a" * 55 + "-metrics", f"the Service is named {name}, which has {len(name)} signs")
+
+
 def openshift():
     values = sets("installCRDs=false", "podSecurityContext.fsGroup=2000")
     for api, adapt, ids in [
@@ -215,7 +284,7 @@ def ignored():
 def main():
     if not shutil.which(HELM):
         sys.exit(f"Helm is not at {HELM!r}: set HELM to its path")
-    for check in (lint, golden, crds, rights, push_secrets, egress, one_writer, openshift, refused, ignored):
+    for check in (lint, golden, crds, rights, push_secrets, egress, one_writer, lease, health_port, budget, long_names, openshift, refused, ignored):
         before = len(failures)
         check()
         print(f"{check.__name__:12} {'ok' if len(failures) == before else 'FAILED'}")
