@@ -24,6 +24,7 @@ use crate::cluster::{Cluster, PATIENCE, ready_condition, text};
 use crate::controlplane::{ControlPlane, Options};
 use crate::ldap::Ldap;
 use crate::ministack::Ministack;
+use crate::moto::Moto;
 use crate::operator::{self, Operator};
 use crate::postgres::Postgres;
 use crate::process::Lifetime;
@@ -128,6 +129,14 @@ impl Env {
     /// When it does not come up.
     pub async fn ldap(&self, users: &[(&str, &str)]) -> Result<Ldap> {
         Ldap::start(self.dir.clone(), users).await
+    }
+
+    /// Moto, a second AWS emulator.
+    ///
+    /// # Errors
+    /// When it does not come up.
+    pub async fn moto(&self) -> Result<Moto> {
+        Moto::start(self.dir.clone()).await
     }
 
     /// A further operator, which belongs to the caller. Beside others it needs namespaces of its own, or they serve the same objects:

@@ -17,6 +17,7 @@ pub mod faults;
 pub mod http;
 pub mod ldap;
 pub mod ministack;
+pub mod moto;
 pub mod operator;
 pub mod postgres;
 pub mod process;

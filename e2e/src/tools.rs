@@ -17,6 +17,7 @@ const GO_MOD: &str = include_str!("../controlplane/go.mod");
 const GO_SUM: &str = include_str!("../controlplane/go.sum");
 const GO_MAIN: &str = include_str!("../controlplane/main.go");
 const REQUIREMENTS: &str = include_str!("../requirements.txt");
+const MOTO: &str = include_str!("../requirements-moto.txt");
 const CLIENTS: &str = include_str!("../oracles/clients/requirements.txt");
 const HELM: &str = "v3.22.0";
 /// The names that the one control plane binary answers to.
@@ -173,6 +174,14 @@ pub fn clients_python() -> Result<PathBuf> {
     Ok(python_with(&Cache::open()?, "clients", CLIENTS, "setting up the vendors' clients")?.join("python"))
 }
 
+/// The server of moto, a second AWS emulator. Made by the first call, and then kept in the cache.
+///
+/// # Errors
+/// When Python is missing, or its packages cannot be had.
+pub fn moto() -> Result<PathBuf> {
+    Ok(python_with(&Cache::open()?, "moto", MOTO, "setting up the second AWS emulator (moto)")?.join("moto_server"))
+}
+
 /// The `bin` folder of a Python environment with the packages of `requirements`.
 fn python_with(cache: &Cache, name: &str, requirements: &str, what: &str) -> Result<PathBuf> {
     let dir = cache.entry(&format!("{name}-{}", fingerprint(&[requirements])), |dir| {
@@ -228,7 +237,11 @@ mod tests {
 
     #[test]
     fn every_python_package_is_pinned() {
-        for (file, named) in [(REQUIREMENTS, ["ministack==", "PyYAML=="]), (CLIENTS, ["doppler-sdk==", "python-gitlab=="])] {
+        for (file, named) in [
+            (REQUIREMENTS, ["ministack==", "PyYAML=="]),
+            (MOTO, ["moto==", "Flask=="]),
+            (CLIENTS, ["doppler-sdk==", "python-gitlab=="]),
+        ] {
             let packages: Vec<&str> = file.lines().filter(|line| !line.starts_with('#') && !line.is_empty()).collect();
             assert!(named.iter().all(|name| packages.iter().any(|line| line.starts_with(name))));
             assert!(packages.iter().all(|line| line.contains("==")), "{packages:?}");

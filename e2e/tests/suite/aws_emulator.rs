@@ -92,3 +92,45 @@ fn stages_point_at_versions() -> Result<()> {
         Ok(())
     })
 }
+
+/// What the emulator does not do as AWS does, so that no test may rely on it. Where a new version closes a gap, this says so: then
+/// the tests that go around it can do without.
+#[test]
+fn gaps() -> Result<()> {
+    with_namespace("gaps", async |ns| {
+        let (name, aws) = (put(ns, "key", "one").await?, ns.aws());
+        // AWS takes 20.
+        let ids: Vec<String> = (0..21).map(|i| format!("{}/no-{i}", ns.name)).collect();
+        let batch = aws.secrets_manager("BatchGetSecretValue", json!({"SecretIdList": ids})).await?;
+        assert_eq!(batch["Errors"].as_array().map(Vec::len), Some(21), "a batch has no limit");
+        // AWS takes 64 KiB.
+        put(ns, "large", &"x".repeat(70_000)).await?;
+
+        // AWS calls the function, which makes the new value.
+        let lambda = "arn:aws:lambda:eu-west-1:000000000000:function:none";
+        let before = get(&aws, &name).await?;
+        aws.secrets_manager("RotateSecret", json!({"SecretId": name, "RotationLambdaARN": lambda})).await?;
+        let after = get(&aws, &name).await?;
+        assert_ne!(after["VersionId"], before["VersionId"], "a rotation makes a version at once");
+        assert_eq!(after["SecretString"], "one", "a rotation calls no function, and changes nothing");
+
+        // AWS checks both.
+        let role = ns.service_account_with_role("app", allow_reading(&format!("{}/*", ns.name))).await?;
+        let token = ns.cluster().token(&ns.name, "app", Some(AUDIENCE)).await?;
+        let forged = ns.aws().with_web_identity(&role, &expired(&token)?).await?;
+        assert_eq!(get(&forged, &name).await?["SecretString"], "one", "neither signature nor end of a token is checked");
+        Ok(())
+    })
+}
+
+/// A token that ended long ago, and whose signature is not its own.
+fn expired(token: &str) -> Result<String> {
+    use base64::Engine as _;
+    use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+    let mut parts: Vec<&str> = token.split('.').collect();
+    let mut claims: Value = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(parts[1])?)?;
+    claims["exp"] = json!(1);
+    let claims = URL_SAFE_NO_PAD.encode(claims.to_string());
+    parts[1] = &claims;
+    Ok(parts.join("."))
+}

@@ -5,6 +5,7 @@ mod examples;
 mod find;
 mod identity;
 mod login;
+mod moto;
 mod parameter_store;
 mod push;
 mod read;
