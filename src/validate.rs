@@ -150,9 +150,7 @@ fn template_targets(template: &Template) -> impl Iterator<Item = (usize, &str)> 
 /// # Errors
 /// The first field that is wrong, the provider's own check last. A provider that is not served passes: that is no mistake.
 pub fn validate_store(spec: &StoreSpec, kind: StoreKind) -> Result<(), FieldError> {
-    for (i, condition) in spec.conditions.iter().enumerate() {
-        validate_regexes(condition, i)?;
-    }
+    validate_regexes(&spec.conditions)?;
     validate_interval(spec.refresh_interval.as_ref())?;
     if spec.provider == ProviderSpec::None {
         return Err(FieldError::new("spec.provider", format!("{}, found 0", rules::ONE_PROVIDER)));
@@ -161,16 +159,18 @@ pub fn validate_store(spec: &StoreSpec, kind: StoreKind) -> Result<(), FieldErro
     provider.validate(kind).map_err(|e| FieldError::new(format!("spec.provider.{}", spec.provider.name()), e.detail))
 }
 
-fn validate_regexes(condition: &StoreCondition, index: usize) -> Result<(), FieldError> {
-    for (i, expression) in condition.namespace_regexes.iter().enumerate() {
-        if let Err(error) = re2::compile(expression) {
-            return Err(FieldError::new(
-                format!("spec.conditions[{index}].namespaceRegexes[{i}]"),
-                format!("failed to compile {i}th namespace regex in {index}th condition: {error}"),
-            ));
+/// All expressions that do not compile are told at once, as ESO does; the field is that of the first.
+fn validate_regexes(conditions: &[StoreCondition]) -> Result<(), FieldError> {
+    let (mut field, mut wrong) = (None, Vec::new());
+    for (c, condition) in conditions.iter().enumerate() {
+        for (i, expression) in condition.namespace_regexes.iter().enumerate() {
+            if let Err(error) = re2::compile(expression) {
+                field = field.or_else(|| Some(format!("spec.conditions[{c}].namespaceRegexes[{i}]")));
+                wrong.push(format!("failed to compile {i}th namespace regex in {c}th condition: {error}"));
+            }
         }
     }
-    Ok(())
+    field.map_or(Ok(()), |field| Err(FieldError::new(field, wrong.join("\n"))))
 }
 
 fn validate_interval(interval: Option<&IntOrString>) -> Result<(), FieldError> {
@@ -335,6 +335,9 @@ mod tests {
         let no_duration = "is not a duration: write seconds as a number, or a Go duration such as 5m or 1h30m";
         let regex =
             r"failed to compile 1th namespace regex in 1th condition: error parsing regexp: invalid escape sequence: `\1`";
+        let both = format!(
+            "failed to compile 0th namespace regex in 0th condition: error parsing regexp: missing closing ): `(`\n{regex}"
+        );
         let with = |more: Value| {
             let mut spec = json!({ "provider": provider });
             spec.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
@@ -353,6 +356,10 @@ mod tests {
             (
                 with(json!({ "conditions": [{}, { "namespaceRegexes": ["ok", r"\1"] }] })),
                 Some(("spec.conditions[1].namespaceRegexes[1]", regex)),
+            ),
+            (
+                with(json!({ "conditions": [{ "namespaceRegexes": ["("] }, { "namespaceRegexes": ["ok", r"\1"] }] })),
+                Some(("spec.conditions[0].namespaceRegexes[0]", both.as_str())),
             ),
         ];
         for (spec, wrong) in table {

@@ -29,6 +29,10 @@ pub async fn reconcile(ctx: Arc<Ctx>, job: Job<ParentId>) -> Wake {
     let plan = plan::plan(&facts);
     let held = !release(&ctx, &facts, &plan).await;
     let (silent, again) = (plan.silent, Wake::After(AGAIN, Priority::Changed));
+    if facts.parent.is_none() {
+        // what was under way when it was deleted has told of it once more
+        ctx.metrics.deleted(ObjectKind::of_parent(id.kind), "", &id.name);
+    }
     let Some(parent) = facts.parent.clone().filter(|_| !silent) else {
         return if held { again } else { Wake::OnChange };
     };
@@ -150,7 +154,7 @@ fn outcome(result: Result<(), WriteError>) -> Outcome {
         Ok(()) => Outcome::Done,
         Err(WriteError::Conflict | WriteError::Gone) => Outcome::Again,
         Err(WriteError::Terminating | WriteError::NotLeader) => Outcome::Moot,
-        Err(WriteError::Unavailable(why)) => Outcome::Unavailable(why),
+        Err(WriteError::Busy(why) | WriteError::Unavailable(why)) => Outcome::Unavailable(why),
         Err(WriteError::Refused(why)) => Outcome::Refused(why),
         Err(WriteError::Unsure(error)) => outcome(Err(*error)),
     }
@@ -173,7 +177,10 @@ async fn tell(ctx: &Ctx, facts: &Facts, report: Report) -> Wake {
     let (provisioned, failed) = (status.seen.provisioned.len(), status.seen.failed.len());
     match report.ready {
         true => tracing::info!(object = %id, provisioned, "all namespaces are provided for"),
-        false => tracing::warn!(object = %id, provisioned, failed, "some namespaces could not be provided for"),
+        false => {
+            let cause = status.seen.conditions.first().and_then(|c| c.message.as_deref()).unwrap_or_default();
+            tracing::warn!(object = %id, provisioned, failed, cause, "not ready");
+        }
     }
     match ctx.writer.parent_status(parent, &status).await {
         Ok(updated) => {

@@ -27,6 +27,8 @@ const SOON: Duration = Duration::from_secs(2);
 const LATER: Duration = Duration::from_secs(300);
 /// ESO's name for a failure that is of no namespace.
 const UNKNOWN: &str = "unknown";
+/// ESO's text where something failed.
+const FAILED: &str = "one or more namespaces failed";
 /// ESO's reason and text for a ClusterPushSecret that does not know its namespaces.
 const ERRORED: &str = "Errored";
 const NO_NAMESPACES: &str = "failed to get target Namespaces";
@@ -61,8 +63,8 @@ pub struct Plan {
     pub failed: BTreeMap<String, String>,
     /// Nothing is told: the parent is gone or going.
     pub silent: bool,
-    /// It cannot be said which namespaces are meant.
-    pub lost: bool,
+    /// Why it cannot be said which namespaces are meant.
+    pub lost: Option<String>,
 }
 
 /// A namespace from which ESO's finalizer goes.
@@ -137,9 +139,16 @@ pub fn plan(facts: &Facts) -> Plan {
     }
     if let Some(why) = parent.selectors().find_map(invalid) {
         // ESO: nothing is known of the namespaces, so nothing is deleted either
-        plan.provisioned = parent.status().map(|s| s.seen.provisioned).unwrap_or_default().into_iter().collect();
-        plan.failed.insert(UNKNOWN.into(), why);
-        plan.lost = true;
+        let seen = parent.status().map(|s| s.seen).unwrap_or_default();
+        plan.provisioned = seen.provisioned.into_iter().collect();
+        plan.failed = match facts.id.kind {
+            ParentKind::ClusterExternalSecret => BTreeMap::from([(UNKNOWN.into(), why.clone())]),
+            // what was said of single namespaces stays
+            ParentKind::ClusterPushSecret => {
+                seen.failed.into_iter().map(|f| (f.namespace, f.reason.unwrap_or_default())).collect()
+            }
+        };
+        plan.lost = Some(why);
         return plan;
     }
     let meant = |name: &str, view: &NamespaceView| !view.terminating && is_meant(parent, name, &view.labels);
@@ -207,18 +216,11 @@ fn in_line(parent: &Parent, live: &Child) -> bool {
         && parent.is_spec_of(live)
 }
 
-/// Why a selector cannot be understood. Such a one matches nothing, and must not be taken for one that does so on purpose.
+/// Why a selector cannot be understood, in ESO's words. Such a one matches nothing, and must not be taken for one that does so
+/// on purpose.
 fn invalid(selector: &LabelSelector) -> Option<String> {
-    selector.match_expressions.iter().flatten().find_map(|r| {
-        let values = r.values.as_ref().is_some_and(|v| !v.is_empty());
-        match r.operator.as_str() {
-            "In" | "NotIn" if values => None,
-            "Exists" | "DoesNotExist" if !values => None,
-            "In" | "NotIn" => Some(format!("namespace selector on {:?}: {} needs values", r.key, r.operator)),
-            "Exists" | "DoesNotExist" => Some(format!("namespace selector on {:?}: {} takes no values", r.key, r.operator)),
-            other => Some(format!("namespace selector on {:?}: {other:?} is not a valid label selector operator", r.key)),
-        }
-    })
+    let why = access::fault(selector)?;
+    Some(format!("failed to convert label selector {}: {why}", access::as_go_prints(selector)))
 }
 
 /// A child as it is made.
@@ -316,7 +318,8 @@ pub fn settle(parent: &Parent, plan: Plan, outcomes: Vec<(String, Outcome)>, hel
         }
     }
     provisioned.retain(|namespace| !failed.contains_key(namespace));
-    let condition = condition(parent.kind(), failed.is_empty(), plan.lost);
+    let interval = interval(parent);
+    let condition = condition(parent.kind(), plan.lost, !failed.is_empty(), interval.as_ref().err());
     let ready = condition.is_ready();
     let failed = failed.into_iter().map(|(namespace, reason)| NamespaceFailure { namespace, reason: Some(reason) });
     let new = ParentStatus {
@@ -327,34 +330,44 @@ pub fn settle(parent: &Parent, plan: Plan, outcomes: Vec<(String, Outcome)>, hel
             conditions: vec![condition],
         },
     };
-    let wake = match (again, refresh(parent)) {
+    let wake = match (again, refresh(parent, interval.unwrap_or(DEFAULT_REFRESH))) {
         (Some(pause), _) => Wake::After(pause, Priority::Changed),
         (None, Some(time)) => Wake::After(time, Priority::Periodic),
         (None, None) => Wake::OnChange,
     };
     let status = (parent.status().as_ref() != Some(&new)).then_some(new);
-    let errored = status.iter().flat_map(|s| &s.seen.conditions).any(|c| c.reason.as_deref() == Some(ERRORED));
-    let notes = errored.then(|| Note::warning(ERRORED, NO_NAMESPACES)).into_iter().collect();
-    Report { status, ready, notes, wake }
+    let errored = status.iter().flat_map(|s| &s.seen.conditions).find(|c| c.reason.as_deref() == Some(ERRORED));
+    let note = errored.map(|c| Note::warning(ERRORED, c.message.clone().unwrap_or_default()));
+    Report { status, ready, notes: note.into_iter().collect(), wake }
 }
 
 /// ESO gives these conditions no time, and a reason only to a ClusterPushSecret that does not know its namespaces.
-fn condition(kind: ParentKind, ready: bool, lost: bool) -> Condition {
-    let errored = lost && kind == ParentKind::ClusterPushSecret;
-    let message = if errored { NO_NAMESPACES } else { "one or more namespaces failed" };
+fn condition(kind: ParentKind, lost: Option<String>, failed: bool, no_time: Option<&String>) -> Condition {
+    let lost = lost.filter(|_| kind == ParentKind::ClusterPushSecret);
+    let reason = lost.is_some().then(|| ERRORED.into());
+    let message = match lost {
+        Some(why) => Some(format!("{NO_NAMESPACES}: {why}")),
+        None if failed => Some(FAILED.into()),
+        None => no_time.cloned(),
+    };
     Condition {
         type_: Condition::READY.into(),
-        status: if ready { "True" } else { "False" }.into(),
-        reason: errored.then(|| ERRORED.into()),
-        message: (!ready).then(|| message.into()),
+        status: if message.is_none() { "True" } else { "False" }.into(),
+        reason,
+        message,
         last_transition_time: None,
     }
 }
 
+/// `refreshTime`, or what is wrong with it: the children are kept as they must be all the same.
+fn interval(parent: &Parent) -> Result<Duration, String> {
+    let Some(text) = parent.refresh().filter(|text| !text.is_empty()) else { return Ok(DEFAULT_REFRESH) };
+    let time = duration::parse(text).map_err(|e| format!("spec.refreshTime: {e}"))?;
+    Ok(Duration::try_from(time).unwrap_or_default())
+}
+
 /// How often a parent is looked at while nothing changes; `None`: never.
-fn refresh(parent: &Parent) -> Option<Duration> {
-    let own = parent.refresh().and_then(|text| duration::parse(text).ok());
-    let interval = own.map_or(DEFAULT_REFRESH, |d| Duration::try_from(d).unwrap_or_default());
+fn refresh(parent: &Parent, interval: Duration) -> Option<Duration> {
     let uid = parent.metadata().uid.as_deref().unwrap_or_default();
     (!interval.is_zero()).then(|| interval.mul_f64(1.0 - 0.1 * phase(uid)))
 }

@@ -438,23 +438,69 @@ fn a_parent_in_deletion_makes_nothing_and_is_let_go() {
 
 #[test]
 fn a_selector_that_makes_no_sense_changes_nothing() {
-    for (kind, parent, reason) in [(CES, ces(json!({})), None), (CPS, cps(), Some("Errored"))] {
+    let expression = |operator: &str, values: Value| json!({"matchExpressions": [{"key": "team", "operator": operator, "values": values}]});
+    let good = json!({"matchLabels": {"team": "b"}});
+    for (kind, parent) in [(CES, ces(json!({}))), (CPS, cps())] {
         let (mut world, id) = world(kind, parent);
+        world.store_child(kind, &Key::new("a2", "p"), json!({"metadata": {"uid": "theirs"}, "spec": {}}));
         world.turn(&id);
+        let before = world.status(kind);
+        assert_eq!((failed(&before).len(), before.seen.provisioned.as_slice()), (1, ["a1".to_owned()].as_slice()));
         let mut parent = world.parent.clone().unwrap();
-        for (operator, values) in [("Like", json!(["a"])), ("In", json!([])), ("Exists", json!(["a"]))] {
-            parent["spec"]["namespaceSelectors"] =
-                json!([{"matchExpressions": [{"key": "team", "operator": operator, "values": values}]}]);
+        for selectors in [
+            json!([expression("Like", json!(["a"]))]),
+            json!([expression("In", json!([]))]),
+            json!([expression("NotIn", json!([]))]),
+            json!([expression("Exists", json!(["a"]))]),
+            json!([{"matchLabels": {"team": "a b"}}]),
+            json!([{"matchLabels": {"my team": "a"}}]),
+            // what the others mean is not brought about either
+            json!([good, {"matchLabels": {"team": "a b"}}]),
+        ] {
+            parent["spec"]["namespaceSelectors"] = selectors.clone();
             world.parent(kind, parent.clone());
             let children = world.children.clone();
-            assert!(!world.turn(&id).unwrap().ready);
-            assert_eq!(world.children, children);
+            assert!(!world.turn(&id).unwrap().ready, "{selectors}");
+            assert_eq!(world.children, children, "{selectors}");
             let status = world.status(kind);
-            assert_eq!(status.seen.provisioned, ["a1", "a2"]);
-            assert_eq!((status.seen.failed[0].namespace.as_str(), status.seen.failed.len()), ("unknown", 1));
-            assert_eq!(status.seen.conditions[0].reason.as_deref(), reason);
+            assert_eq!(status.seen.provisioned, ["a1"], "{selectors}");
+            match kind {
+                CES => assert_eq!((failed(&status)[0].0, failed(&status).len()), ("unknown", 1), "{selectors}"),
+                CPS => assert_eq!(status.seen.failed, before.seen.failed, "{selectors}"),
+            }
+            let writes = world.writes;
+            assert!(world.turn(&id).unwrap().status.is_none());
+            assert_eq!(world.writes, writes, "{selectors}");
         }
     }
+}
+
+#[test]
+fn a_selector_that_makes_no_sense_is_told_in_esos_words() {
+    let selectors = json!([{"matchExpressions": [{"key": "team", "operator": "Like", "values": ["a"]}]}]);
+    let why = "failed to convert label selector &LabelSelector{MatchLabels:map[string]string{},\
+               MatchExpressions:[]LabelSelectorRequirement{LabelSelectorRequirement{Key:team,Operator:Like,Values:[a],},},}: \
+               \"Like\" is not a valid label selector operator";
+    let (mut world, id) = world(CES, ces(json!({"namespaceSelectors": selectors})));
+    assert!(world.turn(&id).unwrap().notes.is_empty());
+    let status = world.status(CES);
+    assert_eq!(failed(&status), [("unknown", why)]);
+    assert_eq!(
+        json!(status.seen.conditions),
+        json!([{"type": "Ready", "status": "False", "message": "one or more namespaces failed"}])
+    );
+
+    let mut parent = cps();
+    parent["spec"]["namespaceSelectors"] = selectors;
+    let (mut world, id) = self::world(CPS, parent);
+    let message = format!("failed to get target Namespaces: {why}");
+    assert_eq!(world.turn(&id).unwrap().notes, [Note::warning("Errored", message.clone())]);
+    let status = world.status(CPS);
+    assert_eq!(failed(&status), [] as [(&str, &str); 0]);
+    assert_eq!(
+        json!(status.seen.conditions),
+        json!([{"type": "Ready", "status": "False", "reason": "Errored", "message": message}])
+    );
 }
 
 #[test]
@@ -490,11 +536,35 @@ fn what_becomes_of_writes_that_fail() {
 
 #[test]
 fn refresh_times() {
-    for (text, least, most) in [(None, 3240, 3600), (Some("1m"), 54, 60), (Some("nonsense"), 3240, 3600)] {
+    let time = |text: Option<&str>| {
         let parent = of_json(CES, &ces(json!({"refreshTime": text})));
-        let time = refresh(&parent).unwrap().as_secs();
+        interval(&parent).map(|interval| refresh(&parent, interval))
+    };
+    for (text, least, most) in [(None, 3240, 3600), (Some(""), 3240, 3600), (Some("1m"), 54, 60)] {
+        let time = time(text).unwrap().unwrap().as_secs();
         assert!((least..=most).contains(&time), "{text:?}: {time}");
     }
-    assert_eq!(refresh(&of_json(CES, &ces(json!({"refreshTime": "0"})))), None);
-    assert_eq!(refresh(&of_json(CES, &ces(json!({"refreshTime": "-1h"})))), None);
+    assert_eq!(time(Some("0")), Ok(None));
+    assert_eq!(time(Some("-1h")), Ok(None));
+}
+
+#[test]
+fn a_refresh_time_that_is_none_is_told_and_stops_nothing() {
+    let message = "spec.refreshTime: \"soon\" is not a duration: write a number with a unit (ns, us, ms, s, m, h), \
+                   for example \"1h30m\" or \"90s\"";
+    let mut push = cps();
+    push["spec"]["refreshTime"] = json!("soon");
+    for (kind, parent) in [(CES, ces(json!({"refreshTime": "soon"}))), (CPS, push)] {
+        let (mut world, id) = world(kind, parent);
+        let report = world.turn(&id).unwrap();
+        assert!(!report.ready);
+        assert!(matches!(report.wake, Wake::After(time, Priority::Periodic) if time >= Duration::from_secs(3240)));
+        let status = world.status(kind);
+        assert_eq!(
+            (failed(&status).len(), status.seen.provisioned.as_slice()),
+            (0, ["a1", "a2"].map(String::from).as_slice())
+        );
+        assert_eq!(json!(status.seen.conditions), json!([{"type": "Ready", "status": "False", "message": message}]));
+        assert!(world.turn(&id).unwrap().status.is_none());
+    }
 }
