@@ -13,6 +13,8 @@ use crate::providers::ErrorKind;
 
 /// Share of a reader's interval after which its value may be read early, if that costs no call of its own.
 const SOON: f64 = 0.8;
+/// Longest interval that is reckoned with: as good as for ever, and no clock ends before.
+const LONGEST: Duration = Duration::from_secs(3600 * 24 * 365);
 
 /// What a reader gets to wait on: the read, once it is there.
 pub type Waiter = watch::Receiver<Option<Read>>;
@@ -34,6 +36,8 @@ struct Kept {
     read: Read,
     /// After what time from the read the first of those who used it asks again.
     again: Option<Duration>,
+    /// When the last of those who asked for it should have come back.
+    wanted: Instant,
 }
 
 /// A call that is under way.
@@ -42,6 +46,7 @@ struct Flying {
     waiter: Waiter,
     /// As in [`Kept`], for those who wait for it.
     again: Option<Duration>,
+    wanted: Instant,
 }
 
 /// A bounded cache that also knows the calls under way.
@@ -61,20 +66,23 @@ impl Cache {
 
     /// Looks a request up.
     pub fn look_up(&mut self, request: &Request, freshness: Freshness, now: Instant) -> (Found, Lookup) {
-        if let Some(kept) = self.kept.get_mut(request)
-            && freshness.accepts(&kept.read, now)
-        {
-            kept.again = sooner(kept.again, freshness.again);
-            return (Found::Here(kept.read.clone()), Lookup::Hit);
+        let wanted = now + freshness.again.unwrap_or(freshness.max_age).min(LONGEST);
+        if let Some(kept) = self.kept.get_mut(request) {
+            kept.wanted = kept.wanted.max(wanted);
+            if freshness.accepts(&kept.read, now) {
+                kept.again = sooner(kept.again, freshness.again);
+                return (Found::Here(kept.read.clone()), Lookup::Hit);
+            }
         }
         if let Some(flying) = self.flying.get_mut(request)
             && flying.is_under_way()
             && freshness.not_before.is_none_or(|limit| flying.sent >= limit)
         {
             flying.again = sooner(flying.again, freshness.again);
+            flying.wanted = flying.wanted.max(wanted);
             return (Found::Wait(flying.waiter.clone()), Lookup::Shared);
         }
-        let (sender, waiter) = self.fly(request, now, freshness.again);
+        let (sender, waiter) = self.fly(request, now, freshness.again, wanted);
         (Found::Call(sender, waiter), Lookup::Miss)
     }
 
@@ -92,7 +100,7 @@ impl Cache {
             if let Some(kept) = self.kept.peek_mut(&request) {
                 kept.again = None;
             }
-            let (sender, waiter) = self.fly(&request, now, None);
+            let (sender, waiter) = self.fly(&request, now, None, now);
             fillers.push((request, sender, waiter));
         }
         fillers
@@ -106,8 +114,11 @@ impl Cache {
             Ok(_) => true,
             Err(error) => error.kind == ErrorKind::NotFound,
         };
-        if keep && self.kept.peek(request).is_none_or(|held| held.read.sent <= read.sent) {
-            self.insert(request.clone(), Kept { read: read.clone(), again: flying.and_then(|f| f.again) });
+        let held = self.kept.peek(request);
+        if keep && held.is_none_or(|held| held.read.sent <= read.sent) {
+            let wanted = held.map(|held| held.wanted).into_iter().chain(flying.as_ref().map(|f| f.wanted)).max();
+            let (again, wanted) = (flying.and_then(|f| f.again), wanted.unwrap_or(read.sent));
+            self.insert(request.clone(), Kept { read: read.clone(), again, wanted });
         }
     }
 
@@ -126,14 +137,15 @@ impl Cache {
         self.flying.retain(|request, _| !is_stale(request));
     }
 
-    /// When the oldest kept value was read.
-    pub fn oldest(&self) -> Option<Instant> {
-        self.kept.iter().map(|(_, kept)| kept.read.sent).min()
+    /// When the oldest value was read that somebody still comes back for.
+    pub fn oldest(&self, now: Instant) -> Option<Instant> {
+        let wanted = self.kept.iter().map(|(_, kept)| kept).filter(|kept| kept.wanted >= now && kept.read.answer.is_ok());
+        wanted.map(|kept| kept.read.sent).min()
     }
 
-    fn fly(&mut self, request: &Request, now: Instant, again: Option<Duration>) -> (Sender, Waiter) {
+    fn fly(&mut self, request: &Request, now: Instant, again: Option<Duration>, wanted: Instant) -> (Sender, Waiter) {
         let (sender, waiter) = watch::channel(None);
-        self.flying.insert(request.clone(), Flying { sent: now, waiter: waiter.clone(), again });
+        self.flying.insert(request.clone(), Flying { sent: now, waiter: waiter.clone(), again, wanted });
         (sender, waiter)
     }
 
@@ -189,6 +201,7 @@ mod tests {
     use super::*;
     use crate::fetch::Answer;
     use crate::providers::{Fetched, ProviderError, Want};
+    use crate::queue::Priority;
 
     fn request(key: &str) -> Request {
         Request::Get(Want { key: key.into(), ..Want::default() })
@@ -201,16 +214,12 @@ mod tests {
     }
 
     fn any() -> Freshness {
-        Freshness { max_age: Duration::from_secs(10), not_before: None, again: None }
+        Freshness { max_age: Duration::from_secs(10), not_before: None, again: None, priority: Priority::Periodic }
     }
 
     fn store(cache: &mut Cache, key: &str, read: &Read) {
         let Found::Call(_, waiter) = cache
-            .look_up(
-                &request(key),
-                Freshness { max_age: Duration::ZERO, not_before: Some(read.sent), again: None },
-                read.sent,
-            )
+            .look_up(&request(key), Freshness { max_age: Duration::ZERO, not_before: Some(read.sent), ..any() }, read.sent)
             .0
         else {
             panic!("expected a call")
@@ -243,8 +252,8 @@ mod tests {
     #[test]
     fn a_forced_reader_takes_neither_an_old_value_nor_an_old_call() {
         let (mut cache, now) = (Cache::new(10, 1000), Instant::now());
-        let forced =
-            Freshness { max_age: Duration::from_secs(3600), not_before: Some(now + Duration::from_secs(1)), again: None };
+        let not_before = Some(now + Duration::from_secs(1));
+        let forced = Freshness { max_age: Duration::from_secs(3600), not_before, ..any() };
         let (Found::Call(_, old), _) = cache.look_up(&request("a"), any(), now) else { panic!() };
         let later = now + Duration::from_secs(2);
         let (Found::Call(_, new), _) = cache.look_up(&request("a"), forced, later) else { panic!() };
@@ -268,7 +277,7 @@ mod tests {
 
     /// A reader that comes back each `interval`.
     fn every(interval: Duration) -> Freshness {
-        Freshness { max_age: interval / 2, not_before: None, again: Some(interval) }
+        Freshness { max_age: interval / 2, again: Some(interval), ..any() }
     }
 
     fn read_by(cache: &mut Cache, key: &str, reader: Freshness, now: Instant) {
@@ -353,6 +362,29 @@ mod tests {
         assert!(matches!(cache.look_up(&request, reader, start + minute), (Found::Wait(_), Lookup::Shared)));
         cache.settle(&request, &value(1, start + minute), &waiter);
         assert_eq!(filled(&mut cache, start + 2 * minute, 1), ["b"]);
+    }
+
+    #[test]
+    fn the_oldest_value_is_one_that_somebody_comes_back_for() {
+        let (mut cache, start) = (Cache::new(10, 1000), Instant::now());
+        let (hourly, hour) = (every(Duration::from_secs(3600)), Duration::from_secs(3600));
+        read_by(&mut cache, "once", any(), start);
+        read_by(&mut cache, "deleted", hourly, start + Duration::from_secs(1));
+        let (Found::Call(_, waiter), _) = cache.look_up(&request("absent"), hourly, start) else { panic!() };
+        let absent =
+            Read { answer: Err(ProviderError::not_found("absent")), at: Timestamp::UNIX_EPOCH, sent: start, holds: None };
+        cache.settle(&request("absent"), &absent, &waiter);
+        let (later, older, newer) = (start + hour / 2, Some(start + Duration::from_secs(1)), Some(start + hour / 2));
+        read_by(&mut cache, "used", hourly, later);
+        assert_eq!(cache.oldest(start + Duration::from_secs(10)), Some(start));
+        assert_eq!(cache.oldest(start + Duration::from_secs(11)), older, "nobody reads it again");
+        assert_eq!(cache.oldest(start + hour + Duration::from_secs(1)), older);
+        assert_eq!(cache.oldest(start + hour + Duration::from_secs(2)), newer, "its reader is gone");
+        // while the store is down its readers still ask
+        let down = later + hour + Duration::from_secs(1);
+        assert_eq!(cache.oldest(down), None);
+        assert!(matches!(cache.look_up(&request("used"), hourly, down), (Found::Call(..), Lookup::Miss)));
+        assert_eq!(cache.oldest(down), newer);
     }
 
     #[test]

@@ -18,6 +18,8 @@ const LONGEST_ASKED: Duration = Duration::from_secs(900);
 pub struct Gate {
     failures: u32,
     closed: Option<(Instant, ProviderError)>,
+    /// Since when somebody finds out whether the store is back.
+    probed: Option<Instant>,
 }
 
 impl Gate {
@@ -27,6 +29,25 @@ impl Gate {
             Some((until, error)) if *until > now => Err(error.clone().after(*until - now)),
             _ => Ok(()),
         }
+    }
+
+    /// Lets somebody in, or says why not. After the pause one goes ahead and the others fail until it is known what became of
+    /// it: a store that hangs would hold them all up, again and again. Whether this is the one, who must [`leave`](Self::leave).
+    pub fn enter(&mut self, now: Instant) -> Result<bool, ProviderError> {
+        self.check(now)?;
+        let Some((_, error)) = &self.closed else { return Ok(false) };
+        if let Some(since) = self.probed {
+            // a store that is back answers soon; the longer it takes, the less often it is asked about
+            let wait = now.saturating_duration_since(since).clamp(FIRST, LONGEST);
+            return Err(error.clone().after(wait));
+        }
+        self.probed = Some(now);
+        Ok(true)
+    }
+
+    /// The one that went ahead is back, or gave up.
+    pub fn leave(&mut self) {
+        self.probed = None;
     }
 
     /// A call came back, sent at `sent`. Only a failure of the whole store closes the gate, and of those that were under way
@@ -96,6 +117,31 @@ mod tests {
         let mut gate = Gate::default();
         gate.record(Some(&error.after(Duration::from_secs(1 << 30))), now, now);
         assert_eq!(gate.check(now).unwrap_err().retry_after.unwrap(), LONGEST_ASKED);
+    }
+
+    #[test]
+    fn after_the_pause_one_goes_ahead_and_the_others_follow_when_it_is_back() {
+        let mut gate = Gate::default();
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let wait = |gate: &mut Gate, now| gate.enter(now).unwrap_err().retry_after.unwrap().as_secs();
+        assert_eq!(gate.enter(start), Ok(false), "an open gate holds nobody");
+        gate.record(Some(&outage()), start, start);
+        assert_eq!(wait(&mut gate, start), 1);
+        assert_eq!(gate.enter(at(1)), Ok(true));
+        let waits: Vec<u64> = [1, 2, 4, 8, 16, 30].map(|seconds| wait(&mut gate, at(seconds))).into();
+        assert_eq!(waits, [1, 1, 3, 7, 15, 15]);
+        // its calls are not held back
+        assert_eq!(gate.check(at(30)), Ok(()));
+
+        gate.record(Some(&outage()), at(1), at(31));
+        gate.leave();
+        assert_eq!(wait(&mut gate, at(32)), 1);
+        assert_eq!(gate.enter(at(33)), Ok(true));
+        gate.leave();
+        assert_eq!(gate.enter(at(33)), Ok(true), "the one before gave up");
+        gate.record(None, at(33), at(33));
+        assert_eq!([gate.enter(at(33)), gate.enter(at(33))], [Ok(false), Ok(false)]);
     }
 
     #[test]

@@ -1,10 +1,11 @@
 //! One store as one consumer uses it: its session, its values, and the line of reads that wait for a call.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use tokio::sync::{OnceCell, Semaphore};
+use tokio::sync::{OnceCell, Semaphore, SemaphorePermit};
 use tokio::time::Instant;
 
 use super::cache::{Cache, Found, Sender, Waiter};
@@ -12,8 +13,9 @@ use super::gate::Gate;
 use super::{Answer, CallReport, Freshness, Invalid, Limits, Login, Observer, Read, Request, within};
 use crate::index::{Key, StoreId};
 use crate::providers::{
-    CallCx, ConnectCx, ErrorKind, ProviderError, ProviderSpec, ReferenceKind, RequestLog, Session, Validation, Want,
+    CallCx, ConnectCx, ErrorKind, ProviderError, ProviderSpec, ReferenceKind, RequestLog, Session, Validation, Want, retries,
 };
+use crate::queue::Priority;
 
 /// How long a read waits for others that could share its batch. Far below what a call takes.
 const LINGER: Duration = Duration::from_millis(2);
@@ -26,11 +28,54 @@ struct Waiting {
     cause: Arc<str>,
 }
 
+/// Reads that wait, the most urgent first, and else those that came first.
 #[derive(Default)]
 struct Line {
-    waiting: Vec<Waiting>,
+    waiting: BTreeMap<(Priority, u64), Waiting>,
+    came: u64,
     /// Whether somebody is on the way to take the line.
     collected: bool,
+}
+
+impl Line {
+    fn add(&mut self, priority: Priority, one: Waiting) {
+        self.came += 1;
+        self.waiting.insert((priority, self.came), one);
+    }
+
+    /// Somebody else waits for a read, too, and may be more urgent.
+    fn hurry(&mut self, waiter: &Waiter, priority: Priority) {
+        let mut behind = self.waiting.range((priority, u64::MAX)..);
+        let place = behind.find(|(_, one)| one.waiter.same_channel(waiter)).map(|(place, _)| *place);
+        if let Some(one) = place.and_then(|place| self.waiting.remove(&place)) {
+            self.add(priority, one);
+        }
+    }
+
+    /// Who is first; where nobody is, the next one finds a new collector.
+    fn first(&mut self) -> Option<String> {
+        let first = self.waiting.first_key_value().map(|(_, one)| one.cause.to_string());
+        self.collected = first.is_some();
+        first
+    }
+
+    /// The reads of the next call: values together, a search by itself.
+    fn take(&mut self, batch_size: usize) -> Vec<Waiting> {
+        let Some((_, first)) = self.waiting.pop_first() else { return Vec::new() };
+        if !first.is_value() {
+            return vec![first];
+        }
+        let values = self.waiting.iter().filter(|(_, one)| one.is_value()).map(|(place, _)| *place);
+        let places: Vec<_> = values.take(batch_size.saturating_sub(1)).collect();
+        let others = places.iter().filter_map(|place| self.waiting.remove(place));
+        std::iter::once(first).chain(others).collect()
+    }
+}
+
+impl Waiting {
+    fn is_value(&self) -> bool {
+        matches!(self.request, Request::Get(_))
+    }
 }
 
 /// Lets the next read find a new collector, should a bug in a provider's login end this one.
@@ -42,6 +87,24 @@ impl Drop for Collecting<'_> {
             lock(self.0).collected = false;
         }
     }
+}
+
+/// Let in by the gate. Who finds out whether a store is back makes room for the next one when it ends, however it does.
+struct Pass<'a>(Option<&'a Mutex<Gate>>);
+
+impl Drop for Pass<'_> {
+    fn drop(&mut self) {
+        if let Some(gate) = self.0 {
+            lock(gate).leave();
+        }
+    }
+}
+
+/// The turn of a key that is written to, and a call to do it by.
+pub(super) struct Turn<'a> {
+    _permit: SemaphorePermit<'a>,
+    _key: tokio::sync::MutexGuard<'a, ()>,
+    _pass: Pass<'a>,
 }
 
 /// A store as one consumer uses it.
@@ -77,9 +140,11 @@ impl Handle {
         provider: ProviderSpec,
         login: Arc<dyn Login>,
         cx: ConnectCx,
-        limits: Limits,
+        mut limits: Limits,
         observer: Arc<dyn Observer>,
     ) -> Self {
+        // else it would end a call before the tries that the store asks for, and hide what they came to
+        limits.call_timeout += retries::pauses(cx.retry.as_ref());
         Self {
             id,
             provider,
@@ -99,35 +164,43 @@ impl Handle {
 
     /// Logs in.
     pub(super) async fn log_in(&self, cause: &str) -> Result<Arc<dyn Session>, ProviderError> {
+        if let Some(session) = self.session_if_connected() {
+            return Ok(session);
+        }
+        let _pass = self.enter()?;
         self.session(&call(cause.to_owned())).await
     }
 
     /// Waits for the turn of a key, and gives what a call needs.
-    pub(super) async fn turn(
-        &self,
-        key: &str,
-        cause: &str,
-    ) -> Result<(tokio::sync::MutexGuard<'_, ()>, CallCx), ProviderError> {
+    pub(super) async fn turn(&self, key: &str, cause: &str) -> Result<(Turn<'_>, CallCx), ProviderError> {
         use std::hash::{Hash as _, Hasher as _};
+        let pass = self.enter()?;
         let mut hasher = std::hash::DefaultHasher::new();
         key.hash(&mut hasher);
         let slot = usize::try_from(hasher.finish() % WRITES as u64).unwrap_or_default();
-        let turn = match self.writes.get(slot) {
+        let key = match self.writes.get(slot) {
             Some(lock) => lock.lock().await,
             None => return Err(ProviderError::new(ErrorKind::Unavailable, "no turn for a write")),
         };
+        let Ok(permit) = self.calls.acquire().await else { return Err(closed()) };
+        // the gate may have closed meanwhile
         lock(&self.gate).check(Instant::now())?;
-        Ok((turn, call(cause.to_owned())))
+        Ok((Turn { _permit: permit, _key: key, _pass: pass }, call(cause.to_owned())))
     }
 
-    /// One call that is not a read: in time, told, and heeded by the gate.
+    /// Asks the gate, before a place is taken in any line.
+    fn enter(&self) -> Result<Pass<'_>, ProviderError> {
+        let probes = lock(&self.gate).enter(Instant::now())?;
+        Ok(Pass(probes.then_some(&self.gate)))
+    }
+
+    /// One call that is not a read, in its [`Turn`]: in time, told, and heeded by the gate.
     pub(super) async fn one<T>(
         &self,
         call: &'static str,
         cx: &CallCx,
         future: impl Future<Output = Result<T, ProviderError>>,
     ) -> Result<T, ProviderError> {
-        let Ok(_permit) = self.calls.acquire().await else { return Err(closed()) };
         let sent = Instant::now();
         let result = self.reported(call, 1, cx, within(self.limits.call_timeout, "write", future)).await;
         lock(&self.gate).record(result.as_ref().err().filter(|e| e.kind.is_store_wide()), sent, Instant::now());
@@ -148,13 +221,16 @@ impl Handle {
             requests.iter().map(|request| cache.look_up(request, freshness, now)).collect()
         };
         let mut reads = Vec::with_capacity(requests.len());
-        let mut calls = Vec::new();
+        let (mut calls, mut shared) = (Vec::new(), Vec::new());
         let mut waits = Vec::with_capacity(requests.len());
         for (request, (found, lookup)) in requests.iter().zip(found) {
             self.observer.lookup(lookup);
             waits.push(match found {
                 Found::Here(read) => Ok(read),
-                Found::Wait(waiter) => Err(waiter),
+                Found::Wait(waiter) => {
+                    shared.push(waiter.clone());
+                    Err(waiter)
+                }
                 Found::Call(sender, waiter) => {
                     let (request, waiter2, cause) = (request.clone(), waiter.clone(), cause.clone());
                     calls.push(Waiting { request, sender, waiter: waiter2, cause });
@@ -162,11 +238,16 @@ impl Handle {
                 }
             });
         }
-        self.line_up(calls);
+        let pass = if waits.iter().all(Result::is_ok) { Ok(Pass(None)) } else { self.enter() };
+        match &pass {
+            Ok(_) => self.line_up(calls, &shared, freshness.priority),
+            Err(error) => self.refuse(calls, error),
+        }
         for wait in waits {
-            reads.push(match wait {
-                Ok(read) => read,
-                Err(mut waiter) => match waiter.wait_for(Option::is_some).await {
+            reads.push(match (wait, &pass) {
+                (Ok(read), _) => read,
+                (Err(_), Err(error)) => failed(error.clone()),
+                (Err(mut waiter), Ok(_)) => match waiter.wait_for(Option::is_some).await {
                     Ok(read) => read.clone().unwrap_or_else(lost),
                     Err(_) => lost(),
                 },
@@ -188,19 +269,25 @@ impl Handle {
         self.session.get().cloned()
     }
 
-    /// When the oldest kept value was read.
-    pub(super) fn oldest(&self) -> Option<Instant> {
-        lock(&self.cache).oldest()
+    /// When the oldest value that somebody comes back for was read.
+    pub(super) fn oldest(&self, now: Instant) -> Option<Instant> {
+        lock(&self.cache).oldest(now)
     }
 
-    /// Puts reads in line; the first one sees to it that the line is taken shortly.
-    fn line_up(self: &Arc<Self>, calls: Vec<Waiting>) {
-        if calls.is_empty() {
-            return;
-        }
+    /// Puts reads in line; the first one sees to it that the line is taken shortly. Those that others asked for already are as
+    /// urgent as the most urgent of their readers.
+    fn line_up(self: &Arc<Self>, calls: Vec<Waiting>, shared: &[Waiter], priority: Priority) {
         let collect = {
             let mut line = lock(&self.line);
-            line.waiting.extend(calls);
+            for waiter in shared {
+                line.hurry(waiter, priority);
+            }
+            if calls.is_empty() {
+                return;
+            }
+            for one in calls {
+                line.add(priority, one);
+            }
             !std::mem::replace(&mut line.collected, true)
         };
         if collect {
@@ -209,61 +296,46 @@ impl Handle {
         }
     }
 
-    /// Takes the line, as many times as it fills up, and sends it out in batches.
+    /// Takes the line, batch by batch, as calls become free.
     async fn collect(self: Arc<Self>) {
         let _collecting = Collecting(&self.line);
+        tokio::time::sleep(LINGER).await;
         loop {
-            tokio::time::sleep(LINGER).await;
             // while all calls are under way the line grows, and the batches with it
-            let Ok(first) = self.calls.clone().acquire_owned().await else { return };
-            let waiting = {
-                let mut line = lock(&self.line);
-                if line.waiting.is_empty() {
-                    line.collected = false;
-                    return;
-                }
-                std::mem::take(&mut line.waiting)
-            };
-            drop(first);
-            let cx = call(waiting.first().map(|w| w.cause.to_string()).unwrap_or_default());
+            let Ok(permit) = self.calls.clone().acquire_owned().await else { return };
+            let Some(cause) = lock(&self.line).first() else { return };
+            let cx = call(cause);
             match self.session(&cx).await {
-                Ok(session) => self.send(&session, waiting).await,
+                Ok(session) => {
+                    let batch = lock(&self.line).take(session.batch_size());
+                    let this = self.clone();
+                    tokio::spawn(async move {
+                        this.call(session.as_ref(), batch).await;
+                        drop(permit);
+                    });
+                }
                 Err(error) => {
-                    let sent = Instant::now();
-                    for one in waiting {
-                        self.settle(one, Err(error.clone()), sent);
-                    }
+                    let waiting = std::mem::take(&mut lock(&self.line).waiting);
+                    self.refuse(waiting.into_values(), &error);
                 }
             }
         }
     }
 
-    /// Sends reads out: values in batches, searches one by one, as many at a time as the limit allows.
-    async fn send(self: &Arc<Self>, session: &Arc<dyn Session>, waiting: Vec<Waiting>) {
-        let (gets, finds): (Vec<_>, Vec<_>) = waiting.into_iter().partition(|w| matches!(w.request, Request::Get(_)));
-        let mut batches = Vec::new();
-        let mut gets = gets.into_iter().peekable();
-        while gets.peek().is_some() {
-            batches.push(gets.by_ref().take(session.batch_size().max(1)).collect::<Vec<_>>());
-        }
-        batches.extend(finds.into_iter().map(|one| vec![one]));
-        for batch in batches {
-            let Ok(permit) = self.calls.clone().acquire_owned().await else { return };
-            let (this, session) = (self.clone(), session.clone());
-            tokio::spawn(async move {
-                this.call(session.as_ref(), batch).await;
-                drop(permit);
-            });
+    /// Nothing goes out for these reads.
+    fn refuse(&self, waiting: impl IntoIterator<Item = Waiting>, error: &ProviderError) {
+        let now = Instant::now();
+        for one in waiting {
+            self.settle(one, Err(error.clone()), now);
         }
     }
 
     /// One call, and what comes of it to everybody who waits for it. A batch with room left is filled up.
     async fn call(&self, session: &dyn Session, mut batch: Vec<Waiting>) {
         let sent = Instant::now();
-        if let Err(closed) = lock(&self.gate).check(sent) {
-            for one in batch {
-                self.settle(one, Err(closed.clone()), sent);
-            }
+        let open = lock(&self.gate).check(sent);
+        if let Err(closed) = open {
+            self.refuse(batch, &closed);
             return;
         }
         let cx = call(batch.first().map(|w| w.cause.to_string()).unwrap_or_default());
@@ -353,9 +425,9 @@ impl Handle {
         lock(&self.gate).check(sent)?;
         let login = within(self.limits.call_timeout, "login", self.login.login(&self.provider, &self.cx));
         let session = self.reported("Connect", 0, cx, login).await;
+        let now = Instant::now();
+        lock(&self.gate).record(session.as_ref().err(), sent, now);
         if let Err(error) = &session {
-            let now = Instant::now();
-            lock(&self.gate).record(Some(error), sent, now);
             *lock(&self.login_failed) = Some((now, error.clone()));
         }
         session
@@ -387,7 +459,11 @@ fn closed() -> ProviderError {
 
 /// The call went away without an answer, as it does while the process ends, or by a bug in a provider.
 fn lost() -> Read {
-    let error = ProviderError::new(ErrorKind::Unavailable, "the read was given up before there was an answer");
+    failed(ProviderError::new(ErrorKind::Unavailable, "the read was given up before there was an answer"))
+}
+
+/// No call went out.
+fn failed(error: ProviderError) -> Read {
     Read { answer: Err(error), at: Timestamp::now(), sent: Instant::now(), holds: None }
 }
 
@@ -406,6 +482,6 @@ fn correlation() -> String {
     format!("{:x}-{:x}", *START, NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

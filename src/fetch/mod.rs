@@ -27,9 +27,10 @@ use crate::providers::{
     Session, Validation, Want,
 };
 use crate::providers::{OwnCluster, UsedReferences};
+use crate::queue::Priority;
 use handle::Handle;
 
-pub use outlet::Outlet;
+pub use outlet::{NotPushed, Outlet};
 
 /// What can be asked of a store.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -111,6 +112,8 @@ pub struct Freshness {
     pub not_before: Option<Instant>,
     /// After what time from the read the reader asks again by itself; `None`: it does not.
     pub again: Option<Duration>,
+    /// In which line the reader stands.
+    pub priority: Priority,
 }
 
 impl Freshness {
@@ -340,12 +343,12 @@ impl Fetcher {
         futures::future::join_all(sessions.map(|session| async move { session.close().await })).await;
     }
 
-    /// Age of the oldest value that is kept for each store, for the metric.
+    /// Age of the oldest value of each store that somebody comes back for, for the metric.
     #[must_use]
     pub fn oldest(&self) -> Vec<(StoreId, Duration)> {
         let handles: Vec<_> = self.lock().iter().map(|(id, (_, handle))| (id.store.clone(), handle.clone())).collect();
         let now = Instant::now();
-        handles.into_iter().filter_map(|(id, handle)| Some((id, now - handle.oldest()?))).collect()
+        handles.into_iter().filter_map(|(id, handle)| Some((id, now - handle.oldest(now)?))).collect()
     }
 
     /// The handle of a store for a consumer, of the store's present revision.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::Fetcher;
 use super::handle::Handle;
 use crate::index::StoreId;
-use crate::providers::{Place, ProviderError, Push, Pushed, Session};
+use crate::providers::{ErrorKind, Place, ProviderError, Push, Pushed, Session};
 
 /// A store that is written to, logged in to.
 pub struct Outlet<'a> {
@@ -14,6 +14,15 @@ pub struct Outlet<'a> {
     handle: Arc<Handle>,
     session: Arc<dyn Session>,
     cause: String,
+}
+
+/// Why a push failed.
+#[derive(Debug)]
+pub struct NotPushed {
+    /// What the provider said.
+    pub error: ProviderError,
+    /// Whether the value may be in its place all the same: the write went out, and was not answered.
+    pub perhaps: bool,
 }
 
 impl<'a> Outlet<'a> {
@@ -31,13 +40,14 @@ impl<'a> Outlet<'a> {
     ///
     /// # Errors
     /// What the provider said.
-    pub async fn push(&self, push: &Push) -> Result<Pushed, ProviderError> {
-        let (_turn, cx) = self.handle.turn(&push.place.key, &self.cause).await?;
+    pub async fn push(&self, push: &Push) -> Result<Pushed, NotPushed> {
+        let turn = self.handle.turn(&push.place.key, &self.cause).await;
+        let (_turn, cx) = turn.map_err(|error| NotPushed { error, perhaps: false })?;
         let pushed = self.handle.one("Push", &cx, self.session.push(push, &cx)).await;
         if !matches!(pushed, Ok(Pushed::Unchanged)) {
             self.fetcher.forget_key(&self.id, &push.place.key);
         }
-        pushed
+        pushed.map_err(|error| NotPushed { perhaps: error.kind == ErrorKind::Unavailable, error })
     }
 
     /// Deletes what was pushed to a place.

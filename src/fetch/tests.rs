@@ -11,6 +11,7 @@ use tokio::time::sleep;
 use super::*;
 use crate::api::{ClusterSecretStore, SecretStore};
 use crate::plan::refresh;
+use crate::providers::{Place, Push, Pushed};
 use crate::secret_bytes::SecretBytes;
 
 /// How long the provider takes to answer.
@@ -116,6 +117,11 @@ impl Session for ScriptedSession {
         Ok(vec![Found { name: "found".into(), bytes: SecretBytes::from("x") }])
     }
 
+    async fn push(&self, push: &Push, _: &CallCx) -> Result<Pushed, ProviderError> {
+        let fault = self.provider.faults.lock().unwrap().get(&push.place.key).copied();
+        fault.map_or(Ok(Pushed::Written), |kind| Err(ProviderError::new(kind, "scripted")))
+    }
+
     async fn validate(&self, _: &CallCx) -> Result<Validation, ProviderError> {
         Ok(Validation::Ready)
     }
@@ -170,7 +176,7 @@ fn get(key: &str) -> Request {
 }
 
 fn aged(seconds: u64) -> Freshness {
-    Freshness { max_age: Duration::from_secs(seconds), not_before: None, again: None }
+    Freshness { max_age: Duration::from_secs(seconds), not_before: None, again: None, priority: Priority::Periodic }
 }
 
 async fn read(fetcher: &Fetcher, store: &AnyStore, keys: &[&str], freshness: Freshness) -> Vec<Read> {
@@ -272,6 +278,79 @@ async fn a_hang_becomes_unavailable_and_closes_the_gate_of_that_store_alone() {
 
     sleep(Duration::from_secs(1)).await;
     assert_eq!(text(&read(&fetcher, &hanging, &["b"], aged(10)).await[0]), "b as ns");
+}
+
+/// Else each try of each of its users would take a place for as long as a call may take, and users of other stores would wait.
+#[tokio::test(start_paused = true)]
+async fn while_a_store_hangs_one_reader_finds_out_and_the_others_fail_at_once() {
+    let provider = Provider::new(1);
+    let (fetcher, store, limits) = (fetcher(&provider), store("s"), Limits::default());
+    read(&fetcher, &store, &["warm"], aged(10)).await;
+    provider.hangs.store(true, Ordering::Relaxed);
+    let begun = Instant::now();
+    let all = async || {
+        let (fetcher, store) = (&fetcher, &store);
+        let one = |i: usize| async move {
+            let (begun, key) = (Instant::now(), format!("k{}", i % 50));
+            let reads = read(fetcher, store, &[&key], aged(10)).await;
+            (kind(&reads[0]), begun.elapsed())
+        };
+        join_all((0..100).map(one)).await
+    };
+    let first = all().await;
+    assert!(first.iter().all(|(kind, _)| *kind == ErrorKind::Unavailable));
+    assert!(begun.elapsed() < limits.call_timeout + Duration::from_secs(1), "those in line do not hang in turn");
+    assert_eq!(provider.calls().len(), 1 + limits.calls_in_flight);
+    sleep(Duration::from_secs(2)).await;
+    let waits: Vec<Duration> = all().await.into_iter().map(|(_, wait)| wait).collect();
+    assert_eq!(waits.iter().filter(|wait| **wait >= limits.call_timeout).count(), 1);
+    assert_eq!(waits.iter().filter(|wait| wait.is_zero()).count(), 99);
+    assert_eq!(provider.calls().len(), 2 + limits.calls_in_flight);
+
+    provider.hangs.store(false, Ordering::Relaxed);
+    sleep(Duration::from_secs(15)).await;
+    assert_eq!(text(&read(&fetcher, &store, &["k1"], aged(10)).await[0]), "k1 as ns");
+    let back = join_all([&["k2"], &["k3"]].map(|keys| read(&fetcher, &store, keys, aged(10)))).await;
+    assert!(back.iter().all(|reads| reads[0].answer.is_ok()), "it is back for all");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_object_waits_behind_no_periodic_ones() {
+    let provider = Provider::new(1);
+    let (fetcher, store) = (fetcher(&provider), store("s"));
+    read(&fetcher, &store, &["warm"], aged(10)).await;
+    let keys: Vec<String> = (0..400).map(|i| format!("k{i:03}")).collect();
+    let (fetcher, store, begun) = (&fetcher, &store, Instant::now());
+    let crowd = join_all(keys.iter().map(|key| async move { text(&read(fetcher, store, &[key], aged(10)).await[0]) }));
+    let urgent = async {
+        sleep(LATENCY / 2).await; // the crowd is in line
+        let new = Freshness { priority: Priority::New, ..aged(10) };
+        let (own, shared) = tokio::join!(read(fetcher, store, &["new"], new), read(fetcher, store, &["k399"], new));
+        assert_eq!([text(&own[0]), text(&shared[0])], ["new as ns", "k399 as ns"]);
+        begun.elapsed()
+    };
+    let (values, took) = tokio::join!(crowd, urgent);
+    assert!(took < 4 * LATENCY, "{took:?}");
+    assert!(begun.elapsed() >= 400 / 8 * LATENCY, "the crowd takes its time");
+    assert!(keys.iter().zip(values).all(|(key, value)| value == format!("{key} as ns")));
+    assert_eq!(provider.calls().len(), 402);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_has_time_for_the_tries_that_the_store_asks_for() {
+    for (settings, seconds) in [
+        (json!({ "maxRetries": 5, "retryInterval": "10s" }), 30 + 50),
+        (json!({ "maxRetries": 500, "retryInterval": "10s" }), 30 + 120),
+        (json!(null), 30),
+    ] {
+        let provider = Provider::new(1);
+        let (fetcher, mut store) = (fetcher(&provider), store("s"));
+        store.spec.retry_settings = serde_json::from_value(settings).unwrap();
+        provider.hangs.store(true, Ordering::Relaxed);
+        let begun = Instant::now();
+        assert_eq!(kind(&read(&fetcher, &store, &["a"], aged(10)).await[0]), ErrorKind::Unavailable);
+        assert_eq!(begun.elapsed().as_secs(), seconds);
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -399,7 +478,7 @@ async fn keep_fresh(fetcher: &Fetcher, store: &AnyStore, key: String, delay: Dur
     while Instant::now() < end {
         let read = &read(fetcher, store, &[&key], freshness).await[0];
         assert!(read.sent.elapsed() <= interval, "the promise");
-        freshness = Freshness { max_age: interval / 2, not_before: None, again };
+        freshness = Freshness { max_age: interval / 2, again, ..aged(10) };
         tokio::time::sleep_until(read.sent + period).await;
         assert!(read.sent.elapsed() <= interval + LATENCY, "the promise is kept until the next read");
     }
@@ -483,4 +562,21 @@ async fn a_namespace_that_is_gone_is_forgotten() {
         assert!(fetcher.outlet(&store, 0, namespace, "push").await.is_ok());
     }
     assert_eq!(provider.logins(), ["a", "b", "a"]);
+}
+
+/// Only the provider's silence leaves it open: what did not go out is nowhere, and what was refused neither.
+#[tokio::test(start_paused = true)]
+async fn a_write_without_an_answer_may_be_in_its_place() {
+    let provider = Provider::new(20);
+    let (fetcher, store) = (fetcher(&provider), store("s"));
+    let outlet = fetcher.outlet(&store, 0, "ns", "push").await.unwrap();
+    let push = Push { place: Place { key: "a".into(), ..Place::default() }, ..Push::default() };
+    assert_eq!(outlet.push(&push).await.unwrap(), Pushed::Written);
+    for (kind, perhaps) in [(ErrorKind::Denied, false), (ErrorKind::Unavailable, true)] {
+        provider.fault("a", Some(kind));
+        let failed = outlet.push(&push).await.unwrap_err();
+        assert_eq!((failed.error.kind, failed.perhaps), (kind, perhaps));
+    }
+    let held_back = outlet.push(&push).await.unwrap_err();
+    assert_eq!((held_back.error.kind, held_back.perhaps), (ErrorKind::Unavailable, false));
 }

@@ -37,7 +37,7 @@ pub(super) struct Refused;
 
 /// Opens connections, straight or through the proxy of the environment.
 #[derive(Clone)]
-pub(super) struct Dial {
+pub struct Dial {
     reach: Reach,
     proxy: Option<Arc<Matcher>>,
 }

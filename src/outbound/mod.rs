@@ -33,8 +33,8 @@ use tower::Service as _;
 use crate::providers::{ErrorKind, ProviderError};
 use crate::secret_bytes::SecretBytes;
 pub use call::{Answer, Call, query, secret, segment};
-pub use dial::Reach;
-use dial::{Dial, Refused};
+use dial::Refused;
+pub use dial::{Dial, Reach};
 pub use ntlm::Login;
 pub use tls::{Identity, TlsOptions};
 
@@ -86,6 +86,12 @@ impl Outbound {
     pub fn ambient(&self) -> Result<HttpClient, ProviderError> {
         let make = || HttpClient::new(Dial::direct(Reach::Anywhere), &TlsOptions::default(), "metadata service");
         shared(&self.ambient, make)
+    }
+
+    /// Opens connections to addresses that come out of a manifest, for clients that others made. It uses no proxy.
+    #[must_use]
+    pub fn dial(&self) -> Dial {
+        Dial::direct(self.reach)
     }
 
     /// The operator's environment, as it was at the start.
@@ -240,11 +246,10 @@ impl AsRef<[u8]> for Owned {
 
 /// The client's own errors can quote what was sent, so only their class is looked at.
 fn failure(error: &(dyn Error + 'static), what: &str) -> ProviderError {
-    let (kind, text) = if find::<Refused>(error).is_some() {
-        let text = "the URL leads to the operator's own Pod or node, or to a cloud's metadata service, which is not allowed: give \
-                    another one, or have the operator started with --allow-local-endpoints";
-        (ErrorKind::Misconfigured, text)
-    } else if let Some(rustls::Error::InvalidCertificate(_)) = find(error) {
+    if let Some(refused) = refused(error, what) {
+        return refused;
+    }
+    let (kind, text) = if let Some(rustls::Error::InvalidCertificate(_)) = find(error) {
         let text =
             "the server's certificate is not trusted, or is for another name: check the URL and the certificate authority";
         (ErrorKind::Misconfigured, text)
@@ -254,6 +259,15 @@ fn failure(error: &(dyn Error + 'static), what: &str) -> ProviderError {
         (ErrorKind::Unavailable, "the server could not be reached, or broke the connection off")
     };
     ProviderError::new(kind, format!("{what}: {text}"))
+}
+
+/// What is said where an address may not be called; `None` where a call failed in another way.
+#[must_use]
+pub fn refused(error: &(dyn Error + 'static), what: &str) -> Option<ProviderError> {
+    find::<Refused>(error)?;
+    let text = "the URL leads to the operator's own Pod or node, or to a cloud's metadata service, which is not allowed: give \
+                another one, or have the operator started with --allow-local-endpoints";
+    Some(ProviderError::new(ErrorKind::Misconfigured, format!("{what}: {text}")))
 }
 
 /// The first error of a type among an error and its causes.

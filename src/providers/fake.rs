@@ -31,17 +31,29 @@ pub struct Fake {
 
 /// A value.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
 pub struct FakeData {
     /// Its key.
     pub key: String,
     /// The value itself.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub value: String,
+    /// Where there is no value: what it is a JSON object of. Of `v1beta1`; in `v1` ESO has `value` alone.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub value_map: BTreeMap<String, String>,
     /// Its version.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
 }
 
 impl FakeData {
+    fn bytes(&self) -> SecretBytes {
+        if self.value.is_empty() && !self.value_map.is_empty() {
+            return serde_json::to_string(&self.value_map).unwrap_or_default().into();
+        }
+        self.value.as_str().into()
+    }
+
     fn version(&self) -> &str {
         self.version.as_deref().unwrap_or_default()
     }
@@ -69,6 +81,14 @@ impl Provider for Fake {
 
     fn references(&self) -> Vec<Reference> {
         Vec::new()
+    }
+
+    fn converts_found(&self) -> bool {
+        true
+    }
+
+    fn needs_name_or_tags(&self) -> bool {
+        true
     }
 
     fn local(&self) -> Option<Arc<dyn Session>> {
@@ -107,7 +127,7 @@ impl FakeSession {
         let mut newest_first = self.config.data.iter().rev();
         newest_first
             .find(|data| data.key == want.key && data.version() == want.version)
-            .map(|data| Fetched { bytes: data.value.as_str().into(), version: data.version.clone(), request_id: None })
+            .map(|data| Fetched { bytes: data.bytes(), version: data.version.clone(), request_id: None })
             .or_else(|| {
                 let bytes = self.pushes().get(&want.key).filter(|_| want.version.is_empty())?.clone();
                 Some(Fetched { bytes, ..Fetched::default() })
@@ -139,7 +159,7 @@ impl Session for FakeSession {
                 *best = data;
             }
         }
-        let found = newest.into_values().map(|data| (data.key.clone(), SecretBytes::from(data.value.as_str())));
+        let found = newest.into_values().map(|data| (data.key.clone(), data.bytes()));
         let mut all: BTreeMap<String, SecretBytes> = found.collect();
         for (key, value) in self.pushes().iter().filter(|(key, _)| regex.is_match(key)) {
             all.entry(key.clone()).or_insert_with(|| value.clone());
@@ -222,6 +242,7 @@ mod tests {
                     Value::Properties(pairs) => serde_json::to_string(&pairs).unwrap(),
                 },
                 version: version.map(Into::into),
+                ..FakeData::default()
             });
             Arc::new(FakeSession {
                 config: Fake { data: data.collect(), validation_result: None },
@@ -245,6 +266,7 @@ mod tests {
             key: (*key).into(),
             value: (*value).into(),
             version: version.map(Into::into),
+            ..FakeData::default()
         });
         Fake { data: data.collect(), validation_result: None }
     }
@@ -265,6 +287,23 @@ mod tests {
         ]);
         let found = find(config, FindQuery { name: "^[wx]".into(), ..FindQuery::default() }).await.unwrap();
         assert_eq!(found, [("w".to_owned(), "9".to_owned()), ("x".to_owned(), "b".to_owned())]);
+    }
+
+    #[tokio::test]
+    async fn a_value_map_of_the_older_api_is_a_json_object() {
+        let data = serde_json::json!([
+            {"key": "map", "valueMap": {"b": "2", "a": "1"}},
+            {"key": "both", "value": "v", "valueMap": {"a": "1"}},
+            {"key": "none"},
+        ]);
+        let config: Fake = serde_json::from_value(serde_json::json!({ "data": data })).unwrap();
+        let session = FakeSession { config: config.clone(), pushes: Pushes::default() };
+        for (key, text) in [("map", r#"{"a":"1","b":"2"}"#), ("both", "v"), ("none", "")] {
+            let want = Want { key: key.into(), ..Want::default() };
+            assert_eq!(session.read(&want).unwrap().bytes.expose_str(), Some(text), "{key}");
+        }
+        let found = find(config, FindQuery { name: "map".into(), ..FindQuery::default() }).await.unwrap();
+        assert_eq!(found, [("map".to_owned(), r#"{"a":"1","b":"2"}"#.to_owned())]);
     }
 
     #[tokio::test]

@@ -135,11 +135,32 @@ pub trait Provider: Send + Sync {
         Missing::Everywhere
     }
 
+    /// Whether names that a search finds are converted before they are rewritten, as with those providers of ESO's whose
+    /// `GetAllSecrets` ends in `ConvertKeys`. Rewrites of the others see names as the provider has them.
+    fn converts_found(&self) -> bool {
+        false
+    }
+
+    /// Whether a search for neither a name nor tags is refused, as by those providers of ESO's that call it an "unexpected find
+    /// operator". The others find all that there is, below `find.path` where that means something to them.
+    fn needs_name_or_tags(&self) -> bool {
+        false
+    }
+
     /// Whether a read depends on the property that is cut out of it afterwards, so that reads for several properties of one key are
     /// not the same.
     fn asks_for(&self, property: &str) -> bool {
         let _ = property;
         false
+    }
+
+    /// Checks a push as far as that needs no login, for who only wants to know what would become of it.
+    ///
+    /// # Errors
+    /// What every such push would end with.
+    fn check_push(&self, push: &Push, kind: StoreKind) -> Result<(), ProviderError> {
+        let _ = (push, kind);
+        Ok(())
     }
 
     /// Logs in.
@@ -392,7 +413,7 @@ impl CallCx {
 }
 
 /// Requests that a session sent to its provider, as the metrics count them. A session that notes none is counted as having
-/// sent one.
+/// sent one, unless it logged in or was checked.
 #[derive(Clone, Debug, Default)]
 pub struct RequestLog(Arc<Mutex<Vec<ProviderRequest>>>);
 

@@ -15,6 +15,22 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// Most tries: a spec must not keep one call going for ever.
 const MOST_RETRIES: u32 = 10;
 
+/// Longest time that the pauses between a call's tries may add to it.
+pub const MOST_PAUSES: Duration = Duration::from_secs(120);
+/// Tries, and the longest time between them, where `retrySettings` do not say: those of AWS's client, the most of all.
+const TRIES: u32 = 3;
+const LONGEST_PAUSE: Duration = Duration::from_secs(20);
+
+/// How much longer a call may take because of a store's `retrySettings`.
+#[must_use]
+pub fn pauses(settings: Option<&RetrySettings>) -> Duration {
+    let Some(settings) = settings else { return Duration::ZERO };
+    let tries = settings.max_retries.map_or(TRIES, |n| u32::try_from(n).unwrap_or(0));
+    let interval = settings.retry_interval.as_deref().and_then(|text| duration::parse(text).ok());
+    let pause = interval.and_then(|d| Duration::try_from(d).ok()).unwrap_or(LONGEST_PAUSE);
+    pause.saturating_mul(tries).min(MOST_PAUSES)
+}
+
 /// How often a call that the server failed is tried again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Retries {

@@ -114,6 +114,10 @@ impl Provider for Akeyless {
         Capabilities::ReadWrite
     }
 
+    fn needs_name_or_tags(&self) -> bool {
+        true
+    }
+
     fn metric_name(&self) -> &'static str {
         "AKEYLESSLESS/SecretsManager"
     }

@@ -4,18 +4,20 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use aws_config::Region;
 use aws_config::default_provider::credentials::DefaultCredentialsChain;
 use aws_config::provider_config::ProviderConfig;
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::error::CredentialsError;
 use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider, future};
+use aws_sdk_sts::config::SharedHttpClient;
 use aws_sdk_sts::types::Tag;
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 use sha3::{Digest, Sha3_256};
 use tokio::sync::Mutex;
 
 use super::client::Sdk;
-use super::errors::{Call, is_expired, secret_parts};
+use super::errors::{Call, is_expired, is_unknown, secret_parts};
 use super::{AccessKeyRef, Aws, JwtAuth, SessionTagsPolicy, misconfigured};
 use crate::api::refs::ServiceAccountSelector;
 use crate::providers::{ConnectCx, ErrorKind, ProviderError};
@@ -25,6 +27,9 @@ use crate::secret_bytes::SecretBytes;
 const RENEW_BEFORE: Duration = Duration::from_secs(300);
 /// Credentials are used to this long before they expire, if they cannot be renewed.
 const USE_UNTIL: Duration = Duration::from_secs(15);
+/// Credentials of the operator's surroundings that say nothing of an end are looked up again after this long: their file may
+/// have been written anew.
+const LOOK_AGAIN: Duration = Duration::from_secs(300);
 /// A failed login is not tried again for this long, so that many readers do not become many calls: STS allows few.
 const FAILURE_HELD: Duration = Duration::from_secs(5);
 /// Longest time for a login, with its objects, tokens and roles' own calls.
@@ -50,7 +55,7 @@ enum Source {
     /// A role, assumed with other credentials.
     Role { sts: aws_sdk_sts::Client, from: Arc<Login>, role: Box<Role> },
     /// The SDK's own search: profile, container, EC2.
-    Default(Box<DefaultCredentialsChain>),
+    Default { region: Option<Region>, http: Option<SharedHttpClient> },
 }
 
 /// Where a token comes from, and the role that goes with it.
@@ -117,14 +122,7 @@ async fn first_source(aws: &Aws, cx: &ConnectCx, sdk: &Sdk, session: &str) -> Re
     if let (Some(path), Some(role)) = (sdk.var("AWS_WEB_IDENTITY_TOKEN_FILE"), sdk.var("AWS_ROLE_ARN")) {
         return token(TokenSource::File { path: path.into(), role: role.into() });
     }
-    let mut config = ProviderConfig::without_region().with_region(sdk.region().cloned());
-    if let Some(http) = sdk.http() {
-        config = config.with_http_client(http);
-    }
-    let region = sdk.region().cloned();
-    let mut chain = DefaultCredentialsChain::builder().configure(config);
-    chain.set_region(region);
-    Ok(Source::Default(Box::new(chain.build().await)))
+    Ok(Source::Default { region: sdk.region().cloned(), http: sdk.http() })
 }
 
 /// The access key from the store's Secrets.
@@ -177,13 +175,18 @@ impl Login {
             Err(_) => Err(ProviderError::new(ErrorKind::Unavailable, "the login to AWS did not end in time")),
         };
         let next = match (loaded, kept.take().and_then(|k| k.outcome.ok())) {
-            (Ok(new), _) => Kept { renew: renewal(&new, now), outcome: Ok(new) },
-            (Err(_), Some(old)) if old.expiry().is_some_and(|at| now + USE_UNTIL < at) => {
+            (Ok(new), _) => Kept { renew: self.source.renewal(&new, now), outcome: Ok(new) },
+            (Err(_), Some(old)) if old.expiry().is_none_or(|at| now + USE_UNTIL < at) => {
                 Kept { outcome: Ok(old), renew: Some(now + FAILURE_HELD) }
             }
             (Err(error), _) => Kept { outcome: Err(error), renew: Some(now + FAILURE_HELD) },
         };
         kept.insert(next).outcome.clone()
+    }
+
+    /// Whether an error says that the credentials are good no longer, and others may be.
+    pub(super) fn is_over(&self, code: Option<&str>) -> bool {
+        is_expired(code) || (is_unknown(code) && matches!(self.source, Source::Default { .. }))
     }
 
     /// Drops credentials of which AWS says that they have expired, unless others have taken their place. Whether the next
@@ -195,13 +198,6 @@ impl Login {
         }
         !matches!(self.source, Source::Key(_))
     }
-}
-
-/// When to renew; `None`: never.
-fn renewal(credentials: &Credentials, now: SystemTime) -> Option<SystemTime> {
-    let expiry = credentials.expiry()?;
-    let life = expiry.duration_since(now).unwrap_or_default();
-    Some(now + (life / 2).max(life.saturating_sub(RENEW_BEFORE)))
 }
 
 impl fmt::Debug for Login {
@@ -220,6 +216,15 @@ impl ProvideCredentials for Login {
 }
 
 impl Source {
+    /// When to renew; `None`: never.
+    fn renewal(&self, credentials: &Credentials, now: SystemTime) -> Option<SystemTime> {
+        let Some(expiry) = credentials.expiry() else {
+            return matches!(self, Self::Default { .. }).then(|| now + LOOK_AGAIN);
+        };
+        let life = expiry.duration_since(now).unwrap_or_default();
+        Some(now + (life / 2).max(life.saturating_sub(RENEW_BEFORE)))
+    }
+
     async fn load(&self) -> Result<Credentials, ProviderError> {
         match self {
             Self::Key(credentials) => Ok(credentials.clone()),
@@ -228,7 +233,7 @@ impl Source {
                 exchange(sts, &token, &role, session).await
             }
             Self::Role { sts, from, role } => assume(sts, from, role).await,
-            Self::Default(chain) => chain.provide_credentials().await.map_err(|error| {
+            Self::Default { region, http } => surroundings(region.as_ref(), http.as_ref()).await.map_err(|error| {
                 let kind = match error {
                     CredentialsError::ProviderTimedOut(_) | CredentialsError::ProviderError(_) => ErrorKind::Unavailable,
                     _ => ErrorKind::Misconfigured,
@@ -241,6 +246,17 @@ impl Source {
             }),
         }
     }
+}
+
+/// The SDK's own search, made anew each time: one chain reads a profile's files only once.
+async fn surroundings(region: Option<&Region>, http: Option<&SharedHttpClient>) -> Result<Credentials, CredentialsError> {
+    let mut config = ProviderConfig::without_region().with_region(region.cloned());
+    if let Some(http) = http {
+        config = config.with_http_client(http.clone());
+    }
+    let mut chain = DefaultCredentialsChain::builder().configure(config);
+    chain.set_region(region.cloned());
+    chain.build().await.provide_credentials().await
 }
 
 impl TokenSource {
@@ -256,7 +272,8 @@ impl TokenSource {
                         account.name
                     ))
                 })?;
-                let mut audiences = vec![annotations.remove(AUDIENCE).unwrap_or_else(|| DEFAULT_AUDIENCE.into())];
+                let audience = annotations.remove(AUDIENCE).filter(|audience| !audience.is_empty());
+                let mut audiences = vec![audience.unwrap_or_else(|| DEFAULT_AUDIENCE.into())];
                 audiences.extend(account.audiences.iter().cloned());
                 Ok((cx.token(account, audiences, None, JwtAuth::PATH).await?, role))
             }
@@ -300,7 +317,7 @@ async fn assume(sts: &aws_sdk_sts::Client, from: &Login, role: &Role) -> Result<
     match answer {
         Ok(answer) => given(&call, answer.credentials),
         Err(error) => {
-            if is_expired(error.code()) {
+            if from.is_over(error.code()) {
                 from.forget(&own).await;
             }
             Err(call.error(&error))

@@ -31,6 +31,8 @@ pub(super) enum Batch {
     ReadSingly,
     /// IAM refused it.
     Denied,
+    /// Somebody refused it without a word of IAM's: a proxy, or who stands in for AWS.
+    Forbidden,
     /// The batch failed for a reason that holds for all.
     Failed(ProviderError),
 }
@@ -117,6 +119,10 @@ pub(super) trait ReadMany: Send + Sync {
         if is_access_denied(error.code()) {
             return Batch::Denied;
         }
+        let forbidden = error.raw_response().is_some_and(|raw| raw.status().as_u16() == 403);
+        if forbidden && error.code().is_none_or(str::is_empty) {
+            return Batch::Forbidden;
+        }
         let error = caller.failed(Self::ACTION, "", error).await;
         match error.kind {
             ErrorKind::NotFound | ErrorKind::Misconfigured => Batch::ReadSingly,
@@ -144,6 +150,7 @@ pub(super) trait ReadMany: Send + Sync {
                     Refusal::OfAction => memory.deny(Self::ACTION),
                     Refusal::OfSome => suspects.extend_from_slice(chunk),
                 },
+                Batch::Forbidden => suspects.extend_from_slice(chunk),
                 Batch::Failed(error) => read.extend(chunk.iter().map(|id| ((*id).to_owned(), Err(error.clone())))),
             }
         }
@@ -186,17 +193,17 @@ pub(super) trait ReadMany: Send + Sync {
         caller: &Caller<'_>,
     ) -> Result<Vec<Found>, ProviderError> {
         let values = self.read_all(&names, caller).await;
-        let (mut found, mut denied) = (Vec::new(), None);
+        let (mut found, mut refused) = (Vec::new(), None);
         for (name, value) in names.into_iter().zip(values) {
             match value {
                 Ok(fetched) => found.push(Found { name, bytes: fetched.bytes }),
                 // It went away between the list and the read.
                 Err(error) if error.kind == ErrorKind::NotFound => {}
-                Err(error) if error.kind == ErrorKind::Denied && !is_by_name_alone(query) => denied = Some(error),
+                Err(error) if is_of_one(error.kind) && !is_by_name(query) => refused = Some(error),
                 Err(error) => return Err(error),
             }
         }
-        match denied {
+        match refused {
             Some(error) if found.is_empty() => Err(error),
             _ => Ok(found),
         }
@@ -213,8 +220,13 @@ fn unread() -> ProviderError {
     ProviderError::new(ErrorKind::Unavailable, "the secret was not read")
 }
 
-/// Whether each match must be readable, as in ESO. A search by path or tags takes what the role may read, if that is anything:
+/// Whether each match must be readable, as in ESO. A search by path or by tags alone takes what can be read, if that is anything:
 /// a role that lost its rights must not look like secrets that are gone.
-fn is_by_name_alone(query: &FindQuery) -> bool {
-    query.path.is_empty() && query.tags.is_empty()
+fn is_by_name(query: &FindQuery) -> bool {
+    query.path.is_empty() && (query.tags.is_empty() || !query.name.is_empty())
+}
+
+/// Whether a failure is one secret's own: the role may not read it, or its KMS key is disabled.
+fn is_of_one(kind: ErrorKind) -> bool {
+    matches!(kind, ErrorKind::Denied | ErrorKind::Misconfigured)
 }

@@ -25,7 +25,7 @@ use tokio::sync::OnceCell;
 use super::{Aws, misconfigured};
 use crate::api::secret_store::RetrySettings;
 use crate::plan::duration;
-use crate::providers::{CallCx, ConnectCx, ProviderError, RequestLog};
+use crate::providers::{CallCx, ConnectCx, ProviderError, RequestLog, retries};
 
 /// Longest time for a connection, a try and a call with all its tries: together they make every hang end.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -54,7 +54,7 @@ impl Sdk {
     pub(super) async fn new(aws: &Aws, cx: &ConnectCx) -> Result<Self, ProviderError> {
         let http = HTTP.get_or_try_init(|| http_client(&cx.env)).await?.clone();
         let retry = retry_config(cx.retry.as_ref())?;
-        let pauses = retry.max_backoff().saturating_mul(retry.max_attempts().saturating_sub(1));
+        let pauses = retries::pauses(cx.retry.as_ref());
         let mut config = SdkConfig::builder()
             .behavior_version(BehaviorVersion::latest())
             .region(Region::new(aws.region.clone()))
@@ -64,7 +64,7 @@ impl Sdk {
                 TimeoutConfig::builder()
                     .connect_timeout(CONNECT_TIMEOUT)
                     .operation_attempt_timeout(ATTEMPT_TIMEOUT)
-                    .operation_timeout(if cx.retry.is_some() { OPERATION_TIMEOUT + pauses } else { OPERATION_TIMEOUT })
+                    .operation_timeout(OPERATION_TIMEOUT + pauses)
                     .build(),
             )
             .retry_config(retry)
@@ -183,6 +183,10 @@ fn retry_config(settings: Option<&RetrySettings>) -> Result<RetryConfig, Provide
     let interval = duration::parse(text).ok().and_then(|d| Duration::try_from(d).ok()).ok_or_else(|| {
         misconfigured(format!("spec.retrySettings.retryInterval: {text:?} is not a duration such as \"10s\", of 0 or more"))
     })?;
+    // as many as there is time for, so that the last one's failure is told and not that the time is over
+    let most = retries::MOST_PAUSES.as_millis().checked_div(interval.as_millis());
+    let attempts = most.map_or(attempts, |most| attempts.min(u32::try_from(most).unwrap_or(u32::MAX).saturating_add(1)));
+    let config = config.with_max_attempts(attempts);
     Ok(config.with_initial_backoff(interval).with_max_backoff(interval).with_use_static_exponential_base(true))
 }
 
@@ -287,6 +291,8 @@ mod tests {
         }
         let fixed = retry_config(Some(&settings(None, Some("1m30s")))).unwrap();
         assert_eq!((fixed.initial_backoff(), fixed.max_backoff()), (Duration::from_secs(90), Duration::from_secs(90)));
+        let bounded = |max, interval| retry_config(Some(&settings(Some(max), Some(interval)))).unwrap().max_attempts();
+        assert_eq!([bounded(5, "10s"), bounded(50, "10s"), bounded(50, "5m"), bounded(50, "0s")], [5, 13, 1, 50]);
         for bad in ["soon", "-1s"] {
             let error = retry_config(Some(&settings(None, Some(bad)))).unwrap_err();
             assert!(error.detail.starts_with("spec.retrySettings.retryInterval"), "{bad:?}: {error}");

@@ -116,6 +116,11 @@ pub(super) fn is_expired(code: Option<&str>) -> bool {
     matches!(code, Some("ExpiredToken" | "ExpiredTokenException" | "TokenRefreshRequired"))
 }
 
+/// Whether AWS does not know the access key (any more).
+pub(super) fn is_unknown(code: Option<&str>) -> bool {
+    matches!(code, Some("InvalidClientTokenId" | "UnrecognizedClientException"))
+}
+
 /// Whether IAM refuses the action, as opposed to the login.
 pub(super) fn is_access_denied(code: Option<&str>) -> bool {
     matches!(code, Some("AccessDenied" | "AccessDeniedException"))

@@ -254,6 +254,10 @@ impl Provider for Aws {
         self.tags_name_consumer() || self.references().iter().any(|r| r.namespace.is_none())
     }
 
+    fn needs_name_or_tags(&self) -> bool {
+        true
+    }
+
     fn taker(&self) -> &'static dyn Taker {
         match self.service {
             Service::SecretsManager | Service::ParameterStore => &Plain,

@@ -11,8 +11,7 @@ use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 
 use super::auth::Login;
 use super::client::Mark;
-use super::errors::{Call, is_expired, secret_parts};
-use super::misconfigured;
+use super::errors::{Call, secret_parts};
 use crate::providers::{
     CallCx, Fetched, FindQuery, Found, Place, Plain, ProviderError, Push, Pushed, Session, Taker, Validation, Want,
 };
@@ -105,7 +104,7 @@ impl Caller<'_> {
     }
 
     async fn note_expired<E: ProvideErrorMetadata>(&self, error: &SdkError<E, HttpResponse>) {
-        if is_expired(error.code()) && self.login.forget(&self.credentials).await {
+        if self.login.is_over(error.code()) && self.login.forget(&self.credentials).await {
             self.expired.store(true, Ordering::Relaxed);
         }
     }
@@ -151,9 +150,6 @@ impl<S: Service> Session for LoggedIn<S> {
     }
 
     async fn find(&self, query: &FindQuery, cx: &CallCx) -> Result<Vec<Found>, ProviderError> {
-        if *query == FindQuery::default() {
-            return Err(misconfigured("find needs a name, a path or tags: none would be every secret of the account"));
-        }
         let caller = self.caller(cx).await?;
         let found = self.service.find(query, &caller).await;
         if caller.has_expired() { self.service.find(query, &self.caller(cx).await?).await } else { found }

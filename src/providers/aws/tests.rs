@@ -131,6 +131,30 @@ async fn a_denied_batch_is_found_out_once() {
     assert_eq!((batches, server.actions().len()), (1, 5));
 }
 
+/// As with moto under IAM, or a proxy: nothing says whose refusal it is.
+#[tokio::test]
+async fn a_batch_that_is_forbidden_without_a_code_is_read_singly() {
+    for (denied, batches, calls) in [("", 1, 7), ("b", 2, 6)] {
+        let forbids = move |request: &Request| denied.is_empty() || ids(request).iter().any(|id| id == denied);
+        let server = Server::start(move |request: &Request| match request.action().as_str() {
+            "BatchGetSecretValue" if forbids(request) => Answer::raw(403, "{}"),
+            "BatchGetSecretValue" => Answer::json(&json!({"SecretValues": [entry("a"), entry("c")]})),
+            _ if request.json()["SecretId"] == denied => Answer::raw(403, "{}"),
+            _ => single(request),
+        })
+        .await;
+        let session = server.session().await;
+        let b = if denied.is_empty() { Ok("value of b") } else { Err(ErrorKind::Denied) };
+        for _ in 0..2 {
+            let got = session.get(&[want("a"), want("b"), want("c")], &call_cx()).await;
+            assert_eq!(got.iter().map(outcome).collect::<Vec<_>>(), [Ok("value of a"), b, Ok("value of c")]);
+        }
+        let sent = server.actions();
+        let asked = sent.iter().filter(|a| *a == "BatchGetSecretValue").count();
+        assert_eq!((asked, sent.len()), (batches, calls), "{denied:?}: {sent:?}");
+    }
+}
+
 #[tokio::test]
 async fn a_bad_id_spoils_its_batch_only() {
     let server = Server::start(|request: &Request| match request.action().as_str() {
@@ -310,7 +334,10 @@ async fn find_by_name_path_and_tags() {
         (query("", "", &[("env", "prod")]), Ok(vec!["team/a", "team/b"])),
         (query("", "", &[("env", "env")]), Ok(vec![])),
         (query("", "b", &[("env", "prod"), ("x", "env")]), Ok(vec!["team/b"])),
-        (query("", "", &[]), Err(ErrorKind::Misconfigured)),
+        (query("", "", &[("x", "env")]), Ok(vec!["other/c", "team/a", "team/b"])),
+        (query("", "team", &[("x", "env")]), Err(ErrorKind::Denied)),
+        (query("team/", "team", &[("x", "env")]), Ok(vec!["team/a", "team/b"])),
+        (query("", "", &[]), Err(ErrorKind::Denied)),
     ];
     for batch_allowed in [true, false] {
         for (query, want) in &cases {
@@ -323,6 +350,31 @@ async fn find_by_name_path_and_tags() {
             let names = found.as_ref().map(|f| f.iter().map(|f| f.name.as_str()).collect()).map_err(|e| e.kind);
             assert_eq!(&names, want, "{query:?}, batch allowed: {batch_allowed}");
         }
+    }
+}
+
+#[tokio::test]
+async fn a_search_leaves_out_what_cannot_be_decrypted_and_nothing_that_can() {
+    let path = query("team/", "", &[]);
+    let cases = [
+        (&path, "DecryptionFailure", Ok(vec!["team/a"])),
+        (&path, "InternalServiceError", Err(ErrorKind::Unavailable)),
+        (&query("team/b", "", &[]), "DecryptionFailure", Err(ErrorKind::Misconfigured)),
+        (&query("", "team", &[]), "DecryptionFailure", Err(ErrorKind::Misconfigured)),
+    ];
+    for (query, code, want) in cases {
+        let server = Server::start(move |request: &Request| match request.action().as_str() {
+            "ListSecrets" => Answer::json(&json!({"SecretList": [{"Name": "team/a"}, {"Name": "team/b"}]})),
+            "BatchGetSecretValue" => Answer::json(&json!({
+                "SecretValues": [entry("team/a")],
+                "Errors": [{"SecretId": "team/b", "ErrorCode": code, "Message": ""}],
+            })),
+            _ => Answer::error(400, code),
+        })
+        .await;
+        let found = server.session().await.find(query, &call_cx()).await;
+        let names = found.as_ref().map(|f| f.iter().map(|f| f.name.as_str()).collect()).map_err(|e| e.kind);
+        assert_eq!(names, want, "{query:?}: {code}");
     }
 }
 

@@ -132,6 +132,7 @@ async fn names_and_files_are_made_by_doppler() {
     };
     let plain = connect(&Store::plain(), service.url()).await;
     assert_eq!(found(plain.as_ref(), "_", "DB").await, pairs(&[("DB_HOST", "h")]));
+    assert_eq!(found(plain.as_ref(), "", "DB").await, pairs(&[("DB_HOST", "h")]));
     assert_eq!(found(plain.as_ref(), "^(API|DB)", "").await, pairs(&[("API_KEY", "k"), ("DB_HOST", "h")]));
     for (by, name) in [
         ("upper-camel", "ApiKey"),

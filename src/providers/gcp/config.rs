@@ -131,6 +131,14 @@ impl Provider for SecretManager {
         &Values
     }
 
+    fn converts_found(&self) -> bool {
+        true
+    }
+
+    fn needs_name_or_tags(&self) -> bool {
+        true
+    }
+
     fn capabilities(&self) -> Capabilities {
         Capabilities::ReadWrite
     }

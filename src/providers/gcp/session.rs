@@ -226,9 +226,6 @@ impl Session for GcpSession {
     }
 
     async fn find(&self, query: &FindQuery, cx: &CallCx) -> Result<Vec<Found>, ProviderError> {
-        if query.name.is_empty() && query.tags.is_empty() {
-            return Err(misconfigured("unexpected find operator: set find.name or find.tags".to_owned()));
-        }
         let names = self.list(query, cx).await?;
         Found::read_all(self, names, PARALLEL, cx).await
     }

@@ -408,10 +408,16 @@ async fn a_block_that_makes_no_sense_is_told_of() {
     assert!(lines(&server).is_empty());
 }
 
+/// A name without an expression is any name. That neither a name nor tags will not do is told by the plan.
 #[tokio::test]
-async fn a_search_needs_a_name_or_tags() {
-    let server = server(|_| panic!("nothing is asked")).await;
-    let session = connect(&server, store()).await;
+async fn a_search_for_any_name_finds_all_below_the_path() {
+    let names = ["a-one", "b", "a-two"].map(|name| json!({"name": format!("projects/1/secrets/{name}")}));
+    let server = server(move |asked| match asked.line.as_str() {
+        line if line.starts_with("GET /v1/projects/p/secrets?") => Reply::json(200, &json!({"secrets": names})),
+        _ => version("projects/1/secrets/x/versions/1", b"v"),
+    })
+    .await;
     let query = FindQuery { path: "a".into(), ..FindQuery::default() };
-    assert_eq!(session.find(&query, &CallCx::default()).await.unwrap_err().kind, ErrorKind::Misconfigured);
+    let found = connect(&server, store()).await.find(&query, &CallCx::default()).await.unwrap();
+    assert_eq!(found.iter().map(|found| found.name.as_str()).collect::<Vec<_>>(), ["a-one", "a-two"]);
 }

@@ -1,5 +1,6 @@
 //! Kubernetes: Secrets of another namespace or cluster.
 
+mod asked;
 mod data;
 mod login;
 mod push;
@@ -11,12 +12,14 @@ mod tests;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use k8s_openapi::api::core::v1::Secret;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{ConnectCx, ErrorKind, Missing, Provider, ProviderError, Reference, ReferenceKind, Session, Taker};
+use super::{ConnectCx, ErrorKind, Missing, Provider, ProviderError, Push, Reference, ReferenceKind, Session, Taker};
 use crate::api::refs::{Ca, CaProviderType, NAMESPACE, SecretKeySelector, ServiceAccountSelector};
 use crate::api::secret_store::{Capabilities, StoreKind};
+use push::PushMetadata;
 use remote::Remote;
 use session::KubernetesSession;
 
@@ -180,8 +183,23 @@ impl Provider for Kubernetes {
         found
     }
 
+    fn converts_found(&self) -> bool {
+        true
+    }
+
+    fn needs_name_or_tags(&self) -> bool {
+        true
+    }
+
     fn missing(&self) -> Missing {
         Missing::ExtractOnly
+    }
+
+    fn check_push(&self, push: &Push, kind: StoreKind) -> Result<(), ProviderError> {
+        push::check(push)?;
+        let metadata = PushMetadata::of(&push.place)?;
+        metadata.namespace(kind)?;
+        push::pushed(push, &metadata, &Secret::default()).map(drop)
     }
 
     async fn connect(&self, cx: &ConnectCx) -> Result<Arc<dyn Session>, ProviderError> {

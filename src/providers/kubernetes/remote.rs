@@ -1,22 +1,25 @@
 //! Calls to the API server of a store: credentials kept fresh, a deadline, and every failure in words of our own.
 
 use std::future::Future;
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use http::header::{HeaderValue, RETRY_AFTER, USER_AGENT};
 use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Limited};
-use kube::client::{Body, Client};
+use hyper_util::rt::TokioExecutor;
+use kube::client::{Body, Client, ConfigExt as _};
 use regex::Regex;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
+use tower::{BoxError, ServiceBuilder};
 
 use super::login::{Login, from_token};
-use super::{ConnectCx, ErrorKind, ProviderError};
+use super::{ConnectCx, ErrorKind, ProviderError, asked};
 use crate::api::refs::ServiceAccountSelector;
+use crate::outbound::{self, Outbound};
 use crate::providers::CallCx;
 
 /// Time that a call may take, from the token it needs to the last byte of the answer.
@@ -31,6 +34,8 @@ const MAX_WAIT: u64 = 3600;
 /// The API server of a store.
 pub(super) struct Remote {
     config: kube::Config,
+    /// What checks the address; `None` for that of the operator's own cluster, which the administrator chose.
+    guard: Option<Arc<Outbound>>,
     tokens: Option<TokenSource>,
     current: Mutex<Option<Current>>,
 }
@@ -53,7 +58,9 @@ impl Remote {
         // Waiting and trying again is decided per store, with all its readers in view.
         config.default_retry = false;
         let tokens = login.account.map(|account| TokenSource { cx: cx.clone(), account });
-        let remote = Self { config, tokens, current: Mutex::new(None) };
+        let is_own = is_same_server(&config.cluster_url, &cx.cluster.config().cluster_url);
+        let guard = (!is_own).then(|| cx.outbound.clone());
+        let remote = Self { config, guard, tokens, current: Mutex::new(None) };
         in_time("the login", remote.client()).await?;
         Ok(remote)
     }
@@ -66,15 +73,20 @@ impl Remote {
         cx: &CallCx,
     ) -> Result<T, ProviderError> {
         request.headers_mut().insert(USER_AGENT, user_agent(cx));
-        in_time(what, self.exchange(request, what)).await
+        let asked = asked::name(&request);
+        let result = in_time(what, self.exchange(request, what)).await;
+        cx.requests.note(asked, result.is_err());
+        result
     }
 
     async fn exchange<T: DeserializeOwned>(&self, request: Request<Vec<u8>>, what: &str) -> Result<T, ProviderError> {
         let client = self.client().await?;
         // The client's own errors can quote what was sent or received, so nothing of them is passed on.
-        let answer = client.send(request.map(Body::from)).await.map_err(|_| {
-            let text = format!("{what}: the API server could not be reached: check server.url, the network and the CA");
-            ProviderError::new(ErrorKind::Unavailable, text)
+        let answer = client.send(request.map(Body::from)).await.map_err(|error| {
+            outbound::refused(&error, what).unwrap_or_else(|| {
+                let text = format!("{what}: the API server could not be reached: check server.url, the network and the CA");
+                ProviderError::new(ErrorKind::Unavailable, text)
+            })
         })?;
         let status = answer.status();
         let retry_after = retry_after(&answer);
@@ -114,7 +126,11 @@ impl Remote {
             config.auth_info = from_token(&token.value, what)?;
             renew_at = Some(Instant::now() + token.life.mul_f64(0.8));
         }
-        let client = Client::try_from(config).map_err(|_| {
+        let made = match &self.guard {
+            None => Client::try_from(config).ok(),
+            Some(outbound) => guarded(config, outbound),
+        };
+        let client = made.ok_or_else(|| {
             let text = "spec.provider.kubernetes: no connection can be set up: check the certificate authority, the client \
                         certificate with its key, and that a kubeconfig names no proxy";
             ProviderError::new(ErrorKind::Misconfigured, text)
@@ -122,6 +138,27 @@ impl Remote {
         *current = Some(Current { client: client.clone(), renew_at });
         Ok(client)
     }
+}
+
+/// A client for an address out of a manifest: what it stands for is checked when it is connected to.
+fn guarded(config: kube::Config, outbound: &Outbound) -> Option<Client> {
+    if config.proxy_url.is_some() {
+        return None;
+    }
+    let connector = config.rustls_https_connector_with_connector(outbound.dial()).ok()?;
+    let connections = hyper_util::client::legacy::Client::builder(TokioExecutor::new()).build::<_, Body>(connector);
+    let service = ServiceBuilder::new()
+        .layer(config.base_uri_layer())
+        .option_layer(config.auth_layer().ok()?)
+        .layer(config.extra_headers_layer().ok()?)
+        .map_err(BoxError::from)
+        .service(connections);
+    Some(Client::new(service, config.default_namespace))
+}
+
+fn is_same_server(one: &http::Uri, other: &http::Uri) -> bool {
+    let port = |uri: &http::Uri| uri.port_u16().unwrap_or(if uri.scheme_str() == Some("http") { 80 } else { 443 });
+    one.host() == other.host() && port(one) == port(other)
 }
 
 /// Gives up after [`DEADLINE`].

@@ -349,6 +349,34 @@ async fn a_secret_store_reads_nothing_of_another_namespace() {
     assert!(asked.is_empty(), "{asked:?}");
 }
 
+/// Its own cluster's API server may be anywhere: the administrator chose it.
+#[tokio::test]
+async fn what_is_around_the_operator_is_not_called_for_a_store() {
+    let (own, own_server) = ApiServer::new().with(REMOTE, "s", json!({})).start().await;
+    let (other, other_server) = ApiServer::new().with(REMOTE, "s", json!({})).start().await;
+    let cx = ConnectCx {
+        outbound: Arc::new(crate::outbound::Outbound::new(Arc::default(), false)),
+        ..connect_cx(&own, StoreKind::SecretStore)
+    };
+    let (url, own_url) = (other.cluster_url.to_string(), own.cluster_url.to_string());
+    for (url, is_own) in [(url.as_str(), false), ("http://169.254.169.254", false), (own_url.as_str(), true)] {
+        let spec = store(json!({"server": {"url": url}, "auth": {"serviceAccount": {"name": "reader"}}}));
+        let got = get(spec.connect(&cx).await.unwrap().as_ref(), "s").await;
+        assert_eq!(got.is_ok(), is_own, "{url}");
+        if let Err(error) = got {
+            assert_eq!(error.kind, ErrorKind::Misconfigured, "{url}: {error}");
+            assert!(error.detail.contains("leads to the operator's own Pod or node"), "{url}: {error}");
+        }
+    }
+    assert!(other_server.calls_to("").is_empty());
+    assert_eq!(own_server.calls_to("secrets/s").len(), 1);
+    // and where it is allowed, a server of that kind is one like any other
+    let spec = store(json!({"server": {"url": url}, "auth": {"serviceAccount": {"name": "reader"}}}));
+    get(session(&spec, &own).await.as_ref(), "s").await.unwrap();
+    assert!(other_server.calls_to("secrets/s").iter().all(|(_, token, _)| token.starts_with("token-")));
+    assert_eq!(other_server.calls_to("secrets/s").len(), 1);
+}
+
 #[tokio::test]
 async fn a_key_cannot_leave_the_namespace() {
     let (config, server) = ApiServer::new().start().await;

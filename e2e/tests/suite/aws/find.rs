@@ -13,14 +13,13 @@ async fn create(ns: &Sandbox<'_>, name: &str, tags: &[(&str, &str)]) -> Result<(
     Ok(())
 }
 
-/// Applies an ExternalSecret that searches, with the folder taken off the names.
+/// Applies an ExternalSecret that searches, with the folder taken off the names, which then become keys.
 async fn apply_search(ns: &Sandbox<'_>, name: &str, mut find: Value, deletion: &str) -> Result<()> {
     if let Some(path) = find.get_mut("path") {
         *path = own(ns, path.as_str().unwrap()).into();
     }
-    // Names are made into keys before they are rewritten.
-    let source = format!("^{}_", ns.name);
-    let from = json!({"find": find, "rewrite": [{"regexp": {"source": source, "target": ""}}]});
+    let regexp = |source: &str, target: &str| json!({"regexp": {"source": source, "target": target}});
+    let from = json!({"find": find, "rewrite": [regexp(&format!("^{}/", ns.name), ""), regexp("/", "_")]});
     apply_external_secret(ns, name, "aws", json!({"target": {"deletionPolicy": deletion}, "dataFrom": [from]})).await
 }
 

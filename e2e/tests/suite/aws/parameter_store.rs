@@ -164,7 +164,7 @@ fn searches_go_by_path_or_where_that_is_denied_by_descriptions() -> Result<()> {
         store_of_reader(ns).await?;
         let search = |name: &str| {
             let find = json!({"path": own_path(ns, "app"), "name": {"regexp": name}});
-            let rewrite = json!([{"regexp": {"source": ".*_key", "target": "key"}}]);
+            let rewrite = json!([{"regexp": {"source": ".*/key", "target": "key"}}]);
             json!({"dataFrom": [{"find": find, "rewrite": rewrite}]})
         };
         apply_external_secret(ns, "all", "aws", search("key")).await?;

@@ -145,6 +145,26 @@ fn what_is_no_longer_wanted_is_deleted() -> Result<()> {
     })
 }
 
+/// As in ESO: what was pushed stays, and is no longer known of.
+#[test]
+fn labels_that_no_secret_has_any_more_delete_nothing() -> Result<()> {
+    with_namespace("aws-push-labels", async |ns| {
+        store_of_writer(ns).await?;
+        source(ns, json!({"a": "1"})).await?;
+        ns.kubectl(&["label", "secret", "src", "pick=me"]).await?;
+        let one = own(ns, "one");
+        let selector = json!({"secret": {"selector": {"matchLabels": {"pick": "me"}}}});
+        push(ns, "push", json!({"deletionPolicy": "Delete", "selector": selector, "data": [to(&one, "a", "")]})).await?;
+        let knows = |object: Option<&Value>| object.is_some_and(|o| o["status"]["syncedPushSecrets"].is_object());
+        ns.wait(PUSH_SECRET, "push", knows).await?;
+        ns.kubectl(&["label", "secret", "src", "pick-"]).await?;
+        ns.wait(PUSH_SECRET, "push", |object| !knows(object)).await?;
+        pushed(ns, "push").await?;
+        assert_eq!(value(ns, &one).await.as_deref(), Some("1"));
+        Ok(())
+    })
+}
+
 #[test]
 fn a_store_in_deletion_is_emptied_first() -> Result<()> {
     with_namespace("aws-push-store", async |ns| {

@@ -97,7 +97,7 @@ fn a_prefix_goes_before_keys() -> Result<()> {
     with_namespace("aws-prefix", async |ns| {
         put(ns, "team/db", "value").await?;
         store_of_user(ns, read_own(ns), json!({"prefix": format!("{}/team/", ns.name)})).await?;
-        let found = json!({"find": {"path": format!("{}/team/", ns.name), "name": {"regexp": "."}}, "rewrite": [{"regexp": {"source": ".*_", "target": "found-"}}]});
+        let found = json!({"find": {"path": format!("{}/team/", ns.name), "name": {"regexp": "."}}, "rewrite": [{"regexp": {"source": ".*/", "target": "found-"}}]});
         let spec = json!({"data": [entry("read", json!({"key": "db"}))], "dataFrom": [found]});
         apply_external_secret(ns, "app", "aws", spec).await?;
         wait_data(ns, "app", &[("found-db", "value"), ("read", "value")]).await

@@ -27,6 +27,15 @@ fn world(request: &Request) -> Answer {
             &BTreeMap::new(),
             &json!({"status": {"token": "jwt.of.app", "expirationTimestamp": "2030-01-01T00:00:00Z"}, "spec": {"audiences": []}}),
         ),
+        "/api/v1/namespaces/team-a/serviceaccounts/vague" => {
+            let annotations = BTreeMap::from([(ROLE_ARN, ROLE), (AUDIENCE, "")]);
+            object("PartialObjectMetadata", &annotations, &json!({}))
+        }
+        "/api/v1/namespaces/team-a/serviceaccounts/vague/token" => object(
+            "TokenRequest",
+            &BTreeMap::new(),
+            &json!({"status": {"token": "jwt.of.vague", "expirationTimestamp": "2030-01-01T00:00:00Z"}, "spec": {"audiences": []}}),
+        ),
         "/api/v1/namespaces/team-a/serviceaccounts/bare" => object("PartialObjectMetadata", &BTreeMap::new(), &json!({})),
         "/api/v1/namespaces/team-a/secrets/key" => object(
             "Secret",
@@ -85,6 +94,13 @@ async fn a_service_accounts_token_becomes_a_role() {
     assert_eq!(sent("RoleSessionName"), "keyferry-team-a-aws");
     assert_eq!(signer(&seen[2]), "", "the exchange needs no credentials");
     assert_eq!((signer(&seen[3]).as_str(), seen[3].header("x-amz-security-token")), ("reader", "reader-token"));
+}
+
+#[tokio::test]
+async fn an_empty_audience_is_none() {
+    let server = Server::start(world).await;
+    read(&*server.connect(Aws { auth: jwt("vague"), ..store() }).await.unwrap()).await.unwrap();
+    assert_eq!(server.seen()[1].json()["spec"]["audiences"], json!(["sts.amazonaws.com", "more"]));
 }
 
 #[tokio::test]
@@ -280,12 +296,35 @@ async fn the_token_file_of_the_operators_own_pod() {
 #[test]
 fn when_to_renew() {
     let now = SystemTime::now();
+    let surroundings = Source::Default { region: None, http: None };
     let due = |life: u64| {
         let credentials = Credentials::new("a", "b", None, Some(now + Duration::from_secs(life)), "test");
-        renewal(&credentials, now).unwrap().duration_since(now).unwrap().as_secs()
+        surroundings.renewal(&credentials, now).unwrap().duration_since(now).unwrap().as_secs()
     };
     assert_eq!([due(3600), due(900), due(400), due(0)], [3300, 600, 200, 0]);
-    assert_eq!(renewal(&Credentials::new("a", "b", None, None, "test"), now), None);
+    let endless = Credentials::new("a", "b", None, None, "test");
+    assert_eq!(Source::Key(endless.clone()).renewal(&endless, now), None);
+    assert_eq!(surroundings.renewal(&endless, now), Some(now + LOOK_AGAIN), "its file may have changed");
+}
+
+/// Somebody deleted the old key, and wrote the new one into the file that the operator's pod mounts.
+#[tokio::test]
+async fn a_key_of_the_surroundings_that_aws_does_not_know_is_looked_up_again() {
+    let key = Credentials::new("a", "b", None, None, "test");
+    let outcomes = [
+        (Source::Default { region: None, http: None }, "UnrecognizedClientException", true),
+        (Source::Default { region: None, http: None }, "InvalidClientTokenId", true),
+        (Source::Default { region: None, http: None }, "ExpiredToken", true),
+        (Source::Default { region: None, http: None }, "AccessDenied", false),
+        (Source::Key(key.clone()), "UnrecognizedClientException", false),
+    ];
+    for (source, code, over) in outcomes {
+        assert_eq!(Login::new(source).is_over(Some(code)), over, "{code}");
+    }
+    let login = Login::new(Source::Default { region: None, http: None });
+    *login.kept.lock().await = Some(Kept { outcome: Ok(key.clone()), renew: None });
+    assert!(login.forget(&key).await);
+    assert!(login.kept.lock().await.is_none());
 }
 
 #[test]
