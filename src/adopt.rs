@@ -38,6 +38,8 @@ pub enum AdoptError {
         kind: String,
         /// Why.
         why: String,
+        /// Whether that is a right which is missing.
+        forbidden: bool,
     },
     /// The operator that has to be stopped runs.
     #[error(
@@ -82,7 +84,6 @@ impl Mover<'_> {
     async fn run(&self, out: &mut impl Write) -> Result<(), AdoptError> {
         self.check_stopped(out).await?;
         let steps = if self.what.undo { self.back().await? } else { self.here(out).await? };
-        let steps = plan::first_of_each(steps);
         let (mut changed, mut warned, mut failed) = (0, 0, 0);
         for step in &steps {
             let object = format!("{} {}", step.kind, step.key);
@@ -143,7 +144,17 @@ impl Mover<'_> {
         stores.extend(self.objects::<SecretStore>(&self.near(), &mut steps).await?.into_iter().map(AnyStore::from));
         let pushes = self.objects::<PushSecret>(&self.near(), &mut steps).await?;
         // a ClusterSecretStore is looked at for those who use it, also where only one namespace moves
-        stores.extend(self.wide::<ClusterSecretStore>(&mut steps).await?.into_iter().map(AnyStore::from));
+        let no_cluster_stores = match self.wide::<ClusterSecretStore>(&mut steps).await {
+            Ok(found) => {
+                stores.extend(found.into_iter().map(AnyStore::from));
+                false
+            }
+            Err(AdoptError::List { kind, why, forbidden: true }) if !self.what.namespace.is_empty() => {
+                writeln!(out, "! {kind}s could not be looked at, so that nothing is told of those that are used: {why}")?;
+                true
+            }
+            Err(error) => return Err(error),
+        };
         if self.what.namespace.is_empty() {
             self.warn_of_webhooks(out).await?;
             for ces in self.wide::<ClusterExternalSecret>(&mut steps).await? {
@@ -152,7 +163,8 @@ impl Mover<'_> {
             let namespaces: Api<PartialObjectMeta<Namespace>> = Api::all(self.client.clone());
             steps.extend(self.metadata(&namespaces, "Namespaces", "").await?.iter().map(plan::namespace));
         }
-        let by_name: plan::Stores = stores.iter().map(|s| (StoreId::of(s), s.clone())).collect();
+        let known = stores.iter().map(|s| (StoreId::of(s), s.clone())).collect();
+        let by_name = plan::Stores { known, no_cluster_stores };
         steps.extend(
             stores
                 .iter()
@@ -164,10 +176,14 @@ impl Mover<'_> {
         let managed = format!("{LABEL_MANAGED}={LABEL_MANAGED_VALUE}");
         let secrets: HashMap<Key, ObjectMeta> =
             self.metadata(&secrets, "Secrets", &managed).await?.into_iter().map(|m| (Key::of(&m), m)).collect();
-        for es in self.objects::<ExternalSecret>(&self.near(), &mut steps).await? {
-            let secret = secrets.get(&target_key(&Key::of(&es.metadata), &es));
-            steps.push(plan::external_secret(&es, secret, &by_name));
-            steps.extend(secret.filter(|_| !self.what.leave_secrets).map(|secret| plan::secret(&es, secret)));
+        let found = self.objects::<ExternalSecret>(&self.near(), &mut steps).await?;
+        for es in &found {
+            let secret = secrets.get(&target_key(&Key::of(&es.metadata), es));
+            steps.push(plan::external_secret(es, secret, &by_name));
+        }
+        if !self.what.leave_secrets {
+            let written = plan::writers(&found).into_iter();
+            steps.extend(written.filter_map(|(key, writers)| Some(plan::secret(&writers, secrets.get(&key)?))));
         }
         Ok(steps)
     }
@@ -176,15 +192,12 @@ impl Mover<'_> {
     async fn back(&self) -> Result<Vec<Step>, AdoptError> {
         let mut steps = Vec::new();
         let found = self.objects::<ExternalSecret>(&self.near(), &mut steps).await?;
-        let mut by_secret: HashMap<Key, ExternalSecret> = HashMap::new();
-        for es in found {
-            steps.push(plan::hand_back(&es));
-            by_secret.insert(target_key(&Key::of(&es.metadata), &es), es);
-        }
+        steps.extend(found.iter().map(plan::hand_back));
+        let written = plan::writers(&found);
         let params = ListParams::default().labels(&format!("{LABEL_MANAGED}={LABEL_MANAGED_VALUE}"));
         for secret in self.pages(&self.near::<Secret>(), "Secrets", params).await? {
-            if let Some(es) = by_secret.get(&Key::of(&secret.metadata)) {
-                steps.push(plan::hand_back_secret(es, &secret));
+            if let Some(writers) = written.get(&Key::of(&secret.metadata)) {
+                steps.push(plan::hand_back_secret(writers, &secret));
             }
         }
         Ok(steps)
@@ -318,11 +331,13 @@ impl Mover<'_> {
 
 /// Why a list failed, in our words.
 fn cannot_list(kind: &str, error: &kube::Error) -> AdoptError {
-    let why = match error {
-        kube::Error::Api(status) => format!("the API server answered {} ({})", status.code, status.reason),
-        _ => "the API server did not answer as it should".into(),
+    let (why, forbidden) = match error {
+        kube::Error::Api(status) => {
+            (format!("the API server answered {} ({})", status.code, status.reason), status.code == 403)
+        }
+        _ => ("the API server did not answer as it should".into(), false),
     };
-    AdoptError::List { kind: kind.to_owned(), why }
+    AdoptError::List { kind: kind.to_owned(), why, forbidden }
 }
 
 /// Whether a Deployment runs a program, or is asked to.
@@ -334,3 +349,6 @@ fn is_up(deployment: &Deployment, program: &str) -> bool {
     let containers = containers.map(|c| (c.image.as_deref().unwrap_or_default(), c.args.as_deref().unwrap_or_default()));
     (wanted > 0 || running > 0) && plan::runs(containers, program)
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,9 +4,11 @@ mod admission;
 mod documents;
 mod fan_out;
 mod generators;
+mod kinds;
 mod live;
 mod make;
 mod manifests;
+mod names;
 mod needs;
 mod offline;
 mod print;
@@ -145,7 +147,7 @@ impl Render {
             live.complete(&mut manifests).await?;
             Origin::Providers { live: Box::new(live), placeholders: self.missing == Missing::Placeholder }
         } else {
-            fan_out::expand(&mut manifests);
+            fan_out::expand(&mut manifests, true);
             Origin::File { values: Arc::new(values), placeholders: self.missing == Missing::Placeholder }
         };
         let mut done = Done {
@@ -153,7 +155,10 @@ impl Render {
             problems: std::mem::take(&mut manifests.problems),
             printed: Vec::new(),
         };
-        let mut maker = Maker::new(manifests, self.rules(), from).await;
+        let rules = self.rules();
+        let told = if self.missing == Missing::Placeholder { &mut done.notes } else { &mut done.problems };
+        told.extend(make::not_served(&manifests, &rules));
+        let mut maker = Maker::new(manifests, rules, from).await;
         let pulled: Vec<_> = maker.manifests.external_secrets.iter().map(|(key, es)| (key.clone(), es.clone())).collect();
         let pushed: Vec<_> = maker.manifests.push_secrets.iter().map(|(key, ps)| (key.clone(), ps.clone())).collect();
         if pulled.is_empty() && pushed.is_empty() && done.problems.is_empty() {

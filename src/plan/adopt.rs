@@ -7,11 +7,11 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::core::v1::Secret;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectMeta};
 use serde_json::{Value, json};
 
 use super::external_secret::Failure;
-use super::target::{self, FIELD_MANAGER};
+use super::target::{self, ESO_FIELD_MANAGER, FIELD_MANAGER, Ours};
 use super::{access, object_hash};
 use crate::api::external_secret::CreationPolicy;
 use crate::api::push_secret::PushStoreRef;
@@ -19,7 +19,7 @@ use crate::api::{
     ANNOTATION_DATA_HASH, AnyStore, ClusterExternalSecret, ExternalSecret, FINALIZER_ESO, FINALIZER_ESO_CLUSTER,
     FINALIZER_ESO_NAMESPACE, FINALIZER_PUSH, FINALIZER_STORE, PushSecret, StoreKind,
 };
-use crate::index::{Key, StoreId, store_ids};
+use crate::index::{Key, StoreId, store_ids, target_key};
 use crate::providers::ProviderSpec;
 use crate::validate;
 
@@ -80,8 +80,29 @@ impl Step {
     }
 }
 
-/// Stores by their id.
-pub type Stores = BTreeMap<StoreId, AnyStore>;
+/// The stores that could be listed.
+#[derive(Debug, Default)]
+pub struct Stores {
+    /// By their id.
+    pub known: BTreeMap<StoreId, AnyStore>,
+    /// Whether nothing is known of ClusterSecretStores: who moves one namespace need not have the right to list them.
+    pub no_cluster_stores: bool,
+}
+
+/// The ExternalSecrets that write each Secret. One whose target is of another kind writes none, nor does one of policy `None`.
+#[must_use]
+pub fn writers(all: &[ExternalSecret]) -> BTreeMap<Key, Vec<&ExternalSecret>> {
+    let mut by_secret: BTreeMap<Key, Vec<&ExternalSecret>> = BTreeMap::new();
+    for es in all.iter().filter(|es| writes_secret(es)) {
+        by_secret.entry(target_key(&Key::of(&es.metadata), es)).or_default().push(es);
+    }
+    by_secret
+}
+
+fn writes_secret(es: &ExternalSecret) -> bool {
+    let target = es.target();
+    target.manifest.is_none() && target.creation_policy.unwrap_or_default() != CreationPolicy::None
+}
 
 /// What happens to an ExternalSecret.
 #[must_use]
@@ -96,7 +117,8 @@ pub fn external_secret(es: &ExternalSecret, secret: Option<&ObjectMeta>, stores:
             .map(|e| format!("it will be told of, and its Secret stays as it is: {e}")),
     );
     for id in store_ids(es).into_iter().filter(|id| !id.key.name.is_empty()) {
-        match stores.get(&id).map(|store| &store.spec.provider) {
+        match stores.known.get(&id).map(|store| &store.spec.provider) {
+            None if id.kind == StoreKind::ClusterSecretStore && stores.no_cluster_stores => {}
             None => step.warns.push(format!("{id} is not there: the Secret stays as it is until it is")),
             Some(ProviderSpec::NotServed(name)) => {
                 step.warns.push(format!("{id} uses the provider {name}, which is not served: the Secret stays as it is"));
@@ -104,9 +126,9 @@ pub fn external_secret(es: &ExternalSecret, secret: Option<&ObjectMeta>, stores:
             Some(_) => {}
         }
     }
-    let policy = es.target().creation_policy.unwrap_or_default();
     match secret {
-        None if policy == CreationPolicy::None => {}
+        _ if es.target().manifest.is_some() => {}
+        None if !writes_secret(es) => {}
         None => {
             step.warns.push(format!("Secret {:?} is not there, and will be made if the policies say so", es.target_name()))
         }
@@ -119,17 +141,24 @@ pub fn external_secret(es: &ExternalSecret, secret: Option<&ObjectMeta>, stores:
     step
 }
 
-/// What happens to the Secret that ESO wrote for an ExternalSecret: only its `managedFields` change hands.
+/// What happens to the Secret that ESO wrote for one ExternalSecret, or for several that merge into it: only its `managedFields`
+/// change hands, the entries of each to its own manager.
 #[must_use]
-pub fn secret(es: &ExternalSecret, meta: &ObjectMeta) -> Step {
+pub fn secret(writers: &[&ExternalSecret], meta: &ObjectMeta) -> Step {
     let mut step = Step::of("Secret", meta);
-    if meta.deletion_timestamp.is_none()
-        && let Some(entries) = target::retired(es, meta)
-    {
+    let mut retired = meta.clone();
+    let mut changes = false;
+    for es in writers {
+        if let Some(entries) = target::retired(es, &retired) {
+            retired.managed_fields = Some(entries);
+            changes = true;
+        }
+    }
+    if changes && meta.deletion_timestamp.is_none() {
         step.change(
             meta,
             "makes ESO's managedFields entries keyferry's",
-            json!({ "managedFields": entries }),
+            json!({ "managedFields": retired.managed_fields }),
             FIELD_MANAGER,
         );
     }
@@ -199,32 +228,61 @@ pub fn hand_back(es: &ExternalSecret) -> Step {
     step
 }
 
-/// What happens to the Secret of an ExternalSecret that goes back to ESO. ESO takes a Secret for changed, and writes it anew, unless
+/// What happens to the Secret of ExternalSecrets that go back to ESO. ESO takes a Secret for changed, and writes it anew, unless
 /// it carries the hash of its data; and it takes out a key that leaves the spec only if its own field manager wrote the key.
 #[must_use]
-pub fn hand_back_secret(es: &ExternalSecret, secret: &Secret) -> Step {
+pub fn hand_back_secret(writers: &[&ExternalSecret], secret: &Secret) -> Step {
     let meta = &secret.metadata;
     let mut step = Step::of("Secret", meta);
-    let manager = object_hash::field_manager(es.metadata.name.as_deref().unwrap_or_default());
-    let entries = meta.managed_fields.as_deref().unwrap_or_default();
-    let ours = entries.iter().any(|e| e.manager.as_deref().is_some_and(target::is_own_manager));
+    let handed = handed_back(writers, meta);
     let hash = object_hash::data_hash(&secret.data.clone().unwrap_or_default());
     let hashed = meta.annotations.as_ref().and_then(|a| a.get(ANNOTATION_DATA_HASH)) == Some(&hash);
-    if meta.deletion_timestamp.is_some() || (hashed && !ours) {
+    let Some(first) = writers.first().filter(|_| meta.deletion_timestamp.is_none()) else { return step };
+    if hashed && handed.is_none() {
         return step;
     }
     let mut fields = json!({});
     let mut does = Vec::new();
-    if ours {
-        fields["managedFields"] = json!(target::handed_to(entries, &manager, "Update"));
+    if let Some(entries) = handed {
+        fields["managedFields"] = json!(entries);
         does.push("makes keyferry's managedFields entries ESO's");
     }
     if !hashed {
         fields["annotations"] = json!({ ANNOTATION_DATA_HASH: hash });
         does.push("writes ESO's data-hash");
     }
-    step.change(meta, does.join(", "), fields, &manager);
+    step.change(meta, does.join(", "), fields, &eso_manager(first));
     step
+}
+
+/// `managedFields` in which each entry of keyferry's is of the manager that ESO has for the same ExternalSecret: it takes from a
+/// Secret what its manager wrote and the spec lacks, so that one must not get what another wrote. `None`: no entry changes.
+fn handed_back(writers: &[&ExternalSecret], meta: &ObjectMeta) -> Option<Vec<ManagedFieldsEntry>> {
+    let alone = writers.iter().find(|es| Ours::of(es, meta).alone);
+    let sole = alone.or(writers.first().filter(|_| writers.len() == 1)).map(|es| eso_manager(es));
+    let to = |entry: &ManagedFieldsEntry| -> Option<String> {
+        let manager = entry.manager.as_deref().filter(|_| target::is_our_entry(entry))?;
+        match manager.strip_prefix(FIELD_MANAGER).map(|rest| rest.strip_prefix('/')) {
+            // what nobody else writes
+            _ if alone.is_some() => sole.clone(),
+            Some(None) => sole.clone(),
+            // a name has no '/': this is the hash of one, which both have
+            Some(Some(name)) if name.contains('/') => Some(format!("{ESO_FIELD_MANAGER}{name}")),
+            Some(Some(name)) => Some(object_hash::field_manager(name)),
+            None => Some(manager.to_owned()),
+        }
+    };
+    let mut entries = meta.managed_fields.clone().unwrap_or_default();
+    let ours = entries.iter().filter(|e| e.manager.as_deref().is_some_and(target::is_own_manager));
+    let managers: BTreeSet<String> = ours.filter_map(to).collect();
+    for manager in &managers {
+        entries = target::joined(&entries, |entry| to(entry).as_ref() == Some(manager), manager, "Update");
+    }
+    (!managers.is_empty()).then_some(entries)
+}
+
+fn eso_manager(es: &ExternalSecret) -> String {
+    object_hash::field_manager(es.metadata.name.as_deref().unwrap_or_default())
 }
 
 /// Containers of a Deployment that run a program, by the last part of their image's name; sub-commands that only answer webhooks
@@ -236,11 +294,4 @@ pub fn runs<'a>(mut containers: impl Iterator<Item = (&'a str, &'a [String])>, p
         path.split(':').next().unwrap_or_default().to_owned()
     };
     containers.any(|(image, args)| name(image) == program && !args.iter().any(|a| a == "webhook" || a == "certcontroller"))
-}
-
-/// Keys that several objects share, so that a Secret of two ExternalSecrets is dealt with once.
-#[must_use]
-pub fn first_of_each(steps: Vec<Step>) -> Vec<Step> {
-    let mut seen = BTreeSet::new();
-    steps.into_iter().filter(|step| seen.insert((step.kind, step.key.clone()))).collect()
 }

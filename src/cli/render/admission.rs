@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 
+use super::names::Names;
+
 /// Most bytes that the values of a Secret may have together.
 const MOST_BYTES: usize = 1 << 20;
 /// Longest key.
@@ -20,21 +22,23 @@ const REQUIRED: [(&str, &[&[&str]]); 5] = [
     ("kubernetes.io/basic-auth", &[&["username", "password"]]),
 ];
 
-/// Why the API server would not take a Secret. `partial`: only some of its keys are given. Never shows a value.
+/// Why the API server would not take a Secret. `partial`: only some of its keys are given. Never shows a value, nor a key that one
+/// became.
 #[must_use]
-pub fn refusal(secret: &Secret, partial: bool) -> Option<String> {
+pub fn refusal(secret: &Secret, partial: bool, names: &Names) -> Option<String> {
     let none = BTreeMap::new();
     let data = secret.data.as_ref().unwrap_or(&none);
     if let Some(key) = data.keys().find(|key| !is_key(key)) {
-        return Some(format!("data: {key:?} is no key: letters, digits, '-', '_' and '.' are allowed"));
+        return Some(format!("data: {} is no key: letters, digits, '-', '_' and '.' are allowed", names.word(key)));
     }
     if data.values().map(|value| value.0.len()).sum::<usize>() > MOST_BYTES {
         return Some("data: it is larger than 1 MiB".into());
     }
     if let Some((key, _)) = secret.metadata.labels.iter().flatten().find(|(_, value)| !is_label(value)) {
         return Some(format!(
-            "metadata.labels[{key:?}]: must be at most {LONGEST_LABEL} letters, digits, '-', '_' and '.', and begin and end with a \
-             letter or digit"
+            "metadata.labels[{}]: must be at most {LONGEST_LABEL} letters, digits, '-', '_' and '.', and begin and end with a \
+             letter or digit",
+            names.word(key)
         ));
     }
     let type_ = secret.type_.as_deref().unwrap_or_default();
@@ -86,13 +90,14 @@ mod tests {
             (json!({ "type": config, "data": { ".dockerconfigjson": "e30=" } }), ""),
         ];
         for (secret, wanted) in table {
-            let found = refusal(&serde_json::from_value(secret.clone()).unwrap(), false).unwrap_or_default();
+            let found =
+                refusal(&serde_json::from_value(secret.clone()).unwrap(), false, &Names::default()).unwrap_or_default();
             assert!(if wanted.is_empty() { found.is_empty() } else { found.contains(wanted) }, "{secret}: {found}");
             assert!(!found.contains("canary"));
         }
-        assert_eq!(refusal(&serde_json::from_value(json!({ "type": tls })).unwrap(), true), None);
+        assert_eq!(refusal(&serde_json::from_value(json!({ "type": tls })).unwrap(), true, &Names::default()), None);
         let large =
             Secret { data: Some([("k".to_owned(), ByteString(vec![0; MOST_BYTES + 1]))].into()), ..Secret::default() };
-        assert!(refusal(&large, false).unwrap().contains("1 MiB"));
+        assert!(refusal(&large, false, &Names::default()).unwrap().contains("1 MiB"));
     }
 }

@@ -17,7 +17,8 @@ pub(super) fn files(folder: &Path, recursive: bool) -> std::io::Result<Vec<PathB
     let mut found = Vec::new();
     for path in entries {
         if path.is_dir() {
-            if recursive {
+            // as kubectl: a link may lead back to where it is, and out of what was given
+            if recursive && !path.is_symlink() {
                 found.extend(files(&path, recursive)?);
             }
         } else if path.extension().and_then(|e| e.to_str()).is_some_and(|e| ENDINGS.contains(&e)) {

@@ -6,31 +6,31 @@ use std::sync::Arc;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::de::DeserializeOwned;
 
-use super::manifests::{At, Located, Manifests, NO_CLUSTER};
+use super::manifests::{At, Located, Manifests, NAMESPACE_NAME, NO_CLUSTER};
 use crate::api::fan_out::{Child, Parent, ParentKind};
 use crate::api::{ExternalSecret, PushSecret};
 use crate::index::{Key, NamespaceView};
 use crate::plan::fan_out::{self as plan, Facts};
 
-/// Adds the children of all cluster-wide parents.
-pub fn expand(manifests: &mut Manifests) {
-    let namespaces: BTreeMap<Arc<str>, Arc<NamespaceView>> = manifests
-        .namespaces
-        .iter()
-        .map(|(name, labels)| {
-            let view = NamespaceView { labels: labels.clone(), ..NamespaceView::default() };
-            (name.as_str().into(), Arc::new(view))
-        })
-        .collect();
+/// Adds the children of all cluster-wide parents. `named`: the namespaces that a parent names are there, known or not.
+pub fn expand(manifests: &mut Manifests, named: bool) {
+    let known: BTreeMap<Arc<str>, Arc<NamespaceView>> =
+        manifests.namespaces.iter().map(|(name, labels)| namespace(name, labels.clone())).collect();
     for (id, Located { object: parent, at }) in std::mem::take(&mut manifests.parents) {
         let children = namesakes(manifests, &parent);
-        let facts = Facts { id: id.clone(), parent: Some(parent.clone()), namespaces: namespaces.clone(), children };
+        let mut namespaces = known.clone();
+        for name in parent.namespaces().iter().filter(|_| named) {
+            namespaces.entry(name.as_str().into()).or_insert_with(|| namespace(name, BTreeMap::new()).1);
+        }
+        let facts = Facts { id: id.clone(), parent: Some(parent.clone()), namespaces, children };
         let planned = plan::plan(&facts);
         let label = format!("{id} ({at})");
-        manifests
-            .problems
-            .extend(planned.failed.iter().map(|(namespace, why)| format!("{label}: namespace {namespace}: {why}")));
-        if planned.write.is_empty() && planned.failed.is_empty() {
+        let failed = planned.failed.iter().map(|(namespace, why)| format!("{label}: namespace {namespace}: {why}"));
+        match &planned.lost {
+            Some(why) => manifests.problems.push(format!("{label}: {why}")),
+            None => manifests.problems.extend(failed),
+        }
+        if planned.write.is_empty() && planned.failed.is_empty() && planned.lost.is_none() {
             manifests.notes.push(format!("{label}: it means no Namespace that is among the manifests"));
         }
         for write in planned.write {
@@ -46,6 +46,11 @@ pub fn expand(manifests: &mut Manifests) {
             }
         }
     }
+}
+
+fn namespace(name: &str, mut labels: BTreeMap<String, String>) -> (Arc<str>, Arc<NamespaceView>) {
+    labels.insert(NAMESPACE_NAME.into(), name.to_owned());
+    (name.into(), Arc::new(NamespaceView { labels, ..NamespaceView::default() }))
 }
 
 /// The objects that have the name of a parent's children.

@@ -93,7 +93,7 @@ impl Live {
     pub async fn complete(&self, manifests: &mut Manifests) -> Result<(), LiveError> {
         if !manifests.parents.is_empty() {
             self.namespaces(manifests).await?;
-            fan_out::expand(manifests);
+            fan_out::expand(manifests, false);
         }
         for needs in manifests.needs() {
             self.supply(manifests, &needs).await?;

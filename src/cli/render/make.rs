@@ -10,6 +10,7 @@ use k8s_openapi::api::core::v1::Secret;
 use super::generators;
 use super::live::Live;
 use super::manifests::{Manifests, NAMESPACE_NAME, NO_CLUSTER};
+use super::names::Names;
 use super::needs::Needs;
 use super::offline::{self, Blanks, PLACEHOLDER};
 use super::values::Values;
@@ -54,11 +55,11 @@ pub enum Origin {
 /// What an object makes.
 pub enum Made {
     /// A Secret, of an ExternalSecret.
-    Secret(Box<Secret>, Arc<ExternalSecret>),
+    Secret(Box<Secret>, Arc<ExternalSecret>, Names),
     /// An object of another kind, of an ExternalSecret.
-    Object(SecretJson, Arc<ExternalSecret>),
+    Object(SecretJson, Arc<ExternalSecret>, Names),
     /// What a PushSecret pushes where.
-    Pushes(SecretJson),
+    Pushes(SecretJson, Names),
 }
 
 /// What came of an object.
@@ -154,7 +155,7 @@ impl Maker {
                 }
                 Err(outcome) => outcome,
             },
-            Next::Settle(report) => outcome(&report),
+            Next::Settle(report) | Next::Written(report) => outcome(&report),
             Next::Ignore => Outcomes::Nothing("a store or generator of it belongs to another controller class".into()),
             Next::Idle(_) | Next::Inspect | Next::CleanUp(_) => Outcomes::Nothing("nothing is due".into()),
         }
@@ -165,12 +166,13 @@ impl Maker {
         let mut gathered = self.gather(facts, fetch, &sources).await;
         let decision = plan::after_fetch(facts, &self.rules, gathered.as_ref(), &self.digester);
         let gathered = gathered.as_mut().map_err(|failure| Outcomes::Failed(text(failure)))?;
+        let names = self.names(facts, gathered, &sources);
         let decision = match decision {
             Decision::Render if facts.es.target().manifest.is_some() => {
                 let taken = Cell::new(0);
                 let outside = Outside { now: facts.now, chance: &SystemChance, taken: &taken };
                 let desired = manifest::render(facts, &self.rules, gathered, &sources, outside, &self.digester);
-                let object = |d: manifest::Desired| Made::Object(without_owner(d.body), facts.es.clone());
+                let object = |d: manifest::Desired| Made::Object(without_owner(d.body), facts.es.clone(), names);
                 return desired.map(object).map_err(|f| Outcomes::Failed(text(&f)));
             }
             Decision::Render => {
@@ -181,7 +183,7 @@ impl Maker {
         };
         match decision {
             Decision::Create(desired) | Decision::ReadTarget(desired) => {
-                Ok(Made::Secret(Box::new(apply::body(&desired, None)), facts.es.clone()))
+                Ok(Made::Secret(Box::new(apply::body(&desired, None)), facts.es.clone(), names))
             }
             Decision::Settle(report) => Err(outcome(&report)),
             Decision::Render | Decision::Update(_) | Decision::Keep(_) | Decision::Delete { .. } => {
@@ -193,7 +195,8 @@ impl Maker {
     async fn gather(&self, facts: &Facts, fetch: &FetchPlan, sources: &Sources) -> Result<Gathered, Failure> {
         match &self.from {
             Origin::Providers { live, placeholders } => {
-                let freshness = Freshness { max_age: fetch.max_age, not_before: None, again: None };
+                let (max_age, priority) = (fetch.max_age, fetch.priority);
+                let freshness = Freshness { max_age, not_before: None, again: None, priority };
                 let reads = gather::read(live.fetcher(), |_| 0, facts, fetch, freshness).await;
                 let blanks = placeholders.then(|| Blanks::of(facts));
                 self.finish(facts, fetch, &reads, blanks.as_ref(), sources).await
@@ -229,6 +232,15 @@ impl Maker {
         Ok(gathered)
     }
 
+    /// The names that may be printed of what is made.
+    fn names(&self, facts: &Facts, gathered: &Gathered, sources: &Sources) -> Names {
+        let target = facts.es.target();
+        let mut names = Names::of(target.template.as_ref(), sources, &self.rules.delimiters, target.manifest.is_some());
+        names.know(gathered.data.keys());
+        names.know(facts.es.metadata.labels.iter().chain(&facts.es.metadata.annotations).flat_map(BTreeMap::keys));
+        names
+    }
+
     fn sources(&self, facts: &Facts) -> Sources {
         let target = facts.es.target();
         let namespace = facts.es.metadata.namespace.as_deref().unwrap_or_default();
@@ -238,7 +250,7 @@ impl Maker {
 
     /// Whether the cluster would take the Secret: from this ExternalSecret, and of this shape.
     fn check_target(&mut self, key: &Key, facts: &Facts, made: Made) -> Outcomes {
-        let Made::Secret(mut secret, es) = made else { return Outcomes::Made(made) };
+        let Made::Secret(mut secret, es, names) = made else { return Outcomes::Made(made) };
         let target = target_key(key, &facts.es);
         if let Some(first) = self.made.get(&target)
             && let Err(failure) = target::check_owner(&facts.es, &first.metadata, self.rules.adopt)
@@ -246,7 +258,7 @@ impl Maker {
             return Outcomes::Failed(text(&failure));
         }
         let merges = target::merges(facts.es.target().creation_policy.unwrap_or_default());
-        if let Some(why) = super::admission::refusal(&secret, merges) {
+        if let Some(why) = super::admission::refusal(&secret, merges, &names) {
             return Outcomes::Failed(format!(
                 "could not update secret: the API server would not take Secret {target}: {why}"
             ));
@@ -256,7 +268,7 @@ impl Maker {
             owners.retain(|owner| !owner.uid.starts_with(NO_CLUSTER));
         }
         secret.metadata.owner_references = secret.metadata.owner_references.filter(|owners| !owners.is_empty());
-        Outcomes::Made(Made::Secret(secret, es))
+        Outcomes::Made(Made::Secret(secret, es, names))
     }
 }
 
@@ -312,6 +324,25 @@ fn assume_stores(index: &mut Index, manifests: &Manifests) {
         index.upsert_store(Arc::new(store));
         index.set_health(&id, StoreHealth { ready: true, ..health_of_stand_in() });
     }
+}
+
+/// Stores and generators whose kind this version does not serve, each with what the operator would say. Those of another class are
+/// left alone.
+#[must_use]
+pub fn not_served(manifests: &Manifests, rules: &Rules) -> Vec<String> {
+    let stores = manifests.stores.iter().filter(|(_, store)| matches!(store.spec.provider, ProviderSpec::NotServed(_)));
+    let stores = stores.filter_map(|(id, store)| match store::before_check(store, false, rules) {
+        store::Next::Known(Outcome::Invalid { cause, .. }) => {
+            Some(format!("{}: {cause}", manifests.label(id.kind.as_str(), &id.key)))
+        }
+        _ => None,
+    });
+    let ours = manifests.generators.iter().filter(|g| g.class.as_ref().is_none_or(|class| *class == rules.class));
+    let generators = ours.filter_map(|generator| {
+        let error = crate::generators::served(generator.spec.as_ref().ok()?).err()?;
+        Some(format!("{}: {}", manifests.label(generator.id.kind.as_str(), &generator.id.key), error.detail))
+    });
+    stores.chain(generators).collect()
 }
 
 fn stand_in(id: &StoreId) -> AnyStore {

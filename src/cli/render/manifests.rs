@@ -17,12 +17,10 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
 use super::documents::{documents, files};
-use crate::api::external_secret::GeneratorKind;
+use super::kinds::{Kind, check_schema, kind_of};
 use crate::api::fan_out::Parent;
 use crate::api::generators::{self, GeneratorObject};
-use crate::api::{
-    AnyStore, ClusterSecretStore, ExternalSecret, GROUP, PushSecret, SecretStore, StoreKind, crds, refs, structural,
-};
+use crate::api::{AnyStore, ClusterSecretStore, ExternalSecret, GROUP, PushSecret, SecretStore, StoreKind, refs};
 use crate::index::{AnyGenerator, Key, ParentId, StoreId};
 use crate::providers::{ReferenceKind, Source as Values};
 use crate::render::target::{Source, SourceText};
@@ -116,36 +114,6 @@ pub struct Manifests {
     namespace: String,
 }
 
-/// Kinds that are read.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    ExternalSecret,
-    PushSecret,
-    ClusterExternalSecret,
-    ClusterPushSecret,
-    Store(StoreKind),
-    ConfigMap,
-    Secret,
-    Namespace,
-    Generator(GeneratorKind),
-    /// One of ours, of this group, that makes no Secret by itself.
-    Checked(&'static str),
-}
-
-impl Kind {
-    fn is_namespaced(self, name: &str) -> bool {
-        self != Self::Namespace && !name.starts_with("Cluster")
-    }
-}
-
-/// What our CRDs say of a kind.
-struct Definition {
-    group: String,
-    versions: Vec<String>,
-    /// All versions have the same.
-    schema: Value,
-}
-
 impl Manifests {
     /// Reads everything that the paths name; `-` is the stream. Objects without a namespace are in `namespace`.
     ///
@@ -223,7 +191,7 @@ impl Manifests {
         let kind = match kind_of(version, name) {
             Ok(Some(kind)) => kind,
             Ok(None) => return self.notes.push(format!("{at}: {name} {}: left out", short_name(value))),
-            Err(why) => return self.problems.push(format!("{at}: {name} {}: apiVersion: {why}", short_name(value))),
+            Err(why) => return self.problems.push(format!("{at}: {name} {}: {why}", short_name(value))),
         };
         let mut problems = Vec::new();
         let meta = self.metadata(value, kind.is_namespaced(name), &mut problems);
@@ -238,7 +206,9 @@ impl Manifests {
                 let object = check_schema(generators::GROUP, name, value, &mut problems);
                 if problems.is_empty() {
                     let object = GeneratorObject { metadata: meta, spec: object["spec"].clone() };
-                    self.generators.push(AnyGenerator::read(kind, object));
+                    let generator = AnyGenerator::read(kind, object);
+                    problems.extend(generator.spec.as_ref().err().map(ToString::to_string));
+                    self.generators.push(generator);
                 }
             }
             Kind::Checked(group) => {
@@ -283,6 +253,15 @@ impl Manifests {
             }
         }
         self.problems.extend(problems.into_iter().map(|problem| format!("{label}: {problem}")));
+    }
+
+    /// An object by its kind, its name, and where it stands if that is a manifest.
+    #[must_use]
+    pub fn label(&self, kind: &str, key: &Key) -> String {
+        match self.seen.get(&(kind.to_owned(), key.clone())) {
+            Some(at) => format!("{kind} {key} ({at})"),
+            None => format!("{kind} {key}"),
+        }
     }
 
     fn parent(&mut self, parent: Option<Parent>, at: &At) {
@@ -390,69 +369,9 @@ fn short_name(value: &Value) -> String {
     if namespace.is_empty() { name.to_owned() } else { format!("{namespace}/{name}") }
 }
 
-/// The kind, where it is one that is read.
-fn kind_of(version: &str, kind: &str) -> Result<Option<Kind>, String> {
-    match (version, kind) {
-        ("v1", "ConfigMap") => return Ok(Some(Kind::ConfigMap)),
-        ("v1", "Secret") => return Ok(Some(Kind::Secret)),
-        ("v1", "Namespace") => return Ok(Some(Kind::Namespace)),
-        _ => {}
-    }
-    let (group, version) = version.split_once('/').unwrap_or(("", version));
-    let Some(definition) = definition(group, kind) else { return Ok(None) };
-    if !definition.versions.iter().any(|known| known == version) {
-        let known: Vec<String> = definition.versions.iter().map(|version| format!("{group}/{version}")).collect();
-        return Err(format!("must be {}", known.join(" or ")));
-    }
-    if group == generators::GROUP
-        && let Ok(kind) = serde_json::from_value::<GeneratorKind>(json!(kind))
-    {
-        return Ok(Some(Kind::Generator(kind)));
-    }
-    Ok(Some(match kind {
-        "ExternalSecret" => Kind::ExternalSecret,
-        "PushSecret" => Kind::PushSecret,
-        "ClusterExternalSecret" => Kind::ClusterExternalSecret,
-        "ClusterPushSecret" => Kind::ClusterPushSecret,
-        "SecretStore" => Kind::Store(StoreKind::SecretStore),
-        "ClusterSecretStore" => Kind::Store(StoreKind::ClusterSecretStore),
-        _ => Kind::Checked(&definition.group),
-    }))
-}
-
 fn is_name(name: &str) -> bool {
     static NAME: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(refs::NAME).ok());
     name.len() <= 253 && NAME.as_ref().is_none_or(|regex| regex.is_match(name))
-}
-
-fn definition(group: &str, kind: &str) -> Option<&'static Definition> {
-    static ALL: LazyLock<BTreeMap<String, Vec<Definition>>> = LazyLock::new(|| {
-        let mut all: BTreeMap<String, Vec<Definition>> = BTreeMap::new();
-        for crd in crds::all().unwrap_or_default() {
-            let versions = crd.spec.versions.iter().map(|version| version.name.clone()).collect();
-            let schema = crd.spec.versions.into_iter().next().and_then(|version| version.schema?.open_api_v3_schema);
-            let schema = serde_json::to_value(schema).unwrap_or_default();
-            let definition = Definition { group: crd.spec.group, versions, schema };
-            all.entry(crd.spec.names.kind).or_default().push(definition);
-        }
-        all
-    });
-    ALL.get(kind)?.iter().find(|definition| definition.group == group)
-}
-
-/// Checks an object as the API server does it, and gives it as it would be stored. Its status is left out: it says nothing about
-/// what is wanted; its metadata is checked elsewhere.
-fn check_schema(group: &str, kind: &str, value: &Value, problems: &mut Vec<String>) -> Value {
-    let mut object = value.clone();
-    if let Some(fields) = object.as_object_mut() {
-        fields.remove("status");
-        fields.insert("metadata".into(), json!({}));
-    }
-    if let Some(Definition { schema, .. }) = definition(group, kind) {
-        object = structural::without_nulls(schema, &object);
-        problems.extend(structural::errors(schema, &object));
-    }
-    object
 }
 
 /// An object of ours, if nothing is wrong with it.
@@ -538,6 +457,8 @@ mod tests {
             (ES.replace("remoteRef: {key: r}", "remote: canary"), "spec.data[0].remote: unknown field; known are"),
             (ES.replace("{key: r}", "{key: [canary]}"), "spec.data[0].remoteRef.key: must be a text"),
             (ES.replace("/v1\n", "/v1alpha1\n"), "apiVersion: must be external-secrets.io/v1 or external-secrets.io/v1beta1"),
+            (ES.replace("ExternalSecret\n", "ExternalSecrets\n"), "f.yaml, document 1: ExternalSecrets app: kind: external-secrets.io has no such kind; known are ClusterExternalSecret, "),
+            (ES.replace("external-secrets.io", "generators.external-secrets.io"), "kind: generators.external-secrets.io has no such kind"),
             (ES.replace("name: app", "name: My_App"), "metadata.name: must be lower case"),
             (ES.replace("name: app", "nam: app"), "metadata.nam: unknown field"),
             (ES.replace("name: app", "name: app, labels: {a: 1}"), "metadata.labels: must be a map of texts"),

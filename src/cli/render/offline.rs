@@ -33,8 +33,7 @@ const ENCODED: &str = "cGxhY2Vob2xkZXI=";
 pub async fn read(facts: &Facts, fetch: &FetchPlan, values: &Arc<Values>, blanks: Option<&Arc<Blanks>>) -> Reads {
     let mut all = Reads::new();
     for (id, requests) in &fetch.requests {
-        let provider = facts.stores.get(id).and_then(|known| known.store.as_ref()).map(|store| &store.spec.provider);
-        let served = provider.and_then(|p| p.served());
+        let served = facts.provider(id);
         let session: Arc<dyn Session> = match served.and_then(|p| p.local()) {
             Some(local) => local,
             None => Arc::new(Offline {

@@ -3,9 +3,10 @@
 use std::collections::BTreeSet;
 
 use clap::ValueEnum;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::make::Made;
+use super::names::Names;
 use crate::api::ExternalSecret;
 
 /// Stands for a value. It is no base64, so that nobody applies it by mistake, and as long as no value in particular.
@@ -16,6 +17,14 @@ pub const PUSHES_VERSION: &str = "render.keyferry.io/v1alpha1";
 pub const PUSHES: &str = "Pushes";
 /// Its field with a value.
 pub const VALUE: &str = "value";
+/// Its field with the key of the Secret.
+pub const SECRET_KEY: &str = "secretKey";
+/// Its field with the key at the provider.
+pub const REMOTE_KEY: &str = "remoteKey";
+/// Its field with what of the value at the provider is meant.
+pub const PROPERTY: &str = "property";
+/// Its fields that `dataTo` makes of the key of the Secret.
+const NAMED_BY_KEY: [&str; 3] = [SECRET_KEY, REMOTE_KEY, PROPERTY];
 /// What keyferry's own labels begin with.
 const OWN: &str = "reconcile.external-secrets.io/";
 
@@ -39,13 +48,13 @@ impl Printed {
     #[must_use]
     pub fn new(made: &Made, show: bool, comment: String) -> Self {
         let mut object = match made {
-            Made::Secret(secret, _) => json!(secret),
-            Made::Object(json, _) | Made::Pushes(json) => json.expose().clone(),
+            Made::Secret(secret, ..) => json!(secret),
+            Made::Object(json, ..) | Made::Pushes(json, _) => json.expose().clone(),
         };
         match made {
             _ if show => {}
-            Made::Secret(_, es) | Made::Object(_, es) => mask(&mut object, es),
-            Made::Pushes(_) => mask_pushes(&mut object),
+            Made::Secret(_, es, names) | Made::Object(_, es, names) => mask(&mut object, es, names),
+            Made::Pushes(_, names) => mask_pushes(&mut object, names),
         }
         Self { object: sorted(object), comment }
     }
@@ -95,8 +104,9 @@ fn sorted(value: Value) -> Value {
     }
 }
 
-/// Masks all that may come from a value: everything but names of fields, and what the ExternalSecret itself says in the clear.
-fn mask(object: &mut Value, es: &ExternalSecret) {
+/// Masks all that may come from a value: everything but names of fields that no value became, and what the ExternalSecret itself
+/// says in the clear.
+fn mask(object: &mut Value, es: &ExternalSecret, names: &Names) {
     let clear = clear(es);
     let Some(fields) = object.as_object_mut() else { return };
     for (name, field) in fields {
@@ -105,30 +115,53 @@ fn mask(object: &mut Value, es: &ExternalSecret) {
             "type" | "immutable" if es.target().manifest.is_none() => {}
             "metadata" => {
                 for part in ["labels", "annotations"] {
-                    for (key, value) in field.get_mut(part).and_then(Value::as_object_mut).into_iter().flatten() {
+                    let Some(map) = field.get_mut(part).and_then(Value::as_object_mut) else { continue };
+                    for (key, value) in map.iter_mut() {
                         let known = value.as_str().is_some_and(|text| clear.contains(&(key.as_str(), text)));
                         if !known && !key.starts_with(OWN) {
                             *value = MASK.into();
                         }
                     }
+                    mask_names(map, names);
                 }
             }
-            _ => mask_all(field),
+            _ => mask_all(field, names),
         }
     }
 }
 
-/// Masks what is pushed. All else stands in the PushSecret, or is a name of a key.
-fn mask_pushes(object: &mut Value) {
+/// Masks what is pushed. All else stands in the PushSecret, or is a name of a key, or made of one.
+fn mask_pushes(object: &mut Value, names: &Names) {
     for push in object["pushes"].as_array_mut().into_iter().flatten() {
-        push[VALUE] = MASK.into();
+        let shown = push[SECRET_KEY].as_str().is_none_or(|key| names.shows(key));
+        for (name, field) in push.as_object_mut().into_iter().flatten() {
+            if name == VALUE || (!shown && NAMED_BY_KEY.contains(&name.as_str())) {
+                *field = MASK.into();
+            }
+        }
     }
 }
 
-fn mask_all(value: &mut Value) {
+/// Masks names that a value may have become; each stays one of its own.
+fn mask_names(fields: &mut Map<String, Value>, names: &Names) {
+    let mut hidden = 0;
+    let all = std::mem::take(fields);
+    fields.extend(all.into_iter().map(|(name, value)| {
+        if names.shows(&name) || name.starts_with(OWN) {
+            return (name, value);
+        }
+        hidden += 1;
+        (if hidden == 1 { MASK.to_owned() } else { format!("{MASK}{hidden}") }, value)
+    }));
+}
+
+fn mask_all(value: &mut Value, names: &Names) {
     match value {
-        Value::Object(fields) => fields.values_mut().for_each(mask_all),
-        Value::Array(items) => items.iter_mut().for_each(mask_all),
+        Value::Object(fields) => {
+            fields.values_mut().for_each(|field| mask_all(field, names));
+            mask_names(fields, names);
+        }
+        Value::Array(items) => items.iter_mut().for_each(|item| mask_all(item, names)),
         Value::Null => {}
         other => *other = MASK.into(),
     }

@@ -9,6 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
 use super::make::{Made, Maker, Origin, Outcomes};
+use super::names::Names;
 use super::offline::{PLACEHOLDER, named};
 use super::{generators, print};
 use crate::api::push_secret::PushUpdatePolicy;
@@ -65,20 +66,21 @@ impl Maker {
     }
 
     async fn pushed(&self, facts: &Facts) -> Outcomes {
-        match self.places(facts).await {
+        let mut names = Names::default();
+        match self.places(facts, &mut names).await {
             Ok((places, kept)) if places.is_empty() && kept.is_empty() => {
                 Outcomes::Nothing("nothing is pushed: no key matches".into())
             }
             Ok((places, kept)) if places.is_empty() => {
                 Outcomes::Nothing(format!("updatePolicy IfNotExists: there is something already: {}", kept.join(", ")))
             }
-            Ok((places, _)) => Outcomes::Made(Made::Pushes(document(&facts.ps, places))),
+            Ok((places, _)) => Outcomes::Made(Made::Pushes(document(&facts.ps, places), names)),
             Err(failure) => Outcomes::Failed(failure.message),
         }
     }
 
     /// What goes where, and the places that keep what they have. The order of the questions is the controller's.
-    async fn places(&self, facts: &Facts) -> Result<(Vec<Value>, Vec<String>), Failure> {
+    async fn places(&self, facts: &Facts, names: &mut Names) -> Result<(Vec<Value>, Vec<String>), Failure> {
         let templates = self.templates(facts);
         let order = generator_plan(facts, &self.rules)?;
         let secrets = self.secrets(facts, &templates)?;
@@ -98,8 +100,11 @@ impl Maker {
             }
             Plan::Wait => return Err(Failure::spec(format!("{NO_SOURCE}: the generator is not known"))),
         };
+        *names = Names::of(facts.ps.spec.template.as_ref(), &templates, &self.rules.delimiters, false);
+        names.know(facts.ps.spec.data.iter().filter_map(|data| data.match_.secret_key.as_ref()));
         let (mut places, mut kept, mut failures) = (Vec::new(), Vec::new(), BTreeMap::new());
         for values in all {
+            names.know(values.data.keys());
             let source = Arc::new(plan::shaped(&facts.ps, &self.rules, values, &templates, outside(facts, &Cell::new(0)))?);
             for id in &targets {
                 if let Err(failure) = self.push_to(facts, id, &source, &mut places, &mut kept).await {
@@ -130,6 +135,11 @@ impl Maker {
             {
                 kept.push(plan::entry_key(&data));
                 continue;
+            }
+            if let Some(provider) = store.spec.provider.served() {
+                let key = push.secret_key.as_deref().unwrap_or_default();
+                let words = format!("could not write remote ref {key} to target secretstore {}", id.key.name);
+                provider.check_push(&push, store.kind).map_err(|e| Failure::provider(words, &e))?;
             }
             places.push(place(id, &push).map_err(|e| Failure::provider("could not write", &e))?);
         }
@@ -233,9 +243,9 @@ fn blank(ps: &PushSecret, templates: &Sources) -> Entries {
 fn place(id: &StoreId, push: &Push) -> Result<Value, ProviderError> {
     let all = [
         ("store", Some(json!({ "kind": id.kind, "name": &*id.key.name }))),
-        ("remoteKey", Some(json!(push.place.key))),
-        ("property", push.place.property().map(Value::from)),
-        ("secretKey", push.secret_key.as_deref().map(Value::from)),
+        (print::REMOTE_KEY, Some(json!(push.place.key))),
+        (print::PROPERTY, push.place.property().map(Value::from)),
+        (print::SECRET_KEY, push.secret_key.as_deref().map(Value::from)),
         ("metadata", push.place.metadata.clone()),
         (print::VALUE, Some(json!(STANDARD.encode(push.value()?.expose())))),
     ];

@@ -164,6 +164,35 @@ fn pushed_values_are_masked_unless_they_are_asked_for() {
 }
 
 #[test]
+fn a_value_that_became_a_key_is_masked() {
+    let made = |name: &str, from: &str| {
+        external_secret(name, &format!("  target: {{template: {{data: {{t: x}}, templateFrom: [{{{from}}}]}}}}\n{ONE}"))
+    };
+    let push = "apiVersion: external-secrets.io/v1alpha1\nkind: PushSecret\nmetadata: {name: p}\nspec:\n  secretStoreRefs: [{name: s}]\n  selector: {secret: {name: src}}\n  template: {templateFrom: [{literal: '{{ .user }}: x'}]}\n  dataTo: [{storeRef: {name: s}}]\n";
+    let manifests = [
+        fake("{key: r, value: canary}"),
+        "apiVersion: v1\nkind: Secret\nmetadata: {name: src}\nstringData: {user: canary}\n---\n".to_owned(),
+        made("data", "literal: \"{{ .k }}: x\\npre-{{ .k }}: x\\nfixed: x\""),
+        made("labels", "target: Labels, literal: '{{ .k }}: x'"),
+        made("annotations", "target: Annotations, literal: '{{ .k }}: x'"),
+        made("wrong", "literal: \"'{{ .k }} !': x\""),
+        push.to_owned(),
+    ]
+    .concat();
+    for form in ["yaml", "json"] {
+        let masked = run(&["-", "-o", form], &manifests);
+        let all = masked.out.clone() + &masked.log;
+        assert!(!all.contains("canary"), "{all}");
+        assert!(masked.out.contains("fixed") && masked.out.contains("<masked>2"), "{}", masked.out);
+        let error = "Secret default/wrong: data: <masked> is no key";
+        assert!(masked.log.contains(error) && masked.log.matches("error: ").count() == 1, "{}", masked.log);
+        let shown = run(&["-", "-o", form, "--show-values"], &manifests);
+        assert_eq!(shown.out.matches("canary").count(), 6, "{}", shown.out);
+        assert!(!shown.log.contains("canary"), "{}", shown.log);
+    }
+}
+
+#[test]
 fn each_mistake_is_one_line_that_says_what_to_do() {
     let store = fake("{key: r, value: v}");
     let table: &[(&str, String, &str)] = &[
@@ -227,6 +256,122 @@ fn namespaces_stores_and_classes_count_as_in_a_cluster() {
     let ran = run(&["-"], &other);
     assert_eq!((ran.code, ran.out.as_str()), (0, ""), "{}", ran.log);
     assert_eq!(run(&["-", "--controller-class=other"], &other).out.matches("kind: Secret").count(), 1);
+}
+
+#[test]
+fn rules_across_fields_are_those_of_the_api_server() {
+    let object = |version: &str, kind: &str, spec: &str| {
+        format!("apiVersion: {version}\nkind: {kind}\nmetadata: {{name: x}}\nspec: {spec}\n")
+    };
+    let (v1, alpha) = ("external-secrets.io/v1", "external-secrets.io/v1alpha1");
+    let generators = "generators.external-secrets.io/v1alpha1";
+    let push = |selector: &str, rewrite: &str| {
+        format!(
+            "{{secretStoreRefs: [{{name: s}}], selector: {{{selector}}}, dataTo: [{{storeRef: {{name: s}}, rewrite: [{{{rewrite}}}]}}]}}"
+        )
+    };
+    let (secret, generator) = ("secret: {name: s}", "generatorRef: {kind: UUID, name: u}");
+    let (regexp, transform) = ("regexp: {source: a, target: b}", "transform: {template: t}");
+    let token =
+        "{auth: {token: {secretRef: {name: s, key: k}}}, name: t, scopes: [read_repository], projectID: p, groupID: g}";
+    let both_sources = push(&format!("{secret}, {generator}"), regexp);
+    let table = [
+        (object(alpha, "PushSecret", &push(secret, regexp)), ""),
+        (
+            object(alpha, "PushSecret", &both_sources),
+            "spec.selector: selector must have exactly one of secret and generatorRef",
+        ),
+        (
+            object(alpha, "ClusterPushSecret", &format!("{{pushSecretSpec: {both_sources}}}")),
+            "spec.pushSecretSpec.selector: selector must have exactly one of secret and generatorRef",
+        ),
+        (
+            object(alpha, "PushSecret", &push(secret, &format!("{regexp}, {transform}"))),
+            "spec.dataTo[0].rewrite[0]: exactly one of regexp or transform must be set",
+        ),
+        (
+            object(alpha, "PushSecret", &push(secret, "")),
+            "spec.dataTo[0].rewrite[0]: exactly one of regexp or transform must be set",
+        ),
+        (object(generators, "GitlabDeployToken", token), "spec: exactly one of projectID and groupID must be set"),
+        (
+            object(v1, "ClusterExternalSecret", "{externalSecretSpec: {secretStoreRef: {name: s}}}"),
+            "spec.externalSecretSpec: either data or dataFrom should be specified",
+        ),
+    ];
+    for (text, wanted) in table {
+        let ran = run(&["-", "-q", "--missing=placeholder"], &text);
+        let found: Vec<&str> = ran.log.lines().collect();
+        match wanted {
+            "" => assert!(ran.code == 0 && found.is_empty(), "{text}\n{found:?}"),
+            _ => assert!(matches!(found[..], [one] if one.ends_with(&format!(": {wanted}"))), "{text}\n{found:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_push_that_the_provider_would_refuse_unasked_is_told() {
+    let store = "apiVersion: external-secrets.io/v1\nkind: SecretStore\nmetadata: {name: s}\nspec: {provider: {kubernetes: {server: {caProvider: {type: ConfigMap, name: ca, key: ca.crt}}, auth: {serviceAccount: {name: r}}}}}\n---\n";
+    let push = |place: &str, spec: &str| {
+        format!(
+            "{store}apiVersion: external-secrets.io/v1alpha1\nkind: PushSecret\nmetadata: {{name: p}}\nspec:\n  secretStoreRefs: [{{name: s}}]\n  selector: {{secret: {{name: src}}}}\n  data: [{{match: {{secretKey: k, remoteRef: {{{place}}}}}, metadata: {{apiVersion: kubernetes.external-secrets.io/v1alpha1, kind: PushSecretMetadata, spec: {{{spec}}}}}}}]\n"
+        )
+    };
+    let (whole, part) = ("remoteKey: r", "remoteKey: r, property: p");
+    let table = [
+        (push(part, "labels: {a: b}"), ""),
+        (push(whole, ""), "requires property in RemoteRef to push secret value if secret key is defined"),
+        (push(part, "label: {a: b}"), "unable to parse metadata parameters: "),
+        (push(part, "remoteNamespace: x"), "remoteNamespace override is only supported with ClusterSecretStore"),
+        (push(part, "sourceMergePolicy: Mix"), "unexpected source merge policy \"Mix\""),
+    ];
+    for (manifests, wanted) in table {
+        let ran = run(&["-", "-q", "--missing=placeholder"], &manifests);
+        assert_eq!(ran.code, u8::from(!wanted.is_empty()), "{}", ran.log);
+        let begin = "set secret failed: could not write remote ref k to target secretstore s: ";
+        assert!(wanted.is_empty() || (ran.log.contains(begin) && ran.log.contains(wanted)), "{wanted}\n{}", ran.log);
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn folders_that_are_links_are_left_alone() {
+    let folder = std::env::temp_dir().join(format!("keyferry-render-links-{}", std::process::id()));
+    let inner = folder.join("inner");
+    fs::create_dir_all(&inner).unwrap();
+    let object = fake("{key: r, value: v}") + &external_secret("a", ONE);
+    fs::write(inner.join("a.yaml"), object).unwrap();
+    for (to, link) in [(".", folder.join("loop")), ("inner", folder.join("again"))] {
+        std::os::unix::fs::symlink(to, link).unwrap();
+    }
+    // a file may be one: ConfigMaps are mounted so
+    std::os::unix::fs::symlink("inner/a.yaml", folder.join("linked.yaml")).unwrap();
+    let of = |path: &Path| run(&["-R", path.to_str().unwrap(), "-q"], "");
+    let (all, through_a_link) = (of(&folder), of(&folder.join("again")));
+    fs::remove_dir_all(&folder).unwrap();
+    assert_eq!((through_a_link.code, through_a_link.log.as_str()), (0, ""), "what is given is looked into");
+    assert_eq!(all.log.matches("is there twice").count(), 2, "the file and its link: {}", all.log);
+}
+
+#[test]
+fn what_this_version_does_not_serve_is_told() {
+    let store = "apiVersion: external-secrets.io/v1\nkind: SecretStore\nmetadata: {name: s}\nspec: {provider: {onboardbase: {}}}\n---\n";
+    let generator = "apiVersion: generators.external-secrets.io/v1alpha1\nkind: BeyondtrustWorkloadCredentialsDynamicSecret\nmetadata: {name: g}\nspec: {provider: {auth: {apikey: {token: {}}}, server: {apiUrl: u, siteId: s}}}\n---\n";
+    let wanted = [
+        "SecretStore default/s (standard input, document 1): spec.provider.onboardbase is not served by this version of keyferry; served are: ",
+        "BeyondtrustWorkloadCredentialsDynamicSecret default/g (standard input, document 2): generators of kind BeyondtrustWorkloadCredentialsDynamicSecret are not served by this version of keyferry; served are: ",
+    ];
+    let all = format!("{store}{generator}");
+    for (flag, code, word) in [("--missing=error", 1, "error"), ("--missing=placeholder", 0, "note")] {
+        let ran = run(&["-", flag], &all);
+        assert_eq!(ran.code, code, "{}", ran.log);
+        for text in wanted {
+            let text = format!("{word}: {text}");
+            assert_eq!(ran.log.lines().filter(|line| line.starts_with(&text)).count(), 1, "{text}\n{}", ran.log);
+        }
+    }
+    let other = store.replace("spec: {", "spec: {controller: other, ");
+    assert_eq!(run(&["-"], &other).code, 0, "it is another operator's");
 }
 
 /// Random manifests: valid in shape or not, with texts of all sorts at each place.

@@ -27,7 +27,7 @@ fn only_finalizers_of_eso_go_and_none_of_what_is_being_deleted() {
         let es: ExternalSecret = of(
             json!({"metadata": meta, "spec": {"target": {"creationPolicy": "None"}, "data": [{"secretKey": "k", "remoteRef": {"key": "k"}}]}}),
         );
-        let step = external_secret(&es, None, &Stores::new());
+        let step = external_secret(&es, None, &Stores::default());
         assert_eq!(finalizers(&step), left, "{finalizers_}");
         assert_eq!(step.warns.len(), usize::from(deleted.is_some()), "{:?}", step.warns);
         assert!(step.change.is_none_or(|c| c.patch["metadata"]["resourceVersion"] == "7" && !c.status));
@@ -79,10 +79,8 @@ fn what_is_worth_knowing_is_told() {
         any.metadata = of(json!({"name": name, "namespace": "ns"}));
         any
     };
-    let stores: Stores = [store("good", json!({"fake": {"data": []}})), store("odd", json!({"chef": {}}))]
-        .into_iter()
-        .map(|s| (StoreId::of(&s), s))
-        .collect();
+    let known = [store("good", json!({"fake": {"data": []}})), store("odd", json!({"chef": {}}))];
+    let stores = Stores { known: known.into_iter().map(|s| (StoreId::of(&s), s)).collect(), no_cluster_stores: true };
     let secret: ObjectMeta = of(json!({"name": "n", "namespace": "ns"}));
     let foreign: ObjectMeta = of(json!({"name": "n", "namespace": "ns", "ownerReferences": [
         {"apiVersion": "v1", "kind": "Thing", "name": "t", "uid": "u", "controller": true}]}));
@@ -90,7 +88,13 @@ fn what_is_worth_knowing_is_told() {
         (json!({"secretStoreRef": {"name": "good"}}), Some(&secret), None),
         (json!({"secretStoreRef": {"name": "gone"}}), Some(&secret), Some("SecretStore ns/gone is not there")),
         (json!({"secretStoreRef": {"name": "odd"}}), Some(&secret), Some("the provider chef, which is not served")),
+        (json!({"secretStoreRef": {"name": "gone", "kind": "ClusterSecretStore"}}), Some(&secret), None),
         (json!({"secretStoreRef": {"name": "good"}}), None, Some("Secret \"n\" is not there")),
+        (
+            json!({"secretStoreRef": {"name": "good"}, "target": {"manifest": {"apiVersion": "v1", "kind": "ConfigMap"}}}),
+            None,
+            None,
+        ),
         (json!({"secretStoreRef": {"name": "good"}}), Some(&foreign), Some("it is controlled by Thing \"t\"")),
         (
             json!({"secretStoreRef": {"name": "good"}, "target": {"creationPolicy": "Merge", "deletionPolicy": "Delete"}}),
@@ -126,7 +130,7 @@ const HASH: &str = "f2a604b87eb0cf673761e8cfea850f901fe73a3d1b2f338802107f36";
 fn fields_of_a_secret_change_hands_and_nothing_else() {
     let eso = "externalsecrets.external-secrets.io/n";
     let es: ExternalSecret = of(json!({"metadata": {"name": "n", "namespace": "ns"}, "spec": {}}));
-    let there = secret(&es, &written_by(eso, "Update", json!({})).metadata).change.unwrap();
+    let there = secret(&[&es], &written_by(eso, "Update", json!({})).metadata).change.unwrap();
     let managers = |change: &Change| -> Vec<(String, String)> {
         let entries = change.patch["metadata"]["managedFields"].as_array().unwrap().clone();
         entries.iter().map(|e| (e["manager"].as_str().unwrap().into(), e["operation"].as_str().unwrap().into())).collect()
@@ -135,16 +139,102 @@ fn fields_of_a_secret_change_hands_and_nothing_else() {
     assert_eq!(managers(&there), [pair("kubectl", "Update"), pair("keyferry", "Apply")]);
     let keys: Vec<&String> = there.patch["metadata"].as_object().unwrap().keys().collect();
     assert_eq!((keys.len(), there.patch.as_object().unwrap().len()), (2, 1), "{keys:?}");
-    assert!(secret(&es, &written_by("keyferry", "Apply", json!({})).metadata).change.is_none());
+    assert!(secret(&[&es], &written_by("keyferry", "Apply", json!({})).metadata).change.is_none());
 
-    let back = hand_back_secret(&es, &written_by("keyferry", "Apply", json!({}))).change.unwrap();
+    let back = hand_back_secret(&[&es], &written_by("keyferry", "Apply", json!({}))).change.unwrap();
     assert_eq!(managers(&back), [pair("kubectl", "Update"), pair(eso, "Update")]);
     assert_eq!(back.patch["metadata"]["annotations"], json!({ ANNOTATION_DATA_HASH: HASH }));
     assert_eq!((back.manager.as_str(), back.patch.get("data")), (eso, None));
     let untouched = written_by(eso, "Update", json!({ ANNOTATION_DATA_HASH: HASH }));
-    assert!(hand_back_secret(&es, &untouched).change.is_none(), "ESO finds it as it left it");
+    assert!(hand_back_secret(&[&es], &untouched).change.is_none(), "ESO finds it as it left it");
     let stale = written_by(eso, "Update", json!({ ANNOTATION_DATA_HASH: "old" }));
-    assert!(hand_back_secret(&es, &stale).change.is_some());
+    assert!(hand_back_secret(&[&es], &stale).change.is_some());
+}
+
+/// Managers, operations and keys of the entries in a change.
+fn entries(change: &Change) -> Vec<(String, String, Vec<String>)> {
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    let keys = |entry: &Value| entry["fieldsV1"]["f:data"].as_object().unwrap().keys().cloned().collect();
+    let all = change.patch["metadata"]["managedFields"].as_array().unwrap().iter();
+    all.map(|e| (text(&e["manager"]), text(&e["operation"]), keys(e))).collect()
+}
+
+#[test]
+fn those_who_merge_into_one_secret_keep_their_keys_apart() {
+    let es = |name: &str, policy: &str| -> ExternalSecret {
+        of(
+            json!({"metadata": {"name": name, "namespace": "ns", "uid": name}, "spec": {"target": {"name": "n", "creationPolicy": policy}}}),
+        )
+    };
+    let written = |entries: &[(&str, &str, &str)]| -> Secret {
+        let entry = |(manager, operation, key): &(&str, &str, &str)| {
+            json!({"manager": manager, "operation": operation, "apiVersion": "v1", "fieldsType": "FieldsV1",
+                "fieldsV1": {"f:data": {(format!("f:{key}")): {}}}})
+        };
+        let entries: Vec<Value> = entries.iter().map(entry).collect();
+        of(json!({"metadata": {"name": "n", "namespace": "ns", "resourceVersion": "7", "managedFields": entries}}))
+    };
+    let owned = |all: &[(&str, &str, &str)]| -> Vec<(String, String, Vec<String>)> {
+        all.iter().map(|(m, o, k)| ((*m).to_owned(), (*o).to_owned(), vec![format!("f:{k}")])).collect()
+    };
+    let long = "l".repeat(120);
+    let hashed = object_hash::own_manager(&long);
+    let long_eso = object_hash::field_manager(&long);
+    assert!(hashed.starts_with("keyferry/sha3/"));
+    let (a, b) = (es("a", "Merge"), es("b", "CreateOrMerge"));
+    let (eso_a, eso_b) = ("externalsecrets.external-secrets.io/a", "externalsecrets.external-secrets.io/b");
+    let eso = [(eso_a, "Update", "a"), ("kubectl", "Update", "x"), (eso_b, "Update", "b")];
+    let ours = [("kubectl", "Update", "x"), ("keyferry/a", "Apply", "a"), ("keyferry/b", "Apply", "b")];
+    let back = [("kubectl", "Update", "x"), (eso_a, "Update", "a"), (eso_b, "Update", "b")];
+
+    let there = secret(&[&a, &b], &written(&eso).metadata).change.unwrap();
+    assert_eq!(entries(&there), owned(&ours));
+    assert!(secret(&[&a, &b], &written(&ours).metadata).change.is_none(), "one run is enough");
+    let handed = hand_back_secret(&[&a, &b], &written(&ours)).change.unwrap();
+    assert_eq!(entries(&handed), owned(&back));
+
+    // what one left who is gone, or what nobody knows whose it is, is not given to another
+    let gone = [
+        ("keyferry/gone", "Apply", "g"),
+        ("keyferry", "Apply", "k"),
+        (&*hashed, "Apply", "l"),
+        ("keyferry/a", "Apply", "a"),
+    ];
+    let handed = hand_back_secret(&[&a, &b], &written(&gone)).change.unwrap();
+    let mut found = entries(&handed);
+    found.sort();
+    let mut wanted = owned(&[
+        ("externalsecrets.external-secrets.io/gone", "Update", "g"),
+        ("keyferry", "Apply", "k"),
+        (&*long_eso, "Update", "l"),
+        (eso_a, "Update", "a"),
+    ]);
+    wanted.sort();
+    assert_eq!(found, wanted);
+
+    // one that writes alone has all
+    let owner = es("o", "Owner");
+    let handed = hand_back_secret(&[&owner], &written(&ours[1..])).change.unwrap();
+    let all = vec!["f:a".to_owned(), "f:b".to_owned()];
+    assert_eq!(entries(&handed), [("externalsecrets.external-secrets.io/o".to_owned(), "Update".to_owned(), all)]);
+}
+
+#[test]
+fn who_writes_no_secret_is_no_writer_of_one() {
+    let es = |name: &str, target: Value| -> ExternalSecret {
+        of(json!({"metadata": {"name": name, "namespace": "ns"}, "spec": {"target": target}}))
+    };
+    let all = [
+        es("n", json!({})),
+        es("merges", json!({"name": "n", "creationPolicy": "Merge"})),
+        es("other-kind", json!({"name": "n", "manifest": {"apiVersion": "v1", "kind": "ConfigMap"}})),
+        es("nothing", json!({"name": "n", "creationPolicy": "None"})),
+    ];
+    let found: Vec<_> = writers(&all)
+        .into_iter()
+        .map(|(key, all)| (key.to_string(), all.iter().map(|es| es.metadata.name.clone().unwrap()).collect::<Vec<_>>()))
+        .collect();
+    assert_eq!(found, [("ns/n".to_owned(), vec!["n".to_owned(), "merges".to_owned()])]);
 }
 
 #[test]
