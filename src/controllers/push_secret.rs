@@ -1,28 +1,31 @@
 //! The reconcile of a PushSecret: gather, plan, read or generate the source, push, delete what is no longer wanted, report.
 
+mod generated;
+mod memories;
+
 use std::cell::Cell;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
 use tokio::time::Instant;
 
-use super::generate::{self, Asker, Generated};
+use self::generated::{asker, push_generated};
+pub use self::memories::Memories;
+use super::generate::Generated;
 use super::{Ctx, fan_out, template, turn};
 use crate::api::fan_out::ParentKind;
 use crate::api::push_secret::{PushUpdatePolicy, SyncedPushSecrets};
-use crate::api::{AnyStore, PushSecret};
+use crate::api::{AnyStore, PushSecret, PushSecretStatus};
 use crate::apply::error::WriteError;
 use crate::chance::SystemChance;
-use crate::fetch::Outlet;
+use crate::fetch::{NotPushed, Outlet};
 use crate::index::{Key, StoreId, pushed_generator};
-use crate::plan::external_secret::Generate;
-use crate::plan::generator_state::{self, Fate};
 use crate::plan::push_secret::entries::{self, Entry};
-use crate::plan::push_secret::generate::{Holdings, Plan, Reached, STATE_ENTRY, plan as generator_plan, state_labels};
+use crate::plan::push_secret::generate::{Plan, Reached, fate_of_former, plan as generator_plan, state_labels};
 use crate::plan::push_secret::{
-    self as plan, Facts, Failure, Memory, NO_SOURCE, Next, Outcome, Removals, Report, Source, SourceVersion, stores,
+    self as plan, Facts, Failure, NO_SOURCE, Next, Outcome, Removals, Report, Source, SourceVersion, stores,
 };
 use crate::plan::{Wake, access};
 use crate::providers::{Pushed, Source as Values};
@@ -30,32 +33,6 @@ use crate::queue::{Job, Priority};
 use crate::render::Outside;
 use crate::render::target::Sources;
 use crate::report::metrics::{ObjectKind, Ready};
-
-/// What this process remembers of each PushSecret.
-#[derive(Default)]
-pub struct Memories(Mutex<HashMap<Key, (Memory, Holdings)>>);
-
-impl Memories {
-    fn of(&self, key: &Key) -> Memory {
-        self.lock().get(key).map(|(memory, _)| memory.clone()).unwrap_or_default()
-    }
-
-    fn set(&self, key: &Key, memory: Option<Memory>) {
-        match memory {
-            Some(memory) => self.lock().entry(key.clone()).or_default().0 = memory,
-            None => drop(self.lock().remove(key)),
-        }
-    }
-
-    /// What the stores hold of generated values.
-    fn holdings<T>(&self, key: &Key, use_them: impl FnOnce(&mut Holdings) -> T) -> T {
-        use_them(&mut self.lock().entry(key.clone()).or_default().1)
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Key, (Memory, Holdings)>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
 
 /// How often the object may change under one look.
 const MOST_LOOKS: usize = 4;
@@ -74,13 +51,18 @@ pub async fn reconcile(ctx: Arc<Ctx>, memories: Arc<Memories>, job: Job<Key>) ->
             Ok(None) => {
                 memories.set(&job.key, None);
                 ctx.maker.forget(&cause(&job.key));
+                // its last look may have ended after it went
+                ctx.metrics.deleted(ObjectKind::PushSecret, &job.key.namespace, &job.key.name);
                 return Wake::OnChange;
             }
             Err(wake) => return wake,
         };
         let report = match plan::before_push(&facts, &ctx.rules) {
             Next::Ignore => return Wake::OnChange,
-            Next::Idle(wake) => return wake,
+            Next::Idle(wake) => {
+                show(&ctx, &job.key, facts.ps.status.as_ref());
+                return wake;
+            }
             Next::Finalizer(wanted) => match hold(&ctx, &facts.ps, wanted).await {
                 Ok(()) => continue,
                 Err(wake) => return wake,
@@ -209,59 +191,15 @@ struct Goal {
     sources: Vec<SourceVersion>,
 }
 
-/// For whom values are generated.
-fn asker<'a>(ps: &'a PushSecret, revision: &'a str) -> Asker<'a> {
-    Asker { api_version: "external-secrets.io/v1alpha1", kind: "PushSecret", meta: &ps.metadata, revision }
-}
-
 /// Pushes values that were read. A generator that was the source before is so no more.
 async fn push_read(ctx: &Ctx, facts: &Facts, secrets: Vec<Secret>, goal: Goal) -> Outcome {
+    if secrets.is_empty() {
+        // as in ESO: no Secret has the labels, so nothing is pushed, and nothing deleted
+        return Outcome::Synced { synced: SyncedPushSecrets::new(), written: false, sources: goal.sources };
+    }
     let (outcome, reached) = push_all(ctx, facts, secrets.into_iter().map(plan::opened), goal).await;
-    if reached.values().all(|reached| reached.whole) {
-        Generated::default().end(Fate::Commit, ctx.generating(), &asker(&facts.ps, "")).await;
-    }
+    Generated::default().end(fate_of_former(&outcome, &reached), ctx.generating(), &asker(&facts.ps, "")).await;
     outcome
-}
-
-/// Generates the values, now that all else is there, and pushes them.
-async fn push_generated(ctx: &Ctx, memories: &Memories, facts: &Facts, order: Generate, goal: Goal) -> Outcome {
-    if let Err(failure) = leads(ctx) {
-        return Outcome::Failed { failure, synced: None };
-    }
-    let revision = plan::synced_resource_version(&facts.ps);
-    let asker = asker(&facts.ps, &revision);
-    let before = in_use(ctx, &facts.ps);
-    let entry = |_: &Generate| STATE_ENTRY.to_owned();
-    // another revision asks for other values: a forced push needs no moment before which they are too old
-    let mut generated = generate::generate(ctx.generating(), &asker, &[order], entry, None).await;
-    let mut values = Vec::new();
-    for made in std::mem::take(&mut generated.made).into_values() {
-        match made {
-            Ok(made) => values.push(plan::generated(made.values)),
-            Err(error) => {
-                let failure = Failure::provider(format!("{NO_SOURCE}: unable to generate"), &error);
-                return Outcome::Failed { failure, synced: None };
-            }
-        }
-    }
-    let (outcome, reached) = push_all(ctx, facts, values, goal).await;
-    if reached.values().all(|reached| reached.places.is_empty()) {
-        generated.end(Fate::RollBack, ctx.generating(), &asker).await;
-        return outcome;
-    }
-    let held = memories.holdings(&Key::of(&facts.ps.metadata), |holdings| {
-        holdings.note(&before, &generated.names(), &reached);
-        holdings.held()
-    });
-    generated.commit(ctx.generating(), &asker, &held).await;
-    outcome
-}
-
-/// The states of the object whose values may be in use.
-fn in_use(ctx: &Ctx, ps: &PushSecret) -> BTreeSet<String> {
-    let all = ctx.states.of(ps.metadata.uid.as_deref().unwrap_or_default());
-    let used = all.iter().filter(|state| generator_state::in_use(state));
-    used.filter_map(|state| state.metadata.name.clone()).collect()
 }
 
 /// Pushes values everywhere, and says how much of them each store has now.
@@ -273,10 +211,17 @@ async fn push_all(
 ) -> (Outcome, BTreeMap<StoreId, Reached>) {
     let mut progress = Progress::default();
     for values in all {
-        let shaped = || plan::shaped(&facts.ps, &ctx.rules, values, &goal.templates, outside(facts, &Cell::new(0)));
-        let source = match ctx.rendering(shaped).await {
+        let steps = progress.steps;
+        let shaped =
+            || counted(facts, steps, |outside| plan::shaped(&facts.ps, &ctx.rules, values, &goal.templates, outside));
+        let (shaped, steps) = ctx.rendering(shaped).await;
+        progress.steps = steps;
+        let source = match shaped {
             Ok(source) => Arc::new(source),
-            Err(failure) => return (Outcome::Failed { failure, synced: None }, progress.reached(&goal.targets)),
+            Err(failure) => {
+                let reached = progress.reached(&goal.targets);
+                return (failed(facts, failure, progress.synced), reached);
+            }
         };
         for id in goal.targets.iter().filter(|id| !progress.failures.contains_key(*id)).cloned().collect::<Vec<_>>() {
             if let Err(failure) = push_to(ctx, facts, &id, &source, &mut progress).await {
@@ -293,8 +238,12 @@ async fn push_all(
 struct Progress {
     synced: SyncedPushSecrets,
     written: bool,
+    /// Steps of templates and rewrites: those of all source Secrets and stores count together.
+    steps: u64,
     /// The places that have the values, by store.
     pushed: BTreeMap<StoreId, BTreeSet<String>>,
+    /// The places that may have them.
+    perhaps: BTreeMap<StoreId, BTreeSet<String>>,
     /// Stores of which some place keeps what it had.
     kept: BTreeSet<StoreId>,
     failures: BTreeMap<StoreId, Failure>,
@@ -304,17 +253,23 @@ impl Progress {
     fn reached(&self, targets: &[StoreId]) -> BTreeMap<StoreId, Reached> {
         let reached = |id: &StoreId| Reached {
             places: self.pushed.get(id).cloned().unwrap_or_default(),
+            perhaps: self.perhaps.get(id).cloned().unwrap_or_default(),
             whole: !self.kept.contains(id) && !self.failures.contains_key(id),
         };
         targets.iter().map(|id| (id.clone(), reached(id))).collect()
     }
 }
 
+/// A failure, after this was pushed.
+fn failed(facts: &Facts, failure: Failure, synced: SyncedPushSecrets) -> Outcome {
+    let old = facts.ps.status.as_ref().and_then(|s| s.synced_push_secrets.clone()).unwrap_or_default();
+    Outcome::Failed { failure, synced: Some(plan::merged(old, synced)) }
+}
+
 async fn finish(ctx: &Ctx, facts: &Facts, progress: Progress, sources: Vec<SourceVersion>) -> Outcome {
     let Progress { synced, mut written, failures, .. } = progress;
-    let old = facts.ps.status.as_ref().and_then(|s| s.synced_push_secrets.clone()).unwrap_or_default();
     if let Some(failure) = plan::together(failures) {
-        return Outcome::Failed { failure, synced: Some(plan::merged(old, synced)) };
+        return failed(facts, failure, synced);
     }
     if !facts.ps.deletes() {
         return Outcome::Synced { synced, written, sources };
@@ -344,8 +299,12 @@ async fn push_to(
     let Some(store) = facts.stores.get(id) else { return Ok(()) };
     let outlet = outlet(ctx, facts, id, store, &id.key.name).await?;
     let namespace = facts.ps.metadata.namespace.as_deref().unwrap_or_default();
-    let entries = entries::entries(&facts.ps.spec, namespace, store, source, outside(facts, &Cell::new(0)))?;
-    for Entry { data, push } in entries {
+    let (spec, steps) = (&facts.ps.spec, progress.steps);
+    let entries = || counted(facts, steps, |outside| entries::entries(spec, namespace, store, source, outside));
+    // nothing else takes its time
+    let (entries, steps) = if spec.data_to.is_empty() { entries() } else { ctx.rendering(entries).await };
+    progress.steps = steps;
+    for Entry { data, push } in entries? {
         let push = push?;
         let key = push.secret_key.clone().unwrap_or_default();
         if is_kept(facts, &outlet, &push.place).await? {
@@ -353,9 +312,19 @@ async fn push_to(
         } else {
             leads(ctx)?;
             let words = format!("could not write remote ref {key} to target secretstore {}", id.key.name);
-            let pushed = outlet.push(&push).await.map_err(|error| Failure::provider(words, &error))?;
-            progress.written |= pushed == Pushed::Written;
-            progress.pushed.entry(id.clone()).or_default().insert(plan::entry_key(&data));
+            let place = plan::entry_key(&data);
+            match outlet.push(&push).await {
+                Ok(pushed) => {
+                    progress.written |= pushed == Pushed::Written;
+                    progress.pushed.entry(id.clone()).or_default().insert(place);
+                }
+                Err(NotPushed { error, perhaps }) => {
+                    if perhaps {
+                        progress.perhaps.entry(id.clone()).or_default().insert(place);
+                    }
+                    return Err(Failure::provider(words, &error));
+                }
+            }
         }
         stores::note(&mut progress.synced, id, data);
     }
@@ -503,9 +472,11 @@ fn cause(key: &Key) -> String {
     format!("PushSecret/{key}")
 }
 
-/// What templates may take from outside.
-fn outside<'a>(facts: &Facts, taken: &'a Cell<u64>) -> Outside<'a> {
-    Outside { now: facts.now, chance: &SystemChance, taken }
+/// Renders, on the account of the object: `steps` were taken before, and so many are after.
+fn counted<T>(facts: &Facts, steps: u64, render: impl FnOnce(Outside<'_>) -> T) -> (T, u64) {
+    let taken = Cell::new(steps);
+    let rendered = render(Outside { now: facts.now, chance: &SystemChance, taken: &taken });
+    (rendered, taken.get())
 }
 
 /// What the template of the spec is made of.
@@ -530,8 +501,8 @@ async fn tell(ctx: &Ctx, memories: &Memories, facts: &Facts, report: Report, pri
     log(&key, &report);
     memories.set(&key, Some(report.memory));
     tell_notes(ctx, &facts.ps, report.notes);
+    show(ctx, &key, report.status.as_ref().or(facts.ps.status.as_ref()));
     let Some(status) = report.status else { return report.wake };
-    ctx.metrics.condition(ObjectKind::PushSecret, &key.namespace, &key.name, Ready::of(&status.conditions));
     if !plan::must_write(&facts.ps, &status, ctx.rules.heartbeat) {
         return report.wake;
     }
@@ -554,6 +525,13 @@ async fn tell(ctx: &Ctx, memories: &Memories, facts: &Facts, report: Report, pri
             tracing::warn!(object = %key, %error, "the status could not be written; trying again");
             Wake::After(SOON, Priority::Changed)
         }
+    }
+}
+
+/// Shows the object's condition in the metrics: after a restart, too, when nothing is due.
+fn show(ctx: &Ctx, key: &Key, status: Option<&PushSecretStatus>) {
+    if let Some(status) = status {
+        ctx.metrics.condition(ObjectKind::PushSecret, &key.namespace, &key.name, Ready::of(&status.conditions));
     }
 }
 

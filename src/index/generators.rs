@@ -139,7 +139,7 @@ impl Index {
         if old.is_some_and(|old| is_older(&meta(&new), &meta(old))) {
             return GeneratorWakes::default();
         }
-        // whose it is decides whether those that are synced are refreshed any more
+        // whose it is decides whether ExternalSecrets that are synced are refreshed any more
         let handed = old.is_some_and(|old| old.class != new.class);
         let same = old.is_some_and(|old| (&old.uid, old.generation) == (&new.uid, new.generation));
         self.generators.objects.insert(id.clone(), Arc::new(new));
@@ -148,7 +148,7 @@ impl Index {
         }
         GeneratorWakes {
             external_secrets: self.generator_users(&id, |es| handed || !is_synced(es)),
-            push_secrets: self.push_generator_users(|named, ready| *named == id && (handed || !ready)),
+            push_secrets: self.push_generator_users(|named, ready| *named == id && !ready),
         }
     }
 
@@ -307,9 +307,9 @@ mod tests {
         assert_eq!(index.upsert_generator(fake(3, 8)), nobody());
     }
 
-    /// Whose a generator is decides whether those that are in line are refreshed any more.
+    /// Whose a generator is decides whether ExternalSecrets that are in line are refreshed any more. Whose a PushSecret is, its stores say.
     #[test]
-    fn all_users_are_woken_when_a_generator_is_handed_to_another_controller() {
+    fn external_secrets_are_woken_when_a_generator_is_handed_to_another_controller() {
         let mut index = Index::default();
         index.upsert_external_secret(user("new", "Fake", false));
         index.upsert_external_secret(user("done", "Fake", true));
@@ -325,9 +325,9 @@ mod tests {
             names
         };
         assert_eq!(woken(1, ""), ["ns/new"]);
-        assert_eq!(woken(2, "theirs"), ["ns/done", "ns/new", "ns/pushed"]);
+        assert_eq!(woken(2, "theirs"), ["ns/done", "ns/new"]);
         assert_eq!(woken(3, "theirs"), ["ns/new"], "the others keep their values");
-        assert_eq!(woken(4, ""), ["ns/done", "ns/new", "ns/pushed"]);
+        assert_eq!(woken(4, ""), ["ns/done", "ns/new"]);
     }
 
     #[test]

@@ -14,10 +14,41 @@ impl Index {
         if held { self.upsert_external_secret(new) } else { None }
     }
 
+    /// Whether several ExternalSecrets write a Secret: one that is not known here may be there by now, as another wrote it.
+    #[must_use]
+    pub fn is_shared(&self, target: &Key) -> bool {
+        self.target_users.get(target).is_some_and(|users| users.len() > 1)
+    }
+
     /// As [`Index::upsert_store`], for a store as our own write left it: one that went meanwhile does not come back.
     pub fn renew_store(&mut self, new: Arc<AnyStore>) {
         if self.stores.get(&StoreId::of(&new)).is_some_and(|old| old.metadata.uid == new.metadata.uid) {
             self.upsert_store(new);
         }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_secret_is_shared_by_those_that_write_it_now() {
+        let mut index = Index::default();
+        let es = |name: &str, target: &str| -> Arc<ExternalSecret> {
+            let meta = json!({ "namespace": "ns", "name": name });
+            let object = json!({ "metadata": meta, "spec": { "target": { "name": target } } });
+            Arc::new(serde_json::from_value(object).unwrap())
+        };
+        let shared = Key::new("ns", "t");
+        index.upsert_external_secret(es("one", "t"));
+        assert!(!index.is_shared(&shared));
+        index.upsert_external_secret(es("two", "t"));
+        assert!(index.is_shared(&shared));
+        index.upsert_external_secret(es("two", "other"));
+        assert!(!index.is_shared(&shared));
     }
 }

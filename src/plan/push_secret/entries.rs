@@ -55,6 +55,9 @@ pub fn check(spec: &PushSecretSpec) -> Result<(), Failure> {
 pub fn check_selectors(spec: &PushSecretSpec, targets: &[&AnyStore]) -> Result<(), Failure> {
     for (i, entry) in spec.data_to.iter().enumerate() {
         let Some(store) = entry.store_ref.as_ref().filter(|s| name(s).is_none()) else { continue };
+        if let Some(fault) = store.label_selector.as_ref().and_then(access::fault) {
+            return Err(Failure::spec(format!("dataTo[{i}]: invalid labelSelector: {fault}")));
+        }
         if !targets.iter().any(|target| means(store, target)) {
             return Err(Failure::spec(format!("dataTo[{i}]: labelSelector does not match any store in secretStoreRefs")));
         }
@@ -203,7 +206,7 @@ fn expand(entry: &PushDataTo, namespace: &str, source: &Arc<Source>, outside: Ou
 fn matching<'s>(entry: &PushDataTo, source: &'s Source, outside: Outside<'_>) -> Result<Vec<&'s String>, String> {
     let pattern = entry.match_.as_ref().and_then(|m| m.regexp.as_deref()).filter(|p| !p.is_empty());
     let Some(pattern) = pattern else { return Ok(source.data.keys().collect()) };
-    let expression = Expression::new(pattern).map_err(|e| format!("failed to compile regexp pattern {pattern:?}: {e}"))?;
+    let expression = compiled(pattern, &format!("failed to compile regexp pattern {pattern:?}"), outside)?;
     let mut keys = Vec::new();
     for key in source.data.keys() {
         if expression.is_match(key, outside).map_err(|much| much.to_string())? {
@@ -211,6 +214,13 @@ fn matching<'s>(entry: &PushDataTo, source: &'s Source, outside: Outside<'_>) ->
         }
     }
     Ok(keys)
+}
+
+/// Compiles an expression, which is work that counts. `wrong` stands before what is wrong with it.
+fn compiled(pattern: &str, wrong: &str, outside: Outside<'_>) -> Result<Expression, String> {
+    let expression = Expression::new(pattern).map_err(|e| format!("{wrong}: {e}"))?;
+    outside.step(expression.price.of_compiling()).map_err(|much| much.to_string())?;
+    Ok(expression)
 }
 
 /// A key after all rewrites.
@@ -230,7 +240,7 @@ impl Rewriting<'_> {
     fn of(&self, key: &str, outside: Outside<'_>) -> Result<String, String> {
         match self.rewrite {
             PushRewrite { regexp: Some(r), .. } => {
-                let compile = || Expression::new(&r.source).map_err(|e| format!("invalid regexp: {e}"));
+                let compile = || compiled(&r.source, "invalid regexp", outside);
                 let expression = self.expression.get_or_init(compile).as_ref().map_err(Clone::clone)?;
                 expression.replace_all(key, &r.target, outside).map_err(|why| match why {
                     NotReplaced::TooLong => "regexp makes a key of more than 64 KiB".to_owned(),

@@ -2,12 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Facts, Failure, NO_SOURCE, Source, source};
+use super::{Facts, Failure, NO_SOURCE, Outcome, Source, source};
 use crate::api::PushSecret;
 use crate::index::StoreId;
 use crate::plan::Rules;
 use crate::plan::external_secret::Generate;
-use crate::plan::generator_state::Owner;
+use crate::plan::generator_state::{Fate, Owner};
 use crate::plan::generators::{Answer, answer};
 
 /// The entry under which the states of a PushSecret's generator are noted, as ESO calls it.
@@ -50,8 +50,32 @@ pub fn state_labels(ps: &PushSecret) -> BTreeSet<String> {
 pub struct Reached {
     /// The places that have the newest values, as the status names them.
     pub places: BTreeSet<String>,
+    /// The places that may have them: the write got no answer.
+    pub perhaps: BTreeSet<String>,
     /// Whether that is all of them: none failed, or keeps what it has (`IfNotExists`).
     pub whole: bool,
+}
+
+/// What becomes of the states of values that were generated, now that their push ended so. `known`: it is known what was in use before.
+/// `again`: they were pushed before, and some place gave no answer; it may have them, whatever it says now, until all is well.
+#[must_use]
+pub fn fate(outcome: &Outcome, reached: &BTreeMap<StoreId, Reached>, known: bool, again: bool) -> Fate {
+    let somewhere = reached.values().any(|at| !at.places.is_empty());
+    let perhaps = reached.values().any(|at| !at.perhaps.is_empty());
+    match (somewhere, perhaps) {
+        _ if again && matches!(outcome, Outcome::Failed { .. }) => Fate::Leave,
+        (true, false) if known => Fate::Commit,
+        (false, false) if !again => Fate::RollBack,
+        _ => Fate::Leave,
+    }
+}
+
+/// What becomes of the states of a generator that was the source before, now that a push of values that were read ended so: they go out
+/// of use once others are in their places.
+#[must_use]
+pub fn fate_of_former(outcome: &Outcome, reached: &BTreeMap<StoreId, Reached>) -> Fate {
+    let replaced = reached.values().all(|at| at.whole) && reached.values().any(|at| !at.places.is_empty());
+    if replaced && matches!(outcome, Outcome::Synced { .. }) { Fate::Commit } else { Fate::Leave }
 }
 
 /// Which states' values each store may hold, by their names, since not all stores took the newest. ESO takes the newest back then, and
@@ -70,16 +94,27 @@ struct Held {
 
 impl Holdings {
     /// Notes how a push of the values of the states `newest` went. `before`: the states in use until then, which is what a store may
-    /// hold of which nothing is noted.
-    pub fn note(&mut self, before: &BTreeSet<String>, newest: &BTreeSet<String>, reached: &BTreeMap<StoreId, Reached>) {
+    /// hold of which nothing is noted; `None`: nobody knows.
+    pub fn note(
+        &mut self,
+        before: Option<&BTreeSet<String>>,
+        newest: &BTreeSet<String>,
+        reached: &BTreeMap<StoreId, Reached>,
+    ) {
+        // with nothing noted, each store may hold all that is in use at the next push
+        let Some(before) = before else { return self.0.clear() };
         self.0.retain(|store, _| reached.contains_key(store));
         for (store, reached) in reached {
             let unknown = || Held { elsewhere: before.clone(), ..Held::default() };
             let held = self.0.entry(store.clone()).or_insert_with(unknown);
             if reached.whole {
                 *held = Held { elsewhere: newest.clone(), ..Held::default() };
-            } else {
-                held.places.extend(reached.places.iter().map(|place| (place.clone(), newest.clone())));
+                continue;
+            }
+            held.places.extend(reached.places.iter().map(|place| (place.clone(), newest.clone())));
+            for place in &reached.perhaps {
+                let had = held.elsewhere.clone();
+                held.places.entry(place.clone()).or_insert(had).extend(newest.iter().cloned());
             }
         }
     }

@@ -36,7 +36,10 @@ pub fn targets(facts: &Facts, rules: &Rules) -> Result<Vec<StoreId>, Failure> {
 
 /// The stores that one reference means.
 fn resolved(reference: &PushStoreRef, namespace: &str, facts: &Facts) -> Result<Vec<StoreId>, Failure> {
-    if reference.label_selector.is_some() {
+    if let Some(selector) = &reference.label_selector {
+        if let Some(fault) = access::fault(selector) {
+            return Err(Failure::spec(format!("could not convert labels: {fault}")));
+        }
         let matching = facts.stores.values().filter(|store| means(reference, namespace, store));
         return Ok(matching.map(|store| StoreId::of(store)).collect());
     }
@@ -107,14 +110,7 @@ fn is_ours(store: &AnyStore, rules: &Rules) -> bool {
 /// # Errors
 /// ESO's text.
 pub fn allowed(facts: &Facts, store: &AnyStore) -> Result<(), Failure> {
-    let (namespace, labels) = (namespace(&facts.ps), facts.namespace_labels.as_deref());
-    if store.kind == StoreKind::ClusterSecretStore && !access::allows(&store.spec.conditions, namespace, labels) {
-        let name = store.name();
-        return Err(Failure::spec(format!(
-            "using cluster store {name:?} is not allowed from namespace {namespace:?}: denied by spec.condition"
-        )));
-    }
-    Ok(())
+    access::admit(store, namespace(&facts.ps), facts.namespace_labels.as_deref()).map_err(Failure::spec)
 }
 
 /// What was pushed and is not among what is wanted. The status is no authority: a store that it names is one of the

@@ -46,6 +46,20 @@ fn entries_are_taken_apart() {
 }
 
 #[test]
+fn compiling_an_expression_is_work() {
+    let entry = json!({ "match": { "regexp": "a" }, "rewrite": [{ "regexp": { "source": "a", "target": "b" } }] });
+    let ps = push_secret(&spec(data_to(entry)));
+    let taken = std::cell::Cell::new(0);
+    let outside = Outside { taken: &taken, ..outside() };
+    entries_of(&ps.spec, "team-a", &one_store()[0], &values(&["a", "aa"]), outside).unwrap();
+    // twice a thousand and its states, and a few steps for each search: the rewrite's is compiled once for both keys
+    assert!((2_000..2_020).contains(&taken.get()), "{}", taken.get());
+    taken.set(crate::render::MOST_STEPS - 1_500);
+    let failure = entries_of(&ps.spec, "team-a", &one_store()[0], &values(&["a"]), outside).unwrap_err();
+    assert!(failure.message.contains("steps together"), "{}", failure.message);
+}
+
+#[test]
 fn a_bundle_holds_the_keys_that_match() {
     let ps = push_secret(&spec(data_to(json!({ "remoteKey": "all", "match": { "regexp": "a|b" } }))));
     let mut found = entries_of(&ps.spec, "team-a", &one_store()[0], &values(&["a", "b", "c"]), outside()).unwrap();
@@ -161,11 +175,14 @@ fn a_template_that_fails_is_told_of() {
 
 #[test]
 fn a_selector_of_data_to_must_mean_a_store() {
-    let check = |label: &str| {
-        let more = json!({ "dataTo": [{ "storeRef": { "labelSelector": { "matchLabels": { "push": label } } } }] });
-        let ps = push_secret(&spec(more));
+    let check = |selector: Value| {
+        let ps = push_secret(&spec(json!({ "dataTo": [{ "storeRef": { "labelSelector": selector } }] })));
         check_selectors(&ps.spec, &[&one_store()[0]]).map_err(|f| f.message)
     };
-    assert_eq!(check("here"), Ok(()));
-    assert_eq!(check("nowhere").unwrap_err(), "dataTo[0]: labelSelector does not match any store in secretStoreRefs");
+    let label = |value: &str| json!({ "matchLabels": { "push": value } });
+    assert_eq!(check(label("here")), Ok(()));
+    let nowhere = check(label("nowhere")).unwrap_err();
+    assert_eq!(nowhere, "dataTo[0]: labelSelector does not match any store in secretStoreRefs");
+    let wrong = check(json!({ "matchExpressions": [{ "key": "push", "operator": "exists" }] })).unwrap_err();
+    assert_eq!(wrong, "dataTo[0]: invalid labelSelector: \"exists\" is not a valid label selector operator");
 }

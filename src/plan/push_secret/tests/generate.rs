@@ -1,10 +1,11 @@
 //! Generators as the source: when one is asked, what is told where it cannot be, and what becomes of the states.
 
-use super::super::generate::{Holdings, Plan, Reached, STATE_ENTRY, plan, state_labels};
+use super::super::generate::{Holdings, Plan, Reached, STATE_ENTRY, fate, fate_of_former, plan, state_labels};
 use super::*;
 use crate::api::external_secret::GeneratorKind;
 use crate::api::generators::GeneratorObject;
 use crate::index::{AnyGenerator, GeneratorFacts};
+use crate::plan::generator_state::Fate;
 
 fn found(kind: GeneratorKind, spec: Value) -> GeneratorFacts {
     let object = json!({ "metadata": { "name": "g", "namespace": "team-a", "uid": "g" }, "spec": spec });
@@ -132,28 +133,106 @@ fn states(names: &[&str]) -> BTreeSet<String> {
     names.iter().map(|name| (*name).to_owned()).collect()
 }
 
+/// A store of which some places took the values, and not all.
+fn some(places: &[&str]) -> Reached {
+    Reached { places: states(places), ..Reached::default() }
+}
+
+/// A store that did not answer when these places were written to.
+fn mute(places: &[&str]) -> Reached {
+    Reached { perhaps: states(places), ..Reached::default() }
+}
+
+fn synced_now() -> Outcome {
+    Outcome::Synced { synced: SyncedPushSecrets::new(), written: true, sources: Vec::new() }
+}
+
+fn failed() -> Outcome {
+    Outcome::Failed { failure: Failure::spec("x"), synced: None }
+}
+
+#[test]
+fn what_may_be_in_a_store_is_not_taken_back() {
+    let [one, other] = ["one", "other"].map(|name| StoreId::of(&store("team-a", name, json!({}))));
+    for (fails, at_one, at_other, known, again, wanted) in [
+        (false, some(&["a"]), some(&["a"]), true, false, Fate::Commit),
+        (true, some(&["a"]), some(&[]), true, false, Fate::Commit),
+        (true, some(&["a"]), mute(&["a"]), true, false, Fate::Leave),
+        (true, some(&["a"]), some(&[]), false, false, Fate::Leave),
+        (true, mute(&["a"]), some(&[]), true, false, Fate::Leave),
+        (true, mute(&["a"]), some(&[]), false, false, Fate::Leave),
+        (true, some(&[]), some(&[]), true, false, Fate::RollBack),
+        (true, some(&[]), some(&[]), false, false, Fate::RollBack),
+        // the second try of what got no answer at the first
+        (false, some(&["a"]), some(&["a"]), true, true, Fate::Commit),
+        (true, some(&["a"]), some(&[]), true, true, Fate::Leave),
+        (true, some(&[]), some(&[]), true, true, Fate::Leave),
+        // `IfNotExists`, and it had arrived
+        (false, some(&[]), some(&[]), true, true, Fate::Leave),
+    ] {
+        let reached = BTreeMap::from([(one.clone(), at_one), (other.clone(), at_other)]);
+        let outcome = if fails { failed() } else { synced_now() };
+        assert_eq!(fate(&outcome, &reached, known, again), wanted, "{outcome:?} {reached:?} {known} {again}");
+    }
+}
+
+/// The source is a Secret now: until its values are everywhere, the stores hold what was generated before.
+#[test]
+fn a_former_generator_is_in_use_until_something_else_is_pushed() {
+    let [one, other] = ["one", "other"].map(|name| StoreId::of(&store("team-a", name, json!({}))));
+    let whole = |places: &[&str]| Reached { whole: true, ..some(places) };
+    for (outcome, at_one, at_other, wanted) in [
+        (synced_now(), whole(&["a"]), whole(&["a"]), Fate::Commit),
+        (synced_now(), whole(&["a"]), whole(&[]), Fate::Commit),
+        (synced_now(), whole(&[]), whole(&[]), Fate::Leave),
+        (synced_now(), whole(&["a"]), some(&["a"]), Fate::Leave),
+        (failed(), whole(&[]), whole(&[]), Fate::Leave),
+        (failed(), whole(&["a"]), whole(&["a"]), Fate::Leave),
+    ] {
+        let reached = BTreeMap::from([(one.clone(), at_one), (other.clone(), at_other)]);
+        assert_eq!(fate_of_former(&outcome, &reached), wanted, "{outcome:?} {reached:?}");
+    }
+}
+
+#[test]
+fn a_place_that_did_not_answer_may_hold_the_one_or_the_other() {
+    let [good, bad] = ["good", "bad"].map(|name| StoreId::of(&store("team-a", name, json!({}))));
+    let all = || Reached { whole: true, ..some(&["a"]) };
+    let round = |at_bad| BTreeMap::from([(good.clone(), all()), (bad.clone(), at_bad)]);
+    let mut holdings = Holdings::default();
+    holdings.note(Some(&states(&["old"])), &states(&["one"]), &round(mute(&["a"])));
+    assert_eq!(holdings.held(), states(&["old", "one"]));
+    holdings.note(Some(&states(&["old", "one"])), &states(&["two"]), &round(some(&[])));
+    assert_eq!(holdings.held(), states(&["old", "one", "two"]), "one may be in the store that failed");
+    holdings.note(Some(&holdings.held()), &states(&["three"]), &round(all()));
+    assert_eq!(holdings.held(), states(&["three"]));
+    holdings.note(None, &states(&["four"]), &round(some(&[])));
+    assert_eq!(holdings.held(), states(&[]), "nothing is known");
+    holdings.note(Some(&states(&["three", "four"])), &states(&["five"]), &round(some(&[])));
+    assert_eq!(holdings.held(), states(&["three", "four", "five"]), "so it may be all that was in use");
+}
+
 /// One store takes everything, the other nothing for good: what is alive is what each of them has, however often that is tried.
 #[test]
 fn what_no_store_has_goes_while_one_of_them_fails() {
     let [good, bad] = ["good", "bad"].map(|name| StoreId::of(&store("team-a", name, json!({}))));
-    let all = || Reached { places: states(&["a", "b"]), whole: true };
-    let some = |places: &[&str]| Reached { places: states(places), whole: false };
+    let all = || Reached { whole: true, ..some(&["a", "b"]) };
     let round = |at_good, at_bad| BTreeMap::from([(good.clone(), at_good), (bad.clone(), at_bad)]);
     let mut holdings = Holdings::default();
     let mut before = states(&["old"]);
     for newest in ["one", "two", "three"] {
-        holdings.note(&before, &states(&[newest]), &round(all(), some(&[])));
+        holdings.note(Some(&before), &states(&[newest]), &round(all(), some(&[])));
         assert_eq!(holdings.held(), states(&["old", newest]));
         before = holdings.held();
     }
     for newest in ["four", "five"] {
-        holdings.note(&before, &states(&[newest]), &round(some(&[]), some(&["a"])));
+        holdings.note(Some(&before), &states(&[newest]), &round(some(&[]), some(&["a"])));
         assert_eq!(holdings.held(), states(&["old", "three", newest]), "one place has it, the other what it had");
         before = holdings.held();
     }
-    holdings.note(&before, &states(&["six"]), &round(all(), all()));
+    holdings.note(Some(&before), &states(&["six"]), &round(all(), all()));
     assert_eq!(holdings.held(), states(&["six"]));
-    holdings.note(&states(&["x"]), &states(&["seven"]), &BTreeMap::from([(good.clone(), some(&[]))]));
+    holdings.note(Some(&states(&["x"])), &states(&["seven"]), &BTreeMap::from([(good.clone(), some(&[]))]));
     assert_eq!(holdings.held(), states(&["six"]), "a store that is no target any more holds none back");
 }
 

@@ -277,6 +277,12 @@ fn stores_are_found_by_name_and_by_label() {
         "could not get ClusterSecretStore \"s\", ClusterSecretStore.external-secrets.io \"s\" not found"
     );
     assert_eq!(targets(json!([{}]), all()).unwrap_err(), "refStore Name must be provided");
+    let wrong = json!({ "matchExpressions": [{ "key": "push", "operator": "in", "values": ["here"] }] });
+    assert_eq!(
+        targets(json!([{ "name": "s" }, { "labelSelector": wrong }]), all()).unwrap_err(),
+        "could not convert labels: \"in\" is not a valid label selector operator",
+        "what its stores hold is not taken away"
+    );
     let none = targets(json!([{ "labelSelector": { "matchLabels": { "push": "nowhere" } } }]), all());
     assert_eq!(none.unwrap_err(), "no store matches spec.secretStoreRefs: check names, labels and kinds");
 }
