@@ -21,7 +21,10 @@ pub enum WriteError {
     /// The API server refuses for good.
     #[error("{0}")]
     Refused(String),
-    /// The API server did not answer, or asks to try later.
+    /// The API server asks to try later: it did nothing.
+    #[error("{0}")]
+    Busy(String),
+    /// The API server did not answer, or with an error of its own.
     #[error("{0}")]
     Unavailable(String),
     /// It failed so, and yet the object may hold what was to be written, or a part of it.
@@ -45,7 +48,8 @@ impl WriteError {
                 "unable to {verb} {kind} {key}: forbidden by RBAC, a quota or an admission webhook; see the API server's answer \
                  with kubectl auth can-i and kubectl describe resourcequota"
             )),
-            code if code == 429 || code >= 500 => {
+            429 => Self::Busy(format!("unable to {verb} {kind} {key}: the API server answered 429")),
+            code if code >= 500 => {
                 Self::Unavailable(format!("unable to {verb} {kind} {key}: the API server answered {code}"))
             }
             _ => {

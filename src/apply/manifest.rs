@@ -3,8 +3,8 @@
 use kube::api::{Api, ApiResource, DeleteParams, DynamicObject, Patch, PatchParams, Preconditions};
 use serde_json::json;
 
-use super::{Writer, server_side};
 use super::error::WriteError;
+use super::{Writer, server_side};
 use crate::index::Key;
 use crate::plan::manifest::{Desired, Update};
 use crate::plan::target::FIELD_MANAGER;

@@ -84,26 +84,28 @@ fn update() -> Update {
 #[tokio::test]
 async fn a_write_without_an_answer_may_have_been_done() {
     use Answer::{Code, Done, Never, Shared};
-    let table: [(&[Answer], Option<bool>); 6] = [
+    let table: [(&[Answer], Option<bool>); 7] = [
         (&[Done], None),
         (&[Never], Some(true)),
         (&[Code(500)], Some(true)),
         (&[Shared], Some(true)),
         (&[Code(403)], Some(false)),
         (&[Code(409)], Some(false)),
+        (&[Code(429)], Some(false)),
     ];
     for (answers, unsure) in table {
         let (writer, _) = writer(answers);
         let result = writer.create(&wanted(), Priority::New).await;
         assert_eq!(result.err().map(|error| error.certainty().1), unsure, "create: {answers:?}");
     }
-    let table: [(&[Answer], Option<bool>); 9] = [
+    let table: [(&[Answer], Option<bool>); 10] = [
         (&[Done, Done, Done], None),
         (&[Never], Some(false)),
         (&[Code(409)], Some(false)),
         (&[Done, Never], Some(true)),
         (&[Done, Code(503)], Some(true)),
         (&[Done, Code(422)], Some(false)),
+        (&[Done, Code(429)], Some(false)),
         (&[Done, Done, Never], Some(true)),
         (&[Done, Done, Code(409)], Some(true)),
         (&[Done, Done, Code(403)], Some(true)),

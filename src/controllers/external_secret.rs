@@ -8,8 +8,9 @@ use tokio::time::Instant;
 use super::gather::{self, Reads};
 use super::generate::{self, Asker, Generated};
 use super::{Ctx, fan_out, manifest, object_reference, template, turn};
+use crate::api::external_secret::PendingStatus;
 use crate::api::fan_out::ParentKind;
-use crate::api::{AnyStore, ExternalSecret};
+use crate::api::{AnyStore, ExternalSecret, ExternalSecretStatus};
 use crate::apply::error::WriteError;
 use crate::chance::SystemChance;
 use crate::fetch::Freshness;
@@ -40,6 +41,8 @@ pub async fn reconcile(ctx: Arc<Ctx>, job: Job<Key>) -> Wake {
         ctx.memory().remove(&job.key);
         ctx.maker.forget(&format!("ExternalSecret/{}", job.key));
         ctx.forced.done(&job.key, begun);
+        // what was under way when it was deleted has told of it once more
+        ctx.metrics.deleted(ObjectKind::ExternalSecret, &job.key.namespace, &job.key.name);
         return Wake::OnChange;
     };
     let worked = match unknown_kind.and_then(|failure| plan::without_kind(&facts, &ctx.rules, &failure)) {
@@ -54,7 +57,10 @@ pub async fn reconcile(ctx: Arc<Ctx>, job: Job<Key>) -> Wake {
             tell(&ctx, &facts, report, job.priority, begun).await
         }
         Ok(None) => Wake::OnChange,
-        Err(wake) => wake,
+        Err(wake) => {
+            show(&ctx, &facts, None);
+            wake
+        }
     }
 }
 
@@ -63,11 +69,9 @@ fn facts(ctx: &Ctx, key: &Key) -> Option<Facts> {
     let memory = ctx.memory().get(key).cloned().unwrap_or_default();
     let mut facts = facts_of(&ctx.index(), &ctx.rules, key, memory, Timestamp::now())?;
     let uid = facts.es.metadata.uid.as_deref().unwrap_or_default();
-    if facts.es.target().immutable == Some(true) {
-        // its values cannot be replaced
-        return Some(facts);
+    if !plan::is_written_once(&facts.es) {
+        facts.replace_at = ctx.states.replace_at(uid, || plan::state_labels(&facts.es));
     }
-    facts.replace_at = ctx.states.replace_at(uid, || plan::state_labels(&facts.es));
     Some(facts)
 }
 
@@ -128,9 +132,12 @@ async fn work(ctx: &Ctx, facts: &Facts, priority: Priority) -> Result<Option<Rep
         Next::Ignore => Ok(None),
         Next::Idle(wake) => Err(wake),
         Next::Inspect => Err(Wake::OnChange),
-        // the Secret is as the last sync left it: what that could not bring to its end is done now
-        Next::Settle(report) if inspected && report.failure.is_none() => {
+        // what the last sync could not bring to its end is done now
+        Next::Written(report) => {
             generate::retire_superseded(ctx.generating(), &facts.es.metadata).await;
+            Ok(Some(sweep(ctx, facts, *report, priority).await))
+        }
+        Next::Settle(report) if inspected && report.failure.is_none() => {
             Ok(Some(sweep(ctx, facts, *report, priority).await))
         }
         Next::Settle(report) => Ok(Some(*report)),
@@ -190,11 +197,16 @@ async fn store(
     };
     let target = target_key(&Key::of(&facts.es.metadata), &facts.es);
     let _lock = ctx.lock_target(&target).await;
-    // generated values cannot be read again: the status announces them
-    let announce = gathered.read_at.filter(|_| !fetch.generate.is_empty());
+    decision = match decision {
+        // another may have made it since: to apply as the same manager would take its keys
+        Decision::Create(desired) if ctx.index().is_shared(&target) => Decision::ReadTarget(desired),
+        other => other,
+    };
+    let at = gathered.read_at.filter(|_| !fetch.generate.is_empty());
+    let mut announcement = Announcement { at, said: None };
     let Carried { outcome, unsure } = match decision {
         Decision::Render => manifest::write(ctx, facts, &gathered, priority).await,
-        decision => write(ctx, facts, decision, &target, priority, announce).await,
+        decision => write(ctx, facts, decision, &target, priority, &mut announcement).await,
     };
     let fate = plan::fate(&facts.es, outcome.written(), unsure);
     let report = match outcome {
@@ -202,10 +214,20 @@ async fn store(
         Outcome::Written { applied, result } => plan::settle(facts, &gathered, &applied, result.as_ref()),
         Outcome::Later(wake) => return (Err(wake), fate),
     };
-    match report.failure {
-        None if !gathered.data.is_empty() => (Ok(sweep(ctx, facts, report, priority).await), fate),
-        _ => (Ok(report), fate),
-    }
+    let report = match (report.failure, announcement.said) {
+        (None, _) if !gathered.data.is_empty() => sweep(ctx, facts, report, priority).await,
+        (Some(_), Some(said)) if unsure => plan::in_doubt(facts, report, said),
+        _ => report,
+    };
+    (Ok(report), fate)
+}
+
+/// What the status tells of generated values before they are written, as they cannot be read again.
+struct Announcement {
+    /// When they were made; `None`: there are none, and nothing is told.
+    at: Option<Timestamp>,
+    /// What was told.
+    said: Option<PendingStatus>,
 }
 
 /// How a decision was carried out.
@@ -245,9 +267,9 @@ async fn write(
     mut decision: Decision,
     target: &Key,
     priority: Priority,
-    announce: Option<Timestamp>,
+    announcement: &mut Announcement,
 ) -> Carried {
-    let (mut read_version, mut unsure) = (None, false);
+    let (mut read_version, mut unsure, mut whole) = (None, false, None);
     for _ in 0..MOST_CONFLICTS {
         let (desired, result) = match decision {
             Decision::Settle(report) => return Carried { outcome: Outcome::Settled(report), unsure },
@@ -258,7 +280,8 @@ async fn write(
                     read_version = live.as_ref().map(|l| {
                         (l.metadata.resource_version.clone().unwrap_or_default(), plan::data_digest(l, &ctx.digester))
                     });
-                    decision = plan::with_target(facts, &ctx.rules, desired, live.as_ref());
+                    decision = plan::with_target(facts, &ctx.rules, desired.clone(), live.as_ref());
+                    whole = Some(desired);
                     continue;
                 }
                 Err(error) => (desired, Err(error)),
@@ -273,14 +296,14 @@ async fn write(
                 return Carried { outcome: Outcome::Written { applied, result }, unsure };
             }
             Decision::Create(desired) => {
-                let result = match announced(ctx, facts, &desired, priority, announce).await {
+                let result = match announced(ctx, facts, &desired, priority, announcement).await {
                     Ok(()) => ctx.writer.create(&desired, priority).await,
                     Err(error) => Err(error),
                 };
                 (desired, result)
             }
             Decision::Update(update) => {
-                let result = match announced(ctx, facts, &update.desired, priority, announce).await {
+                let result = match announced(ctx, facts, &update.desired, priority, announcement).await {
                     Ok(()) => ctx.writer.update(&update, priority).await,
                     Err(error) => Err(error),
                 };
@@ -305,7 +328,8 @@ async fn write(
         unsure |= doubt;
         let outcome = match error {
             WriteError::Conflict | WriteError::Gone => {
-                decision = Decision::ReadTarget(desired);
+                // an update holds what was to be kept of that very Secret
+                decision = Decision::ReadTarget(whole.take().unwrap_or(desired));
                 continue;
             }
             WriteError::NotLeader | WriteError::Terminating => Outcome::Later(Wake::OnChange),
@@ -324,12 +348,13 @@ async fn announced(
     facts: &Facts,
     desired: &Desired,
     priority: Priority,
-    at: Option<Timestamp>,
+    announcement: &mut Announcement,
 ) -> Result<(), WriteError> {
-    let Some(at) = at else { return Ok(()) };
+    let Some(at) = announcement.at else { return Ok(()) };
     let status = plan::pending(facts, desired, at, &ctx.digester);
     let updated = ctx.writer.external_secret_status(&facts.es, &status, priority).await?;
     renew(ctx, updated);
+    announcement.said = status.target.and_then(|target| target.pending);
     Ok(())
 }
 
@@ -364,7 +389,8 @@ async fn gather_values(
 ) -> (Result<Gathered, Failure>, Generated) {
     let begun = Instant::now();
     let key = Key::of(&facts.es.metadata);
-    let freshness = Freshness { max_age: fetch.max_age, not_before: ctx.forced.since(&key), again: fetch.again };
+    let not_before = ctx.forced.since(&key);
+    let freshness = Freshness { max_age: fetch.max_age, not_before, again: fetch.again, priority: fetch.priority };
     let mut reads = read_all(ctx, facts, fetch, freshness).await;
     let mut gathered = put_together(ctx, facts, &reads, &Generated::default()).await;
     // something is missing: a shared value may just be too old to have it
@@ -424,8 +450,8 @@ async fn tell(ctx: &Ctx, facts: &Facts, report: Report, priority: Priority, begu
     for note in report.notes {
         ctx.events.record(reference.clone(), note);
     }
+    show(ctx, facts, report.status.as_ref());
     let Some(status) = report.status else { return report.wake };
-    ctx.metrics.condition(ObjectKind::ExternalSecret, &key.namespace, &key.name, Ready::of(&status.conditions));
     if !crate::plan::status::must_write(facts.es.status.as_ref(), &status, ctx.rules.heartbeat, uid) {
         return report.wake;
     }
@@ -439,6 +465,15 @@ async fn tell(ctx: &Ctx, facts: &Facts, report: Report, priority: Priority, begu
             tracing::warn!(object = %key, %error, "the status could not be written; trying again");
             Wake::After(std::time::Duration::from_secs(1), Priority::Changed)
         }
+    }
+}
+
+/// Shows the Ready condition as a metric: that of a new status, or of the one that stays, also from before a restart.
+fn show(ctx: &Ctx, facts: &Facts, new: Option<&ExternalSecretStatus>) {
+    let key = Key::of(&facts.es.metadata);
+    let status = new.or(facts.es.status.as_ref()).filter(|status| !status.conditions.is_empty());
+    if let Some(status) = status {
+        ctx.metrics.condition(ObjectKind::ExternalSecret, &key.namespace, &key.name, Ready::of(&status.conditions));
     }
 }
 

@@ -156,7 +156,8 @@ fn gather(
         };
         gathered.read_at = earlier(gathered.read_at, read.at);
         gathered.read_again = read.read_again().into_iter().chain(gathered.read_again).min();
-        match entry_values(&entry, read, answers.session.as_deref(), outside) {
+        let converts = facts.provider(&answers.from).is_some_and(|provider| provider.converts_found());
+        match entry_values(&entry, read, answers.session.as_deref(), converts, outside) {
             Ok(values) => gathered.data.extend(values),
             Err(error) if error.kind == ErrorKind::NotFound && answers.from == id && may_miss(facts, &entry, &id) => {
                 gathered.missing.push(place.missing());
@@ -175,8 +176,7 @@ pub fn is_missing(failure: &Failure) -> bool {
 
 /// Whether an entry may be missing: the policy lets it go, and the provider's "it does not exist" counts for such an entry.
 fn may_miss(facts: &Facts, entry: &Entry<'_>, id: &StoreId) -> bool {
-    let store = facts.stores.get(id).and_then(|s| s.store.as_ref());
-    let counts = store.and_then(|s| s.spec.provider.served().map(|p| p.missing())).unwrap_or(Missing::Everywhere);
+    let counts = facts.provider(id).map_or(Missing::Everywhere, |provider| provider.missing());
     !retains(facts) && (counts == Missing::Everywhere || matches!(entry, Entry::From(..)))
 }
 
@@ -219,11 +219,12 @@ fn mismatch() -> ProviderError {
     ProviderError::new(ErrorKind::Malformed, "the store answered something else than it was asked")
 }
 
-/// Keys and values of one entry.
+/// Keys and values of one entry. `converts`: see [`converts_found`](crate::providers::Provider::converts_found).
 fn entry_values(
     entry: &Entry<'_>,
     read: &Read,
     session: Option<&dyn Session>,
+    converts: bool,
     outside: Outside<'_>,
 ) -> Result<Entries, ProviderError> {
     match (entry, taken(entry, read, session)?) {
@@ -234,7 +235,7 @@ fn entry_values(
             render::extract(*index, reference, rewrite, values, outside).map_err(unrenderable)
         }
         (Entry::From(index, DataFrom { find: Some(find), rewrite, .. }), Taken::Found(values)) => {
-            render::find(*index, find, rewrite, values, outside).map_err(unrenderable)
+            render::find(*index, find, converts, rewrite, values, outside).map_err(unrenderable)
         }
         _ => Err(mismatch()),
     }

@@ -203,7 +203,7 @@ impl Generated {
     }
 }
 
-/// What the object holds was found to be what was generated last: the states before go out of use, where a sync that did not come to
+/// What the object holds was found to be what was announced last, and so generated last: the states before go out of use, where a sync that did not come to
 /// its end had left them.
 pub async fn retire_superseded(tools: Tools<'_>, meta: &ObjectMeta) {
     let all = tools.states.of(meta.uid.as_deref().unwrap_or_default());

@@ -159,7 +159,7 @@ const AFTER_PANIC: Duration = Duration::from_secs(300);
 const TURN: Duration = Duration::from_secs(5);
 
 /// Hands out objects of a queue, as many at a time as `most`, until the process stops; waits for those under way. `turned` is
-/// called each time the loop turns, and every few seconds while there is no work: a loop that is stuck falls silent.
+/// called each time the loop turns, and every few seconds while there is no work or no place: a loop that is stuck falls silent.
 pub async fn dispatch<K, F>(
     queue: Arc<Queue<K>>,
     worst: Priority,
@@ -175,9 +175,12 @@ pub async fn dispatch<K, F>(
     let tasks = TaskTracker::new();
     loop {
         turned();
-        let Ok(place) = places.clone().acquire_owned().await else { break };
-        let job = tokio::select! {
-            job = queue.next(worst) => job,
+        let next = async {
+            let place = places.clone().acquire_owned().await.ok()?;
+            Some((place, queue.next(worst).await))
+        };
+        let (place, job) = tokio::select! {
+            Some(next) = next => next,
             () = tokio::time::sleep(TURN) => continue,
             () = stop.cancelled() => break,
         };
@@ -261,10 +264,10 @@ pub fn object_reference(kind: &str, meta: &ObjectMeta) -> ObjectReference {
     }
 }
 
-/// Tells of an object that cannot be understood: its own author, and nobody else is disturbed.
-pub fn tell_invalid(ctx: &Ctx, kind: &str, meta: &ObjectMeta, why: &str) {
-    tracing::warn!(object = %Key::of(meta), kind, why, "the object cannot be understood and is left alone");
-    let message = format!("the object cannot be understood and is left alone: {why}");
+/// Tells of an object that cannot be understood, and what comes of that: its own author, and nobody else is disturbed.
+pub fn tell_invalid(ctx: &Ctx, kind: &str, meta: &ObjectMeta, why: &str, effect: &str) {
+    tracing::warn!(object = %Key::of(meta), kind, why, "the object cannot be understood and {effect}");
+    let message = format!("the object cannot be understood and {effect}: {why}");
     ctx.events.record(object_reference(kind, meta), Note::warning("UpdateFailed", message));
 }
 
@@ -276,7 +279,36 @@ pub fn value_ages(ctx: &Ctx) -> Vec<(StoreLabels, Duration)> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
     use super::*;
+
+    /// Else a provider that answers nobody would end in a restart of the process.
+    #[tokio::test(start_paused = true)]
+    async fn a_loop_turns_while_all_places_are_taken() {
+        let (queue, stop) = (Arc::new(Queue::default()), CancellationToken::new());
+        queue.wake(Key::new("ns", "a"), Priority::New);
+        queue.wake(Key::new("ns", "b"), Priority::New);
+        let (turns, begun) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        let turned = || {
+            turns.fetch_add(1, Ordering::Relaxed);
+        };
+        let reconcile = |_: Job<Key>| {
+            begun.fetch_add(1, Ordering::Relaxed);
+            async {
+                tokio::time::sleep(Duration::from_secs(62)).await;
+                Wake::OnChange
+            }
+        };
+        let minute = async {
+            tokio::time::sleep(Duration::from_secs(61)).await;
+            stop.cancel();
+        };
+        tokio::join!(dispatch(queue.clone(), Priority::Periodic, 1, stop.clone(), turned, reconcile), minute);
+        assert_eq!(begun.load(Ordering::Relaxed), 1, "there is one place");
+        // once for the object, then every five seconds
+        assert_eq!(turns.load(Ordering::Relaxed), 2 + 12);
+    }
 
     #[tokio::test(start_paused = true)]
     async fn a_forced_refresh_is_done_by_one_that_began_after_it_was_asked_for() {

@@ -46,6 +46,8 @@ pub async fn reconcile(ctx: Arc<Ctx>, failures: Arc<Failures>, job: Job<StoreId>
     let Some(store) = store.filter(|_| plan::serves(id.kind, &ctx.rules)) else {
         failures.set(&id, false);
         ctx.fetcher.forget(&id);
+        // what was under way when it was deleted has told of it once more
+        ctx.metrics.deleted(ObjectKind::of_store(id.kind), &id.key.namespace, &id.key.name);
         return Wake::OnChange;
     };
     let next = plan::before_check(&store, is_referent(&store), &ctx.rules);
@@ -79,8 +81,11 @@ pub async fn reconcile(ctx: Arc<Ctx>, failures: Arc<Failures>, job: Job<StoreId>
     for note in report.notes {
         ctx.events.record(reference.clone(), note);
     }
+    if let Some(status) = report.status.as_ref().or(store.status.as_ref()) {
+        // also what was written before a restart
+        ctx.metrics.condition(kind, &id.key.namespace, &id.key.name, Ready::of(&status.conditions));
+    }
     let Some(status) = report.status else { return report.wake };
-    ctx.metrics.condition(kind, &id.key.namespace, &id.key.name, Ready::of(&status.conditions));
     match ctx.writer.store_status(&store, &status).await {
         Ok(updated) => {
             ctx.index_mut().renew_store(Arc::new(updated));

@@ -45,7 +45,7 @@ where
     type Object = K;
 
     fn open(self) -> Result<K, (Box<ObjectMeta>, String)> {
-        let mut object = self.0.map_err(|invalid| (Box::new(invalid.metadata), invalid.error.to_string()))?;
+        let mut object = self.0.map_err(|invalid| (Box::new(invalid.metadata), without_value(&invalid.error)))?;
         object.meta_mut().managed_fields = None;
         Ok(object)
     }
@@ -97,6 +97,8 @@ pub enum Fares {
     Works,
     /// It broke off, and is begun again.
     Failed,
+    /// The operator may not watch this in this namespace; it is tried again.
+    Refused,
 }
 
 impl Fares {
@@ -106,6 +108,7 @@ impl Fares {
             Self::Synced => health.watch_synced(name),
             Self::Works => health.watch_recovered(name),
             Self::Failed => health.watch_failed(name),
+            Self::Refused => health.watch_refused(name),
         }
     }
 }
@@ -131,6 +134,8 @@ pub async fn watch_and_tell<W: Watched>(
     mut handle: impl FnMut(Change<W::Object>),
     mut tell: impl FnMut(Result<(), String>),
 ) {
+    let of_namespace = api.namespace().is_some();
+    let mut refused = false;
     let mut stream = std::pin::pin!(watcher::watcher(api, watcher::Config::default().any_semantic()).default_backoff());
     let mut known: HashSet<Key> = HashSet::new();
     let mut listed: HashSet<Key> = HashSet::new();
@@ -149,6 +154,7 @@ pub async fn watch_and_tell<W: Watched>(
                     handle(Change::Gone(gone.clone()));
                 }
                 known = std::mem::take(&mut listed);
+                refused = false;
                 fares(Fares::Synced);
                 tell(Ok(()));
             }
@@ -162,9 +168,18 @@ pub async fn watch_and_tell<W: Watched>(
                 handle(Change::Gone(key));
             }
             Some(Err(error)) => {
-                fares(Fares::Failed);
+                let was_refused = std::mem::replace(&mut refused, of_namespace && is_refusal(&error));
+                fares(if refused { Fares::Refused } else { Fares::Failed });
                 let error = explain(&error);
-                tracing::warn!(watch = %name, error, "a watch broke off; it is begun again");
+                match refused {
+                    true if was_refused => tracing::debug!(watch = %name, error, "a watch is still refused"),
+                    true => tracing::warn!(
+                        watch = %name,
+                        error,
+                        "a watch is refused, so that its namespace is not served; it is tried again, the other namespaces go on"
+                    ),
+                    false => tracing::warn!(watch = %name, error, "a watch broke off; it is begun again"),
+                }
                 tell(Err(error));
             }
             None => return,
@@ -181,6 +196,40 @@ fn upsert<W: Watched>(object: W, handle: &mut impl FnMut(Change<W::Object>)) -> 
     key
 }
 
+/// What serde says of an object, without the value that it quotes, which may be a secret's: of which kind that is, and what is expected.
+fn without_value(why: &str) -> String {
+    const QUOTING: [&str; 5] = ["invalid type", "invalid value", "invalid length", "unknown variant", "unknown field"];
+    const EXPECTED: &str = "expected ";
+    let lower = why.to_ascii_lowercase();
+    if ["missing field ", "duplicate field "].iter().any(|head| lower.starts_with(head)) {
+        return why.to_owned();
+    }
+    let head = QUOTING.into_iter().find(|head| lower.starts_with(head));
+    // the last: what comes before may be the value
+    let expected = lower.rfind(EXPECTED).and_then(|at| why.get(at + EXPECTED.len()..));
+    let Some((head, expected)) = head.zip(expected) else {
+        return "a value in it has not the form that its kind asks for".into();
+    };
+    let kind = match head {
+        "invalid type" | "invalid value" => why.get(head.len()..).and_then(|rest| rest.split(['"', '`', ',', '.']).next()),
+        _ => None,
+    };
+    let kind = kind.unwrap_or_default().trim_matches([':', ' ']);
+    let space = if kind.is_empty() { "" } else { " " };
+    format!("{head}{space}{kind}, {EXPECTED}{expected}")
+}
+
+/// Whether the operator has no right to what it watches.
+fn is_refusal(error: &watcher::Error) -> bool {
+    match error {
+        watcher::Error::InitialListFailed(e) | watcher::Error::WatchStartFailed(e) | watcher::Error::WatchFailed(e) => {
+            matches!(e, kube::Error::Api(status) if status.code == 403)
+        }
+        watcher::Error::WatchError(status) => status.code == 403,
+        watcher::Error::NoResourceVersion => false,
+    }
+}
+
 /// What broke a watch: the class and the API server's code, never a body.
 fn explain(error: &watcher::Error) -> String {
     let of = |what: &str, e: &kube::Error| match e {
@@ -193,5 +242,81 @@ fn explain(error: &watcher::Error) -> String {
         watcher::Error::WatchFailed(e) => of("the watch was cut", e),
         watcher::Error::WatchError(status) => format!("the API server ended the watch: {} ({})", status.code, status.reason),
         watcher::Error::NoResourceVersion => "the list had no resourceVersion".into(),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::collections::VecDeque;
+    use std::convert::Infallible;
+    use std::sync::{Arc, Mutex};
+
+    use http::{Request, Response};
+    use k8s_openapi::api::core::v1::Secret;
+    use kube::client::Body;
+    use serde_json::json;
+
+    use super::*;
+    use crate::api::ExternalSecret;
+
+    #[test]
+    fn what_cannot_be_understood_is_told_without_its_value() {
+        for (serde, told) in [
+            (r#"Invalid type string "hun, ter2. Expected x". Expected u32"#, "invalid type string, expected u32"),
+            ("invalid type: integer `5`, expected a string", "invalid type integer, expected a string"),
+            ("Invalid type map. Expected a sequence", "invalid type map, expected a sequence"),
+            ("Invalid length 7. Expected 2 elements", "invalid length, expected 2 elements"),
+            ("Unknown variant hunter2. Expected one of Owner, Merge", "unknown variant, expected one of Owner, Merge"),
+            ("Missing field provider", "Missing field provider"),
+            ("hunter2 is no duration", "a value in it has not the form that its kind asks for"),
+            ("unknown variant hunter2", "a value in it has not the form that its kind asks for"),
+        ] {
+            assert_eq!(without_value(serde), told, "{serde}");
+        }
+        let object = json!({
+            "apiVersion": "external-secrets.io/v1", "kind": "ExternalSecret", "metadata": {"name": "es", "namespace": "ns"},
+            "spec": {"data": "hunter2"},
+        });
+        let (meta, why) = serde_json::from_value::<DeserializeGuard<ExternalSecret>>(object).unwrap().open().unwrap_err();
+        assert_eq!(Key::of(&meta), Key::new("ns", "es"));
+        assert!(why.starts_with("invalid type string, expected ") && !why.contains("hunter2"), "{why}");
+    }
+
+    /// How a watch fares when the API server answers its lists so, until it has heard of as many.
+    async fn fares(api: impl Fn(kube::Client) -> Api<PartialObjectMeta<Secret>>, codes: &[u16]) -> Vec<Fares> {
+        let answers = Arc::new(Mutex::new(VecDeque::from(codes.to_vec())));
+        let service = tower::service_fn(move |_: Request<Body>| {
+            let code = answers.lock().unwrap().pop_front();
+            async move {
+                let Some(code) = code else { return std::future::pending().await };
+                let body = match code {
+                    200 => json!({"kind": "PartialObjectMetadataList", "apiVersion": "meta.k8s.io/v1",
+                        "metadata": {"resourceVersion": "1"}, "items": []}),
+                    _ => json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code}),
+                };
+                let body = Body::from(body.to_string().into_bytes());
+                let answer = Response::builder().status(code).header("content-type", "application/json").body(body);
+                Ok::<_, Infallible>(answer.unwrap())
+            }
+        });
+        let (stop, heard) = (CancellationToken::new(), Mutex::new(Vec::new()));
+        let hear = |how: Fares| {
+            let mut heard = heard.lock().unwrap();
+            heard.push(how);
+            if heard.len() == codes.len() {
+                stop.cancel();
+            }
+        };
+        watch(api(kube::Client::new(service, "ns")), "Secret".into(), hear, stop.clone(), |_| ()).await;
+        heard.into_inner().unwrap()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_refusal_is_one_in_a_namespace_only() {
+        let codes = [403, 503, 403, 200];
+        let of_namespace = fares(|client| Api::namespaced(client, "c"), &codes).await;
+        assert_eq!(of_namespace, [Fares::Refused, Fares::Failed, Fares::Refused, Fares::Synced]);
+        assert_eq!(fares(Api::all, &codes[..3]).await, [Fares::Failed; 3]);
     }
 }

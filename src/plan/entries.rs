@@ -51,10 +51,10 @@ impl Entry<'_> {
         }
     }
 
-    /// Whether this entry searches by name.
+    /// Whether this entry searches for neither a name nor tags. A name without an expression is any name.
     #[must_use]
-    pub fn finds_by_name(&self) -> bool {
-        matches!(self, Self::From(_, from) if from.find.as_ref().is_some_and(|f| f.name.is_some()))
+    pub fn finds_anything(&self) -> bool {
+        matches!(self, Self::From(_, from) if from.find.as_ref().is_some_and(|f| f.name.is_none() && f.tags.is_empty()))
     }
 
     /// What this entry asks for; `None` for one that asks a generator.

@@ -3,6 +3,7 @@
 //! The shell asks three times: [`before_fetch`] says whether and what to read, [`after_fetch`] what to write, and [`settle`]
 //! what to report of how the write went.
 
+mod absent;
 mod fetch;
 mod generate;
 mod recover;
@@ -29,8 +30,8 @@ use crate::providers::ErrorKind;
 use crate::queue::Priority;
 use crate::validate;
 
-pub use generate::{fate, state_labels};
-pub use recover::pending;
+pub use generate::{fate, is_written_once, state_labels};
+pub use recover::{in_doubt, pending};
 pub use words::{
     Decision, Facts, Failure, FetchPlan, Gathered, Generate, Memory, NOT_ALLOWED, Next, Report, Seen, StoreFacts, Written,
     not_deleted,
@@ -65,20 +66,23 @@ fn what_is_due(facts: &Facts, rules: &Rules) -> Next {
         Ok(interval) => interval,
         Err(failure) => return Next::Settle(Box::new(failed(facts, &failure))),
     };
-    let current = synced_resource_version(es);
-    match refresh::due(es, interval, last_sync(facts), &current, facts.now) {
+    match due(facts, interval) {
         Due::New => fetch::fetch(facts, rules, NEW_AGE, Priority::New),
         Due::Changed => fetch::fetch(facts, rules, NEW_AGE, Priority::Changed),
         Due::Periodic => fetch::fetch(facts, rules, refresh::shared_age(interval), Priority::Periodic),
+        Due::NotYet(_) if template::source_changed(facts) => fetch::fetch(facts, rules, NEW_AGE, Priority::Changed),
         Due::NotYet(_) if has_failed(es) && recover::can_be_known(facts) => Next::Inspect,
         Due::NotYet(_) if has_failed(es) => fetch::fetch(facts, rules, NEW_AGE, Priority::Changed),
-        Due::NotYet(_) if template::source_changed(facts) => fetch::fetch(facts, rules, NEW_AGE, Priority::Changed),
         Due::NotYet(_) if refresh::follows(es, interval, facts.now) && facts.values() != facts.memory.values => {
             fetch::fetch(facts, rules, NEW_AGE, Priority::Changed)
         }
         // a refresh that failed is not tried again outside of its window either
         Due::NotYet(left) | Due::Held(left) => not_due(facts, rules, wake_in(left)),
     }
+}
+
+fn due(facts: &Facts, interval: SignedDuration) -> Due {
+    refresh::due(&facts.es, interval, last_sync(facts), &synced_resource_version(&facts.es), facts.now)
 }
 
 fn has_failed(es: &ExternalSecret) -> bool {
@@ -91,15 +95,20 @@ fn wake_in(left: Option<Duration>) -> Wake {
 
 /// Nothing is due, unless the Secret drifted.
 fn not_due(facts: &Facts, rules: &Rules, wake: Wake) -> Next {
-    let policy = facts.es.target().creation_policy.unwrap_or_default();
-    if matches!(policy, CreationPolicy::None | CreationPolicy::Orphan) {
-        return Next::Idle(wake);
+    let synced = facts.es.status.as_ref().and_then(|s| s.synced_resource_version.as_ref());
+    match facts.es.target().creation_policy.unwrap_or_default() {
+        // what it reads is all that it has: after an edit it is read, whatever the refresh policy
+        CreationPolicy::None
+            if synced != Some(&synced_resource_version(&facts.es)) && facts.target.as_ref().is_none_or(|t| !t.managed) =>
+        {
+            return fetch::fetch(facts, rules, NEW_AGE, Priority::Changed);
+        }
+        CreationPolicy::None | CreationPolicy::Orphan => return Next::Idle(wake),
+        CreationPolicy::Owner | CreationPolicy::Merge | CreationPolicy::CreateOrMerge => {}
     }
     let recorded = facts.es.status.as_ref().and_then(|s| s.target.as_ref());
     match (&facts.target, recorded) {
-        // deleted by hand, or made by hand where a merge waits for it
-        (None, Some(_)) => fetch::fetch(facts, rules, NEW_AGE, Priority::Changed),
-        (None, None) => Next::Idle(wake),
+        (None, _) => absent::next(facts, rules, wake),
         (Some(view), Some(recorded)) if is_known(facts, view, recorded) => Next::Idle(wake),
         (Some(_), Some(recorded)) if recorded.digest.is_some() => Next::Inspect,
         (Some(_), _) if recover::can_be_known(facts) => Next::Inspect,
@@ -126,7 +135,7 @@ pub fn after_inspection(facts: &Facts, rules: &Rules, live: Option<Seen>) -> Nex
     let recorded = status.target.clone().unwrap_or_default();
     if recover::may_be_written(facts) {
         if let Some(report) = live.as_ref().and_then(|live| recover::written(facts, live)) {
-            return Next::Settle(Box::new(report));
+            return Next::Written(Box::new(report));
         }
         match what_is_due(facts, rules) {
             Next::Inspect => {}
@@ -148,7 +157,9 @@ pub fn after_inspection(facts: &Facts, rules: &Rules, live: Option<Seen>) -> Nex
     let written = Some((facts.es.target_name().to_owned(), view.resource_version));
     let memory = Memory { written, ..facts.memory.clone() };
     let mut conditions = status.conditions.clone();
-    if has_failed(&facts.es) {
+    // a refresh that failed and waits for its window is not made good by a look
+    let held = interval(&facts.es).is_ok_and(|interval| matches!(due(facts, interval), Due::Held(_)));
+    if has_failed(&facts.es) && !held {
         conditions =
             vec![status::ready(true, &words::reason(&facts.es, "Synced"), "secret synced", facts.es.ready(), facts.now)];
     }
@@ -191,15 +202,7 @@ pub fn after_fetch(facts: &Facts, rules: &Rules, gathered: Result<&Gathered, &Fa
             let message = words::not_created(es);
             return Decision::Settle(Box::new(synced(facts, gathered, "Missing", message, None, Vec::new())));
         }
-        Some(view) if view.deleting => {
-            return Decision::Settle(Box::new(Report {
-                status: None,
-                notes: Vec::new(),
-                wake: Wake::After(SOON, Priority::Changed),
-                memory: facts.memory.clone(),
-                failure: None,
-            }));
-        }
+        Some(view) if view.deleting => return Decision::Settle(Box::new(absent::soon(facts))),
         _ => {}
     }
     // what an immutable target holds stays as it is, whatever a template would make
@@ -249,7 +252,7 @@ pub fn with_target(facts: &Facts, rules: &Rules, desired: Desired, live: Option<
             let report = synced(facts, &Gathered::default(), "Missing", message, None, Vec::new());
             return Decision::Settle(Box::new(report));
         }
-        return Decision::Create(desired);
+        return absent::went(facts).map_or(Decision::Create(desired), |report| Decision::Settle(Box::new(report)));
     };
     let change = target::check_owner(es, &live.metadata, rules.adopt).and_then(|()| target::compare(es, &desired, live));
     match change {
@@ -446,8 +449,9 @@ fn synced(
 
 /// Zero keys under `Retain`: the Secret stays as it is, and that is a success.
 fn retained(facts: &Facts, gathered: &Gathered) -> Report {
-    let target = facts.es.status.as_ref().and_then(|s| s.target.clone());
-    let mut report = synced(facts, gathered, "Synced", "secret retained due to DeletionPolicy=Retain", target, Vec::new());
+    let recorded = facts.es.status.as_ref().and_then(|s| s.target.clone());
+    let target = recorded.filter(|_| facts.target.is_some());
+    let mut report = synced(facts, gathered, "Synced", absent::RETAINED, target, Vec::new());
     if let Some(status) = &mut report.status {
         status.binding = facts.es.status.as_ref().and_then(|s| s.binding.clone());
     }
@@ -562,7 +566,7 @@ fn wake_after(
     // the values were read after the plan was begun: that is not the future
     let now = now.max(last.refresh_time.unwrap_or(now));
     match refresh::due(es, interval, last, &synced_resource_version(es), now) {
-        Due::NotYet(left) | Due::Held(left) => wake_in(left),
+        Due::NotYet(left) | Due::Held(left) => wake_in(left.or_else(|| absent::again(es, status, interval, last, now))),
         Due::New | Due::Changed | Due::Periodic => Wake::After(Duration::from_secs(1), Priority::Periodic),
     }
 }

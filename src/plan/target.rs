@@ -14,6 +14,9 @@ use crate::index::{controller_of, is_external_secret};
 use crate::secret_bytes::SecretBytes;
 use crate::validate;
 
+/// What the condition says where an immutable Secret cannot hold what is wanted: ESO's text.
+pub const IMMUTABLE: &str = "could not update secret, target is immutable";
+
 /// keyferry's field manager; for Secrets that several ExternalSecrets may write, see [`manager`].
 pub const FIELD_MANAGER: &str = "keyferry";
 /// What ESO's field managers begin with.
@@ -269,7 +272,7 @@ pub fn compare(es: &ExternalSecret, desired: &Desired, live: &Secret) -> Result<
             "unable to update secret {}: secret is immutable: delete it to have it made anew from the provider's values",
             desired.name
         );
-        Failure::target("could not update secret, target is immutable", cause)
+        Failure::target(IMMUTABLE, cause)
     });
     if let Some(failure) = &then
         && !metadata_differs
@@ -281,6 +284,10 @@ pub fn compare(es: &ExternalSecret, desired: &Desired, live: &Secret) -> Result<
         desired.type_ = None;
         desired.immutable |= owned.immutable;
         desired.data = data.iter().filter(|(key, _)| owned.data.contains(*key)).map(keep).collect();
+    }
+    if owned.type_ && desired.type_.is_none() {
+        // apply would take it away, and the API server refuses another
+        desired.type_.clone_from(&live.type_);
     }
     let managed_fields = retired(es, &live.metadata);
     Ok(Change::Update(Box::new(Update {
@@ -362,6 +369,7 @@ struct Owned {
     finalizers: BTreeSet<String>,
     owners: BTreeSet<String>,
     immutable: bool,
+    type_: bool,
 }
 
 /// Which entries of `managedFields` are an ExternalSecret's own: those it wrote under us, whatever its policy was then, or under ESO.
@@ -408,6 +416,7 @@ impl Owned {
                 .finalizers
                 .extend(values.filter_map(|(key, _)| serde_json::from_str::<String>(key.strip_prefix("v:")?).ok()));
             owned.immutable |= fields.get("f:immutable").is_some();
+            owned.type_ |= fields.get("f:type").is_some();
             owned.owners.extend(metadata["f:ownerReferences"].as_object().into_iter().flatten().filter_map(|(key, _)| {
                 let key: serde_json::Value = serde_json::from_str(key.strip_prefix("k:")?).ok()?;
                 Some(key["uid"].as_str()?.to_owned())
@@ -426,7 +435,8 @@ pub(super) fn is_own_manager(manager: &str) -> bool {
     manager.strip_prefix(FIELD_MANAGER).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
-fn is_our_entry(entry: &ManagedFieldsEntry) -> bool {
+/// Whether an entry is of a field manager of keyferry's or of ESO's, for whatever ExternalSecret.
+pub(super) fn is_our_entry(entry: &ManagedFieldsEntry) -> bool {
     let manager = entry.manager.as_deref().unwrap_or_default();
     entry.subresource.as_deref().unwrap_or_default().is_empty()
         && (is_own_manager(manager) || manager.starts_with(ESO_FIELD_MANAGER))
@@ -455,13 +465,8 @@ pub(super) fn retired_of(
     foreign.then(|| joined(entries, ours, manager, "Apply"))
 }
 
-/// `managedFields` in which all entries that are ours or ESO's are one of that manager and operation.
-#[must_use]
-pub fn handed_to(entries: &[ManagedFieldsEntry], manager: &str, operation: &str) -> Vec<ManagedFieldsEntry> {
-    joined(entries, is_our_entry, manager, operation)
-}
-
-fn joined(
+/// `managedFields` in which all entries of which `ours` is true are one of that manager and operation.
+pub(super) fn joined(
     entries: &[ManagedFieldsEntry],
     ours: impl Fn(&ManagedFieldsEntry) -> bool,
     manager: &str,

@@ -1,7 +1,8 @@
 //! Pure: from fetched values to the keys and values of a Secret.
 //!
 //! Each entry of an ExternalSecret goes through its own steps, which differ: a single value is decoded; a set of `extract` is
-//! rewritten or else its keys converted; one of `find` has its keys converted first, whatever follows.
+//! rewritten or else its keys converted; so is one of `find`, but that some providers have its keys converted first, whatever
+//! follows.
 
 pub mod decode;
 pub mod json;
@@ -183,29 +184,25 @@ pub fn extract(
     entries: Entries,
     outside: Outside<'_>,
 ) -> Result<Entries, RenderError> {
-    let keyed = if rewrites.is_empty() {
-        convert(from.conversion_strategy.unwrap_or_default(), entries)
-    } else {
-        rewrite::apply(rewrites, entries, outside).map_err(RenderCause::from)
-    };
-    keyed
+    keyed(from.conversion_strategy, false, rewrites, entries, outside)
         .and_then(|entries| finish(from.decoding_strategy, from.null_byte_policy, entries))
         .map_err(|cause| RenderError { place: Place::Extract(index), cause })
 }
 
-/// The values of `spec.dataFrom[index].find`: the keys converted, then rewritten, checked and decoded.
+/// The values of `spec.dataFrom[index].find`: as those of `extract`, but that the keys are converted before they are rewritten
+/// where the provider has it so ([`Provider::converts_found`](crate::providers::Provider::converts_found)).
 ///
 /// # Errors
 /// A key or value is not what it must be.
 pub fn find(
     index: usize,
     from: &Find,
+    converts_first: bool,
     rewrites: &[Rewrite],
     entries: Entries,
     outside: Outside<'_>,
 ) -> Result<Entries, RenderError> {
-    convert(from.conversion_strategy.unwrap_or_default(), entries)
-        .and_then(|entries| Ok(rewrite::apply(rewrites, entries, outside)?))
+    keyed(from.conversion_strategy, converts_first, rewrites, entries, outside)
         .and_then(|entries| finish(from.decoding_strategy, from.null_byte_policy, entries))
         .map_err(|cause| RenderError { place: Place::Find(index), cause })
 }
@@ -234,8 +231,21 @@ pub fn combine(sets: impl IntoIterator<Item = Entries>, single: impl IntoIterato
     all
 }
 
-fn convert(strategy: ConversionStrategy, entries: Entries) -> Result<Entries, RenderCause> {
-    keys::convert(strategy, entries).map_err(|error| RenderCause::Convert { strategy, error })
+/// The same values under the keys that they will have: rewritten, or else converted, or both.
+fn keyed(
+    strategy: Option<ConversionStrategy>,
+    converts_first: bool,
+    rewrites: &[Rewrite],
+    entries: Entries,
+    outside: Outside<'_>,
+) -> Result<Entries, RenderCause> {
+    let strategy = strategy.unwrap_or_default();
+    let entries = if converts_first || rewrites.is_empty() {
+        keys::convert(strategy, entries).map_err(|error| RenderCause::Convert { strategy, error })?
+    } else {
+        entries
+    };
+    Ok(rewrite::apply(rewrites, entries, outside)?)
 }
 
 fn finish(
@@ -292,7 +302,7 @@ mod tests {
         );
     }
 
-    /// Golden case rewrite-14: extract converts only without rewrites, find converts always.
+    /// Golden case rewrite-14: extract converts only without rewrites, find of some providers always.
     #[test]
     fn what_happens_to_keys() {
         let odd = || set(&[("a/b", "1"), ("plain", "2")]);
@@ -308,8 +318,29 @@ mod tests {
             "error processing spec.dataFrom[2].extract, err: invalid secret keys (TIP: use rewrite or conversionStrategy to change \
              keys): key has invalid character /, only alphanumeric, '-', '.' and '_' are allowed: a/b"
         );
-        let found = find(0, &Find::default(), &by_regexp("_", "-"), set(&[("deep/key", "3")]), outside()).unwrap();
+        let found = find(0, &Find::default(), true, &by_regexp("_", "-"), set(&[("deep/key", "3")]), outside()).unwrap();
         assert_eq!(view(&found), [("deep-key", "3")]);
+    }
+
+    /// ESO's own example of a rewrite that takes a path away: of most providers, rewrites see the names as they are.
+    #[test]
+    fn names_that_are_found_are_rewritten_as_they_are() {
+        let found = |converts_first: bool, rewrites: &[Rewrite]| {
+            let all = set(&[("path/to/my/secrets/password", "2"), ("path/to/my/secrets/username", "1")]);
+            find(0, &Find::default(), converts_first, rewrites, all, outside())
+        };
+        let without_path = by_regexp("path/to/my/secrets/(.*)", "$1");
+        assert_eq!(view(&found(false, &without_path).unwrap()), [("password", "2"), ("username", "1")]);
+        let converted = [("path_to_my_secrets_password", "2"), ("path_to_my_secrets_username", "1")];
+        assert_eq!(view(&found(true, &without_path).unwrap()), converted);
+        for converts_first in [true, false] {
+            assert_eq!(view(&found(converts_first, &[]).unwrap()), converted);
+        }
+        assert_eq!(
+            found(false, &by_regexp("^path/to/", "")).unwrap_err().to_string(),
+            "error processing spec.dataFrom[0].find, err: invalid secret keys (TIP: use rewrite or conversionStrategy to change \
+             keys): key has invalid character /, only alphanumeric, '-', '.' and '_' are allowed: my/secrets/password"
+        );
     }
 
     /// Golden case from-06.
@@ -343,7 +374,8 @@ mod tests {
             null_byte_policy: Some(NullBytePolicy::Fail),
             ..Find::default()
         };
-        let error = find(1, &strict, &[], set(&[("n/1", "AAE="), ("n/2", "Yg==")]), outside()).unwrap_err().to_string();
+        let error =
+            find(1, &strict, false, &[], set(&[("n/1", "AAE="), ("n/2", "Yg==")]), outside()).unwrap_err().to_string();
         assert!(
             error.starts_with("error processing spec.dataFrom[1].find, err: fetched secret value for key \"n_1\""),
             "{error}"

@@ -181,7 +181,7 @@ pub fn from(from: &TemplateFrom, sources: &Sources, render: &Render<'_>) -> Resu
     let strategy = from.values_decoding_strategy.unwrap_or_default();
     let mut all = Entries::new();
     for part in parts(from, sources)? {
-        all.extend(decoded(strategy, part.entries(render)?)?);
+        all.extend(part.decoded(strategy, part.entries(render)?)?);
     }
     Ok(all)
 }
@@ -204,6 +204,14 @@ impl Part<'_> {
             TemplateScope::Values => Ok([(self.key.to_owned(), value)].into()),
             TemplateScope::KeysAndValues => Ok(yaml::keys_and_values(&value)?),
         }
+    }
+
+    /// Decodes what it made. A key that does not stand in it may be a value's text, and is not told.
+    fn decoded(&self, strategy: DecodingStrategy, entries: Entries) -> Result<Entries, FromError> {
+        decode::decode_all(strategy, entries).map_err(|(key, error)| {
+            let stands_here = String::from_utf8_lossy(self.text).contains(&key);
+            FromError::Decode { key: if stands_here { key } else { self.key.to_owned() }, error }
+        })
     }
 }
 
@@ -241,10 +249,6 @@ fn parts_of<'a>(reference: &'a TemplateRef, source: Source, sources: &'a Sources
 /// Decodes one rendered value.
 pub(super) fn decoded_one(strategy: DecodingStrategy, key: &str, value: SecretBytes) -> Result<SecretBytes, FromError> {
     decode::decode(strategy, value).map_err(|error| FromError::Decode { key: key.to_owned(), error })
-}
-
-fn decoded(strategy: DecodingStrategy, entries: Entries) -> Result<Entries, FromError> {
-    decode::decode_all(strategy, entries).map_err(|(key, error)| FromError::Decode { key, error })
 }
 
 /// Values as they stand in labels and annotations, which are text.
@@ -384,6 +388,10 @@ mod tests {
             (
                 json!({ "templateFrom": [{ "literal": "plain: words", "valuesDecodingStrategy": "Base64" }] }),
                 "failed to decode rendered template value for key plain: illegal base64 data",
+            ),
+            (
+                json!({ "templateFrom": [{ "literal": "<pw>: words", "valuesDecodingStrategy": "Base64" }] }),
+                "failed to decode rendered template value for key literal: illegal base64 data",
             ),
             (
                 json!({ "templateFrom": [{ "literal": "a: <gone>" }] }),

@@ -35,14 +35,6 @@ pub(super) fn fetch(facts: &Facts, rules: &Rules, max_age: Duration, priority: P
         }
         let Some(request) = entry.request() else { continue };
         let id = entry.store(es);
-        if let Request::Find(query) = &request
-            && !entry.finds_by_name()
-            && query.tags.is_empty()
-        {
-            let detail = "unexpected find operator: set find.name.regexp, find.tags, or both";
-            let error = ProviderError::new(ErrorKind::Misconfigured, detail);
-            return Next::Settle(Box::new(failed(facts, &Failure::provider(&entry.place(), &error))));
-        }
         if let Err(failure) = admitted(facts, rules, &entry, &id) {
             return Next::Settle(Box::new(failed(facts, &failure)));
         }
@@ -71,7 +63,7 @@ pub(super) fn fetch(facts: &Facts, rules: &Rules, max_age: Duration, priority: P
     })
 }
 
-/// Whether there is a store that an entry may use. That it is unavailable changes nothing about it.
+/// Whether there is a store that an entry may use, and that can be asked so. That it is unavailable changes nothing about it.
 fn admitted(facts: &Facts, rules: &Rules, entry: &Entry<'_>, id: &StoreId) -> Result<(), Failure> {
     let refuse = |kind: ErrorKind, detail: String| Err(Failure::provider(&entry.place(), &ProviderError::new(kind, detail)));
     let name = &id.key.name;
@@ -88,10 +80,12 @@ fn admitted(facts: &Facts, rules: &Rules, entry: &Entry<'_>, id: &StoreId) -> Re
     };
     let namespace = facts.es.metadata.namespace.as_deref().unwrap_or_default();
     let labels = facts.namespace_labels.as_deref();
-    if id.kind == StoreKind::ClusterSecretStore && !access::allows(&store.spec.conditions, namespace, labels) {
-        let detail =
-            format!("using cluster store {name:?} is not allowed from namespace {namespace:?}: denied by spec.condition");
+    if let Err(detail) = access::admit(store, namespace, labels) {
         return refuse(ErrorKind::Misconfigured, detail);
+    }
+    if entry.finds_anything() && facts.provider(id).is_some_and(|provider| provider.needs_name_or_tags()) {
+        let detail = "unexpected find operator: set find.name.regexp, find.tags, or both";
+        return refuse(ErrorKind::Misconfigured, detail.to_owned());
     }
     Ok(())
 }

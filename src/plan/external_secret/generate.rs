@@ -31,12 +31,17 @@ pub fn state_labels(es: &ExternalSecret) -> BTreeSet<String> {
     indexes.map(|entry| owner(&entry)).collect()
 }
 
+/// Whether the values of a target are written once: those of an immutable Secret. Other kinds are replaced as ever.
+#[must_use]
+pub fn is_written_once(es: &ExternalSecret) -> bool {
+    es.target().immutable == Some(true) && es.target().manifest.is_none()
+}
+
 /// What becomes of generated values, now that a write ended so: `written` if it went well, `unsure` if the target may hold the values all
 /// the same.
 #[must_use]
 pub fn fate(es: &ExternalSecret, written: Option<&Written>, unsure: bool) -> Fate {
-    // the values of an immutable target are written once
-    let writes = es.target().immutable != Some(true);
+    let writes = !is_written_once(es);
     match written {
         Some(Written::Applied { created, .. }) if *created || writes => Fate::Commit,
         Some(Written::Kept { .. }) if writes => Fate::Commit,
@@ -92,6 +97,8 @@ mod tests {
             |created| Written::Applied { created, changed: true, resource_version: "1".into(), data: String::new() };
         let kept = Written::Kept { resource_version: "1".into(), data: None };
         let (plain, immutable) = (es(json!({})), es(json!({ "target": { "immutable": true } })));
+        let manifest = json!({ "apiVersion": "v1", "kind": "ConfigMap" });
+        let generic = es(json!({ "target": { "immutable": true, "manifest": manifest } }));
         for (es, written, unsure, wanted) in [
             (&plain, Some(&written(true)), false, Fate::Commit),
             (&plain, Some(&written(false)), true, Fate::Commit),
@@ -102,6 +109,8 @@ mod tests {
             (&immutable, Some(&written(true)), false, Fate::Commit),
             (&immutable, Some(&written(false)), false, Fate::RollBack),
             (&immutable, Some(&kept), false, Fate::RollBack),
+            (&generic, Some(&written(false)), false, Fate::Commit),
+            (&generic, Some(&kept), false, Fate::Commit),
         ] {
             assert_eq!(fate(es, written, unsure), wanted, "{:?} {written:?} {unsure}", es.target().immutable);
         }

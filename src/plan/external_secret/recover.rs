@@ -7,12 +7,13 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::words::{Facts, Gathered, Report, Seen};
-use super::{synced, synced_resource_version};
+use super::{absent, has_failed, interval, synced, synced_resource_version};
 use crate::api::ExternalSecretStatus;
-use crate::api::external_secret::{PendingStatus, TargetStatus};
+use crate::api::external_secret::{CreationPolicy, PendingStatus, TargetStatus};
 use crate::plan::digest::Digester;
 use crate::plan::entries::generates;
-use crate::plan::target::Desired;
+use crate::plan::refresh;
+use crate::plan::target::{Desired, IMMUTABLE};
 
 /// The status that announces generated values which are about to be written.
 #[must_use]
@@ -22,6 +23,15 @@ pub fn pending(facts: &Facts, desired: &Desired, at: Timestamp, digester: &Diges
     status.target.get_or_insert_default().pending =
         Some(PendingStatus { synced_resource_version: synced_resource_version(&facts.es), refresh_time: Time(at), digest });
     status
+}
+
+/// The report of a write of which nobody knows whether it was done: the status goes on announcing its values, so that the next look
+/// finds out.
+#[must_use]
+pub fn in_doubt(facts: &Facts, report: Report, said: PendingStatus) -> Report {
+    let mut status = report.status.or_else(|| facts.es.status.clone()).unwrap_or_default();
+    status.target.get_or_insert_default().pending = Some(said);
+    Report { status: Some(status), ..report }
 }
 
 /// Whether the Secret may hold values that the status announces, for the object as it is now.
@@ -54,8 +64,22 @@ pub(super) fn written(facts: &Facts, live: &Seen) -> Option<Report> {
     Some(synced(facts, &gathered, "Synced", "secret synced", Some(target), Vec::new()))
 }
 
-/// Whether a look at the Secret can take the place of generating anew: the values are not due, and a Secret is there that this
-/// object wrote. One whose digest is missing, or was made with a key that is lost, is taken as it stands.
+/// Whether a look at the Secret can take the place of generating or reading anew: the values are not due, and a Secret is there that
+/// this object wrote. One whose digest is missing, or was made with a key that is lost, is taken as it stands.
 pub(super) fn can_be_known(facts: &Facts) -> bool {
-    generates(&facts.es) && facts.target.as_ref().is_some_and(|view| view.managed && !view.deleting)
+    let there = facts.target.as_ref().is_some_and(|view| view.managed && !view.deleting);
+    there && (generates(&facts.es) || stays(facts))
+}
+
+/// Whether the values that are read are not read again of themselves now, and the last sync wrote the Secret. What the provider has
+/// by now is then not asked for without need, as in ESO, whose objects these may be.
+fn stays(facts: &Facts) -> bool {
+    let (es, target) = (&facts.es, facts.es.target());
+    let Some(status) = &es.status else { return false };
+    let recorded = status.target.as_ref().is_some_and(|target| target.digest.is_some());
+    let bound = target.manifest.is_some() || status.binding.as_ref().is_some_and(|b| b.name == es.target_name());
+    let refused = es.ready().and_then(|c| c.message.as_deref()).is_some_and(|message| message.starts_with(IMMUTABLE));
+    let wrote = recorded || (bound && !has_failed(es) && !absent::is_told(status));
+    let writes = target.creation_policy.unwrap_or_default() != CreationPolicy::None;
+    writes && wrote && !refused && interval(es).is_ok_and(|interval| !refresh::follows(es, interval, facts.now))
 }

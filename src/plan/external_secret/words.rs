@@ -13,7 +13,7 @@ use crate::index::{AnyGenerator, GeneratorFacts, GeneratorId, Key, StoreHealth, 
 use crate::plan::target::{Desired, Update};
 use crate::plan::template::Versions;
 use crate::plan::{Note, Wake};
-use crate::providers::{ErrorKind, ProviderError};
+use crate::providers::{ErrorKind, Provider, ProviderError};
 use crate::queue::Priority;
 use crate::render::Place;
 use crate::secret_bytes::SecretBytes;
@@ -48,6 +48,12 @@ impl Facts {
     #[must_use]
     pub fn values(&self) -> BTreeMap<StoreId, u64> {
         self.stores.iter().filter_map(|(id, store)| Some((id.clone(), store.values?))).collect()
+    }
+
+    /// The provider of a store, if that exists and the provider is served.
+    #[must_use]
+    pub fn provider(&self, id: &StoreId) -> Option<&dyn Provider> {
+        self.stores.get(id)?.store.as_ref()?.spec.provider.served()
     }
 }
 
@@ -107,6 +113,8 @@ pub enum Next {
     CleanUp(Option<(String, String)>),
     /// Report.
     Settle(Box<Report>),
+    /// The Secret holds the values that were announced last: what they took the place of goes out of use. Report.
+    Written(Box<Report>),
 }
 
 /// What to read.

@@ -134,8 +134,127 @@ fn a_refresh_that_failed_waits_for_its_window() {
     world.pass(HOUR);
     let step = world.look(values(&[("k", "new")]));
     assert!(step.did.is_empty(), "{:?}", step.did);
+    world.meddle("es", |s| drop(s.metadata.annotations.get_or_insert_default().insert("a".into(), "b".into())));
+    let step = world.look(values(&[("k", "new")]));
+    assert_eq!((step.did.as_slice(), step.told().0), (["inspect"].as_slice(), "False"), "and is not made good by a look");
     world.pass(HOUR * 22);
     assert_eq!(world.look(values(&[("k", "new")])).did, ["fetch", "read", "update"]);
+}
+
+/// The specs whose values are not read of themselves, at noon.
+fn kept() -> [Value; 4] {
+    let once = spec(&json!({ "refreshPolicy": "CreatedOnce" }));
+    [once, spec(&json!({ "refreshPolicy": "OnChange" })), spec(&json!({ "refreshInterval": "0" })), windowed("allow")]
+}
+
+/// As ESO leaves an object: nothing is recorded of its Secret.
+fn left_by_eso(spec: &Value) -> World {
+    let mut world = World::synced(spec);
+    world.pass(HOUR);
+    world.es.status.as_mut().unwrap().target = None;
+    world.memory = Default::default();
+    world
+}
+
+#[test]
+fn what_eso_would_not_read_again_is_taken_over_as_it_stands() {
+    for spec in kept() {
+        for provider in [values(&[("k", "rotated")]), provider_failure(ErrorKind::NotFound)] {
+            let mut world = left_by_eso(&spec);
+            let step = world.look(provider);
+            assert_eq!(step.did, ["inspect"], "{spec}");
+            assert_eq!(step.told(), ("True", "SecretSynced", "secret synced"), "{spec}");
+            assert_eq!(world.data(), [("k".to_owned(), "v".to_owned())], "{spec}");
+            assert!(world.look(values(&[("k", "rotated")])).did.is_empty(), "{spec}: and it is known from now on");
+            world.meddle("es", |s| drop(s.data.take()));
+            let step = world.look(values(&[("k", "rotated")]));
+            assert_eq!(step.did, ["inspect", "fetch", "read", "update"], "{spec}: drift is mended as ever");
+        }
+    }
+    let mut world = left_by_eso(&spec(&json!({ "refreshInterval": "2h" })));
+    assert_eq!(world.look(values(&[("k", "new")])).did, ["fetch", "read", "update"], "what is read in intervals is read");
+}
+
+/// The Secret is another's: nothing says that this object wrote it.
+#[test]
+fn a_merge_that_waited_is_carried_out_whoever_made_its_secret() {
+    for more in [json!({ "refreshPolicy": "CreatedOnce" }), json!({ "refreshInterval": "0" })] {
+        let mut merge = policies("Merge", "Retain");
+        merge.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let mut world = World::synced(&merge);
+        assert_eq!(world.es.ready().unwrap().reason.as_deref(), Some("SecretMissing"), "{more}");
+        world.meddle("t", |s| s.metadata.labels = Some([(LABEL_MANAGED.to_owned(), "true".to_owned())].into()));
+        assert_eq!(world.look(values(&[("k", "v")])).did, ["fetch", "read", "update"], "{more}");
+    }
+}
+
+#[test]
+fn a_passing_failure_has_nothing_read_that_is_kept() {
+    for more in [json!({ "refreshPolicy": "CreatedOnce" }), json!({ "refreshInterval": "0" })] {
+        let kept = spec(&more);
+        let mut world = World::synced(&kept);
+        let mut wrong = kept.clone();
+        wrong["refreshInterval"] = "soon".into();
+        world.edit(&wrong);
+        assert_eq!(world.look(values(&[("k", "rotated")])).told().0, "False", "{more}");
+        world.edit(&kept);
+        let step = world.look(values(&[("k", "rotated")]));
+        assert_eq!((step.did.as_slice(), step.told().0), (["inspect"].as_slice(), "True"), "{more}");
+        assert_eq!(world.data(), [("k".to_owned(), "v".to_owned())], "{more}");
+    }
+}
+
+#[test]
+fn a_secret_that_is_not_there_is_made_unless_it_is_told_why() {
+    let with = |creation: &str, more: &Value| {
+        let mut spec = policies(creation, "Retain");
+        spec.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        spec
+    };
+    let edits = [("None", "Owner"), ("None", "CreateOrMerge"), ("Merge", "Owner"), ("Merge", "CreateOrMerge")];
+    for more in [json!({ "refreshPolicy": "CreatedOnce" }), json!({ "refreshInterval": "0" })] {
+        for (before, after) in edits {
+            let mut world = World::synced(&with(before, &more));
+            assert!(world.look(values(&[("k", "v")])).did.is_empty(), "{before}: {more}");
+            world.edit(&with(after, &more));
+            assert_eq!(world.look(values(&[("k", "v")])).did, ["fetch", "create"], "{before} to {after}: {more}");
+        }
+        let mut world = World::synced(&with("None", &more));
+        label(&mut world);
+        let step = world.look(provider_failure(ErrorKind::NotFound));
+        assert_eq!((step.did.as_slice(), step.told().0), (["fetch"].as_slice(), "False"), "None, edited: {more}");
+    }
+    for spec in kept().iter().chain([&spec(&json!({ "refreshInterval": "2h" }))]) {
+        let mut world = left_by_eso(spec);
+        world.secrets.clear();
+        assert_eq!(world.look(values(&[("k", "v")])).did, ["fetch", "create"], "gone under ESO: {spec}");
+    }
+}
+
+/// The provider had nothing when the object was new: ESO asks again in intervals, whatever the refresh policy.
+#[test]
+fn what_was_not_there_is_asked_for_in_intervals() {
+    for refresh in ["CreatedOnce", "OnChange"] {
+        for (creation, deletion) in [("Owner", "Retain"), ("Owner", "Delete"), ("CreateOrMerge", "Retain")] {
+            let what = format!("{refresh}: {creation} × {deletion}");
+            let mut spec = policies(creation, deletion);
+            spec["refreshPolicy"] = refresh.into();
+            let mut world = World::new(&spec);
+            let Wake::After(left, Priority::Periodic) = world.look(values(&[])).wake else { panic!("{what}") };
+            assert!(left <= HOUR && left >= HOUR.mul_f64(0.9), "{what}: {left:?}");
+            world.pass(left / 2);
+            let step = world.look(values(&[("k", "v")]));
+            assert_eq!((step.did.len(), step.wake), (0, Wake::After(left - left / 2, Priority::Periodic)), "{what}");
+            world.pass(left - left / 2);
+            assert_eq!(world.look(values(&[("k", "v")])).did, ["fetch", "create"], "{what}");
+            world.pass(HOUR);
+            let step = world.look(values(&[("k", "new")]));
+            assert_eq!((step.did.len(), step.wake), (0, Wake::OnChange), "{what}: then it is kept");
+        }
+    }
+    let mut merge = policies("Merge", "Retain");
+    merge["refreshPolicy"] = "CreatedOnce".into();
+    assert_eq!(World::new(&merge).look(values(&[("k", "v")])).wake, Wake::OnChange, "a merge waits for its Secret");
 }
 
 #[test]

@@ -312,7 +312,7 @@ fn a_crash_between_the_writes_of_a_sync_changes_no_value() {
         world.memory = plan::Memory::default();
         world.pass(Duration::from_secs(5));
         let step = world.look(values(&[("password", "second")]));
-        assert_eq!(step.did, ["inspect"], "refresh: {refresh}");
+        assert_eq!(step.did, ["inspect", "retire"], "refresh: {refresh}");
         assert_eq!(step.told(), ("True", "SecretSynced", "secret synced"));
         assert_eq!(password(&world), "written");
         let status = world.es.status.clone().unwrap();
@@ -337,10 +337,37 @@ fn a_lagging_watch_changes_no_value() {
     let lagging = plan::Facts { target: None, ..world.facts() };
     assert!(matches!(plan::before_fetch(&lagging, &world.rules), Next::Inspect));
     let next = plan::after_inspection(&lagging, &world.rules, Some(seen(&world.facts().es, world.target(), &digester())));
-    let Next::Settle(report) = next else { panic!("{next:?}") };
+    let Next::Written(report) = next else { panic!("{next:?}") };
     assert_eq!(report.status.unwrap().conditions[0].status, "True");
     let gone = plan::after_inspection(&lagging, &world.rules, None);
     assert!(matches!(gone, Next::Fetch(_)), "it was deleted meanwhile");
+}
+
+/// The API server gave no answer to the write: the failure keeps the announcement, and the next look finds the value, or makes another.
+#[test]
+fn a_write_in_doubt_is_found_out_at_the_next_look() {
+    for arrived in [true, false] {
+        let mut world = first();
+        world.pass(refresh::DEFAULT_INTERVAL);
+        let facts = world.facts();
+        let made = values(&[("password", "written")]).map(|g| plan::Gathered { read_at: Some(world.now), ..g }).unwrap();
+        let Decision::ReadTarget(desired) = plan::after_fetch(&facts, &world.rules, Ok(&made), &digester()) else {
+            panic!("not due")
+        };
+        let said = plan::pending(&facts, &desired, world.now, &digester()).target.unwrap().pending.unwrap();
+        if arrived {
+            world.look(Ok(made));
+        }
+        let late = plan::Failure::retry("could not update secret", "the API server did not answer".into());
+        let report = plan::in_doubt(&facts, plan::failed(&facts, &late), said);
+        world.es.status = report.status;
+        world.memory = report.memory;
+        world.pass(Duration::from_secs(2));
+        let did: &[&str] = if arrived { &["inspect", "retire"] } else { &["inspect", "fetch", "read", "update"] };
+        assert_eq!(look(&mut world), did);
+        assert_eq!(password(&world), if arrived { "written" } else { "second" });
+        assert!(look(&mut world).is_empty(), "and it is known from now on");
+    }
 }
 
 /// The process ended before the Secret was written, or the object was changed since: the announcement means nothing.

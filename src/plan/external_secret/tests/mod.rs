@@ -7,6 +7,7 @@ mod failures;
 mod generate;
 mod leases;
 mod properties;
+mod searches;
 mod templates;
 mod trust;
 mod world;

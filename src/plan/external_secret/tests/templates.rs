@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::world::{Step, World, spec, values};
+use super::world::{Step, World, provider_failure, spec, values};
 use crate::plan::external_secret::Memory;
-use crate::providers::ReferenceKind;
+use crate::providers::{ErrorKind, ReferenceKind};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -73,6 +73,11 @@ fn an_object_may_ask_to_follow_its_sources() {
     assert_eq!(world.look(values(&[("k", "v")])).did, ["fetch", "render", "read", "update"]);
     assert_eq!(data(&world), pairs(&[("line", "new")]));
     assert!(world.look(values(&[("k", "v")])).did.is_empty());
+    world.es.spec.refresh_interval = Some("0".into());
+    world.write_source(ReferenceKind::ConfigMap, "shape", &[("line", "third")]);
+    assert_eq!(world.look(provider_failure(ErrorKind::Unavailable)).did, ["fetch"]);
+    let step = world.look(values(&[("k", "v")]));
+    assert_eq!(step.did, ["fetch", "render", "read", "update"], "a failure on the way puts it off, and no more");
     world.es.spec.refresh_policy = Some(crate::api::external_secret::RefreshPolicy::CreatedOnce);
     world.write_source(ReferenceKind::ConfigMap, "shape", &[("line", "newer")]);
     assert!(world.look(values(&[("k", "v")])).did.is_empty(), "once is once");

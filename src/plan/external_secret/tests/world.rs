@@ -221,6 +221,10 @@ impl World {
                 did.push("finalize");
                 return Step { did, report: None, wake: Wake::OnChange };
             }
+            Next::Written(report) => {
+                did.push("retire");
+                self.sweep(&facts, *report, &mut did)
+            }
             Next::Settle(report) if did == ["inspect"] && report.failure.is_none() => self.sweep(&facts, *report, &mut did),
             Next::Settle(report) => *report,
             Next::Fetch(_) => {
@@ -365,6 +369,11 @@ impl World {
         if desired.immutable {
             secret.immutable = Some(true);
         }
+        let left = before.get("f:type").map(|_| "Opaque".to_owned());
+        if let Some(wanted) = desired.type_.clone().or(left) {
+            assert!(created || secret.type_.as_ref() == Some(&wanted), "the API server refuses to change a type");
+            secret.type_ = Some(wanted);
+        }
         if let Some(frozen) = frozen {
             assert_eq!(secret.data, frozen, "the API server refuses to change an immutable Secret");
         }
@@ -424,6 +433,9 @@ fn fields_of(desired: &Desired) -> Value {
     });
     if desired.immutable {
         fields["f:immutable"] = json!({});
+    }
+    if desired.type_.is_some() {
+        fields["f:type"] = json!({});
     }
     fields
 }

@@ -5,12 +5,12 @@ use std::time::Duration;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::world::{UID, World, managed, policies, provider_failure, spec, values};
+use super::world::{UID, World, digester, managed, policies, provider_failure, spec, values};
 use crate::api::{ANNOTATION_ALLOW_EMPTY, ANNOTATION_DATA_HASH, LABEL_CREATED_BY, LABEL_MANAGED};
 use crate::plan::Wake;
-use crate::plan::external_secret::{Gathered, Written, settle};
+use crate::plan::external_secret::{Decision, Gathered, Written, after_fetch, settle, with_target};
 use crate::plan::object_hash;
 use crate::plan::target::FIELD_MANAGER;
 use crate::providers::ErrorKind;
@@ -254,6 +254,31 @@ fn an_immutable_targets_data_is_written_once() {
     assert_eq!(world.data(), pairs(&[("k", "v")]));
 }
 
+/// Its values were not rendered, as those that were there were to stay: they are no new Secret.
+#[test]
+fn an_immutable_target_that_went_is_planned_anew() {
+    for (template, anew) in [(true, true), (false, false)] {
+        let mut target = json!({ "name": "t", "immutable": true });
+        if template {
+            target["template"] = json!({ "data": { "x": "{{ .k }}" } });
+        }
+        let mut world = World::synced(&spec(&json!({ "target": target })));
+        world.pass(HOUR);
+        let (facts, gathered) = (world.facts(), values(&[("k", "rotated")]).unwrap());
+        let Decision::ReadTarget(desired) = after_fetch(&facts, &world.rules, Ok(&gathered), &digester()) else {
+            panic!("nothing to write")
+        };
+        match with_target(&facts, &world.rules, desired, None) {
+            Decision::Settle(report) if anew => {
+                assert_eq!(report.wake, Wake::After(Duration::from_millis(500), crate::queue::Priority::Changed));
+                assert!(report.status.is_none() && report.notes.is_empty());
+            }
+            Decision::Create(_) if !anew => {}
+            other => panic!("template {template}: {other:?}"),
+        }
+    }
+}
+
 #[test]
 fn a_secret_that_somebody_froze_gets_its_metadata_and_a_failure() {
     for (text, new) in [("rotated", [("k", "rotated")].as_slice()), ("gone", &[("k2", "v")])] {
@@ -266,6 +291,36 @@ fn a_secret_that_somebody_froze_gets_its_metadata_and_a_failure() {
         assert_eq!(world.data(), pairs(&[("k", "v")]), "{text}");
         assert_eq!(world.target().metadata.labels.as_ref().unwrap()["any"], "label", "{text}");
         assert_eq!(world.look(values(new)).did, ["fetch", "read"], "{text}: nothing more can be done");
+    }
+}
+
+/// Apply takes away what is ours and not named, and the API server would put `Opaque` in its place, which it refuses.
+#[test]
+fn the_type_of_a_secret_stays_whatever_else_is_written() {
+    type Change = fn(&mut World);
+    let tls = |more: &Value| {
+        let mut target = json!({ "name": "t", "template": { "type": "kubernetes.io/tls" } });
+        target.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        spec(&json!({ "target": target }))
+    };
+    let freeze: Change = |w| w.meddle("t", |s| s.immutable = Some(true));
+    let label: Change = |w| w.es.metadata.labels = Some([("any".to_owned(), "label".to_owned())].into());
+    let unmanaged: Change = |w| w.meddle("t", |s| drop(s.metadata.labels.as_mut().unwrap().remove(LABEL_MANAGED)));
+    let nothing: Change = |_| {};
+    for (text, changes, after) in [
+        ("made immutable", [nothing, nothing], tls(&json!({ "immutable": true }))),
+        ("immutable, and its label was taken", [freeze, unmanaged], tls(&json!({ "immutable": true }))),
+        ("frozen, and its label was taken", [freeze, unmanaged], tls(&json!({}))),
+        ("the template names it no more", [label, nothing], spec(&json!({ "target": { "name": "t" } }))),
+    ] {
+        let mut world = World::synced(&tls(&json!({})));
+        assert_eq!(world.target().type_.as_deref(), Some("kubernetes.io/tls"), "{text}");
+        changes.into_iter().for_each(|change| change(&mut world));
+        world.edit(&after);
+        let step = world.look(values(&[("k", "v")]));
+        assert_eq!((step.did.last(), step.told().0), (Some(&"update"), "True"), "{text}");
+        assert_eq!(world.target().type_.as_deref(), Some("kubernetes.io/tls"), "{text}");
+        assert!(world.look(values(&[("k", "v")])).did.is_empty(), "{text}");
     }
 }
 
