@@ -1,6 +1,8 @@
 //! Wires everything together, and is the only place that decides when the process ends.
 
 mod changes;
+mod one_namespace;
+mod unlisted;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, RwLock};
@@ -14,12 +16,14 @@ use kube::core::{DeserializeGuard, PartialObjectMeta};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Semaphore;
 use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use self::changes::{
     on_config_map, on_external_secret, on_namespace, on_parent, on_push_secret, on_reference, on_secret, on_store,
 };
+use self::unlisted::Unlisted;
 use crate::api::external_secret::GeneratorKind;
 use crate::api::fan_out::ParentKind;
 use crate::api::generators::GeneratorState;
@@ -73,10 +77,15 @@ const AT_ONCE: [(ObjectKind, usize); 6] = [
 const WRITE_LIMIT: Duration = Duration::from_secs(30);
 /// How often a process that waits for its turn tells that it lives.
 const BEAT: Duration = Duration::from_secs(5);
+/// How long writing the last events may take at the end.
+const LAST_EVENTS: Duration = Duration::from_secs(2);
 /// How long logging out of stores may take at the end.
 const LOG_OUT: Duration = Duration::from_secs(3);
 /// How long what is under way may take at the end.
 const GRACE: Duration = Duration::from_secs(20);
+
+/// What the watch of namespaces is called.
+const NAMESPACE: &str = "Namespace";
 
 /// Why the process ends other than by request.
 #[derive(Debug, thiserror::Error)]
@@ -178,6 +187,8 @@ struct Operator {
     metrics: Arc<Metrics>,
     stop: CancellationToken,
     tasks: TaskTracker,
+    /// By namespace, where they are watched one by one.
+    unlisted: HashMap<String, Unlisted>,
 }
 
 impl Operator {
@@ -194,7 +205,18 @@ impl Operator {
         });
         let leadership = election.as_ref().map_or_else(Leadership::alone, Election::leadership);
         let (health, stop, tasks) = (Health::default(), CancellationToken::new(), TaskTracker::new());
-        let operator = Self { settings, client, cluster, namespace, identity, leadership, health, metrics, stop, tasks };
+        let unlisted = match &settings.scope {
+            Scope::Cluster => HashMap::new(),
+            Scope::Namespaces(names) => {
+                let of_each = || match settings.one_namespace() {
+                    Some(_) => Unlisted::and(NAMESPACE),
+                    None => Unlisted::default(),
+                };
+                names.iter().map(|name| (name.clone(), of_each())).collect()
+            }
+        };
+        let operator =
+            Self { settings, client, cluster, namespace, identity, leadership, health, metrics, stop, tasks, unlisted };
         Ok((operator, election))
     }
 
@@ -220,11 +242,12 @@ impl Operator {
     /// Watches, waits for leadership, and works until the process stops.
     async fn work(self) {
         let digester = tokio::select! {
-            digester = digest_key::digester(&self.client, &self.namespace) => digester,
+            digester = self.living(digest_key::digester(&self.client, &self.namespace)) => digester,
             () = self.stop.cancelled() => return,
         };
         let (wanted_generators, wanted) = tokio::sync::mpsc::unbounded_channel();
-        let ctx = Arc::new(self.context(digester, wanted_generators));
+        let (ctx, events) = self.context(digester, wanted_generators);
+        let ctx = Arc::new(ctx);
         self.watch_all(&ctx);
         self.watch_generators(&ctx, wanted);
         tokio::select! { () = self.begin() => {}, () = self.stop.cancelled() => return }
@@ -282,8 +305,25 @@ impl Operator {
             controllers::dispatch(es.clone(), Priority::Forced, UNDER_WAY, stop.clone(), || (), of_secret(ctx.clone())),
             controllers::dispatch(es.clone(), Priority::Periodic, UNDER_WAY, stop.clone(), turned, of_secret(ctx.clone())),
         );
-        if tokio::time::timeout(LOG_OUT, ctx.fetcher.close()).await.is_err() {
+        ctx.events.close();
+        let (events, logins) =
+            tokio::join!(tokio::time::timeout(LAST_EVENTS, events), tokio::time::timeout(LOG_OUT, ctx.fetcher.close()));
+        if events.is_err() {
+            tracing::info!("not all events could be written in time");
+        }
+        if logins.is_err() {
             tracing::info!("not all stores could be logged out of in time: those logins end by themselves");
+        }
+    }
+
+    /// Waits for something, and tells meanwhile that the process lives.
+    async fn living<T>(&self, wait: impl Future<Output = T>) -> T {
+        let mut wait = std::pin::pin!(wait);
+        loop {
+            self.health.beat();
+            if let Ok(over) = tokio::time::timeout(BEAT, &mut wait).await {
+                return over;
+            }
         }
     }
 
@@ -293,9 +333,7 @@ impl Operator {
             self.health.beat();
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
-        while tokio::time::timeout(BEAT, self.leadership.elected()).await.is_err() {
-            self.health.beat();
-        }
+        self.living(self.leadership.elected()).await;
         self.health.leader(true);
         self.metrics.leader(true);
         tracing::info!("all watches are in step: working");
@@ -308,7 +346,8 @@ impl Operator {
             .counted(move |kind, call, failed| metrics.generator_call(kind.as_str(), call, failed))
     }
 
-    fn context(&self, digester: Digester, wanted_generators: generators::Wanted) -> Ctx {
+    /// What the reconciles share, and the task that writes their events.
+    fn context(&self, digester: Digester, wanted_generators: generators::Wanted) -> (Ctx, JoinHandle<()>) {
         let settings = &self.settings;
         let outbound = Arc::new(Outbound::new(Arc::new(std::env::vars().collect()), settings.allow_local_endpoints));
         let limits = Limits {
@@ -321,9 +360,9 @@ impl Operator {
         let limit = settings.election.as_ref().map_or(WRITE_LIMIT, |election| election.timing.write_margin());
         let (client, leadership) = (self.client.clone(), self.leadership.clone());
         let writer = Writer::new(client.clone(), leadership.clone(), digester.clone(), settings.concurrent.get(), limit);
-        let (events, write_events) = Events::new(client.clone(), leadership, self.identity.clone(), writer.busy());
-        self.tasks.spawn(write_events);
-        Ctx {
+        let (events, write_events) =
+            Events::new(client.clone(), leadership, self.identity.clone(), writer.busy(), self.metrics.clone());
+        let ctx = Ctx {
             index: RwLock::new(Index::default()),
             memory: Mutex::new(HashMap::new()),
             forced: Forced::default(),
@@ -356,7 +395,8 @@ impl Operator {
             manifests: Manifests::new(self.client.clone(), self.scope(), self.stop.clone()),
             renders: Semaphore::new(std::thread::available_parallelism().map_or(1, usize::from)),
             targets: (0..64).map(|_| tokio::sync::Mutex::new(())).collect(),
-        }
+        };
+        (ctx, self.tasks.spawn(write_events))
     }
 
     /// Begins the watches of generators as they are asked for, and that of their states. A cluster without their definitions is
@@ -398,8 +438,9 @@ impl Operator {
             self.watch(ctx, scope.apis::<DeserializeGuard<PushSecret>>(client), "PushSecret", on_push_secret);
         }
         if self.settings.asks_for_namespaces() {
-            self.watch(ctx, vec![Api::<PartialObjectMeta<Namespace>>::all(client.clone())], "Namespace", on_namespace);
+            self.watch(ctx, vec![Api::<PartialObjectMeta<Namespace>>::all(client.clone())], NAMESPACE, on_namespace);
         }
+        self.follow_namespace(ctx);
         if self.settings.cluster_external_secrets {
             let api = Api::<DeserializeGuard<ClusterExternalSecret>>::all(client.clone());
             self.watch(ctx, vec![api], "ClusterExternalSecret", |ctx, change| {
@@ -420,6 +461,18 @@ impl Operator {
         }
     }
 
+    /// Follows the labels of the one namespace that is served where ClusterSecretStores are, too.
+    fn follow_namespace(&self, ctx: &Arc<Ctx>) {
+        let Some(name) = self.settings.one_namespace().map(str::to_owned) else { return };
+        let (ctx, stop, api) = (ctx.clone(), self.stop.clone(), Api::<Namespace>::all(self.client.clone()));
+        let order = self.unlisted.get(&name).cloned();
+        self.tasks.spawn(async move {
+            let known = || order.iter().for_each(|order| order.listed(NAMESPACE));
+            let follow = one_namespace::follow(api, &name, known, |change| on_namespace(&ctx, change));
+            tokio::select! { () = follow => {}, () = stop.cancelled() => {} }
+        });
+    }
+
     fn watch<W>(
         &self,
         ctx: &Arc<Ctx>,
@@ -435,11 +488,22 @@ impl Operator {
                 Some(namespace) => format!("{kind} in {namespace}"),
                 None => kind.to_owned(),
             };
-            self.health.watch_expected(&name);
+            self.health.watch_expected(&name, api.namespace());
             let (ctx, health, stop) = (ctx.clone(), self.health.clone(), self.stop.clone());
-            let health_name = name.clone();
-            let fares = move |fares: watch::Fares| fares.tell(&health, &health_name);
-            self.tasks.spawn(async move { watch::watch(api, name, fares, stop, move |change| handle(&ctx, change)).await });
+            let (health_name, order) = (name.clone(), api.namespace().and_then(|name| self.unlisted.get(name)).cloned());
+            let before = order.clone();
+            let fares = move |fares: watch::Fares| {
+                fares.tell(&health, &health_name);
+                if let (watch::Fares::Synced, Some(order)) = (fares, &order) {
+                    order.listed(kind);
+                }
+            };
+            self.tasks.spawn(async move {
+                if let Some(before) = before {
+                    tokio::select! { () = before.turn_of(kind) => {}, () = stop.cancelled() => return }
+                }
+                watch::watch(api, name, fares, stop, move |change| handle(&ctx, change)).await;
+            });
         }
     }
 }

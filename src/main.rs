@@ -3,7 +3,6 @@
 use std::io::Write;
 use std::process::ExitCode;
 
-use clap::Parser;
 use keyferry::cli::{Cli, Task};
 
 /// Gives memory back to the system sooner than glibc's allocator does; its settings are in `.cargo/config.toml`.
@@ -14,7 +13,7 @@ fn main() -> ExitCode {
     // First of all: with two TLS providers in the dependency tree, the first handshake panics unless one is chosen. The only way
     // to fail is that one is chosen already, which is what is wanted.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    match Cli::parse().run(&mut std::io::stdout()) {
+    match Cli::of(std::env::args_os()).run(&mut std::io::stdout()) {
         Ok(Task::Done) => ExitCode::SUCCESS,
         Ok(Task::Controller(settings)) => match keyferry::app::run(*settings) {
             Ok(()) => ExitCode::SUCCESS,

@@ -1,4 +1,6 @@
-//! What the watches bring: into the index, and into the queues of those whom it concerns.
+//! What the watches bring: into the index, and into the queues of those whom it concerns. What cannot be understood any more is as
+//! good as gone, so that nobody works on by what it said before; but where that would have others forget what they pushed, or let go of
+//! it, the last that was understood holds.
 
 use std::sync::Arc;
 
@@ -12,6 +14,10 @@ use crate::index::{Key, ParentId, StoreId};
 use crate::providers::ReferenceKind;
 use crate::queue::Priority;
 use crate::report::metrics::ObjectKind;
+
+/// What becomes of an object that cannot be understood.
+const LEFT_ALONE: &str = "is left alone";
+const AS_BEFORE: &str = "is taken as it was when that was last possible";
 
 /// An ExternalSecret appeared, changed or went.
 pub(super) fn on_external_secret(ctx: &Ctx, change: Change<ExternalSecret>) {
@@ -31,7 +37,10 @@ pub(super) fn on_external_secret(ctx: &Ctx, change: Change<ExternalSecret>) {
                 ctx.external_secrets.wake(key, priority);
             }
         }
-        Change::Invalid(meta, why) => controllers::tell_invalid(ctx, "ExternalSecret", &meta, &why),
+        Change::Invalid(meta, why) => {
+            controllers::tell_invalid(ctx, "ExternalSecret", &meta, &why, LEFT_ALONE);
+            on_external_secret(ctx, Change::Gone(Key::of(&meta)));
+        }
         Change::Gone(key) => {
             let gone = ctx.index_mut().remove_external_secret(&key);
             fan_out::wake_parents_of(ctx, ParentKind::ClusterExternalSecret, gone.iter().map(|es| &es.metadata));
@@ -57,7 +66,7 @@ pub(super) fn on_push_secret(ctx: &Ctx, change: Change<PushSecret>) {
                 ctx.push_secrets.wake(key, priority);
             }
         }
-        Change::Invalid(meta, why) => controllers::tell_invalid(ctx, "PushSecret", &meta, &why),
+        Change::Invalid(meta, why) => controllers::tell_invalid(ctx, "PushSecret", &meta, &why, AS_BEFORE),
         Change::Gone(key) => {
             let gone = ctx.index_mut().remove_push_secret(&key);
             fan_out::wake_parents_of(ctx, ParentKind::ClusterPushSecret, gone.iter().map(|ps| &ps.metadata));
@@ -84,7 +93,10 @@ where
                 ctx.parents.wake(id, priority);
             }
         }
-        Change::Invalid(meta, why) => controllers::tell_invalid(ctx, kind.as_str(), &meta, &why),
+        Change::Invalid(meta, why) => {
+            controllers::tell_invalid(ctx, kind.as_str(), &meta, &why, LEFT_ALONE);
+            on_parent::<K>(ctx, kind, Change::Gone(Key::of(&meta)));
+        }
         Change::Gone(key) => {
             let id = ParentId::new(kind, &key.name);
             ctx.index_mut().remove_parent(&id);
@@ -117,7 +129,7 @@ where
                 ctx.stores.wake(id, Priority::Changed);
             }
         }
-        Change::Invalid(meta, why) => controllers::tell_invalid(ctx, kind.as_str(), &meta, &why),
+        Change::Invalid(meta, why) => controllers::tell_invalid(ctx, kind.as_str(), &meta, &why, AS_BEFORE),
         Change::Gone(key) => {
             let id = StoreId { kind, key };
             let before = ctx.index().store(&id);

@@ -189,6 +189,16 @@ impl Settings {
         let served = self.cluster_stores || self.cluster_external_secrets || self.cluster_push_secrets;
         self.scope == Scope::Cluster && served
     }
+
+    /// The one namespace that is served, where ClusterSecretStores are too: its labels decide which of them it may use.
+    #[must_use]
+    pub fn one_namespace(&self) -> Option<&str> {
+        match &self.scope {
+            // with a list of namespaces they are off
+            Scope::Namespaces(names) if self.cluster_stores => names.first().map(String::as_str),
+            _ => None,
+        }
+    }
 }
 
 /// Which namespaces are watched.

@@ -57,10 +57,10 @@ pub const IGNORED: &[IgnoredFlag] = &[
     value("vault-token-cache-size", ONE_LOGIN),
     switch("experimental-enable-vault-token-cache", ONE_LOGIN),
     value("experimental-vault-token-cache-size", ONE_LOGIN),
-    switch("experimental-enable-doppler-oidc-cache", NO_PROVIDER),
-    value("experimental-doppler-oidc-cache-size", NO_PROVIDER),
+    switch("experimental-enable-doppler-oidc-cache", ONE_LOGIN),
+    value("experimental-doppler-oidc-cache-size", ONE_LOGIN),
     value("doppler-etag-cache-size", ONE_CACHE),
-    value("pulumi-oidc-cache-size", NO_PROVIDER),
+    value("pulumi-oidc-cache-size", ONE_LOGIN),
     value("mysterybox-tokens-cache-size", NO_PROVIDER),
     value("mysterybox-connections-cache-size", NO_PROVIDER),
 ];

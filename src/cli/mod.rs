@@ -10,6 +10,7 @@ mod value;
 #[cfg(test)]
 mod tests;
 
+use std::ffi::OsString;
 use std::io::{self, Write};
 
 use clap::{CommandFactory, Parser, Subcommand};
@@ -31,7 +32,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run the operator. Finds the cluster by KUBECONFIG, or by the account of its pod
-    #[command(mut_args = value::switch)]
+    #[command(mut_args = value::switch, args_override_self = true)]
     Controller(Box<Controller>),
     /// Take over a cluster in which External Secrets Operator ran, or hand it back
     Adopt(Adopt),
@@ -84,7 +85,23 @@ impl CliError {
     }
 }
 
+/// Arguments, the program's name first, with the command that is left out where they begin with a flag: ESO's controller has none.
+fn with_command(args: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
+    let mut args: Vec<OsString> = args.into_iter().collect();
+    let first = args.get(1).and_then(|arg| arg.to_str());
+    if first.is_some_and(|arg| arg.starts_with("--") && !matches!(arg, "--" | "--help" | "--version")) {
+        args.insert(1, "controller".into());
+    }
+    args
+}
+
 impl Cli {
+    /// Reads the arguments of the process, its name first; ends it where they cannot be understood.
+    #[must_use]
+    pub fn of(args: impl IntoIterator<Item = OsString>) -> Self {
+        Self::parse_from(with_command(args))
+    }
+
     /// Answers what can be answered at once; gives the settings when the operator is to run.
     ///
     /// # Errors

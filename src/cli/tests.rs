@@ -132,6 +132,32 @@ fn bad_values_name_the_flag() {
 }
 
 #[test]
+fn of_a_flag_that_is_given_twice_the_last_counts() {
+    let settings =
+        parse(&["--concurrent=5", "--enable-flood-gate", "--enable-flood-gate=false", "--concurrent", "7"]).unwrap();
+    assert_eq!((settings.concurrent.get(), settings.flood_gate), (7, false));
+    let scoped = parse(&["--namespaces=a", "--namespaces=b,c"]).unwrap();
+    assert_eq!(scoped.scope, Scope::Namespaces(vec!["b".into(), "c".into()]));
+}
+
+#[test]
+fn a_flag_without_a_command_is_the_controllers() {
+    let with = |args: &[&str]| with_command(["keyferry"].iter().chain(args).map(|&arg| OsString::from(arg)));
+    for args in [["--concurrent=5"].as_slice(), &["--metrics-addr", ":9090"], &["--enable-leader-election"]] {
+        let understood = with(args);
+        assert_eq!(understood, with(&[["controller"].as_slice(), args].concat()), "{args:?}");
+        assert!(
+            matches!(Cli::try_parse_from(understood).unwrap().run(&mut io::sink()), Ok(Task::Controller(_))),
+            "{args:?}"
+        );
+    }
+    let others: [&[&str]; 6] = [&[], &["--help"], &["--version"], &["-V"], &["version"], &["render", "--no-such"]];
+    for args in others {
+        assert_eq!(with(args).len(), args.len() + 1, "{args:?}");
+    }
+}
+
+#[test]
 fn go_style_booleans() {
     for (arg, expected) in [
         ("--enable-leader-election", true),
@@ -147,6 +173,7 @@ fn go_style_booleans() {
 fn flags_become_settings() {
     let plain = parse(&[]).unwrap();
     assert_eq!(plain.scope, Scope::Cluster);
+    assert_eq!(plain.one_namespace(), None);
     assert!(
         plain.cluster_stores
             && plain.secret_stores
@@ -158,11 +185,13 @@ fn flags_become_settings() {
     assert_eq!(plain.metrics_addr, ListenAddr::Port(8080));
 
     let one = parse(&["--namespace", "team-a", "--metrics-addr=0"]).unwrap();
+    assert_eq!(one.one_namespace(), Some("team-a"));
     assert_eq!((one.scope, one.cluster_stores), (Scope::Namespaces(vec!["team-a".into()]), true));
     assert_eq!(one.metrics_addr, ListenAddr::Off);
 
     let list =
         parse(&["--namespaces=a,b", "--loglevel", "dpanic", "--zap-time-encoding=epoch", "--log-format=text"]).unwrap();
+    assert_eq!(list.one_namespace(), None);
     assert_eq!((list.scope, list.cluster_stores), (Scope::Namespaces(vec!["a".into(), "b".into()]), false));
     assert_eq!(list.log, LogSettings { format: LogFormat::Text, level: Level::Error, time: TimeEncoding::Epoch });
 

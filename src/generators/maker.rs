@@ -21,7 +21,7 @@ use crate::providers::{OwnCluster, UsedReferences};
 use crate::render::Entries;
 
 /// How long values that could not be written are kept: credentials among them may not hold for long.
-const KEPT_FOR: Duration = Duration::from_secs(600);
+pub const KEPT_FOR: Duration = Duration::from_secs(600);
 
 /// The way to the generators.
 pub struct Maker {

@@ -4,7 +4,6 @@
 //! are kept back by the plan already, so events are simply created.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ObjectReference;
@@ -13,10 +12,12 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
 use kube::api::{Api, PostParams};
 use tokio::sync::mpsc;
 use tokio::time::Duration;
+use tokio_util::sync::CancellationToken;
 
 use crate::lease::Leadership;
 use crate::plan::Note;
 use crate::plan::status::truncate;
+use crate::report::metrics::Metrics;
 
 /// Most events that wait to be written; more are dropped and counted. One for each object of a large cluster's first sync, at half a
 /// kilobyte each.
@@ -35,7 +36,8 @@ pub const COMPONENT: &str = "keyferry";
 #[derive(Clone)]
 pub struct Events {
     sender: mpsc::Sender<Recorded>,
-    dropped: Arc<AtomicU64>,
+    metrics: Arc<Metrics>,
+    last: CancellationToken,
 }
 
 /// An event that waits to be written.
@@ -46,30 +48,30 @@ struct Recorded {
 }
 
 impl Events {
-    /// Events, and the future that writes them until all senders are gone. `busy` says whether there is more urgent work for
+    /// Events, and the future that writes them until all senders are gone or [`Events::close`] is called. `busy` says whether there is more urgent work for
     /// the API server.
     pub fn new(
         client: kube::Client,
         leadership: Leadership,
         instance: String,
         busy: impl Fn() -> bool,
+        metrics: Arc<Metrics>,
     ) -> (Self, impl Future<Output = ()>) {
         let (sender, receiver) = mpsc::channel(MOST_WAITING);
-        let dropped = Arc::new(AtomicU64::new(0));
-        (Self { sender, dropped }, write_all(client, leadership, instance, busy, receiver))
+        let last = CancellationToken::new();
+        (Self { sender, metrics, last: last.clone() }, write_all(client, leadership, instance, busy, receiver, last))
     }
 
     /// Records an event on an object.
     pub fn record(&self, object: ObjectReference, note: Note) {
         if self.sender.try_send(Recorded { object, note, at: Timestamp::now() }).is_err() {
-            self.dropped.fetch_add(1, Ordering::Relaxed);
+            self.metrics.event_dropped();
         }
     }
 
-    /// How many events were dropped because too many waited.
-    #[must_use]
-    pub fn dropped(&self) -> u64 {
-        self.dropped.load(Ordering::Relaxed)
+    /// Takes no more events: who writes them ends once those that wait are written.
+    pub fn close(&self) {
+        self.last.cancel();
     }
 }
 
@@ -79,10 +81,18 @@ async fn write_all(
     instance: String,
     busy: impl Fn() -> bool,
     receiver: mpsc::Receiver<Recorded>,
+    last: CancellationToken,
 ) {
-    let events = futures::stream::unfold(receiver, |mut receiver| async move {
-        let event = receiver.recv().await?;
-        Some((event, receiver))
+    let events = futures::stream::unfold((receiver, last), |(mut receiver, last)| async move {
+        let event = tokio::select! {
+            biased;
+            event = receiver.recv() => event,
+            () = last.cancelled() => {
+                receiver.close();
+                receiver.recv().await
+            }
+        };
+        Some((event?, (receiver, last)))
     });
     let (client, leadership, instance, busy) = (&client, &leadership, &instance, &busy);
     futures::StreamExt::for_each_concurrent(events, WRITERS, |event| async move {
@@ -137,9 +147,13 @@ async fn write(client: kube::Client, instance: &str, Recorded { object, note, at
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
-    use std::sync::atomic::AtomicBool;
+    use std::convert::Infallible;
+    use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+    use http::{Request, Response};
+    use kube::client::Body;
     use tokio::time::Instant;
 
     use super::*;
@@ -159,5 +173,50 @@ mod tests {
         });
         give_way(&|| busy.load(Ordering::Relaxed)).await;
         assert_eq!(start.elapsed(), 3 * LOOK);
+    }
+
+    /// A client that counts the events it is asked to create; each takes some time.
+    fn client(created: &Arc<AtomicU64>) -> kube::Client {
+        let created = created.clone();
+        let service = tower::service_fn(move |_: Request<Body>| {
+            let created = created.clone();
+            async move {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+                created.fetch_add(1, Ordering::Relaxed);
+                Ok::<_, Infallible>(Response::new(Body::from(b"{}".to_vec())))
+            }
+        });
+        kube::Client::new(service, "ns")
+    }
+
+    fn note() -> Note {
+        Note::warning("Reason", "message")
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_waits_at_the_end_is_written() {
+        let created = Arc::new(AtomicU64::new(0));
+        let metrics = Arc::new(Metrics::default());
+        let (events, writing) = Events::new(client(&created), Leadership::alone(), "one".into(), || false, metrics.clone());
+        let writing = tokio::spawn(writing);
+        for _ in 0..7 {
+            events.record(ObjectReference::default(), note());
+        }
+        events.close();
+        tokio::time::timeout(Duration::from_secs(2), writing).await.unwrap().unwrap();
+        assert_eq!(created.load(Ordering::Relaxed), 7);
+        events.record(ObjectReference::default(), note());
+        assert!(metrics.encode().unwrap().contains("\nkeyferry_events_dropped_total 1\n"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn events_that_find_no_place_are_counted() {
+        let metrics = Arc::new(Metrics::default());
+        let created = Arc::new(AtomicU64::new(0));
+        let (events, _writing) = Events::new(client(&created), Leadership::alone(), "one".into(), || false, metrics.clone());
+        for _ in 0..MOST_WAITING + 3 {
+            events.record(ObjectReference::default(), note());
+        }
+        assert!(metrics.encode().unwrap().contains("\nkeyferry_events_dropped_total 3\n"));
     }
 }

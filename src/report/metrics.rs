@@ -4,10 +4,12 @@
 //! `keyferry_`. Durations are histograms in seconds. Labels are bounded: names of objects that exist, and words fixed in the code
 //! (`&'static str`). The series of an object go when the object goes.
 //!
-//! The exposition is OpenMetrics text, in which a counter's name must end in `_total`. Two of ESO's do not: they are exposed
-//! under ESO's exact name with type `unknown`, which `rate()` and every dashboard take all the same.
+//! The exposition is made as OpenMetrics text, in which a counter's name must end in `_total`. Two of ESO's do not: they are exposed
+//! under ESO's exact name with type `unknown`, which `rate()` and every dashboard take all the same. Who does not ask for OpenMetrics gets
+//! the older text format, as from ESO: see `format.rs`.
 
 mod controllers;
+mod format;
 mod objects;
 mod process;
 mod stores;
@@ -27,6 +29,7 @@ use prometheus_client::metrics::{MetricType, TypedMetric};
 use prometheus_client::registry::Registry;
 
 pub use controllers::{Busy, Turn};
+pub use format::Format;
 pub use objects::{ObjectKind, Ready};
 pub use stores::StoreLabels;
 
@@ -35,9 +38,6 @@ use controllers::Controllers;
 use objects::Objects;
 use process::Process;
 use stores::{StoreCalls, ValueAges};
-
-/// Content type of what [`Metrics::encode`] gives.
-pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// Upper bounds in seconds: from a look-up in memory to a call at its deadline.
 const SECONDS: [f64; 14] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
@@ -58,6 +58,7 @@ pub struct Metrics {
     queue_wait: Histograms<PriorityLabels>,
     queue_depth: Family<QueueLabels, Gauge>,
     api_requests: Family<ApiRequestLabels, Counter>,
+    events_dropped: Counter,
     leader: Gauge,
 }
 
@@ -149,6 +150,7 @@ impl Default for Metrics {
             queue_wait: Family::new_with_constructor(histogram),
             queue_depth: Family::default(),
             api_requests: Family::default(),
+            events_dropped: Counter::default(),
             leader: Gauge::default(),
         };
         metrics.registered()
@@ -180,13 +182,18 @@ impl Metrics {
             self.queue_depth.clone(),
         );
         r.register("keyferry_api_requests", "Requests to the Kubernetes API server", self.api_requests.clone());
+        r.register(
+            "keyferry_events_dropped",
+            "Events that were not written because too many waited",
+            self.events_dropped.clone(),
+        );
         r.register("keyferry_leader", "1 while this process may write to the API server", self.leader.clone());
         r.register("keyferry_build", "The version that runs", Info::new([("version", env!("CARGO_PKG_VERSION"))]));
         r.register_collector(Box::new(Process::start()));
         self
     }
 
-    /// The exposition, as [`CONTENT_TYPE`].
+    /// The exposition, as OpenMetrics text.
     ///
     /// # Errors
     /// When a metric cannot be written as text, which none of ours does.
@@ -223,7 +230,12 @@ impl Metrics {
     /// A call to a provider has ended.
     pub fn provider_call(&self, call: ProviderCall<'_>) {
         let one = [ProviderRequest { name: call.call.into(), failed: call.error.is_some(), id: None }];
-        for request in if call.requests.is_empty() { &one } else { call.requests } {
+        let unnoted: &[ProviderRequest] = match call.call {
+            // a login by keys that are at hand asks nobody, nor does a check of one
+            "Connect" | "Validate" => &[],
+            _ => one.as_slice(),
+        };
+        for request in if call.requests.is_empty() { unnoted } else { call.requests } {
             let status = if request.failed { "error" } else { "success" };
             let labels = ApiCallLabels { provider: call.provider, call: request.name.clone(), status };
             self.api_calls.get_or_create(&labels).increment();
@@ -276,6 +288,11 @@ impl Metrics {
     /// A request to the API server was answered.
     pub fn api_request(&self, verb: &'static str, resource: &'static str, outcome: &'static str) {
         self.api_requests.get_or_create(&ApiRequestLabels { verb, resource, outcome }).inc();
+    }
+
+    /// An event found no place among those that wait to be written.
+    pub fn event_dropped(&self) {
+        self.events_dropped.inc();
     }
 
     /// Whether this process may write.

@@ -1,9 +1,11 @@
 //! What /healthz and /readyz say.
 //!
 //! *Live* means: the work loop turns, and no watch has been broken for longer than a restart would take to help. *Ready* means:
-//! every watch that was announced has listed its objects once, so that decisions rest on the whole picture.
+//! every watch that was announced has listed its objects once, so that decisions rest on the whole picture. A namespace of a list of
+//! namespaces that may not be read is not served, and stops neither the others nor the process: only when there is no other is
+//! the process not ready.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -17,6 +19,8 @@ pub const BROKEN_AFTER: Duration = Duration::from_secs(900);
 /// until an object changes; one that does not fails again within this time, which is more than the client's read timeout of
 /// 295 seconds and the longest pause between two tries.
 pub const QUIET: Duration = Duration::from_secs(360);
+/// What is said of a watch that the API server refuses.
+const REFUSED: &str = "may not be listed or watched (403), so that its namespace is not served; asked again";
 
 /// The state of the process, as those who do the work tell it. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -29,9 +33,13 @@ struct State {
     leader: Option<bool>,
 }
 
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Watch {
+    /// That of a watch of one namespace.
+    namespace: Option<String>,
     synced: bool,
+    /// When the API server last said that the operator has no right to it, which a restart does not change.
+    refused: Option<Instant>,
     broken: Option<Broken>,
 }
 
@@ -48,6 +56,20 @@ pub struct Report {
     pub ok: bool,
     /// One line for each thing that was looked at: `[+]` passes, `[-]` does not, `[ ]` is for information.
     pub text: String,
+}
+
+impl Watch {
+    /// Whether the operator may not watch it, as far as can be told: see [`QUIET`].
+    fn is_refused(&self, now: Instant) -> bool {
+        self.refused.is_some_and(|last| now.saturating_duration_since(last) < QUIET)
+    }
+}
+
+impl State {
+    /// The namespaces in which something may not be watched.
+    fn unserved(&self, now: Instant) -> BTreeSet<&str> {
+        self.watches.values().filter(|watch| watch.is_refused(now)).filter_map(|watch| watch.namespace.as_deref()).collect()
+    }
 }
 
 impl Broken {
@@ -68,14 +90,27 @@ impl Health {
         Self(Arc::new(Mutex::new(State { beat: now, watches: BTreeMap::new(), leader: None })))
     }
 
-    /// Announces a watch: the process is not ready before it is synced. Call before the watch starts.
-    pub fn watch_expected(&self, kind: &str) {
-        self.state().watches.entry(kind.to_owned()).or_default();
+    /// Announces a watch, of one namespace or of all: the process is not ready before it is synced. Call before the watch starts.
+    pub fn watch_expected(&self, kind: &str, namespace: Option<&str>) {
+        self.state().watches.entry(kind.to_owned()).or_default().namespace = namespace.map(str::to_owned);
     }
 
     /// Tells that a watch has listed its objects once, or works again.
     pub fn watch_synced(&self, kind: &str) {
-        self.state().watches.insert(kind.to_owned(), Watch { synced: true, broken: None });
+        let mut state = self.state();
+        let watch = state.watches.entry(kind.to_owned()).or_default();
+        (watch.synced, watch.refused, watch.broken) = (true, None, None);
+    }
+
+    /// Tells that the operator may not watch this in its namespace.
+    pub fn watch_refused(&self, kind: &str) {
+        self.watch_refused_at(kind, Instant::now());
+    }
+
+    fn watch_refused_at(&self, kind: &str, now: Instant) {
+        let mut state = self.state();
+        let watch = state.watches.entry(kind.to_owned()).or_default();
+        (watch.refused, watch.broken) = (Some(now), None);
     }
 
     /// Tells that a watch failed. Telling it again does not restart the time.
@@ -86,6 +121,7 @@ impl Health {
     fn watch_failed_at(&self, kind: &str, now: Instant) {
         let mut state = self.state();
         let watch = state.watches.entry(kind.to_owned()).or_default();
+        watch.refused = None;
         let since = watch.broken.filter(|broken| broken.is_at(now)).map_or(now, |broken| broken.since);
         watch.broken = Some(Broken { since, last: now });
     }
@@ -93,7 +129,7 @@ impl Health {
     /// Tells that a watch which had failed gets events again.
     pub fn watch_recovered(&self, kind: &str) {
         if let Some(watch) = self.state().watches.get_mut(kind) {
-            watch.broken = None;
+            (watch.refused, watch.broken) = (None, None);
         }
     }
 
@@ -121,6 +157,7 @@ impl Health {
         for (kind, watch) in &state.watches {
             let broken = watch.broken.filter(|broken| broken.is_at(now)).map(|b| now.saturating_duration_since(b.since));
             match broken {
+                _ if watch.is_refused(now) => report.note(&format!("watch of {kind}"), REFUSED),
                 None => report.line(true, &format!("watch of {kind}"), "works"),
                 Some(t) => {
                     report.line(t < BROKEN_AFTER, &format!("watch of {kind}"), &format!("broken for {} s", t.as_secs()));
@@ -138,9 +175,22 @@ impl Health {
         if state.watches.is_empty() {
             report.line(false, "watches", "not started yet");
         }
+        let now = Instant::now();
+        let unserved = state.unserved(now);
         for (kind, watch) in &state.watches {
-            let says = if watch.synced { "synced" } else { "waits for its first list" };
-            report.line(watch.synced, &format!("watch of {kind}"), says);
+            let what = format!("watch of {kind}");
+            match &watch.namespace {
+                _ if watch.is_refused(now) => report.note(&what, REFUSED),
+                _ if watch.synced => report.line(true, &what, "synced"),
+                Some(namespace) if unserved.contains(namespace.as_str()) => {
+                    report.note(&what, "its namespace is not served")
+                }
+                _ => report.line(false, &what, "waits for its first list"),
+            }
+        }
+        let mut namespaces = state.watches.values().filter_map(|watch| watch.namespace.as_deref()).peekable();
+        if namespaces.peek().is_some() && namespaces.all(|namespace| unserved.contains(namespace)) {
+            report.line(false, "namespaces", "none is served");
         }
         if let Some(leader) = state.leader {
             report.note("leader election", if leader { "leads" } else { "stands by" });
@@ -221,8 +271,8 @@ mod tests {
     fn ready_when_all_watches_have_synced() {
         let health = Health::default();
         assert!(!health.ready().ok, "nothing is known yet");
-        health.watch_expected("ExternalSecret");
-        health.watch_expected("SecretStore");
+        health.watch_expected("ExternalSecret", None);
+        health.watch_expected("SecretStore", None);
         health.watch_synced("SecretStore");
         let waiting = health.ready();
         assert!(!waiting.ok);
@@ -233,5 +283,52 @@ mod tests {
         assert!(ready.ok && ready.text.contains("[ ] leader election: stands by"), "{}", ready.text);
         health.watch_failed("ExternalSecret");
         assert!(health.ready().ok, "what was listed stays known");
+    }
+
+    #[test]
+    fn a_namespace_that_may_not_be_read_stops_no_other() {
+        let start = Instant::now();
+        let health = Health::starting_at(start + BROKEN_AFTER);
+        for namespace in ["a", "c"] {
+            for kind in ["ExternalSecret", "Secret"] {
+                health.watch_expected(&format!("{kind} in {namespace}"), Some(namespace));
+            }
+        }
+        health.watch_refused("Secret in c");
+        let waiting = health.ready();
+        assert!(!waiting.ok && waiting.text.contains("[-] watch of Secret in a: waits"), "{}", waiting.text);
+        health.watch_synced("Secret in a");
+        health.watch_synced("ExternalSecret in a");
+        let ready = health.ready();
+        assert!(ready.ok, "{}", ready.text);
+        assert!(ready.text.contains("[ ] watch of Secret in c: may not be listed"), "{}", ready.text);
+        assert!(ready.text.contains("[ ] watch of ExternalSecret in c: its namespace is not served"), "{}", ready.text);
+        // the rights come back
+        health.watch_synced("Secret in c");
+        assert!(!health.ready().ok, "its ExternalSecrets are not known yet");
+        health.watch_synced("ExternalSecret in c");
+        assert_eq!(health.ready().text.matches("[+]").count(), 4);
+    }
+
+    #[test]
+    fn a_restart_is_no_help_against_a_refusal() {
+        let start = Instant::now();
+        let late = start + BROKEN_AFTER;
+        let health = Health::starting_at(late);
+        health.watch_expected("Secret in c", Some("c"));
+        health.watch_synced("Secret in c");
+        for failure in 0..=9 {
+            health.watch_failed_at("Secret in c", start + BROKEN_AFTER / 9 * failure);
+        }
+        assert!(!health.live_at(late).ok);
+        health.watch_refused_at("Secret in c", late);
+        let live = health.live_at(late);
+        assert!(live.ok && live.text.contains("[ ] watch of Secret in c: may not be listed"), "{}", live.text);
+        let ready = health.ready();
+        assert!(!ready.ok && ready.text.contains("[-] namespaces: none is served"), "{}", ready.text);
+        health.watch_failed_at("Secret in c", late);
+        assert!(health.live_at(late).text.contains("broken for 0 s"), "it breaks for another reason from now on");
+        health.watch_refused_at("Secret in c", late);
+        assert!(health.live_at(late + QUIET).text.contains("watch of Secret in c: works"), "it resumed in silence");
     }
 }

@@ -12,14 +12,14 @@ use axum::body::Bytes;
 use axum::extract::{ConnectInfo, DefaultBodyLimit, State};
 use axum::response::IntoResponse;
 use axum::routing::get;
-use http::{StatusCode, header};
+use http::{HeaderMap, StatusCode, header};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 pub use address::ListenAddr;
 pub use health::Health;
 
-use crate::report::metrics::{CONTENT_TYPE, Metrics};
+use crate::report::metrics::{Format, Metrics};
 use crate::telemetry::{Level, LevelHandle};
 
 /// How long requests that are under way at the stop may take.
@@ -112,9 +112,11 @@ pub fn live_router(health: Health, level: LevelHandle) -> Router {
     probes.merge(level)
 }
 
-async fn scrape(State(metrics): State<Arc<Metrics>>) -> impl IntoResponse {
+async fn scrape(State(metrics): State<Arc<Metrics>>, asked: HeaderMap) -> impl IntoResponse {
+    let accept: Vec<&str> = asked.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok()).collect();
+    let format = Format::of(&accept.join(","));
     match metrics.encode() {
-        Ok(text) => (StatusCode::OK, [(header::CONTENT_TYPE, CONTENT_TYPE)], text),
+        Ok(text) => (StatusCode::OK, [(header::CONTENT_TYPE, format.content_type())], format.of_open_metrics(text)),
         Err(_) => (StatusCode::INTERNAL_SERVER_ERROR, [(header::CONTENT_TYPE, "text/plain")], "cannot encode\n".into()),
     }
 }

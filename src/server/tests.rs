@@ -5,13 +5,20 @@ use tokio::net::TcpStream;
 
 use super::*;
 use crate::cli::{LogFormat, LogSettings};
+use crate::report::metrics::CacheResult;
 use crate::telemetry::{self, TimeEncoding};
 
 /// One request over a real socket; gives the status, the head and the body.
 async fn ask(address: SocketAddr, method: &str, path: &str, body: &str) -> (u16, String, String) {
+    ask_with(address, method, path, "", body).await
+}
+
+/// As [`ask`], with more lines in the request's head, each ended.
+async fn ask_with(address: SocketAddr, method: &str, path: &str, head: &str, body: &str) -> (u16, String, String) {
     let mut stream = TcpStream::connect(("127.0.0.1", address.port())).await.unwrap();
+    let length = body.len();
     let request =
-        format!("{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+        format!("{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{head}Content-Length: {length}\r\n\r\n{body}");
     stream.write_all(request.as_bytes()).await.unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await.unwrap();
@@ -32,7 +39,7 @@ async fn probes_follow_the_health() {
     let (level, _subscriber) = level();
     let (address, stop, running) = start(live_router(health.clone(), level)).await;
     assert_eq!(ask(address, "GET", "/healthz", "").await.0, 200);
-    health.watch_expected("ExternalSecret");
+    health.watch_expected("ExternalSecret", None);
     let (code, _, text) = ask(address, "GET", "/readyz", "").await;
     assert_eq!(code, 503);
     assert!(text.contains("ExternalSecret"), "{text}");
@@ -75,12 +82,20 @@ async fn the_log_level_is_not_changed_from_outside() {
 }
 
 #[tokio::test]
-async fn metrics_are_scraped_as_openmetrics() {
-    let (address, ..) = start(metrics_router(Arc::new(Metrics::default()))).await;
-    let (code, head, text) = ask(address, "GET", "/metrics", "").await;
+async fn metrics_are_scraped_in_the_format_that_is_asked_for() {
+    let metrics = Arc::new(Metrics::default());
+    metrics.cache_request(CacheResult::Hit);
+    let (address, ..) = start(metrics_router(metrics)).await;
+    let accept = "Accept: application/openmetrics-text;version=1.0.0;q=0.5\r\nAccept: text/plain;version=0.0.4;q=0.4\r\n";
+    let (code, head, text) = ask_with(address, "GET", "/metrics", accept, "").await;
     assert_eq!(code, 200);
     assert!(head.contains("content-type: application/openmetrics-text; version=1.0.0; charset=utf-8"), "{head}");
-    assert!(text.ends_with("# EOF\n"), "{text}");
+    assert!(text.contains("# TYPE keyferry_cache_requests counter\n") && text.ends_with("# EOF\n"), "{text}");
+    let (code, head, text) = ask(address, "GET", "/metrics", "").await;
+    assert_eq!(code, 200);
+    assert!(head.contains("content-type: text/plain; version=0.0.4; charset=utf-8"), "{head}");
+    assert!(text.contains("# TYPE keyferry_cache_requests_total counter\nkeyferry_cache_requests_total{"), "{text}");
+    assert!(text.contains("# TYPE keyferry_build_info gauge\n") && !text.contains("# EOF"), "{text}");
 }
 
 #[tokio::test]

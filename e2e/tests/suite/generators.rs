@@ -198,6 +198,9 @@ fn a_push_generates_when_it_is_due_and_never_else() -> Result<()> {
         ns.wait_ready(PUSH_SECRET, "after", "True", "Synced").await?;
         tokio::time::sleep(Duration::from_secs(2)).await;
         ensure!(in_aws(ns, &place).await == first, "a restart, or a change of the generator, made another value");
+        let labels = format!(r#"name="push",namespace="{}",condition="Ready",status="True""#, ns.name);
+        let condition = format!("pushsecret_status_condition{{{labels}}} 1");
+        ensure!(operator.metrics().await?.contains(&condition), "after a restart the metrics do not show what is in line");
 
         patch(ns, PUSH_SECRET, "push", json!({"metadata": {"annotations": {"force-sync": "1"}}})).await?;
         eventually("a forced push makes another value", async || Ok(in_aws(ns, &place).await != first)).await?;

@@ -10,8 +10,8 @@ use kube::api::DeleteParams;
 use serde_json::{Value, json};
 
 use crate::lab::{
-    EXTERNAL_SECRET, SECRET_STORE, apply, aws_store_object, eventually, external_secret, fake_store, one, operator, patch,
-    secrets, store, with_lab,
+    EXTERNAL_SECRET, SECRET_STORE, apply, aws_store_object, eventually, external_secret, external_secrets, fake_store, one,
+    operator, patch, ready, secrets, store, with_lab,
 };
 
 /// What a repaired login may take to have its effect.
@@ -119,6 +119,30 @@ fn two_on_one_target() -> Result<()> {
         ns.wait_synced("second").await?;
         ns.wait_secret("shared", |data| data.get("key").is_some_and(|value| value == "2")).await?;
         progress::note(format!("two owners: the second took over {:.2?} after the first was deleted", started.elapsed()));
+        Ok(())
+    })
+}
+
+/// Both are planned before either has written.
+#[test]
+fn two_at_once_on_one_target() -> Result<()> {
+    with_lab("two-at-once", async |ns| {
+        apply(ns, fake_store("store", &[("one", "1"), ("two", "2")])).await?;
+        for name in ["one", "two"] {
+            apply(ns, external_secret(name, json!({"data": one("key", name), "target": {"name": "shared"}}))).await?;
+        }
+        let _operator = operator(ns, &["--log-format=text"]).await?;
+        let mut synced = Vec::new();
+        eventually("both were looked at", async || {
+            let all = external_secrets(ns).await?;
+            synced = all.iter().filter(|es| ready(es).0 == "True").map(|es| es["metadata"]["name"].clone()).collect();
+            Ok(all.iter().all(|es| !ready(es).0.is_empty()))
+        })
+        .await?;
+        ensure!(synced == ["one"] || synced == ["two"], "synced: {synced:?}");
+        let (loser, value) = if synced == ["one"] { ("two", "1") } else { ("one", "2") };
+        fails(ns, loser, &["shared", "owned by another ExternalSecret"]).await?;
+        ensure!(ns.secret("shared").await?["key"] == value, "the other's value is there");
         Ok(())
     })
 }

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use crate::lab::{
     EXTERNAL_SECRET, SECRET_STORE, all_synced, apply, eventually, external_secret, external_secrets, fake_store,
-    installed_in, is_write, one, operator, options, patch, ready, requests, secrets, with_lab,
+    installed_in, is_write, one, operator, options, patch, ready, requests, secrets, with_lab, within,
 };
 
 #[test]
@@ -74,6 +74,53 @@ fn a_list_of_namespaces_and_no_right_beyond() -> Result<()> {
         progress::note(format!(
             "namespaces: 2 served, 1 ignored, {refused} questions beyond them refused by RBAC, none asked by the operator"
         ));
+        Ok(())
+    })
+}
+
+/// A namespace of the list that is deleted takes its RoleBinding along.
+#[test]
+fn a_namespace_that_may_not_be_read_does_not_stop_the_others() -> Result<()> {
+    with_lab("scope-right", async |a| {
+        let b = a.env.namespace("scope-no-right").await?;
+        let both = format!("--namespaces={},{}", a.name, b.name);
+        let operator = a.env.another_operator(&options(a, &[&a.name], &["--log-format=text", &both], &[])).await?;
+        for ns in [a, &b] {
+            apply(ns, fake_store("store", &[("remote", "value")])).await?;
+            apply(ns, external_secret("app", json!({"data": one("key", "remote")}))).await?;
+        }
+        a.wait_synced("app").await?;
+        for path in ["/readyz", "/healthz"] {
+            let (ok, text) = operator.probe(path).await?;
+            let told = format!("[ ] watch of Secret in {}: may not be listed", b.name);
+            ensure!(ok && text.contains(&told), "{path}: {text}");
+        }
+        ensure!(external_secrets(&b).await?.iter().all(|es| es["status"].is_null()));
+        // With the right it is served too.
+        let account = format!("--serviceaccount={}:keyferry", installed_in(a));
+        b.kubectl(&["create", "rolebinding", "late", "--clusterrole=cluster-admin", &account]).await?;
+        // the pauses between two tries grow up to half a minute
+        let served = async || Ok(secrets(&b).await?.contains_key("app"));
+        within(Duration::from_secs(90), "it is served with the right", served).await?;
+        let all_is_listed = async || Ok(!operator.probe("/readyz").await?.1.contains("may not be listed"));
+        eventually("nothing is refused any more", all_is_listed).await.map(drop)
+    })
+}
+
+#[test]
+fn what_a_status_says_is_in_the_metrics_after_a_restart() -> Result<()> {
+    with_lab("restart-metrics", async |ns| {
+        let mut operator = operator(ns, &["--log-format=text"]).await?;
+        apply(ns, fake_store("store", &[("remote", "value")])).await?;
+        apply(ns, external_secret("app", json!({"data": one("key", "remote")}))).await?;
+        all_synced(ns).await?;
+        operator.terminate(Duration::from_secs(30)).await?;
+        operator.start_again().await?;
+        for (kind, name) in [("secretstore", "store"), ("externalsecret", "app")] {
+            let of = format!(r#"name="{name}",namespace="{}",condition="Ready",status="True""#, ns.name);
+            let line = format!("\n{kind}_status_condition{{{of}}} 1\n");
+            eventually(&line, async || Ok(operator.metrics().await?.contains(&line))).await?;
+        }
         Ok(())
     })
 }

@@ -98,6 +98,32 @@ fn an_object_may_follow_its_sources_at_once() -> Result<()> {
     })
 }
 
+/// The API server refuses another type than a Secret has, also the `Opaque` that it puts where one is applied no more.
+#[test]
+fn a_type_stays_where_the_values_stay() -> Result<()> {
+    const MANAGED: &str = "reconcile.external-secrets.io/managed";
+    with_lab("tls", async |ns| {
+        let _operator = operator(ns, &["--log-format=text"]).await?;
+        apply(ns, fake_store("store", &[("remote", "value")])).await?;
+        let data = ["tls.crt", "tls.key"].map(|key| json!({"secretKey": key, "remoteRef": {"key": "remote"}}));
+        let target = json!({"template": {"type": "kubernetes.io/tls"}});
+        apply(ns, external_secret("app", json!({"data": data, "target": target}))).await?;
+        ns.wait_synced("app").await?;
+        patch(ns, EXTERNAL_SECRET, "app", json!({"spec": {"target": {"immutable": true}}})).await?;
+        eventually("it is immutable", async || {
+            Ok(object(ns, ("v1", "Secret"), "app").await?.is_some_and(|secret| secret["immutable"] == true))
+        })
+        .await?;
+        patch(ns, ("v1", "Secret"), "app", json!({"metadata": {"labels": {MANAGED: null}}})).await?;
+        eventually("its label is back", async || {
+            let secret = object(ns, ("v1", "Secret"), "app").await?;
+            Ok(secret.is_some_and(|s| s["metadata"]["labels"][MANAGED] == "true" && s["type"] == "kubernetes.io/tls"))
+        })
+        .await?;
+        ns.wait_synced("app").await
+    })
+}
+
 #[test]
 fn targets_of_other_kinds() -> Result<()> {
     with_lab("generic", async |ns| {

@@ -36,6 +36,24 @@ fn a_call_that_fell_apart_is_counted_as_the_requests_it_became() {
 }
 
 #[test]
+fn a_login_without_a_request_is_no_request() {
+    let metrics = Metrics::default();
+    let noted = [ProviderRequest { name: "GetCallerIdentity".into(), failed: false, id: None }];
+    for name in ["Connect", "Validate"] {
+        metrics.provider_call(ProviderCall { call: name, ..call(None, &store()) });
+    }
+    metrics.provider_call(ProviderCall { call: "Validate", requests: &noted, ..call(None, &store()) });
+    assert_eq!(
+        lines(&metrics, "externalsecret_provider_api_calls_count"),
+        [
+            r#"externalsecret_provider_api_calls_count{provider="AWS/SecretsManager",call="GetCallerIdentity",status="success"} 1"#
+        ]
+    );
+    let timed = lines(&metrics, "keyferry_provider_call_duration_seconds_count").concat();
+    assert!(timed.ends_with(" 3"), "{timed}: they took their time all the same");
+}
+
+#[test]
 fn names_and_labels_are_esos() {
     let metrics = Metrics::default();
     metrics.synced("a", "one", false);
