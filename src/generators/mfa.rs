@@ -38,8 +38,9 @@ fn algorithm(name: Option<&str>) -> Result<hmac::Algorithm, ProviderError> {
     match plain.trim_start_matches("hmac") {
         "" | "sha1" => Ok(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY),
         "sha256" => Ok(hmac::HMAC_SHA256),
+        "sha384" => Ok(hmac::HMAC_SHA384),
         "sha512" => Ok(hmac::HMAC_SHA512),
-        _ => Err(misconfigured("spec.algorithm is none of sha1, sha256 and sha512".into())),
+        _ => Err(misconfigured("spec.algorithm is none of sha1, sha256, sha384 and sha512".into())),
     }
 }
 
@@ -97,6 +98,7 @@ mod tests {
                 assert_eq!(token(algorithm(Some(name)).unwrap(), &seed(length), time / 30, 8), want, "{name} at {time}");
             }
         }
+        assert_eq!(algorithm(Some("HmacSHA384")).unwrap(), hmac::HMAC_SHA384);
         assert!(algorithm(Some("md5")).is_err());
     }
 

@@ -309,3 +309,20 @@ fn all_versions_have_one_schema() {
         assert!(schemas.iter().all(|other| bare(other) == bare(&schemas[0])), "{kind}");
     }
 }
+
+/// Served or not: a store of ESO's with any of its providers can be applied. `alibaba` and `device42` are of v1beta1.
+#[test]
+fn every_provider_of_eso_is_taken() {
+    const ESO: &str = "akeyless alibaba aws azurekv barbican beyondtrust beyondtrustworkloadcredentials bitwardensecretsmanager chef \
+        cloudrusm conjur crd delinea device42 doppler dvls fake fortanix gcpsm github gitlab ibm infisical \
+        keepersecurity kubernetes nebiusmysterybox ngrok onboardbase onepassword onepasswordSDK openBao oracle ovh \
+        passbolt passworddepot previder pulumi scaleway secretserver senhasegura vault volcengine webhook \
+        yandexcertificatemanager yandexlockbox";
+    for kind in ["SecretStore", "ClusterSecretStore"] {
+        let schema = schema(kind);
+        let blocks = schema["properties"]["spec"]["properties"]["provider"]["properties"].as_object().unwrap();
+        let others: Vec<&String> = blocks.keys().filter(|name| !ESO.split(' ').any(|eso| eso == *name)).collect();
+        assert_eq!(others, ["sops"], "{kind}");
+        assert!(ESO.split(' ').all(|name| blocks.contains_key(name)), "{kind}");
+    }
+}

@@ -369,12 +369,11 @@ fn session_tags(aws: &Aws, cx: &ConnectCx) -> Result<Vec<Tag>, ProviderError> {
     pairs.into_iter().map(tag).collect()
 }
 
-/// Name of a role's session, which CloudTrail shows: `keyferry-<namespace>-<store>`, with a hash of the whole in place of
-/// what goes beyond AWS's 64 characters.
+/// Name of a role's session, which CloudTrail shows: `keyferry-<namespace>@<store>`, as no name holds the sign, with a hash of the
+/// whole in place of what goes beyond AWS's 64 characters.
 fn session_name(namespace: &str, store: &str) -> String {
     const LIMIT: usize = 64;
-    let parts = ["keyferry", namespace, store];
-    let full = parts.into_iter().filter(|p| !p.is_empty()).collect::<Vec<_>>().join("-");
+    let full = if namespace.is_empty() { format!("keyferry-{store}") } else { format!("keyferry-{namespace}@{store}") };
     let clean: String =
         full.chars().map(|c| if c.is_ascii_alphanumeric() || "_+=,.@-".contains(c) { c } else { '_' }).collect();
     if clean.len() <= LIMIT {

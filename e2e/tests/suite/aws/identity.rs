@@ -50,7 +50,7 @@ fn roles_are_assumed_in_a_chain_and_the_last_with_the_external_id() -> Result<()
         let calls = ns.env.recorder.calls_for(&ns.name);
         let chain: Vec<&str> = calls
             .iter()
-            .filter(|call| call.text("RoleSessionName") == format!("keyferry-{}-right", ns.name))
+            .filter(|call| call.text("RoleSessionName") == format!("keyferry-{}@right", ns.name))
             .map(|call| call.text("RoleArn"))
             .collect();
         assert_eq!(chain, [&first, &hub, &last], "each role once, in order, under the store's name");
@@ -191,7 +191,7 @@ fn aws_sees_who_caused_a_call() -> Result<()> {
         let login = calls.iter().find(|call| call.action == "AssumeRoleWithWebIdentity").unwrap();
         assert_eq!(
             (login.text("RoleArn"), login.text("RoleSessionName")),
-            (role.as_str(), format!("keyferry-{}-aws", ns.name).as_str())
+            (role.as_str(), format!("keyferry-{}@aws", ns.name).as_str())
         );
         assert!(login.user_agent.contains("app/keyferry"), "{}", login.user_agent);
         let read = calls.iter().find(|call| call.action == "GetSecretValue").unwrap();

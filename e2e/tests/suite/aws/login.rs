@@ -106,9 +106,9 @@ fn a_service_account_is_let_in_from_its_namespace_only() -> Result<()> {
             calls.into_iter().map(|call| (call.text("RoleSessionName").to_owned(), call.status.is_success())).collect()
         };
         let granted: Vec<(String, bool)> = sessions(ns);
-        assert_eq!(granted, [(format!("keyferry-{}-aws", ns.name), true)], "one login, whose session names the store");
+        assert_eq!(granted, [(format!("keyferry-{}@aws", ns.name), true)], "one login, whose session names the store");
         let refused: Vec<(String, bool)> = sessions(&other);
-        assert!(refused.iter().all(|one| *one == (format!("keyferry-{}-aws", other.name), false)), "{refused:?}");
+        assert!(refused.iter().all(|one| *one == (format!("keyferry-{}@aws", other.name), false)), "{refused:?}");
         other.delete().await
     })
 }

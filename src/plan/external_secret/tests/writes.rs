@@ -37,6 +37,20 @@ fn owner(kind: &str, api_version: &str, uid: &str) -> OwnerReference {
     }
 }
 
+/// ESO's texts.
+#[test]
+fn what_events_say() {
+    let mut world = World::new(&policies("Owner", "Delete"));
+    let mut said = |pairs: &[(&str, &str)]| {
+        world.pass(HOUR + HOUR / 5);
+        let step = world.look(values(pairs));
+        step.report.iter().flat_map(|r| &r.notes).map(|note| note.message.clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(said(&[("k", "v")]), ["secret created"]);
+    assert_eq!(said(&[("k", "w")]), ["secret updated"]);
+    assert_eq!(said(&[]), ["secret deleted due to DeletionPolicy=Delete"]);
+}
+
 #[test]
 fn what_a_new_secret_carries() {
     for (policy, owned) in [("Owner", true), ("Orphan", false), ("CreateOrMerge", false)] {
@@ -61,8 +75,9 @@ fn what_a_new_secret_carries() {
             "{policy}"
         );
         assert_eq!(meta.annotations.as_ref().unwrap().keys().collect::<Vec<_>>(), ["note"], "{policy}");
-        let owners: Vec<_> = meta.owner_references.iter().flatten().map(|o| (o.uid.as_str(), o.controller)).collect();
-        assert_eq!(owners, if owned { vec![(UID, Some(true))] } else { vec![] }, "{policy}");
+        let owners: Vec<_> =
+            meta.owner_references.iter().flatten().map(|o| (o.uid.as_str(), o.controller, o.block_owner_deletion)).collect();
+        assert_eq!(owners, if owned { vec![(UID, Some(true), Some(true))] } else { vec![] }, "{policy}");
         assert_eq!(world.es.status.as_ref().unwrap().binding.as_ref().unwrap().name, "t");
     }
 }

@@ -91,7 +91,7 @@ async fn a_service_accounts_token_becomes_a_role() {
     assert!(seen[1].json()["spec"]["expirationSeconds"].is_null());
     let sent = |name| seen[2].form(name).unwrap();
     assert_eq!((sent("RoleArn").as_str(), sent("WebIdentityToken").as_str()), (ROLE, "jwt.of.app"));
-    assert_eq!(sent("RoleSessionName"), "keyferry-team-a-aws");
+    assert_eq!(sent("RoleSessionName"), "keyferry-team-a%40aws");
     assert_eq!(signer(&seen[2]), "", "the exchange needs no credentials");
     assert_eq!((signer(&seen[3]).as_str(), seen[3].header("x-amz-security-token")), ("reader", "reader-token"));
 }
@@ -329,7 +329,7 @@ async fn a_key_of_the_surroundings_that_aws_does_not_know_is_looked_up_again() {
 
 #[test]
 fn session_names_fit_aws() {
-    assert_eq!(session_name("team-a", "aws"), "keyferry-team-a-aws");
+    assert_eq!(session_name("team-a", "aws"), "keyferry-team-a@aws");
     assert_eq!(session_name("", "shared"), "keyferry-shared");
     let long = session_name(&"n".repeat(60), &"s".repeat(200));
     assert_eq!(long, session_name(&"n".repeat(60), &"s".repeat(200)));
