@@ -47,7 +47,7 @@ impl Call {
     #[must_use]
     pub fn is_for(&self, namespace: &str) -> bool {
         self.user_agent.contains(&format!("/{namespace}/"))
-            || self.text("RoleSessionName").starts_with(&format!("keyferry-{namespace}-"))
+            || self.text("RoleSessionName").starts_with(&format!("keyferry-{namespace}@"))
     }
 
     fn read(headers: &HeaderMap, body: &[u8], status: StatusCode) -> Self {
@@ -146,7 +146,7 @@ mod tests {
         assert_eq!(call.secrets(), ["a", "b"]);
         assert!(call.is_for("ns-1") && !call.is_for("ns"));
 
-        let form = b"Action=AssumeRole&RoleArn=arn%3Aaws&RoleSessionName=keyferry-ns-1-store";
+        let form = b"Action=AssumeRole&RoleArn=arn%3Aaws&RoleSessionName=keyferry-ns-1%40store";
         let call = Call::read(&headers(&[]), form, StatusCode::FORBIDDEN);
         assert_eq!((call.action.as_str(), call.text("RoleArn")), ("AssumeRole", "arn:aws"));
         assert!(call.is_for("ns-1") && !call.is_for("ns-2"));
