@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use keyferry_e2e::env::Sandbox;
+use keyferry_e2e::operator::Operator;
 use keyferry_e2e::progress;
 use serde_json::{Value, json};
 
@@ -124,13 +125,18 @@ fn a_type_stays_where_the_values_stay() -> Result<()> {
     })
 }
 
+/// An operator that writes ConfigMaps and Secrets as generic targets.
+async fn operator_of_other_kinds(ns: &Sandbox<'_>) -> Result<Operator> {
+    let mut options = options(ns, &[&ns.name], &["--log-format=text", "--unsafe-allow-generic-targets"], &[]);
+    let values = ["genericTargets.enabled=true", "genericTargets.resources[0].resources={configmaps,secrets}"];
+    options.chart_values.extend(values.map(str::to_owned));
+    ns.env.another_operator(&options).await
+}
+
 #[test]
 fn targets_of_other_kinds() -> Result<()> {
     with_lab("generic", async |ns| {
-        let mut options = options(ns, &[&ns.name], &["--log-format=text", "--unsafe-allow-generic-targets"], &[]);
-        let values = ["genericTargets.enabled=true", "genericTargets.resources[0].resources={configmaps,secrets}"];
-        options.chart_values.extend(values.map(str::to_owned));
-        let _operator = ns.env.another_operator(&options).await?;
+        let _operator = operator_of_other_kinds(ns).await?;
         apply(ns, fake_store("store", &[("remote", "value")])).await?;
         let manifest = json!({"apiVersion": "v1", "kind": "ConfigMap"});
         let target =
@@ -216,10 +222,7 @@ fn targets_of_other_kinds() -> Result<()> {
 #[test]
 fn signs_that_yaml_reads_otherwise_arrive_as_they_are() -> Result<()> {
     with_lab("signs", async |ns| {
-        let mut options = options(ns, &[&ns.name], &["--log-format=text", "--unsafe-allow-generic-targets"], &[]);
-        let values = ["genericTargets.enabled=true", "genericTargets.resources[0].resources={configmaps}"];
-        options.chart_values.extend(values.map(str::to_owned));
-        let _operator = ns.env.another_operator(&options).await?;
+        let _operator = operator_of_other_kinds(ns).await?;
         apply(ns, fake_store("store", &[("remote", "value")])).await?;
         let signs = "a\u{2028} b\u{2029}c\u{85}d\u{7f}\u{feff}\u{ffff}\u{1f600}\u{e9}";
         let template = r#"{{ print "a\u2028 b\u2029c\u0085d\u007f\ufeff\uffff\U0001f600é" }}"#;
