@@ -208,7 +208,10 @@ pub fn after_fetch(facts: &Facts, rules: &Rules, gathered: Result<&Gathered, &Fa
     // what an immutable target holds stays as it is, whatever a template would make
     let stays = es.target().immutable == Some(true) && facts.target.is_some();
     if (es.target().template.is_none() || stays) && es.target().manifest.is_none() {
-        let desired = target::desired(es, Content::plain(es, gathered.data.clone()));
+        let content = Content::plain(es, gathered.data.clone());
+        // "it does not exist" may empty a Secret under the policies that let it
+        let guarded = !gathered.data.is_empty() || gathered.missing.is_empty();
+        let desired = target::desired(es, Content { guarded, ..content });
         let applied = digester.desired(&desired);
         return with_desired(facts, Desired { applied, ..desired });
     }
@@ -471,7 +474,12 @@ fn delete(facts: &Facts, gathered: &Gathered) -> Decision {
     }
     let uid = es.metadata.uid.as_deref();
     match &facts.target {
-        Some(view) if view.controller.as_deref() == uid => Decision::Delete { uid: view.uid.clone() },
+        Some(view) if view.controller.as_deref() == uid => {
+            match target::vanished(es).filter(|_| gathered.missing.is_empty()) {
+                Some(cause) => Decision::Settle(Box::new(failed(facts, &Failure::retry(words::not_deleted(es), cause)))),
+                None => Decision::Delete { uid: view.uid.clone() },
+            }
+        }
         Some(_) => {
             let cause = format!("unable to delete secret {}: it is not owned by this ExternalSecret", es.target_name());
             let missing = gathered.missing.clone();

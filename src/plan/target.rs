@@ -51,7 +51,7 @@ pub struct Desired {
     pub replace: bool,
     /// Field manager that it is applied as.
     pub manager: String,
-    /// Whether an empty value may not take the place of one that is not.
+    /// Whether an empty value may not take the place of one that is not, nor nothing that of something.
     pub guarded: bool,
     /// Keyed digest of all this, or of what all this was rendered from.
     pub applied: String,
@@ -311,26 +311,45 @@ fn mints_nothing(desired: &Desired, live: &Secret) -> Result<(), Failure> {
         .map_err(|e| Failure::target("could not update secret", format!("secret {}: {}", desired.name, e.message)))
 }
 
-/// A value that the provider suddenly gives as empty does not replace one that is not.
+/// A value that the provider suddenly gives as empty does not replace one that is not, and nothing at all does not replace all.
 fn guard_empty(es: &ExternalSecret, desired: &Desired, live: &Secret) -> Result<(), Failure> {
-    let allowed =
-        es.metadata.annotations.as_ref().is_some_and(|a| a.get(ANNOTATION_ALLOW_EMPTY).is_some_and(|v| v == "true"));
-    let ours = is_ours(&live.metadata);
+    if !is_ours(&live.metadata) || !desired.guarded || desired.immutable || allows_empty(es) {
+        return Ok(());
+    }
+    let refused = |cause| Err(Failure::retry("could not update secret", cause));
+    if desired.data.is_empty() && own_data(es, live).next().is_some() {
+        return vanished(es).map_or(Ok(()), refused);
+    }
     let emptied = desired
         .data
         .iter()
         .filter(|(_, value)| value.is_empty())
         .find(|(key, _)| live.data.as_ref().and_then(|d| d.get(*key)).is_some_and(|old| !old.0.is_empty()));
     match emptied {
-        Some((key, _)) if ours && desired.guarded && !allowed && !desired.immutable => {
-            let cause = format!(
-                "the provider's value for key {key:?} is empty and the Secret holds one that is not: the old one stays; annotate \
-                 the ExternalSecret with {ANNOTATION_ALLOW_EMPTY}=true if empty is meant"
-            );
-            Err(Failure::retry("could not update secret", cause))
-        }
-        _ => Ok(()),
+        Some((key, _)) => refused(format!(
+            "the provider's value for key {key:?} is empty and the Secret holds one that is not: the old one stays; annotate \
+             the ExternalSecret with {ANNOTATION_ALLOW_EMPTY}=true if empty is meant"
+        )),
+        None => Ok(()),
     }
+}
+
+/// What is wrong where nothing was found that was there under the same spec, and nothing is said not to exist: a search that comes
+/// back empty may be an outage. `None` where it is meant, or where the spec asks for something else now.
+#[must_use]
+pub fn vanished(es: &ExternalSecret) -> Option<String> {
+    let synced = es.status.as_ref()?.synced_resource_version.as_deref()?;
+    let of_this_spec = synced.split('-').next() == es.metadata.generation.map(|g| g.to_string()).as_deref();
+    (of_this_spec && !allows_empty(es)).then(|| {
+        format!(
+            "nothing was found where there was something, and the provider does not say that it is gone: what is there stays; \
+             annotate the ExternalSecret with {ANNOTATION_ALLOW_EMPTY}=true if nothing is meant"
+        )
+    })
+}
+
+fn allows_empty(es: &ExternalSecret) -> bool {
+    es.metadata.annotations.as_ref().is_some_and(|a| a.get(ANNOTATION_ALLOW_EMPTY).is_some_and(|v| v == "true"))
 }
 
 /// Whether the metadata would be right if the managed label were there.

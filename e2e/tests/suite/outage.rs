@@ -9,8 +9,8 @@ use keyferry_e2e::progress;
 use serde_json::{Value, json};
 
 use crate::lab::{
-    all_synced, apply, aws_store, eventually, external_secret, external_secrets, fingerprints, operator_with, ready,
-    with_lab,
+    EXTERNAL_SECRET, SECRET_STORE, all_synced, apply, aws_store, eventually, external_secret, external_secrets,
+    fingerprints, operator_with, patch, ready, with_lab,
 };
 
 /// How long all faults last together, in seconds; they take turns. `make soak` sets it to the ten minutes of the promise.
@@ -74,13 +74,7 @@ async fn prepare(ns: &Sandbox<'_>) -> Result<()> {
     }
     ns.aws().put_secret(&format!("{prefix}/text"), "plain").await?;
     aws_store(ns, &format!("{prefix}/*")).await?;
-    crate::lab::patch(
-        ns,
-        crate::lab::SECRET_STORE,
-        "store",
-        json!({"spec": {"provider": {"aws": {"prefix": format!("{prefix}/")}}}}),
-    )
-    .await?;
+    patch(ns, SECRET_STORE, "store", json!({"spec": {"provider": {"aws": {"prefix": format!("{prefix}/")}}}})).await?;
     for (name, object, merges) in consumers() {
         if merges {
             let own =
@@ -140,5 +134,52 @@ fn an_outage_changes_nothing_and_ends_by_itself() -> Result<()> {
             ensure!(recovered < Duration::from_secs(30), "{fault:?}: recovered only after {recovered:?}");
         }
         Ok(())
+    })
+}
+
+/// Lists that come back empty, whatever is done to what is gone. (`Retain` needs no such guard.)
+#[test]
+fn an_empty_list_is_no_deletion() -> Result<()> {
+    with_lab("outage-list", async |ns| {
+        let proxy = FaultProxy::start(ns.env.aws.endpoint()).await?;
+        let args = ["--log-format=text"];
+        let _operator = operator_with(ns, &args, &[("AWS_SECRETSMANAGER_ENDPOINT", proxy.endpoint())]).await?;
+        for name in ["one", "two"] {
+            ns.aws().put_secret(&format!("{}/{name}", ns.name), "value").await?;
+        }
+        aws_store(ns, &format!("{}/*", ns.name)).await?;
+        for (creation, deletion) in POLICIES.into_iter().filter(|(_, deletion)| *deletion != "Retain") {
+            let name = format!("{creation}-{deletion}").to_lowercase();
+            if creation == "Merge" {
+                let own = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "stringData": {"own": "stays"}});
+                apply(ns, own).await?;
+            }
+            let spec = json!({
+                "refreshInterval": "2s",
+                "target": {"creationPolicy": creation, "deletionPolicy": deletion},
+                "dataFrom": [{"find": {"name": {"regexp": format!("^{}/", ns.name)}}}],
+            });
+            apply(ns, external_secret(&name, spec)).await?;
+        }
+        all_synced(ns).await?;
+        let before = fingerprints(ns).await?;
+        proxy.set(Fault::EmptyList);
+        eventually("every condition says that nothing was found", async || {
+            let told = |es: &Value| ready(es).0 == "False" && ready(es).2.contains("nothing was found");
+            Ok(external_secrets(ns).await?.iter().all(told))
+        })
+        .await?;
+        ensure!(fingerprints(ns).await? == before, "a Secret changed");
+        proxy.set(Fault::None);
+        all_synced(ns).await?;
+        ensure!(fingerprints(ns).await? == before, "a Secret changed in the recovery");
+
+        // what is really gone and meant to be goes, once that is said
+        for name in ["one", "two"] {
+            ns.aws().delete_secret(&format!("{}/{name}", ns.name)).await?;
+        }
+        let meant = json!({"metadata": {"annotations": {"keyferry.io/allow-empty": "true"}}});
+        patch(ns, EXTERNAL_SECRET, "owner-delete", meant).await?;
+        ns.wait(("v1", "Secret"), "owner-delete", |secret| secret.is_none()).await.map(drop)
     })
 }

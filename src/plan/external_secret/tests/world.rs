@@ -110,6 +110,11 @@ pub fn values(pairs: &[(&str, &str)]) -> Result<Gathered, Failure> {
     Ok(Gathered { data, ..Gathered::default() })
 }
 
+/// No values, as the provider says that what they are read from does not exist.
+pub fn gone() -> Result<Gathered, Failure> {
+    Ok(Gathered { missing: vec!["secret does not exist".into()], ..Gathered::default() })
+}
+
 pub fn provider_failure(kind: ErrorKind) -> Result<Gathered, Failure> {
     Err(Failure::provider(&Place::Data { index: 0, key: "remote".into() }, &ProviderError::new(kind, "scripted")))
 }

@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use serde_json::{Value, json};
 
-use super::world::{UID, World, digester, managed, policies, provider_failure, spec, values};
+use super::world::{UID, World, digester, gone, managed, policies, provider_failure, spec, values};
 use crate::api::{ANNOTATION_ALLOW_EMPTY, ANNOTATION_DATA_HASH, LABEL_CREATED_BY, LABEL_MANAGED};
 use crate::plan::Wake;
 use crate::plan::external_secret::{Decision, Gathered, Written, after_fetch, settle, with_target};
@@ -41,14 +41,14 @@ fn owner(kind: &str, api_version: &str, uid: &str) -> OwnerReference {
 #[test]
 fn what_events_say() {
     let mut world = World::new(&policies("Owner", "Delete"));
-    let mut said = |pairs: &[(&str, &str)]| {
+    let mut said = |provider| {
         world.pass(HOUR + HOUR / 5);
-        let step = world.look(values(pairs));
+        let step = world.look(provider);
         step.report.iter().flat_map(|r| &r.notes).map(|note| note.message.clone()).collect::<Vec<_>>()
     };
-    assert_eq!(said(&[("k", "v")]), ["secret created"]);
-    assert_eq!(said(&[("k", "w")]), ["secret updated"]);
-    assert_eq!(said(&[]), ["secret deleted due to DeletionPolicy=Delete"]);
+    assert_eq!(said(values(&[("k", "v")])), ["secret created"]);
+    assert_eq!(said(values(&[("k", "w")])), ["secret updated"]);
+    assert_eq!(said(gone()), ["secret deleted due to DeletionPolicy=Delete", "secret does not exist"]);
 }
 
 #[test]
@@ -122,21 +122,72 @@ fn no_values_at_all() {
     ] {
         let mut world = World::synced(&policies(creation, deletion));
         world.pass(HOUR);
-        let step = world.look(values(&[]));
+        let nothing = || if deletion == "Retain" { values(&[]) } else { gone() };
+        let step = world.look(nothing());
         let what = format!("{creation} × {deletion}");
         assert_eq!((step.told(), step.did.join(" ").as_str()), (told, did), "{what}");
         let events = match step.did.last() {
-            Some(&"delete") => vec!["Deleted"],
-            Some(&"update") => vec!["Updated"],
+            Some(&"delete") => vec!["Deleted", "MissingProviderSecret"],
+            Some(&"update") => vec!["Updated", "MissingProviderSecret"],
             _ => vec![],
         };
         assert_eq!(step.events(), events, "{what}");
         assert_eq!(world.secrets.contains_key("t").then(|| world.data()), left, "{what}");
-        assert!(world.look(values(&[])).did.is_empty(), "{what}: settled");
+        assert!(world.look(nothing()).did.is_empty(), "{what}: settled");
         world.pass(HOUR);
         world.look(values(&[("k", "v")]));
         assert_eq!(Some(world.data()), v(), "{what}: the values are back");
     }
+}
+
+/// A search that comes back empty is no "it does not exist": the provider may be in trouble.
+#[test]
+fn nothing_found_changes_nothing_unless_it_is_meant() {
+    type Change = fn(&mut World, &Value);
+    let annotate = |world: &mut World, name: &str| {
+        world.es.metadata.annotations.get_or_insert_default().insert(name.to_owned(), "true".to_owned());
+    };
+    for (creation, deletion) in [("Owner", "Delete"), ("Owner", "Merge"), ("Orphan", "Merge"), ("CreateOrMerge", "Merge")] {
+        let what = format!("{creation} × {deletion}");
+        let policies = policies(creation, deletion);
+        let meant: [(&str, Change); 2] = [
+            ("said so", |world, _| {
+                world.es.metadata.annotations = Some([(ANNOTATION_ALLOW_EMPTY.to_owned(), "true".to_owned())].into());
+            }),
+            ("another spec", |world, policies| world.edit(policies)),
+        ];
+        for (how, change) in meant {
+            let mut world = World::synced(&policies);
+            world.pass(HOUR);
+            let step = world.look(values(&[]));
+            assert_eq!((step.told().0, step.events()), ("False", vec!["UpdateFailed!".to_owned()]), "{what}");
+            assert!(step.told().2.contains(ANNOTATION_ALLOW_EMPTY), "{what}: {}", step.told().2);
+            annotate(&mut world, "force-sync");
+            let asked = world.look(values(&[])).did;
+            assert_eq!(
+                (asked.contains(&"fetch"), &*world.es.ready().unwrap().status),
+                (true, "False"),
+                "{what}: asked again"
+            );
+            assert_eq!(world.data(), pairs(&[("k", "v")]), "{what}");
+            change(&mut world, &policies);
+            assert_eq!(world.look(values(&[])).told().0, "True", "{what}, {how}");
+            let left = world.secrets.contains_key("t").then(|| world.data());
+            assert_eq!(left, (deletion == "Merge").then(Vec::new), "{what}, {how}");
+        }
+        let mut world = World::synced(&policies);
+        world.pass(HOUR);
+        world.look(values(&[]));
+        world.pass(HOUR);
+        assert_eq!(world.look(values(&[("k", "v")])).told().0, "True", "{what}: found again");
+    }
+    let mut world = World::new(&policies("Owner", "Merge"));
+    for _ in 0..2 {
+        assert_eq!(world.look(values(&[])).told().0, "True", "nothing from the start is fine");
+        world.pass(HOUR);
+    }
+    world.meddle("t", |s| put(s, &[("theirs", "x")]));
+    assert_eq!((world.look(values(&[])).told().0, world.data()), ("True", vec![]), "and what others put in goes");
 }
 
 #[test]
@@ -144,7 +195,7 @@ fn deletion_needs_ownership() {
     // the schema and the check of the spec refuse all but Orphan
     let mut world = World::synced(&policies("Orphan", "Delete"));
     world.pass(HOUR);
-    let step = world.look(values(&[]));
+    let step = world.look(gone());
     assert_eq!(step.told().0, "False");
     assert!(step.told().2.starts_with("could not delete secret: "), "{}", step.told().2);
     assert!(world.secrets.contains_key("t"));
@@ -152,12 +203,12 @@ fn deletion_needs_ownership() {
     let mut world = World::synced(&policies("Owner", "Delete"));
     world.pass(HOUR);
     world.meddle("t", |s| s.metadata.owner_references = Some(vec![owner("Deployment", "apps/v1", "other")]));
-    assert!(world.look(values(&[])).told().2.starts_with("could not delete secret: "));
+    assert!(world.look(gone()).told().2.starts_with("could not delete secret: "));
     assert!(world.secrets.contains_key("t"));
 
     let mut world = World::new(&policies("Owner", "Delete"));
-    let step = world.look(values(&[]));
-    assert_eq!((step.told().1, step.events().len()), ("SecretDeleted", 0), "there was none: no event");
+    let step = world.look(gone());
+    assert_eq!((step.told().1, step.events().len()), ("SecretDeleted", 1), "there was none: no event of a deletion");
 }
 
 /// Only "it does not exist" deletes; a failure never does.
