@@ -1,5 +1,7 @@
 //! Why a write failed, in our own words: an API server's message may quote what was sent.
 
+use std::time::Duration;
+
 use crate::index::Key;
 use crate::plan::external_secret::Failure;
 
@@ -87,6 +89,16 @@ impl WriteError {
         match self {
             Self::Unsure(error) => (*error, true),
             error => (error, false),
+        }
+    }
+
+    /// How long to wait before the same is tried again: what is refused needs somebody who mends it.
+    #[must_use]
+    pub fn pause(&self) -> Duration {
+        match self {
+            Self::Refused(_) => Duration::from_secs(10),
+            Self::Unsure(error) => error.pause(),
+            _ => Duration::from_secs(1),
         }
     }
 

@@ -37,6 +37,9 @@ use crate::plan::target::{Desired, FIELD_MANAGER, Update};
 use crate::queue::Priority;
 use error::WriteError;
 
+/// How long a request that did not reach the API server keeps its place.
+const UNREACHABLE: Duration = Duration::from_secs(2);
+
 /// Writes to Kubernetes.
 pub struct Writer {
     client: kube::Client,
@@ -261,7 +264,8 @@ impl Writer {
         namespaced(&self.client, namespace)
     }
 
-    /// The answer to a request, in time.
+    /// The answer to a request, in time. While the API server cannot be reached, each request keeps its place for a while, so that no
+    /// more than a place's worth of them go out in that time, however many objects there are.
     async fn within<T>(
         &self,
         request: impl Future<Output = Result<T, kube::Error>>,
@@ -269,10 +273,16 @@ impl Writer {
         kind: &str,
         key: &Key,
     ) -> Result<T, WriteError> {
-        match tokio::time::timeout(self.limit, request).await {
-            Ok(answer) => answer.map_err(|e| WriteError::of(e, verb, kind, key)),
-            Err(_) => Err(WriteError::late(verb, kind, key)),
+        let answer = match tokio::time::timeout(self.limit, request).await {
+            Ok(answer) => answer,
+            Err(_) => return Err(WriteError::late(verb, kind, key)),
+        };
+        if let Err(error) = &answer
+            && !matches!(error, kube::Error::Api(_))
+        {
+            tokio::time::sleep(UNREACHABLE).await;
         }
+        answer.map_err(|error| WriteError::of(error, verb, kind, key))
     }
 
     /// A place among the requests that may be under way.

@@ -125,3 +125,25 @@ async fn a_status_is_written_to_the_object_it_tells_of() {
     assert!(matches!(refused, Err(WriteError::Refused(_))), "{refused:?}");
     assert_eq!(sent.lock().unwrap()[0][0], json!({ "op": "test", "path": "/metadata/uid", "value": "mine" }));
 }
+
+/// However many objects want to write, they do not storm an API server that is away, nor one that comes back.
+#[tokio::test(start_paused = true)]
+async fn an_api_server_that_is_away_is_not_stormed() {
+    let tries = Arc::new(Mutex::new(0_usize));
+    let count = tries.clone();
+    let service = tower::service_fn(move |_: Request<Body>| {
+        *count.lock().unwrap() += 1;
+        async { Err::<Response<Body>, _>(std::io::Error::from(std::io::ErrorKind::ConnectionRefused)) }
+    });
+    let writer = Writer::new(kube::Client::new(service, "ns"), Leadership::alone(), Digester::new(b"key"), 4, LIMIT);
+    let (es, status) = (es(), ExternalSecretStatus::default());
+    let storm = futures::future::join_all((0..1000).map(|_| async {
+        loop {
+            let error = writer.external_secret_status(&es, &status, Priority::New).await.unwrap_err();
+            assert!(matches!(error, WriteError::Unavailable(_)), "{error}");
+        }
+    }));
+    tokio::time::timeout(UNREACHABLE * 10, storm).await.unwrap_err();
+    let tries = *tries.lock().unwrap();
+    assert!((36..=44).contains(&tries), "{tries} requests in 10 times that pause, through 4 places");
+}

@@ -463,7 +463,7 @@ async fn tell(ctx: &Ctx, facts: &Facts, report: Report, priority: Priority, begu
         Err(WriteError::Gone | WriteError::NotLeader | WriteError::Terminating) => Wake::OnChange,
         Err(error) => {
             tracing::warn!(object = %key, %error, "the status could not be written; trying again");
-            Wake::After(std::time::Duration::from_secs(1), Priority::Changed)
+            Wake::After(error.pause(), Priority::Changed)
         }
     }
 }

@@ -190,7 +190,7 @@ async fn tell(ctx: &Ctx, facts: &Facts, report: Report) -> Wake {
         Err(WriteError::Gone | WriteError::NotLeader | WriteError::Terminating) => Wake::OnChange,
         Err(error) => {
             tracing::warn!(object = %id, %error, "the status could not be written; trying again");
-            Wake::After(AGAIN, Priority::Changed)
+            Wake::After(error.pause(), Priority::Changed)
         }
     }
 }

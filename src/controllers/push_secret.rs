@@ -523,7 +523,7 @@ async fn tell(ctx: &Ctx, memories: &Memories, facts: &Facts, report: Report, pri
         Err(WriteError::Gone | WriteError::NotLeader | WriteError::Terminating) => Wake::OnChange,
         Err(error) => {
             tracing::warn!(object = %key, %error, "the status could not be written; trying again");
-            Wake::After(SOON, Priority::Changed)
+            Wake::After(error.pause(), Priority::Changed)
         }
     }
 }

@@ -94,7 +94,7 @@ pub async fn reconcile(ctx: Arc<Ctx>, failures: Arc<Failures>, job: Job<StoreId>
         Err(WriteError::Gone | WriteError::NotLeader | WriteError::Terminating) => Wake::OnChange,
         Err(error) => {
             tracing::warn!(store = %id, %error, "the status could not be written; trying again");
-            Wake::After(std::time::Duration::from_secs(1), Priority::Changed)
+            Wake::After(error.pause(), Priority::Changed)
         }
     }
 }

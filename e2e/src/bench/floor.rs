@@ -7,10 +7,7 @@ use k8s_openapi::ByteString;
 use serde_json::{Value, json};
 
 use super::bare::{Bare, Body, each};
-use super::load::{Item, NAMESPACES, external_secrets, namespaces, secrets};
-
-/// Prefix of its namespaces.
-const SET: &str = "floor";
+use super::load::{Item, clear, namespaces};
 
 /// What one item costs: the bodies are made before the clock runs.
 struct Writes {
@@ -19,13 +16,13 @@ struct Writes {
     status: Vec<u8>,
 }
 
-/// How long it takes to create `count` Secrets and to patch `count` statuses. Leaves nothing but empty namespaces.
+/// How long it takes to create `count` Secrets and to patch `count` statuses, in namespaces of that prefix. Leaves nothing but them.
 ///
 /// # Errors
 /// When the API server refuses something.
-pub async fn measure(count: usize, bare: &Bare) -> Result<Duration> {
-    namespaces(SET, bare).await?;
-    let items = (0..count).map(|number| Item::new(SET, number));
+pub async fn measure(set: &str, count: usize, bare: &Bare) -> Result<Duration> {
+    namespaces(set, bare).await?;
+    let items = (0..count).map(|number| Item::new(set, number));
     let writes: Vec<Writes> = items.map(Writes::of).collect();
     each(&writes, async |writes: &Writes| writes.item.create(bare).await).await?;
     let started = Instant::now();
@@ -36,12 +33,7 @@ pub async fn measure(count: usize, bare: &Bare) -> Result<Duration> {
     })
     .await?;
     let took = started.elapsed();
-    each(0..NAMESPACES, async |number| {
-        let namespace = format!("{SET}-{number:02}");
-        bare.delete_all(&secrets(&namespace)).await?;
-        bare.delete_all(&external_secrets(&namespace)).await
-    })
-    .await?;
+    clear(set, bare).await?;
     Ok(took)
 }
 

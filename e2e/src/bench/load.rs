@@ -118,6 +118,19 @@ pub async fn namespaces(set: &str, bare: &Bare) -> Result<()> {
     .await
 }
 
+/// Deletes the ExternalSecrets and Secrets in the namespaces of a set.
+///
+/// # Errors
+/// When the API server refuses it.
+pub async fn clear(set: &str, bare: &Bare) -> Result<()> {
+    each(0..NAMESPACES, async |number| {
+        let namespace = format!("{set}-{number:02}");
+        bare.delete_all(&external_secrets(&namespace)).await?;
+        bare.delete_all(&secrets(&namespace)).await
+    })
+    .await
+}
+
 /// Makes the ClusterSecretStore, with its access key.
 ///
 /// # Errors
