@@ -2,6 +2,7 @@
 
 mod changes;
 mod one_namespace;
+mod order;
 mod unlisted;
 
 use std::collections::HashMap;
@@ -23,6 +24,7 @@ use tokio_util::task::TaskTracker;
 use self::changes::{
     on_config_map, on_external_secret, on_namespace, on_parent, on_push_secret, on_reference, on_secret, on_store,
 };
+use self::order::{in_order, look_again, once_in_step};
 use self::unlisted::Unlisted;
 use crate::api::external_secret::GeneratorKind;
 use crate::api::fan_out::ParentKind;
@@ -81,8 +83,6 @@ const BEAT: Duration = Duration::from_secs(5);
 const LAST_EVENTS: Duration = Duration::from_secs(2);
 /// How long logging out of stores may take at the end.
 const LOG_OUT: Duration = Duration::from_secs(3);
-/// How long what is under way may take at the end.
-const GRACE: Duration = Duration::from_secs(20);
 
 /// What the watch of namespaces is called.
 const NAMESPACE: &str = "Namespace";
@@ -126,11 +126,11 @@ async fn serve_until_stopped(settings: Settings, level: LevelHandle) -> Result<(
     let (operator, election) = Operator::new(settings, config)?;
     operator.serve(level).await?;
 
-    let stop = operator.stop.clone();
+    let (stop, in_step) = (operator.stop.clone(), operator.in_step.clone());
     let lead = CancellationToken::new();
     let elected = async {
         match election {
-            Some(election) => election.run(lead.clone()).await,
+            Some(election) => once_in_step(&in_step, &lead, election.run(lead.clone())).await,
             None => {
                 lead.cancelled().await;
                 Ok(())
@@ -138,38 +138,6 @@ async fn serve_until_stopped(settings: Settings, level: LevelHandle) -> Result<(
         }
     };
     in_order(elected, operator.work(), stopped()?, &stop, &lead).await?;
-    Ok(())
-}
-
-/// Works until `stopped`, then cancels `stop` and waits for what is under way, and only when nobody writes any more cancels `lead`, so that
-/// the lease may go to another process.
-async fn in_order(
-    election: impl Future<Output = Result<(), lease::Lost>>,
-    work: impl Future<Output = ()>,
-    stopped: impl Future<Output = ()>,
-    stop: &CancellationToken,
-    lead: &CancellationToken,
-) -> Result<(), lease::Lost> {
-    let (mut election, mut work) = (std::pin::pin!(election), std::pin::pin!(work));
-    tokio::select! {
-        lost = &mut election => {
-            stop.cancel();
-            return lost;
-        }
-        () = stopped => tracing::info!("stopping: what is under way is brought to its end"),
-        () = &mut work => {}
-    }
-    stop.cancel();
-    // the lease is held for as long as something is written
-    tokio::select! {
-        lost = &mut election => return lost,
-        ended = tokio::time::timeout(GRACE, work) => if ended.is_err() {
-            tracing::warn!(seconds = GRACE.as_secs(), "what was under way did not end in time");
-        },
-    }
-    lead.cancel();
-    election.await?;
-    tracing::info!("stopped");
     Ok(())
 }
 
@@ -185,6 +153,8 @@ struct Operator {
     leadership: Leadership,
     health: Health,
     metrics: Arc<Metrics>,
+    /// Cancelled once all watches are in step.
+    in_step: CancellationToken,
     stop: CancellationToken,
     tasks: TaskTracker,
     /// By namespace, where they are watched one by one.
@@ -204,7 +174,8 @@ impl Operator {
             Election::new(api, election.name.clone(), identity.clone(), election.timing)
         });
         let leadership = election.as_ref().map_or_else(Leadership::alone, Election::leadership);
-        let (health, stop, tasks) = (Health::default(), CancellationToken::new(), TaskTracker::new());
+        let (health, in_step) = (Health::default(), CancellationToken::new());
+        let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
         let unlisted = match &settings.scope {
             Scope::Cluster => HashMap::new(),
             Scope::Namespaces(names) => {
@@ -215,8 +186,20 @@ impl Operator {
                 names.iter().map(|name| (name.clone(), of_each())).collect()
             }
         };
-        let operator =
-            Self { settings, client, cluster, namespace, identity, leadership, health, metrics, stop, tasks, unlisted };
+        let operator = Self {
+            settings,
+            client,
+            cluster,
+            namespace,
+            identity,
+            leadership,
+            health,
+            metrics,
+            in_step,
+            stop,
+            tasks,
+            unlisted,
+        };
         Ok((operator, election))
     }
 
@@ -329,10 +312,12 @@ impl Operator {
 
     /// Waits until everything is known and this process leads.
     async fn begin(&self) {
+        let begun = tokio::time::Instant::now();
         while !self.health.ready().ok {
             self.health.beat();
-            tokio::time::sleep(Duration::from_millis(10)).await;
+            tokio::time::sleep(look_again(begun.elapsed())).await;
         }
+        self.in_step.cancel();
         self.living(self.leadership.elected()).await;
         self.health.leader(true);
         self.metrics.leader(true);
@@ -376,6 +361,7 @@ impl Operator {
             state_grace: settings.generator_gc_grace_period,
             fetcher: Fetcher::new(client, self.cluster.clone(), outbound, limits, observer),
             writer,
+            retries: controllers::retries::Retries::default(),
             digester,
             events,
             metrics: self.metrics.clone(),
@@ -502,7 +488,9 @@ impl Operator {
                 if let Some(before) = before {
                     tokio::select! { () = before.turn_of(kind) => {}, () = stop.cancelled() => return }
                 }
-                watch::watch(api, name, fares, stop, move |change| handle(&ctx, change)).await;
+                let (holder, namespace) = (ctx.clone(), api.namespace().map(str::to_owned));
+                let held = move || fan_out::children_held(&holder, kind, namespace.as_deref());
+                watch::watch_what_is_held(api, name, fares, stop, move |change| handle(&ctx, change), held).await;
             });
         }
     }
@@ -518,43 +506,4 @@ fn stopped() -> Result<impl Future<Output = ()>, std::io::Error> {
             _ = interrupt.recv() => {}
         }
     })
-}
-
-#[cfg(test)]
-#[allow(clippy::unwrap_used)]
-mod tests {
-    use std::cell::Cell;
-
-    use super::*;
-
-    /// Else another process would be elected, and write, while this one still does.
-    #[tokio::test(start_paused = true)]
-    async fn the_lease_is_renewed_until_what_is_under_way_has_ended() {
-        let (stop, lead, renewals) = (CancellationToken::new(), CancellationToken::new(), Cell::new(0));
-        let election = async {
-            while tokio::time::timeout(Duration::from_secs(1), lead.cancelled()).await.is_err() {
-                renewals.set(renewals.get() + 1);
-            }
-            Ok(())
-        };
-        let work = async {
-            stop.cancelled().await;
-            tokio::time::sleep(Duration::from_millis(10_500)).await;
-            assert!(!lead.is_cancelled(), "it still writes");
-        };
-        in_order(election, work, tokio::time::sleep(Duration::from_millis(100)), &stop, &lead).await.unwrap();
-        assert_eq!(renewals.get(), 10);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn who_lost_the_lease_waits_for_nothing() {
-        let (stop, lead) = (CancellationToken::new(), CancellationToken::new());
-        let lost = lease::Lost::Taken { lease: "l".into(), by: "other".into() };
-        let election = async {
-            tokio::time::sleep(Duration::from_secs(3)).await;
-            Err(lost.clone())
-        };
-        let ended = in_order(election, std::future::pending(), std::future::pending(), &stop, &lead).await;
-        assert_eq!((ended, stop.is_cancelled()), (Err(lost.clone()), true));
-    }
 }

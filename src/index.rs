@@ -4,6 +4,8 @@
 
 mod fan_out;
 mod generators;
+mod logins;
+mod manifests;
 mod push_secret;
 mod renew;
 #[cfg(test)]
@@ -268,8 +270,12 @@ impl Index {
     }
 
     /// Notes what a check of a store came to, and says who waited for it: its users that are not synced, and after the first
-    /// check of a revision all of them, as also one that is synced may have become due meanwhile.
+    /// check of a revision all of them, as also one that is synced may have become due meanwhile. A store that went during the check
+    /// has none to note.
     pub fn set_health(&mut self, id: &StoreId, health: StoreHealth) -> Wakes {
+        if !self.stores.contains_key(id) {
+            return Wakes::new();
+        }
         let first = self.health.get(id).is_none_or(|old| !old.is_of_revision_of(&health));
         self.health.insert(id.clone(), health);
         self.users(id).filter(|(_, es)| first || !is_synced(es)).map(|(key, es)| (key.clone(), urgency(es))).collect()
@@ -316,67 +322,6 @@ impl Index {
         keys.filter_map(|key| Some((key.clone(), self.secrets.get(key)?.clone()))).collect()
     }
 
-    /// An object that stores may log in with appeared or changed, or is gone (without a version): which stores are to be checked.
-    /// `has_used` tells which have logged in with that very version.
-    pub fn touch_reference(
-        &mut self,
-        kind: ReferenceKind,
-        key: &Key,
-        version: Option<&str>,
-        has_used: impl Fn(&StoreId, &str) -> bool,
-    ) -> Vec<StoreId> {
-        let (namespace, name) = (&*key.namespace, &*key.name);
-        let mut users: Vec<StoreId> = self
-            .reference_users
-            .get(&(kind, name.to_owned()))
-            .into_iter()
-            .flatten()
-            .filter(|id| self.refers(id, kind, namespace, name))
-            .cloned()
-            .collect();
-        if users.is_empty() {
-            return users;
-        }
-        let slot = (kind, key.clone());
-        let old = match version {
-            Some(version) => self.reference_versions.insert(slot, version.to_owned()),
-            None => self.reference_versions.remove(&slot),
-        };
-        if version.is_some() && old.as_deref() == version {
-            return Vec::new();
-        }
-        users.retain(|id| !version.is_some_and(|version| has_used(id, version)));
-        for id in &users {
-            let next = self.credentials(id) + 1;
-            self.credentials.insert(id.clone(), next);
-        }
-        users
-    }
-
-    /// An object of a kind that targets have appeared or changed, or is gone (without a view): which ExternalSecrets write it.
-    pub fn note_manifest(&mut self, kind: &ManifestRef, key: &Key, view: Option<TargetView>) -> BTreeSet<Key> {
-        let known = self.manifests.entry(kind.clone()).or_default();
-        let old = match view.clone() {
-            Some(view) => known.insert(key.clone(), view),
-            None => known.remove(key),
-        };
-        if old == view {
-            return BTreeSet::new();
-        }
-        self.manifest_users.get(kind).and_then(|users| users.get(key)).cloned().unwrap_or_default()
-    }
-
-    /// Forgets all objects of a kind, as nobody watches it any more.
-    pub fn forget_manifests(&mut self, kind: &ManifestRef) {
-        self.manifests.remove(kind);
-    }
-
-    /// Whether an ExternalSecret has a target of this kind.
-    #[must_use]
-    pub fn is_manifest_used(&self, kind: &ManifestRef) -> bool {
-        self.manifest_users.contains_key(kind)
-    }
-
     /// What is known of the target of an ExternalSecret.
     #[must_use]
     pub fn target(&self, key: &Key, es: &ExternalSecret) -> Option<&TargetView> {
@@ -417,21 +362,6 @@ impl Index {
             (source, version)
         };
         sources_of(es).into_iter().map(version).collect()
-    }
-
-    /// Whether some store logs in with the object.
-    fn refers(&self, id: &StoreId, kind: ReferenceKind, namespace: &str, name: &str) -> bool {
-        let Some(store) = self.stores.get(id) else { return false };
-        references(store).iter().any(|r| {
-            r.kind == kind
-                && r.name == name
-                && match (store.kind, r.namespace.as_deref()) {
-                    (StoreKind::SecretStore, _) => store.namespace() == Some(namespace),
-                    (StoreKind::ClusterSecretStore, Some(named)) => named == namespace,
-                    // referent authentication: whichever namespace the consumer is in
-                    (StoreKind::ClusterSecretStore, None) => true,
-                }
-        })
     }
 
     /// A namespace appeared or changed: which ExternalSecrets in it are not synced.

@@ -205,8 +205,9 @@ impl Election {
                 self.renewed(sent);
                 Ok(retry)
             }
-            // Somebody was faster: look again soon. A missing Lease was deleted in between.
-            Err(kube::Error::Api(status)) if status.code == 409 || status.code == 404 => {
+            // Somebody was faster: look again soon. A Lease that was there and is missing was deleted in between; where one is made, it
+            // is the namespace that is missing.
+            Err(kube::Error::Api(status)) if status.code == 409 || (status.code == 404 && action != Action::Create) => {
                 self.current = false;
                 Ok(retry / 10)
             }

@@ -64,6 +64,8 @@ struct Inner<K> {
     ready: BTreeMap<(Priority, u64), K>,
     delayed: BTreeMap<(Instant, u64), K>,
     sequence: u64,
+    /// Whether an object was ever handed out.
+    worked: bool,
 }
 
 /// A priority queue of objects with delays.
@@ -74,7 +76,8 @@ pub struct Queue<K> {
 
 impl<K: Clone + Eq + Hash> Default for Queue<K> {
     fn default() -> Self {
-        let inner = Inner { places: HashMap::new(), ready: BTreeMap::new(), delayed: BTreeMap::new(), sequence: 0 };
+        let inner =
+            Inner { places: HashMap::new(), ready: BTreeMap::new(), delayed: BTreeMap::new(), sequence: 0, worked: false };
         Self { inner: Mutex::new(inner), changed: Notify::new() }
     }
 }
@@ -84,6 +87,19 @@ impl<K: Clone + Eq + Hash> Queue<K> {
     pub fn wake(&self, key: K, priority: Priority) {
         let mut inner = self.lock();
         inner.wake(key, priority, Instant::now());
+        drop(inner);
+        self.changed.notify_waiters();
+    }
+
+    /// An object is gone. Who works on objects cleans up after it; where nobody has begun yet, as in a process that stands by, it leaves
+    /// the line, which would grow without end.
+    pub fn gone(&self, key: K, priority: Priority) {
+        let mut inner = self.lock();
+        if inner.worked {
+            inner.wake(key, priority, Instant::now());
+        } else {
+            inner.leave(&key);
+        }
         drop(inner);
         self.changed.notify_waiters();
     }
@@ -165,6 +181,13 @@ impl<K: Clone + Eq + Hash> Inner<K> {
         }
     }
 
+    /// Takes an object out of line that was never handed out.
+    fn leave(&mut self, key: &K) {
+        if let Some(Place::Ready { priority, sequence, .. }) = self.places.remove(key) {
+            self.ready.remove(&(priority, sequence));
+        }
+    }
+
     fn line_up(&mut self, key: K, priority: Priority, since: Instant) {
         let sequence = self.next_sequence();
         self.ready.insert((priority, sequence), key.clone());
@@ -200,6 +223,7 @@ impl<K: Clone + Eq + Hash> Inner<K> {
             return None;
         }
         let key = entry.remove();
+        self.worked = true;
         let since = match self.places.insert(key.clone(), Place::Running { again: None }) {
             Some(Place::Ready { since, .. }) => since,
             _ => now,
@@ -280,6 +304,19 @@ mod tests {
         queue.wake("n", Priority::New);
         let job = tokio::time::timeout(Duration::from_secs(5), queue.next(Priority::Forced)).await.unwrap();
         assert_eq!(job.key, "n");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_gone_waits_in_line_only_where_somebody_works() {
+        let queue = Queue::default();
+        queue.wake("a", Priority::New);
+        queue.wake("b", Priority::Changed);
+        queue.gone("a", Priority::Periodic);
+        queue.gone("never seen", Priority::Periodic);
+        assert_eq!(queue.depth(), (1, 0));
+        assert_eq!(next(&queue).await, ("b", Priority::Changed));
+        queue.gone("c", Priority::Periodic);
+        assert_eq!(next(&queue).await, ("c", Priority::Periodic), "there may be something to clean up");
     }
 
     #[tokio::test(start_paused = true)]

@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use tokio::time::Instant;
 
 use crate::api::fan_out::{Parent, ParentKind};
 use crate::api::{AnyStore, ExternalSecret, PushSecret, StoreKind};
@@ -27,12 +28,11 @@ pub(super) fn on_external_secret(ctx: &Ctx, change: Change<ExternalSecret>) {
             generators::want(ctx, &es);
             let es = Arc::new(es);
             let before = ctx.index().external_secret(&key);
-            let wake = ctx.index_mut().upsert_external_secret(es.clone());
+            let wake = ctx.forced.take_in(ctx.index_mut(), &key, |index| index.upsert_external_secret(es.clone()));
             let before = before.as_ref().map(|es| &es.metadata);
             fan_out::child_changed(ctx, ParentKind::ClusterExternalSecret, before, &es.metadata, wake.is_some());
-            if wake == Some(Priority::Forced) {
-                ctx.forced.ask(&key);
-            }
+            // it may have had a target of another kind
+            ctx.manifests.drop_unused(ctx);
             if let Some(priority) = wake {
                 ctx.external_secrets.wake(key, priority);
             }
@@ -46,7 +46,8 @@ pub(super) fn on_external_secret(ctx: &Ctx, change: Change<ExternalSecret>) {
             fan_out::wake_parents_of(ctx, ParentKind::ClusterExternalSecret, gone.iter().map(|es| &es.metadata));
             ctx.manifests.drop_unused(ctx);
             ctx.metrics.deleted(ObjectKind::ExternalSecret, &key.namespace, &key.name);
-            ctx.external_secrets.wake(key, Priority::Periodic);
+            ctx.forced.done(&key, Instant::now());
+            ctx.external_secrets.gone(key, Priority::Periodic);
         }
     }
 }
@@ -74,7 +75,7 @@ pub(super) fn on_push_secret(ctx: &Ctx, change: Change<PushSecret>) {
                 push_secret::hold_stores(ctx, &gone);
             }
             ctx.metrics.deleted(ObjectKind::PushSecret, &key.namespace, &key.name);
-            ctx.push_secrets.wake(key, Priority::Periodic);
+            ctx.push_secrets.gone(key, Priority::Periodic);
         }
     }
 }
@@ -101,6 +102,7 @@ where
             let id = ParentId::new(kind, &key.name);
             ctx.index_mut().remove_parent(&id);
             ctx.metrics.deleted(ObjectKind::of_parent(kind), "", &key.name);
+            // in any case: what ESO left for it in namespaces is taken off
             ctx.parents.wake(id, Priority::Changed);
         }
     }
@@ -135,8 +137,9 @@ where
             let before = ctx.index().store(&id);
             ctx.index_mut().remove_store(&id);
             before.iter().for_each(|store| wake_pushers(ctx, store));
+            before.iter().for_each(|store| ctx.fetcher.deleted(store));
             ctx.metrics.deleted(ObjectKind::of_store(kind), &id.key.namespace, &id.key.name);
-            ctx.stores.wake(id, Priority::Changed);
+            ctx.stores.gone(id, Priority::Changed);
         }
     }
 }

@@ -105,7 +105,7 @@ impl Writer {
             // somebody made it in the same instant: look at it, and decide again
             return Err(WriteError::Conflict.halfway());
         }
-        Ok(self.applied(&live, true, true))
+        Ok(self.applied(desired, &live, true, true))
     }
 
     /// Changes a Secret.
@@ -131,7 +131,7 @@ impl Writer {
             live = self.merge(&key, &patch).await.map_err(WriteError::halfway)?;
         }
         let changed = version_of(&live) != update.resource_version && !update.quiet;
-        Ok(self.applied(&live, false, changed))
+        Ok(self.applied(desired, &live, false, changed))
     }
 
     /// Deletes the Secret of that uid, and no other of its name.
@@ -256,8 +256,9 @@ impl Writer {
         self.within(secrets.patch(&key.name, &params, &patch), "write", "Secret", key).await
     }
 
-    fn applied(&self, live: &Secret, created: bool, changed: bool) -> Written {
-        Written::Applied { created, changed, resource_version: version_of(live), data: data_digest(live, &self.digester) }
+    fn applied(&self, desired: &Desired, live: &Secret, created: bool, changed: bool) -> Written {
+        let data = data_digest(desired, live, &self.digester);
+        Written::Applied { created, changed, resource_version: version_of(live), data }
     }
 
     fn secrets(&self, namespace: &str) -> Api<Secret> {
@@ -266,23 +267,27 @@ impl Writer {
 
     /// The answer to a request, in time. While the API server cannot be reached, each request keeps its place for a while, so that no
     /// more than a place's worth of them go out in that time, however many objects there are.
-    async fn within<T>(
-        &self,
-        request: impl Future<Output = Result<T, kube::Error>>,
-        verb: &str,
-        kind: &str,
-        key: &Key,
-    ) -> Result<T, WriteError> {
-        let answer = match tokio::time::timeout(self.limit, request).await {
-            Ok(answer) => answer,
-            Err(_) => return Err(WriteError::late(verb, kind, key)),
-        };
-        if let Err(error) = &answer
-            && !matches!(error, kube::Error::Api(_))
-        {
-            tokio::time::sleep(UNREACHABLE).await;
+    fn within<'w, T: 'w>(
+        &'w self,
+        request: impl Future<Output = Result<T, kube::Error>> + 'w,
+        verb: &'w str,
+        kind: &'w str,
+        key: &'w Key,
+    ) -> impl Future<Output = Result<T, WriteError>> + 'w {
+        // kilobytes, which every object that waits for its place would hold else
+        let request = Box::pin(request);
+        async move {
+            let answer = match tokio::time::timeout(self.limit, request).await {
+                Ok(answer) => answer,
+                Err(_) => return Err(WriteError::late(verb, kind, key)),
+            };
+            if let Err(error) = &answer
+                && !matches!(error, kube::Error::Api(_))
+            {
+                tokio::time::sleep(UNREACHABLE).await;
+            }
+            answer.map_err(|error| WriteError::of(error, verb, kind, key))
         }
-        answer.map_err(|error| WriteError::of(error, verb, kind, key))
     }
 
     /// A place among the requests that may be under way.

@@ -14,15 +14,16 @@ use crate::api::{AnyStore, ExternalSecret, ExternalSecretStatus};
 use crate::apply::error::WriteError;
 use crate::chance::SystemChance;
 use crate::fetch::Freshness;
-use crate::index::{Index, Key, StoreId, TargetView, generator_ids, store_ids, target_key};
+use crate::index::{Index, Key, StoreId, generator_ids, store_ids, target_key};
 use crate::plan::entries::may_take_long;
 use crate::plan::external_secret::{
     self as plan, Decision, Facts, Failure, FetchPlan, Gathered, Memory, Next, Report, Seen, StoreFacts, Written,
 };
 use crate::plan::failover;
 use crate::plan::generator_state::Fate;
+use crate::plan::status::must_write;
 use crate::plan::store::{health_by_status, serves};
-use crate::plan::target::{Desired, own_data};
+use crate::plan::target::Desired;
 use crate::plan::{Rules, Wake};
 use crate::queue::{Job, Priority};
 use crate::report::metrics::{ObjectKind, Ready};
@@ -39,7 +40,8 @@ pub async fn reconcile(ctx: Arc<Ctx>, job: Job<Key>) -> Wake {
     let unknown_kind = manifest::watch_kind_of(&ctx, &job.key).await;
     let Some(facts) = facts(&ctx, &job.key) else {
         ctx.memory().remove(&job.key);
-        ctx.maker.forget(&format!("ExternalSecret/{}", job.key));
+        ctx.retries.done(&named(&job.key));
+        ctx.maker.forget(&named(&job.key));
         ctx.forced.done(&job.key, begun);
         // what was under way when it was deleted has told of it once more
         ctx.metrics.deleted(ObjectKind::ExternalSecret, &job.key.namespace, &job.key.name);
@@ -69,6 +71,7 @@ fn facts(ctx: &Ctx, key: &Key) -> Option<Facts> {
     let memory = ctx.memory().get(key).cloned().unwrap_or_default();
     let mut facts = facts_of(&ctx.index(), &ctx.rules, key, memory, Timestamp::now())?;
     let uid = facts.es.metadata.uid.as_deref().unwrap_or_default();
+    facts.memory = facts.memory.of_object(uid);
     if !plan::is_written_once(&facts.es) {
         facts.replace_at = ctx.states.replace_at(uid, || plan::state_labels(&facts.es));
     }
@@ -153,11 +156,7 @@ async fn inspect(ctx: &Ctx, facts: &Facts, priority: Priority) -> Result<Option<
     }
     let key = target_key(&Key::of(&facts.es.metadata), &facts.es);
     let live = ctx.writer.read(&key, priority).await.map_err(|e| e.into_failure("could not update secret"))?;
-    Ok(live.map(|live| Seen {
-        view: TargetView::of(&live.metadata),
-        digest: plan::data_digest(&live, &ctx.digester),
-        own: Some(ctx.digester.data(own_data(&facts.es, &live))),
-    }))
+    Ok(live.map(|live| plan::seen(&facts.es, &live, &ctx.digester)))
 }
 
 /// Reads and generates the values, and writes the Secret.
@@ -278,7 +277,10 @@ async fn write(
             Decision::ReadTarget(desired) => match ctx.writer.read(target, priority).await {
                 Ok(live) => {
                     read_version = live.as_ref().map(|l| {
-                        (l.metadata.resource_version.clone().unwrap_or_default(), plan::data_digest(l, &ctx.digester))
+                        (
+                            l.metadata.resource_version.clone().unwrap_or_default(),
+                            plan::data_digest(&desired, l, &ctx.digester),
+                        )
                     });
                     decision = plan::with_target(facts, &ctx.rules, desired.clone(), live.as_ref());
                     whole = Some(desired);
@@ -427,11 +429,15 @@ async fn clean_up(ctx: &Ctx, facts: &Facts, doomed: Option<(String, String)>) ->
         }
         ctx.writer.remove_finalizer(&facts.es).await
     };
+    let object = named(&Key::of(&facts.es.metadata));
     match done.await {
-        Ok(()) => Ok(None),
+        Ok(()) => {
+            ctx.retries.done(&object);
+            Ok(None)
+        }
         Err(error) => {
-            tracing::warn!(object = %Key::of(&facts.es.metadata), %error, "an ExternalSecret in deletion could not be let go; trying again");
-            Err(Wake::After(std::time::Duration::from_secs(2), Priority::Changed))
+            let pause = ctx.retries.failed(&object, &error, "an object in deletion could not be let go");
+            Err(Wake::After(pause, Priority::Changed))
         }
     }
 }
@@ -439,33 +445,48 @@ async fn clean_up(ctx: &Ctx, facts: &Facts, doomed: Option<(String, String)>) ->
 /// Writes the status where it must be, records the events, and remembers.
 async fn tell(ctx: &Ctx, facts: &Facts, report: Report, priority: Priority, begun: Instant) -> Wake {
     let key = Key::of(&facts.es.metadata);
-    let uid = facts.es.metadata.uid.as_deref().unwrap_or_default();
+    let (object, uid) = (named(&key), facts.es.metadata.uid.as_deref().unwrap_or_default());
     log(&key, &report);
     if report.failure.is_none() {
         ctx.forced.done(&key, begun);
-        ctx.maker.forget(&format!("ExternalSecret/{key}"));
+        ctx.maker.forget(&object);
     }
-    ctx.memory().insert(key.clone(), report.memory);
+    let memory = Memory { uid: uid.to_owned(), ..report.memory };
+    ctx.memory().insert(key.clone(), memory.clone());
     let reference = object_reference("ExternalSecret", &facts.es.metadata);
     for note in report.notes {
         ctx.events.record(reference.clone(), note);
     }
     show(ctx, facts, report.status.as_ref());
-    let Some(status) = report.status else { return report.wake };
-    if !crate::plan::status::must_write(facts.es.status.as_ref(), &status, ctx.rules.heartbeat, uid) {
+    let old = facts.es.status.as_ref();
+    let is_news = |new: &ExternalSecretStatus| must_write(old, new, ctx.rules.heartbeat, uid, facts.now);
+    let Some(status) = report.status.filter(is_news) else {
+        ctx.retries.done(&object);
         return report.wake;
-    }
-    match ctx.writer.external_secret_status(&facts.es, &status, priority).await {
+    };
+    let error = match ctx.writer.external_secret_status(&facts.es, &status, priority).await {
         Ok(updated) => {
+            ctx.retries.done(&object);
             renew(ctx, updated);
-            report.wake
+            return report.wake;
         }
-        Err(WriteError::Gone | WriteError::NotLeader | WriteError::Terminating) => Wake::OnChange,
-        Err(error) => {
-            tracing::warn!(object = %key, %error, "the status could not be written; trying again");
-            Wake::After(error.pause(), Priority::Changed)
-        }
+        Err(error) => error,
+    };
+    // what was done is not told: it is due again
+    ctx.memory().insert(key, memory.untold(&facts.memory));
+    if matches!(error, WriteError::Gone | WriteError::NotLeader | WriteError::Terminating) {
+        return Wake::OnChange;
     }
+    let pause = ctx.retries.failed(&object, &error, "the status could not be written");
+    match report.wake {
+        Wake::After(backoff, priority) if report.failure.is_some() => Wake::After(backoff.max(pause), priority),
+        _ => Wake::After(pause, Priority::Changed),
+    }
+}
+
+/// An object as it is called beside those of other kinds.
+fn named(key: &Key) -> String {
+    format!("ExternalSecret/{key}")
 }
 
 /// Shows the Ready condition as a metric: that of a new status, or of the one that stays, also from before a restart.
@@ -480,13 +501,12 @@ fn show(ctx: &Ctx, facts: &Facts, new: Option<&ExternalSecretStatus>) {
 /// Takes the object as our own write left it, so that the next look does not depend on how fast the watch is.
 fn renew(ctx: &Ctx, es: ExternalSecret) {
     let (key, es) = (Key::of(&es.metadata), Arc::new(es));
-    let priority = ctx.index_mut().renew_external_secret(es.clone());
+    let before = ctx.index().external_secret(&key);
+    let priority = ctx.forced.take_in(ctx.index_mut(), &key, |index| index.renew_external_secret(es.clone()));
+    // somebody may have changed it as we wrote
+    let before = before.as_ref().map(|es| &es.metadata);
+    fan_out::child_changed(ctx, ParentKind::ClusterExternalSecret, before, &es.metadata, priority.is_some());
     if let Some(priority) = priority {
-        // somebody changed it as we wrote
-        fan_out::wake_parents_of(ctx, ParentKind::ClusterExternalSecret, [&es.metadata]);
-        if priority == Priority::Forced {
-            ctx.forced.ask(&key);
-        }
         ctx.external_secrets.wake(key, priority);
     }
 }

@@ -2,16 +2,18 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::StreamExt as _;
 use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use tokio::time::Instant;
 
+use super::retries::Retries;
 use super::{Ctx, object_reference, turn};
 use crate::api::fan_out::{Child, ParentKind};
 use crate::apply::error::WriteError;
-use crate::index::{Key, ParentId};
+use crate::index::{Index, Key, ParentId};
 use crate::plan::Wake;
 use crate::plan::fan_out::{self as plan, Facts, Outcome, Plan, Report, Write};
 use crate::queue::{Job, Priority};
@@ -20,47 +22,65 @@ use crate::report::metrics::{ObjectKind, Ready};
 /// How many namespaces of one parent are worked on at once; `--concurrent` bounds the requests of all.
 const AT_ONCE: usize = 16;
 /// Pause before the next try where nothing is told.
-const AGAIN: std::time::Duration = std::time::Duration::from_secs(2);
+const AGAIN: Duration = Duration::from_secs(2);
 
 /// Looks at one parent, does what is due, and says when it is next.
 pub async fn reconcile(ctx: Arc<Ctx>, job: Job<ParentId>) -> Wake {
     let (begun, id) = (Instant::now(), job.key);
     let facts = ctx.index().fan_out_facts(&id);
     let plan = plan::plan(&facts);
-    let held = !release(&ctx, &facts, &plan).await;
-    let (silent, again) = (plan.silent, Wake::After(AGAIN, Priority::Changed));
+    let released = release(&ctx, &facts, &plan).await;
+    let silent = plan.silent;
     if facts.parent.is_none() {
+        ctx.retries.done(&id.to_string());
+        ctx.retries.done(&children_of(&id));
         // what was under way when it was deleted has told of it once more
         ctx.metrics.deleted(ObjectKind::of_parent(id.kind), "", &id.name);
     }
     let Some(parent) = facts.parent.clone().filter(|_| !silent) else {
-        return if held { again } else { Wake::OnChange };
+        return released.map_or_else(|pause| Wake::After(pause, Priority::Changed), |()| Wake::OnChange);
     };
     let outcomes = carry_out(&ctx, &facts, &plan).await;
-    let report = plan::settle(&parent, plan, outcomes, held);
+    let pause = pause(&ctx.retries, &id, &outcomes);
+    let report = plan::settle(&parent, plan, outcomes, released.is_err(), pause);
     let turn = turn(!report.ready, report.wake);
     ctx.metrics.reconciled(ObjectKind::of_parent(id.kind), begun.elapsed(), turn);
     tell(&ctx, &facts, report).await
 }
 
-/// Takes ESO's finalizers off, the parent's own last. Says whether all are off.
-async fn release(ctx: &Ctx, facts: &Facts, plan: &Plan) -> bool {
-    let mut all = true;
+/// What a parent's children are called where failures are counted.
+fn children_of(id: &ParentId) -> String {
+    format!("{id} (children)")
+}
+
+/// How long an API server is let be that had no time for some children: longer each time, as a look tries all that are missing.
+fn pause(retries: &Retries, id: &ParentId, outcomes: &[(String, Outcome)]) -> Duration {
+    let unavailable = outcomes.iter().find_map(|(_, outcome)| match outcome {
+        Outcome::Unavailable(why) => Some(WriteError::Unavailable(why.clone())),
+        _ => None,
+    });
+    match unavailable {
+        Some(error) => retries.failed(&children_of(id), &error, "not all children could be written"),
+        None => {
+            retries.done(&children_of(id));
+            Duration::ZERO
+        }
+    }
+}
+
+/// Takes ESO's finalizers off, the parent's own last. Where one is left, says when to try again.
+async fn release(ctx: &Ctx, facts: &Facts, plan: &Plan) -> Result<(), Duration> {
+    let mut all = Ok(());
     for release in &plan.release {
         let key = Key::new("", &release.namespace);
         if let Err(error) = ctx.writer.namespace_finalizers(&key, &release.finalizers, &release.resource_version).await {
-            all = false;
+            all = Err(AGAIN);
             tracing::debug!(namespace = %key, parent = %facts.id, %error, "ESO's finalizer could not be taken off; trying again");
         }
     }
-    let (Some(parent), Some(finalizers), true) = (&facts.parent, &plan.let_go, all) else { return all };
-    match ctx.writer.parent_finalizers(parent, finalizers).await {
-        Ok(()) => true,
-        Err(error) => {
-            tracing::warn!(object = %facts.id, %error, "an object in deletion could not be let go; trying again");
-            false
-        }
-    }
+    let (Some(parent), Some(finalizers), Ok(())) = (&facts.parent, &plan.let_go, all) else { return all };
+    let written = ctx.writer.parent_finalizers(parent, finalizers).await;
+    written.map_err(|error| ctx.retries.failed(&facts.id.to_string(), &error, "an object in deletion could not be let go"))
 }
 
 /// Deletes first, so that a new name never stands beside the old one for long, then writes.
@@ -102,14 +122,11 @@ fn remember(ctx: &Ctx, child: Child, is_new: bool) {
     match child {
         Child::ExternalSecret(es) => {
             let key = Key::of(&es.metadata);
-            let priority = match is_new {
-                true => ctx.index_mut().upsert_external_secret(es),
-                false => ctx.index_mut().renew_external_secret(es),
+            let take = |index: &mut Index| match is_new {
+                true => index.upsert_external_secret(es),
+                false => index.renew_external_secret(es),
             };
-            if let Some(priority) = priority {
-                if priority == Priority::Forced {
-                    ctx.forced.ask(&key);
-                }
+            if let Some(priority) = ctx.forced.take_in(ctx.index_mut(), &key, take) {
                 ctx.external_secrets.wake(key, priority);
             }
         }
@@ -124,6 +141,13 @@ fn remember(ctx: &Ctx, child: Child, is_new: bool) {
             }
         }
     }
+}
+
+/// The children that are held, of parents whose children are of such a kind. Their watch may not have seen those that we made.
+pub fn children_held(ctx: &Ctx, child: &str, namespace: Option<&str>) -> Vec<Key> {
+    let index = ctx.index();
+    let parents = [ParentKind::ClusterExternalSecret, ParentKind::ClusterPushSecret];
+    parents.into_iter().filter(|kind| kind.child() == child).flat_map(|kind| index.children_of(kind, namespace)).collect()
 }
 
 /// An object that may be a child changed: wakes the parents that it concerns, or did before. `differs`: more than its owners.
@@ -173,7 +197,10 @@ async fn tell(ctx: &Ctx, facts: &Facts, report: Report) -> Wake {
     }
     let ready = if report.ready { Ready::True } else { Ready::False };
     ctx.metrics.condition(ObjectKind::of_parent(kind), "", &id.name, ready);
-    let Some(status) = report.status else { return report.wake };
+    let Some(status) = report.status else {
+        ctx.retries.done(&id.to_string());
+        return report.wake;
+    };
     let (provisioned, failed) = (status.seen.provisioned.len(), status.seen.failed.len());
     match report.ready {
         true => tracing::info!(object = %id, provisioned, "all namespaces are provided for"),
@@ -184,13 +211,29 @@ async fn tell(ctx: &Ctx, facts: &Facts, report: Report) -> Wake {
     }
     match ctx.writer.parent_status(parent, &status).await {
         Ok(updated) => {
+            ctx.retries.done(&id.to_string());
             ctx.index_mut().renew_parent(Arc::new(updated));
             report.wake
         }
         Err(WriteError::Gone | WriteError::NotLeader | WriteError::Terminating) => Wake::OnChange,
         Err(error) => {
-            tracing::warn!(object = %id, %error, "the status could not be written; trying again");
-            Wake::After(error.pause(), Priority::Changed)
+            let pause = ctx.retries.failed(&id.to_string(), &error, "the status could not be written");
+            Wake::After(pause, Priority::Changed)
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_api_server_that_has_no_time_for_children_is_let_be_for_longer_each_time() {
+        let (retries, id) = (Retries::default(), ParentId::new(ParentKind::ClusterExternalSecret, "p"));
+        let look = |outcome: Outcome| pause(&retries, &id, &[("a".into(), Outcome::Done), ("b".into(), outcome)]).as_secs();
+        let unavailable = || Outcome::Unavailable("why".into());
+        assert_eq!([(); 4].map(|()| look(unavailable())), [1, 2, 4, 8]);
+        assert_eq!(look(Outcome::Refused("why".into())), 0);
+        assert_eq!(look(unavailable()), 1, "from the beginning");
     }
 }

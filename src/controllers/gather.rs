@@ -128,12 +128,13 @@ fn gather(
     let es = &facts.es;
     let stood_in = reads.iter().filter(|(id, reads)| **id != reads.from).map(|(id, reads)| (id.clone(), reads.from.clone()));
     *gathered = Gathered { stood_in: stood_in.collect(), replace_at: generated.replace_at, ..Gathered::default() };
-    let taken = Cell::new(0);
+    let (taken, mut asked) = (Cell::new(0), 0);
     let outside = Outside { now: facts.now, chance, taken: &taken };
     for entry in entries::entries(es) {
         let place = entry.place();
         if let (Entry::From(index, from), Some(_)) = (&entry, entry.generator()) {
             let Some(made) = generated.made.get(index) else { continue };
+            asked += 1;
             gathered.read_at = made.as_ref().ok().map_or(gathered.read_at, |made| earlier(gathered.read_at, made.at));
             match made.as_ref().map_err(Clone::clone).and_then(|made| {
                 render::generated(*index, &from.rewrite, made.values.clone(), outside).map_err(unrenderable)
@@ -148,6 +149,7 @@ fn gather(
             // it names a store and asks it for nothing
             continue;
         }
+        asked += 1;
         let id = entry.store(es);
         let answers = reads.get(&id);
         let Some((answers, read)) = answers.and_then(|answers| Some((answers, answers.of(&entry)?))) else {
@@ -165,6 +167,7 @@ fn gather(
             Err(error) => return Err(Failure::provider(&place, &error)),
         }
     }
+    gathered.gone = asked > 0 && gathered.missing.len() == asked;
     Ok(())
 }
 
@@ -256,4 +259,67 @@ fn property(reference: &RemoteRef) -> Option<&str> {
 /// A value that cannot go into a Secret as the spec says. Where the entry stands is told by the caller.
 fn unrenderable(error: RenderError) -> ProviderError {
     ProviderError::new(ErrorKind::Malformed, error.cause.to_string())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::api::{AnyStore, ExternalSecret, SecretStore};
+    use crate::plan::external_secret::{Memory, StoreFacts};
+    use crate::render::rewrite::testing::Sevens;
+
+    /// A search that comes back empty beside it may be an outage.
+    #[test]
+    fn all_is_gone_where_nothing_that_is_asked_for_exists() {
+        let store: SecretStore = serde_json::from_value(json!({
+            "metadata": { "name": "store", "namespace": "ns", "uid": "store", "generation": 1 },
+            "spec": { "provider": { "fake": { "data": [] } } },
+        }))
+        .unwrap();
+        let es: ExternalSecret = serde_json::from_value(json!({
+            "metadata": { "name": "es", "namespace": "ns" },
+            "spec": {
+                "secretStoreRef": { "name": "store" },
+                "target": { "deletionPolicy": "Delete" },
+                "data": [{ "secretKey": "k", "remoteRef": { "key": "optional" } }],
+                "dataFrom": [{ "find": { "name": { "regexp": "^x" } } }],
+            },
+        }))
+        .unwrap();
+        let requests: Vec<Request> = entries::entries(&es).iter().filter_map(|entry| entry.request()).collect();
+        let store = AnyStore::from(store);
+        let id = StoreId::of(&store);
+        let facts = Facts {
+            es: Arc::new(es),
+            stores: [(id.clone(), StoreFacts { store: Some(Arc::new(store)), ..StoreFacts::default() })].into(),
+            generators: Default::default(),
+            namespace_labels: None,
+            target: None,
+            owned: Vec::new(),
+            sources: Default::default(),
+            replace_at: None,
+            memory: Memory::default(),
+            now: Timestamp::UNIX_EPOCH,
+        };
+        let session = facts.provider(&id).unwrap().local();
+        let missing = || Err(ProviderError::new(ErrorKind::NotFound, "there is none"));
+        let read = |answer: Result<Answer, ProviderError>| Read {
+            answer,
+            at: Timestamp::UNIX_EPOCH,
+            sent: tokio::time::Instant::now(),
+            holds: None,
+        };
+        let gone = |find: Result<Answer, ProviderError>| {
+            let answers = requests.iter().cloned().zip([find, missing()].map(read)).collect();
+            let reads = StoreReads { from: id.clone(), reads: answers, session: session.clone() };
+            let reads = Reads::from([(id.clone(), reads)]);
+            let gathered = values(&facts, &reads, &Generated::default(), &Sevens).unwrap();
+            (gathered.missing.len(), gathered.gone)
+        };
+        assert_eq!(gone(missing()), (2, true));
+        assert_eq!(gone(Ok(Answer::Found(Arc::default()))), (1, false));
+    }
 }

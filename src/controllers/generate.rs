@@ -125,6 +125,7 @@ async fn note(
     let lease = made.granted.map(|granted| Lease::new(granted, tools.grace(owner.meta), made.at));
     let state = &plan::with_lease(state, lease.as_ref());
     let object = plan::note(owner, consumer.generator, spec, state);
+    let _noting = tools.states.noting(owner.meta.uid.as_deref().unwrap_or_default());
     match tools.writer.create_state(&object).await {
         Ok(state) => {
             tools.states.renew(state.clone());

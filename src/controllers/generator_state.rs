@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ObjectReference;
@@ -27,20 +28,57 @@ pub struct States {
     pub queue: Arc<Queue<Key>>,
 }
 
-/// States, with the failures in a row of each; and which belong to the object of a uid.
+/// States; which belong to the object of a uid, and for how many of its values states are being made.
 #[derive(Default)]
 struct Known {
-    states: HashMap<Key, (Arc<GeneratorState>, u32)>,
+    states: HashMap<Key, Held>,
     by_owner: HashMap<String, BTreeSet<Key>>,
+    noting: HashMap<String, usize>,
+}
+
+/// A state, and what became of the work on it.
+#[derive(Clone)]
+struct Held {
+    state: Arc<GeneratorState>,
+    /// Failures in a row of what is to be done with it.
+    failures: u32,
+    /// What it stands for is taken back: only the state itself is left.
+    cleaned: bool,
+}
+
+/// While it lives, a state that appears for the object of a uid is one that its own sync makes.
+#[must_use]
+pub struct Noting<'a> {
+    states: &'a States,
+    uid: String,
+}
+
+impl Drop for Noting<'_> {
+    fn drop(&mut self) {
+        let mut known = self.states.lock();
+        if let Some(count) = known.noting.get_mut(&self.uid) {
+            *count -= 1;
+            if *count == 0 {
+                known.noting.remove(&self.uid);
+            }
+        }
+    }
 }
 
 impl States {
-    /// A state appeared, changed or is gone. Gives the object that must know, as the lease of what was made for it changed.
+    /// A state is made for the object of that uid now.
+    pub fn noting(&self, uid: &str) -> Noting<'_> {
+        *self.lock().noting.entry(uid.to_owned()).or_default() += 1;
+        Noting { states: self, uid: uid.to_owned() }
+    }
+
+    /// A state appeared, changed or is gone. Gives the object that must know, as what was made for it must be replaced earlier than it
+    /// knows: not what a sync of its own does, which would follow itself without a pause where it fails.
     pub fn on_change(&self, change: Change<GeneratorState>) -> Option<OwnerReference> {
         match change {
             Change::Upsert(state) => {
                 let key = Key::of(&state.metadata);
-                let owner = owner(&state).filter(|_| plan::lease(&state).is_some()).cloned();
+                let owner = owner(&state).filter(|owner| self.is_news(&key, &state, owner)).cloned();
                 self.renew(state);
                 self.queue.wake(key, Priority::Changed);
                 owner
@@ -48,7 +86,7 @@ impl States {
             Change::Gone(key) => {
                 let mut known = self.lock();
                 let gone = known.states.remove(&key);
-                if let Some(uid) = gone.as_ref().and_then(|(state, _)| owner(state)).map(|owner| owner.uid.as_str())
+                if let Some(uid) = gone.as_ref().and_then(|held| owner(&held.state)).map(|owner| owner.uid.as_str())
                     && let Some(keys) = known.by_owner.get_mut(uid)
                 {
                     keys.remove(&key);
@@ -56,6 +94,8 @@ impl States {
                         known.by_owner.remove(uid);
                     }
                 }
+                drop(known);
+                self.queue.gone(key, Priority::Periodic);
                 None
             }
             Change::Invalid(meta, why) => {
@@ -65,19 +105,29 @@ impl States {
         }
     }
 
+    /// Whether a state says what its owner does not know.
+    fn is_news(&self, key: &Key, state: &GeneratorState, owner: &OwnerReference) -> bool {
+        let known = self.lock();
+        match known.states.get(key) {
+            Some(held) => !is_older(state, &held.state) && plan::comes_sooner(state, Some(&held.state)),
+            None => !known.noting.contains_key(&owner.uid) && plan::comes_sooner(state, None),
+        }
+    }
+
     /// Takes a state as our own write left it, or as the watch brings it, whichever is later.
     pub fn renew(&self, state: GeneratorState) {
         let key = Key::of(&state.metadata);
         let mut known = self.lock();
-        let failures = match known.states.get(&key) {
-            Some((held, _)) if is_older(&state, held) => return,
-            Some((_, failures)) => *failures,
-            None => 0,
+        let (failures, cleaned) = match known.states.get(&key) {
+            Some(held) if is_older(&state, &held.state) => return,
+            // what failed before its deletion was something else
+            Some(held) if is_same_work(&state, &held.state) => (held.failures, held.cleaned),
+            _ => (0, false),
         };
         if let Some(owner) = owner(&state) {
             known.by_owner.entry(owner.uid.clone()).or_default().insert(key.clone());
         }
-        known.states.insert(key, (Arc::new(state), failures));
+        known.states.insert(key, Held { state: Arc::new(state), failures, cleaned });
     }
 
     /// When what was generated for the object of that uid must be replaced, as its lease ends. `labels`: those of its entries as they are
@@ -98,16 +148,22 @@ impl States {
     pub fn of(&self, uid: &str) -> Vec<Arc<GeneratorState>> {
         let known = self.lock();
         let keys = known.by_owner.get(uid).into_iter().flatten();
-        keys.filter_map(|key| known.states.get(key)).map(|(state, _)| state.clone()).collect()
+        keys.filter_map(|key| known.states.get(key)).map(|held| held.state.clone()).collect()
     }
 
-    fn get(&self, key: &Key) -> Option<(Arc<GeneratorState>, u32)> {
+    fn get(&self, key: &Key) -> Option<Held> {
         self.lock().states.get(key).cloned()
     }
 
     fn set_failures(&self, key: &Key, failures: u32) {
-        if let Some((_, old)) = self.lock().states.get_mut(key) {
-            *old = failures;
+        if let Some(held) = self.lock().states.get_mut(key) {
+            held.failures = failures;
+        }
+    }
+
+    fn set_cleaned(&self, key: &Key) {
+        if let Some(held) = self.lock().states.get_mut(key) {
+            held.cleaned = true;
         }
     }
 
@@ -120,6 +176,12 @@ fn owner(state: &GeneratorState) -> Option<&OwnerReference> {
     state.metadata.owner_references.iter().flatten().next()
 }
 
+/// Whether the same is to be done with two versions of a state: renew, or clean up.
+fn is_same_work(state: &GeneratorState, held: &GeneratorState) -> bool {
+    let is_deleted = |state: &GeneratorState| state.metadata.deletion_timestamp.is_some();
+    state.metadata.uid == held.metadata.uid && is_deleted(state) == is_deleted(held)
+}
+
 /// Whether a state is an earlier version of the same object.
 fn is_older(state: &GeneratorState, held: &GeneratorState) -> bool {
     let version = |state: &GeneratorState| state.metadata.resource_version.as_ref().and_then(|v| v.parse::<u64>().ok());
@@ -128,45 +190,62 @@ fn is_older(state: &GeneratorState, held: &GeneratorState) -> bool {
 
 /// Looks at one state, does what is due, and says when it is next.
 pub async fn reconcile(ctx: Arc<Ctx>, job: Job<Key>) -> Wake {
-    let Some((state, failures)) = ctx.states.get(&job.key) else { return Wake::OnChange };
-    let written = match plan::next(&state, Timestamp::now()) {
-        Next::Renew => return renew(&ctx, &job.key, &state, failures).await,
+    let object = format!("GeneratorState/{}", job.key);
+    let Some(held) = ctx.states.get(&job.key) else {
+        ctx.retries.done(&object);
+        return Wake::OnChange;
+    };
+    let state = &held.state;
+    let written = match plan::next(state, Timestamp::now()) {
+        Next::Renew => return renew(&ctx, &job.key, state, held.failures).await,
         Next::Nothing => return Wake::OnChange,
         Next::Wait(time) => return Wake::After(time, Priority::Periodic),
         Next::Delete => ctx.writer.delete_state(&job.key, state.metadata.uid.as_deref().unwrap_or_default()).await,
-        Next::CleanUp => match clean_up(&ctx, &job.key, &state).await {
-            Ok(()) => {
-                tracing::info!(state = %job.key, "what a generator made was taken back");
-                ctx.writer.release_state(&state).await
-            }
-            Err(error) => match plan::failed(&state, error.kind, error.retry_after, failures + 1, Timestamp::now()) {
-                Failed::Retry(time) => {
-                    ctx.states.set_failures(&job.key, failures + 1);
-                    tell(&ctx, &state, failures, "CleanupFailed", format!("unable to clean up: {error}"));
-                    return Wake::After(time, Priority::Periodic);
-                }
-                Failed::Ended => {
-                    tracing::info!(state = %job.key, "the lease of what a generator made has ended by itself");
-                    ctx.writer.release_state(&state).await
-                }
-                Failed::LetGo => {
-                    let message = format!("let go without cleaning up; what was made may still be there: {error}");
-                    tell(&ctx, &state, 0, "CleanupFailed", message);
-                    ctx.writer.release_state(&state).await
-                }
-            },
+        Next::CleanUp => match take_back(&ctx, &job.key, &held).await {
+            Some(pause) => return Wake::After(pause, Priority::Periodic),
+            None => ctx.writer.release_state(state).await,
         },
     };
     match written {
-        Ok(()) | Err(WriteError::Gone | WriteError::NotLeader) => Wake::OnChange,
+        Ok(()) | Err(WriteError::Gone | WriteError::NotLeader) => {
+            ctx.retries.done(&object);
+            Wake::OnChange
+        }
         Err(error) => {
-            tracing::debug!(state = %job.key, %error, "a GeneratorState could not be written; trying again");
-            Wake::After(std::time::Duration::from_secs(2), Priority::Changed)
+            let pause = ctx.retries.failed(&object, &error, "a GeneratorState could not be written");
+            Wake::After(pause, Priority::Changed)
         }
     }
 }
 
-/// Renews the lease of a state's value, and tells the object that uses it.
+/// Takes back what a state stands for, once: a state that cannot be let go does not have the provider asked again. Gives how long to
+/// wait where that must be tried again.
+async fn take_back(ctx: &Ctx, key: &Key, held: &Held) -> Option<Duration> {
+    if held.cleaned {
+        return None;
+    }
+    if let Err(error) = clean_up(ctx, key, &held.state).await {
+        let failures = held.failures + 1;
+        match plan::failed(&held.state, error.kind, error.retry_after, failures, Timestamp::now()) {
+            Failed::Retry(time) => {
+                ctx.states.set_failures(key, failures);
+                tell(ctx, &held.state, held.failures, "CleanupFailed", format!("unable to clean up: {error}"));
+                return Some(time);
+            }
+            Failed::Ended => tracing::info!(state = %key, "the lease of what a generator made has ended by itself"),
+            Failed::LetGo => {
+                let message = format!("let go without cleaning up; what was made may still be there: {error}");
+                tell(ctx, &held.state, 0, "CleanupFailed", message);
+            }
+        }
+    } else {
+        tracing::info!(state = %key, "what a generator made was taken back");
+    }
+    ctx.states.set_cleaned(key);
+    None
+}
+
+/// Renews the lease of a state's value, and tells the object that uses it where it must be replaced earlier now.
 async fn renew(ctx: &Ctx, key: &Key, state: &GeneratorState, failures: u32) -> Wake {
     let asked = Timestamp::now();
     let held = serde_json::Value::Object(state.spec.state.0.clone());
@@ -187,20 +266,23 @@ async fn renew(ctx: &Ctx, key: &Key, state: &GeneratorState, failures: u32) -> W
         }
     };
     let Some(holds) = plan::renewed(state, renewed, asked) else { return Wake::OnChange };
+    let object = format!("GeneratorState/{key}");
     match ctx.writer.update_state(state, &holds).await {
         Ok(written) => {
+            ctx.retries.done(&object);
             ctx.states.set_failures(key, 0);
+            let sooner = written.as_ref().is_some_and(|written| plan::comes_sooner(written, Some(state)));
             written.into_iter().for_each(|state| ctx.states.renew(state));
-            if let Some(owner) = owner(state) {
+            if let Some(owner) = owner(state).filter(|_| sooner) {
                 wake(ctx, &key.namespace, owner);
             }
             // its own version of it is looked at next
-            Wake::After(std::time::Duration::ZERO, Priority::Periodic)
+            Wake::After(Duration::ZERO, Priority::Periodic)
         }
         Err(WriteError::Gone | WriteError::NotLeader) => Wake::OnChange,
         Err(error) => {
-            tracing::debug!(state = %key, %error, "a lease was renewed and that could not be noted; trying again");
-            Wake::After(std::time::Duration::from_secs(1), Priority::Changed)
+            let pause = ctx.retries.failed(&object, &error, "a lease was renewed and that could not be noted");
+            Wake::After(pause, Priority::Changed)
         }
     }
 }
@@ -254,4 +336,35 @@ fn tell(ctx: &Ctx, state: &GeneratorState, failures: u32, reason: &'static str, 
         ..ObjectReference::default()
     };
     ctx.events.record(reference, Note::warning(reason, message));
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    #[test]
+    fn failures_count_for_one_task_of_one_state() {
+        let states = States::default();
+        let key = Key::new("ns", "s");
+        let renew = |uid: &str, version: &str, deleted: Value| {
+            let metadata = json!({ "name": "s", "namespace": "ns", "uid": uid, "resourceVersion": version,
+                                   "deletionTimestamp": deleted });
+            let state = json!({ "metadata": metadata, "spec": { "resource": {}, "state": {} } });
+            states.renew(serde_json::from_value(state).unwrap());
+            let held = states.get(&key).unwrap();
+            (held.failures, held.cleaned)
+        };
+        let deleted = || json!("2026-06-01T12:00:00Z");
+        assert_eq!(renew("a", "1", Value::Null), (0, false));
+        states.set_failures(&key, 3);
+        assert_eq!(renew("a", "2", Value::Null), (3, false));
+        assert_eq!(renew("a", "3", deleted()), (0, false), "the first clean-up that fails is told");
+        states.set_failures(&key, 1);
+        states.set_cleaned(&key);
+        assert_eq!(renew("a", "4", deleted()), (1, true), "the provider is not asked again");
+        assert_eq!(renew("b", "5", deleted()), (0, false), "another of that name");
+    }
 }

@@ -8,6 +8,7 @@ pub mod generator_state;
 pub mod generators;
 pub mod manifest;
 pub mod push_secret;
+pub mod retries;
 pub mod store;
 pub mod template;
 pub mod watch;
@@ -66,6 +67,8 @@ pub struct Ctx {
     pub state_grace: Duration,
     /// The way to Kubernetes.
     pub writer: Writer,
+    /// What could not be written there.
+    pub retries: retries::Retries,
     /// Makes keyed hashes.
     pub digester: Digester,
     /// Events.
@@ -131,6 +134,21 @@ impl Forced {
     /// Notes that a refresh is asked for now: only what is read from here on will do.
     pub fn ask(&self, key: &Key) {
         self.lock().insert(key.clone(), Instant::now());
+    }
+
+    /// Takes an ExternalSecret into the index. A refresh that is asked for is noted before anybody can see the object: who takes it up for
+    /// another reason would else make do with a kept value, and nobody would read a new one.
+    pub fn take_in(
+        &self,
+        mut index: RwLockWriteGuard<'_, Index>,
+        key: &Key,
+        take: impl FnOnce(&mut Index) -> Option<Priority>,
+    ) -> Option<Priority> {
+        let wake = take(&mut index);
+        if wake == Some(Priority::Forced) {
+            self.ask(key);
+        }
+        wake
     }
 
     /// Since when a refresh is asked for.
@@ -308,6 +326,25 @@ mod tests {
         assert_eq!(begun.load(Ordering::Relaxed), 1, "there is one place");
         // once for the object, then every five seconds
         assert_eq!(turns.load(Ordering::Relaxed), 2 + 12);
+    }
+
+    #[test]
+    fn a_refresh_that_is_asked_for_is_noted_before_the_object_can_be_seen() {
+        let (forced, index, key) = (Forced::default(), RwLock::new(Index::default()), Key::new("ns", "a"));
+        let (taken, is_taken) = std::sync::mpsc::channel();
+        std::thread::scope(|threads| {
+            let before = forced.lock();
+            threads.spawn(|| {
+                let write = || index.write().unwrap_or_else(PoisonError::into_inner);
+                forced.take_in(write(), &key, |_| Some(Priority::Changed));
+                forced.take_in(write(), &key, |_| taken.send(()).ok().map(|()| Priority::Forced))
+            });
+            assert_eq!(is_taken.recv(), Ok(()));
+            std::thread::sleep(Duration::from_millis(50));
+            assert!(index.try_read().is_err(), "it is not noted yet");
+            assert!(before.is_empty(), "a change asks for nothing");
+        });
+        assert!(forced.since(&key).is_some());
     }
 
     #[tokio::test(start_paused = true)]

@@ -2,6 +2,7 @@
 
 mod generated;
 mod memories;
+mod removal;
 
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,10 +14,11 @@ use tokio::time::Instant;
 
 use self::generated::{asker, push_generated};
 pub use self::memories::Memories;
+use self::removal::{clean_up, delete_all, leave, source_gone};
 use super::generate::Generated;
 use super::{Ctx, fan_out, template, turn};
 use crate::api::fan_out::ParentKind;
-use crate::api::push_secret::{PushUpdatePolicy, SyncedPushSecrets};
+use crate::api::push_secret::{PushData, PushUpdatePolicy, SyncedPushSecrets};
 use crate::api::{AnyStore, PushSecret, PushSecretStatus};
 use crate::apply::error::WriteError;
 use crate::chance::SystemChance;
@@ -25,7 +27,7 @@ use crate::index::{Key, StoreId, pushed_generator};
 use crate::plan::push_secret::entries::{self, Entry};
 use crate::plan::push_secret::generate::{Plan, Reached, fate_of_former, plan as generator_plan, state_labels};
 use crate::plan::push_secret::{
-    self as plan, Facts, Failure, NO_SOURCE, Next, Outcome, Removals, Report, Source, SourceVersion, stores,
+    self as plan, Facts, Failure, NO_SOURCE, Next, Outcome, Report, Source, SourceVersion, stores,
 };
 use crate::plan::{Wake, access};
 use crate::providers::{Pushed, Source as Values};
@@ -46,16 +48,14 @@ pub async fn reconcile(ctx: Arc<Ctx>, memories: Arc<Memories>, job: Job<Key>) ->
     }
     let begun = Instant::now();
     for _ in 0..MOST_LOOKS {
-        let facts = match facts(&ctx, &memories, &job.key, job.priority).await {
-            Ok(Some(facts)) => facts,
-            Ok(None) => {
-                memories.set(&job.key, None);
-                ctx.maker.forget(&cause(&job.key));
-                // its last look may have ended after it went
-                ctx.metrics.deleted(ObjectKind::PushSecret, &job.key.namespace, &job.key.name);
-                return Wake::OnChange;
-            }
-            Err(wake) => return wake,
+        let Some(facts) = facts(&ctx, &memories, &job.key, job.priority).await else {
+            let cause = cause(&job.key);
+            memories.set(&job.key, None);
+            ctx.maker.forget(&cause);
+            ctx.retries.done(&cause);
+            // its last look may have ended after it went
+            ctx.metrics.deleted(ObjectKind::PushSecret, &job.key.namespace, &job.key.name);
+            return Wake::OnChange;
         };
         let report = match plan::before_push(&facts, &ctx.rules) {
             Next::Ignore => return Wake::OnChange,
@@ -71,9 +71,11 @@ pub async fn reconcile(ctx: Arc<Ctx>, memories: Arc<Memories>, job: Job<Key>) ->
                 Ok(wake) => return wake,
                 Err(report) => *report,
             },
+            Next::Leave(failure) => plan::settle(&facts, leave(&ctx, &facts, failure, SyncedPushSecrets::new()).await),
             Next::Settle(report) => *report,
             Next::Push(priority) => match sync(&ctx, &memories, &facts, priority).await {
-                Some(outcome) => plan::settle(&facts, outcome),
+                // what was generated now may hold for a shorter time than what was there before
+                Some(outcome) => plan::settle(&Facts { replace_at: replace_at(&ctx, &facts.ps), ..facts.clone() }, outcome),
                 None => return Wake::OnChange,
             },
         };
@@ -85,18 +87,20 @@ pub async fn reconcile(ctx: Arc<Ctx>, memories: Arc<Memories>, job: Job<Key>) ->
 }
 
 /// Takes everything that the plan needs, at one moment.
-async fn facts(ctx: &Ctx, memories: &Memories, key: &Key, priority: Priority) -> Result<Option<Facts>, Wake> {
+async fn facts(ctx: &Ctx, memories: &Memories, key: &Key, priority: Priority) -> Option<Facts> {
     let mut facts = {
         let index = ctx.index();
-        let Some(ps) = index.push_secret(key) else { return Ok(None) };
+        let ps = index.push_secret(key)?;
         Facts {
             stores: index.push_stores(&ps),
             namespace_labels: index.namespace_labels(&key.namespace),
             sources: index.push_named_sources(&ps),
+            unlisted: None,
             generator: pushed_generator(&ps).map(|id| index.generator(&id)),
-            replace_at: ctx.states.replace_at(ps.metadata.uid.as_deref().unwrap_or_default(), || state_labels(&ps)),
+            replace_at: replace_at(ctx, &ps),
             ps,
             memory: memories.of(key),
+            woken: priority,
             now: Timestamp::now(),
         }
     };
@@ -107,44 +111,39 @@ async fn facts(ctx: &Ctx, memories: &Memories, key: &Key, priority: Priority) ->
     {
         match ctx.writer.list_metadata(&key.namespace, &selector, priority).await {
             Ok(secrets) => facts.sources.extend(secrets.iter().map(|s| SourceVersion::of(&s.metadata))),
-            Err(error) => {
-                tracing::warn!(object = %key, %error, "the source Secrets could not be listed; trying again");
-                return Err(Wake::After(SOON, priority));
-            }
+            Err(error) => facts.unlisted = Some(unread(&error)),
         }
     }
-    Ok(Some(facts))
+    Some(facts)
+}
+
+/// When what was generated for the object must be replaced.
+fn replace_at(ctx: &Ctx, ps: &PushSecret) -> Option<Timestamp> {
+    ctx.states.replace_at(ps.metadata.uid.as_deref().unwrap_or_default(), || state_labels(ps))
+}
+
+/// The source cannot be read.
+fn unread(error: &WriteError) -> Failure {
+    Failure::retry(format!("{NO_SOURCE}: {error}"))
 }
 
 /// Puts our finalizer on the object, or takes it off.
 async fn hold(ctx: &Ctx, ps: &PushSecret, wanted: bool) -> Result<(), Wake> {
+    let cause = cause(&Key::of(&ps.metadata));
     match ctx.writer.push_secret_finalizer(ps, wanted).await {
         Ok(Some(updated)) => {
+            ctx.retries.done(&cause);
             renew(ctx, &Arc::new(updated));
             Ok(())
         }
-        Ok(None) | Err(WriteError::Gone | WriteError::NotLeader | WriteError::Terminating) => Err(Wake::OnChange),
+        Ok(None) | Err(WriteError::Gone | WriteError::NotLeader | WriteError::Terminating) => {
+            ctx.retries.done(&cause);
+            Err(Wake::OnChange)
+        }
         Err(WriteError::Conflict) => Err(Wake::After(SOON, Priority::Changed)),
         Err(error) => {
-            let object = Key::of(&ps.metadata);
-            tracing::warn!(%object, %error, "the finalizer could not be written; trying again");
-            Err(Wake::After(SOON * 5, Priority::Changed))
-        }
-    }
-}
-
-/// The object is being deleted: deletes what it pushed, and lets it go. What belongs to another controller keeps it.
-async fn clean_up(ctx: &Ctx, facts: &Facts, removals: Removals) -> Result<Wake, Box<Report>> {
-    tell_notes(ctx, &facts.ps, removals.notes.clone());
-    match delete_all(ctx, facts, &removals, SyncedPushSecrets::new()).await {
-        Ok((left, _)) if left.is_empty() => Ok(hold(ctx, &facts.ps, false).await.err().unwrap_or(Wake::OnChange)),
-        Ok((left, _)) => {
-            let failure = Failure::spec("what was pushed to stores of another controller is still there");
-            Err(Box::new(plan::settle(facts, Outcome::Failed { failure, synced: Some(left) })))
-        }
-        Err((failure, left)) => {
-            let failure = failure.within("Failed to Delete Secrets from Provider");
-            Err(Box::new(plan::settle(facts, Outcome::Failed { failure, synced: Some(left) })))
+            let pause = ctx.retries.failed(&cause, &error, "the finalizer could not be written");
+            Err(Wake::After(pause, Priority::Changed))
         }
     }
 }
@@ -152,36 +151,29 @@ async fn clean_up(ctx: &Ctx, facts: &Facts, removals: Removals) -> Result<Wake, 
 /// Reads or generates the source, pushes it everywhere, and deletes what is no longer wanted. `None`: all stores are another
 /// controller's.
 async fn sync(ctx: &Ctx, memories: &Memories, facts: &Facts, priority: Priority) -> Option<Outcome> {
-    let failed = |failure| Some(Outcome::Failed { failure, synced: None });
-    let order = match generator_plan(facts, &ctx.rules) {
-        Ok(order) => order,
-        Err(failure) => return Some(leave(ctx, facts, failure).await),
-    };
-    let (secrets, sources) = match read_sources(ctx, facts, priority).await {
-        Ok(Some(read)) => read,
+    let (order, secrets, goal) = match prepare(ctx, facts, priority).await {
+        Ok(Some(ready)) => ready,
         Ok(None) => return Some(source_gone(ctx, facts).await),
-        Err(failure) => return failed(failure),
+        Err(failure) => return Some(leave(ctx, facts, Some(failure), SyncedPushSecrets::new()).await),
     };
-    let targets = match stores::targets(facts, &ctx.rules) {
-        Ok(targets) if targets.is_empty() => return None,
-        Ok(targets) => targets,
-        Err(failure) => return Some(leave(ctx, facts, failure).await),
-    };
-    let known: Vec<&AnyStore> = targets.iter().filter_map(|id| facts.stores.get(id)).map(AsRef::as_ref).collect();
-    if let Err(failure) = entries::check_selectors(&facts.ps.spec, &known) {
-        return failed(failure);
-    }
-    let templates = match read_templates(ctx, facts, priority).await {
-        Ok(templates) => templates,
-        Err(failure) => return failed(failure),
-    };
-    let goal = Goal { targets, templates, sources };
     match order {
+        // was answered before, both
+        _ if goal.targets.is_empty() => None,
+        Plan::Wait => None,
         Plan::NoGenerator => Some(push_read(ctx, facts, secrets, goal).await),
         Plan::Make(order) => Some(push_generated(ctx, memories, facts, order, goal).await),
-        // was answered before
-        Plan::Wait => None,
     }
+}
+
+/// What a push needs: what is asked of a generator, the source Secrets, and where they go. `None`: the source Secret is gone.
+async fn prepare(ctx: &Ctx, facts: &Facts, priority: Priority) -> Result<Option<(Plan, Vec<Secret>, Goal)>, Failure> {
+    let order = generator_plan(facts, &ctx.rules)?;
+    let Some((secrets, sources)) = read_sources(ctx, facts, priority).await? else { return Ok(None) };
+    let targets = stores::targets(facts, &ctx.rules)?;
+    let known: Vec<&AnyStore> = targets.iter().filter_map(|id| facts.stores.get(id)).map(AsRef::as_ref).collect();
+    entries::check_selectors(&facts.ps.spec, &known)?;
+    let templates = read_templates(ctx, facts, priority).await?;
+    Ok(Some((order, secrets, Goal { targets, templates, sources })))
 }
 
 /// Where values go, through which templates.
@@ -220,7 +212,7 @@ async fn push_all(
             Ok(source) => Arc::new(source),
             Err(failure) => {
                 let reached = progress.reached(&goal.targets);
-                return (failed(facts, failure, progress.synced), reached);
+                return (leave(ctx, facts, Some(failure), progress.synced).await, reached);
             }
         };
         for id in goal.targets.iter().filter(|id| !progress.failures.contains_key(*id)).cloned().collect::<Vec<_>>() {
@@ -250,6 +242,12 @@ struct Progress {
 }
 
 impl Progress {
+    /// A place may have the values. It is in the book, too, so that it is known when they are to go.
+    fn note_perhaps(&mut self, id: &StoreId, data: PushData) {
+        self.perhaps.entry(id.clone()).or_default().insert(plan::entry_key(&data));
+        stores::note(&mut self.synced, id, data);
+    }
+
     fn reached(&self, targets: &[StoreId]) -> BTreeMap<StoreId, Reached> {
         let reached = |id: &StoreId| Reached {
             places: self.pushed.get(id).cloned().unwrap_or_default(),
@@ -260,16 +258,10 @@ impl Progress {
     }
 }
 
-/// A failure, after this was pushed.
-fn failed(facts: &Facts, failure: Failure, synced: SyncedPushSecrets) -> Outcome {
-    let old = facts.ps.status.as_ref().and_then(|s| s.synced_push_secrets.clone()).unwrap_or_default();
-    Outcome::Failed { failure, synced: Some(plan::merged(old, synced)) }
-}
-
 async fn finish(ctx: &Ctx, facts: &Facts, progress: Progress, sources: Vec<SourceVersion>) -> Outcome {
     let Progress { synced, mut written, failures, .. } = progress;
     if let Some(failure) = plan::together(failures) {
-        return failed(facts, failure, synced);
+        return leave(ctx, facts, Some(failure), synced).await;
     }
     if !facts.ps.deletes() {
         return Outcome::Synced { synced, written, sources };
@@ -281,9 +273,7 @@ async fn finish(ctx: &Ctx, facts: &Facts, progress: Progress, sources: Vec<Sourc
             written |= deleted;
             Outcome::Synced { synced, written, sources }
         }
-        Err((failure, left)) => {
-            Outcome::Failed { failure: failure.within("Failed to Delete Secrets from Provider"), synced: Some(left) }
-        }
+        Err((failure, left)) => Outcome::Failed { failure, synced: Some(left) },
     }
 }
 
@@ -312,15 +302,14 @@ async fn push_to(
         } else {
             leads(ctx)?;
             let words = format!("could not write remote ref {key} to target secretstore {}", id.key.name);
-            let place = plan::entry_key(&data);
             match outlet.push(&push).await {
                 Ok(pushed) => {
                     progress.written |= pushed == Pushed::Written;
-                    progress.pushed.entry(id.clone()).or_default().insert(place);
+                    progress.pushed.entry(id.clone()).or_default().insert(plan::entry_key(&data));
                 }
                 Err(NotPushed { error, perhaps }) => {
                     if perhaps {
-                        progress.perhaps.entry(id.clone()).or_default().insert(place);
+                        progress.note_perhaps(id, data);
                     }
                     return Err(Failure::provider(words, &error));
                 }
@@ -371,68 +360,6 @@ fn leads(ctx: &Ctx) -> Result<(), Failure> {
     if ctx.writer.may_write() { Ok(()) } else { Err(Failure::retry("this process does not hold the lease")) }
 }
 
-/// Deletes places, in order, until one fails. Gives what the bookkeeping says then, and whether anything was deleted.
-async fn delete_all(
-    ctx: &Ctx,
-    facts: &Facts,
-    removals: &Removals,
-    wanted: SyncedPushSecrets,
-) -> Result<(SyncedPushSecrets, bool), (Failure, SyncedPushSecrets)> {
-    let old = facts.ps.status.as_ref().and_then(|s| s.synced_push_secrets.clone()).unwrap_or_default();
-    let mut left = plan::merged(old, wanted.clone());
-    for removal in &removals.delete {
-        let delete = async {
-            let Some(store) = facts.stores.get(&removal.store) else { return Ok(()) };
-            let outlet = outlet(ctx, facts, &removal.store, store, &removal.store_key).await?;
-            leads(ctx)?;
-            outlet.delete(&removal.place).await.map_err(|error| {
-                Failure::after_provider(&error, &format!("could not delete {} from {}", removal.entry, removal.store_key))
-            })
-        };
-        if let Err(failure) = delete.await {
-            return Err((failure, left));
-        }
-        if let Some(entries) = left.get_mut(&removal.store_key) {
-            entries.remove(&removal.entry);
-        }
-    }
-    Ok((plan::merged(removals.kept.clone(), wanted), !removals.delete.is_empty()))
-}
-
-/// The source is not there: cleans up where the policy says so.
-async fn source_gone(ctx: &Ctx, facts: &Facts) -> Outcome {
-    let Some(removals) = plan::source_gone(facts, &ctx.rules) else {
-        return Outcome::Failed { failure: plan::no_source(&facts.ps), synced: None };
-    };
-    tell_notes(ctx, &facts.ps, removals.notes.clone());
-    match delete_all(ctx, facts, &removals, SyncedPushSecrets::new()).await {
-        Ok((synced, _)) => Outcome::SourceDeleted { synced },
-        Err((failure, left)) => {
-            Outcome::Failed { failure: failure.within("Failed to Delete Secrets from Provider"), synced: Some(left) }
-        }
-    }
-}
-
-/// There is nothing to push, or no store to push to: what is left in stores in deletion goes all the same, so that they can.
-async fn leave(ctx: &Ctx, facts: &Facts, failure: Failure) -> Outcome {
-    if !facts.ps.deletes() {
-        return Outcome::Failed { failure, synced: None };
-    }
-    let mut removals = stores::removals(facts, &ctx.rules, &SyncedPushSecrets::new());
-    let old = facts.ps.status.as_ref().and_then(|s| s.synced_push_secrets.clone()).unwrap_or_default();
-    let leaving = |id: &StoreId| facts.stores.get(id).is_some_and(|s| s.metadata.deletion_timestamp.is_some());
-    removals.delete.retain(|removal| leaving(&removal.store));
-    let namespace = facts.ps.metadata.namespace.as_deref().unwrap_or_default();
-    let kept: SyncedPushSecrets =
-        old.into_iter().filter(|(key, _)| !stores::parsed(key, namespace).is_some_and(|id| leaving(&id))).collect();
-    match delete_all(ctx, facts, &removals, kept).await {
-        Ok((left, _)) => Outcome::Failed { failure, synced: Some(left) },
-        Err((failure, left)) => {
-            Outcome::Failed { failure: failure.within("Failed to Delete Secrets from Provider"), synced: Some(left) }
-        }
-    }
-}
-
 /// The source Secrets, whole, and which versions they and the Secrets with templates are in. `None`: the one named is gone.
 async fn read_sources(
     ctx: &Ctx,
@@ -440,10 +367,9 @@ async fn read_sources(
     priority: Priority,
 ) -> Result<Option<(Vec<Secret>, Vec<SourceVersion>)>, Failure> {
     let key = Key::of(&facts.ps.metadata);
-    let unread = |error: WriteError| Failure::retry(format!("{NO_SOURCE}: {error}"));
     let mut secrets = match plan::source(&facts.ps) {
         Source::Named(name) => {
-            let secret = ctx.writer.read(&Key::new(&key.namespace, name), priority).await.map_err(unread)?;
+            let secret = ctx.writer.read(&Key::new(&key.namespace, name), priority).await.map_err(|e| unread(&e))?;
             match secret {
                 Some(secret) => vec![secret],
                 None => return Ok(None),
@@ -452,10 +378,11 @@ async fn read_sources(
         Source::Selected(selector) => {
             let text = access::to_text(selector)
                 .map_err(|e| Failure::spec(format!("{NO_SOURCE}: spec.selector.secret.selector: {e}")))?;
-            ctx.writer.list(&key.namespace, &text, priority).await.map_err(unread)?
+            ctx.writer.list(&key.namespace, &text, priority).await.map_err(|e| unread(&e))?
         }
         Source::Generated(_) => Vec::new(),
-        Source::Nowhere => return Ok(None),
+        // a mistake, and not a source that is gone: nothing goes because of it
+        Source::Nowhere => return Err(plan::no_source(&facts.ps)),
     };
     secrets.sort_by(|a, b| a.metadata.name.cmp(&b.metadata.name));
     let read: BTreeMap<String, SourceVersion> =
@@ -506,11 +433,13 @@ async fn tell(ctx: &Ctx, memories: &Memories, facts: &Facts, report: Report, pri
     if !plan::must_write(&facts.ps, &status, ctx.rules.heartbeat) {
         return report.wake;
     }
+    let cause = cause(&key);
     match ctx.writer.push_secret_status(&facts.ps, &status, priority).await {
         Ok(updated) => {
+            ctx.retries.done(&cause);
             // until the status tells that values are pushed, the next try pushes the same
             if report.failure.is_none() {
-                ctx.maker.forget(&cause(&key));
+                ctx.maker.forget(&cause);
             }
             let updated = Arc::new(updated);
             let wake = renew(ctx, &updated);
@@ -522,8 +451,8 @@ async fn tell(ctx: &Ctx, memories: &Memories, facts: &Facts, report: Report, pri
         }
         Err(WriteError::Gone | WriteError::NotLeader | WriteError::Terminating) => Wake::OnChange,
         Err(error) => {
-            tracing::warn!(object = %key, %error, "the status could not be written; trying again");
-            Wake::After(error.pause(), Priority::Changed)
+            let pause = ctx.retries.failed(&cause, &error, "the status could not be written");
+            Wake::After(pause, Priority::Changed)
         }
     }
 }
@@ -564,5 +493,26 @@ fn log(key: &Key, report: &Report) {
         Some(class) => tracing::debug!(object = %key, kind = "PushSecret", reason, class, "the push failed again"),
         None if report.notes.is_empty() => tracing::debug!(object = %key, kind = "PushSecret", reason, "in line"),
         None => tracing::info!(object = %key, kind = "PushSecret", reason, "pushed"),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::api::StoreKind;
+
+    #[test]
+    fn what_got_no_answer_is_in_the_book() {
+        let id = StoreId { kind: StoreKind::SecretStore, key: Key::new("ns", "s") };
+        let place = json!({ "match": { "remoteRef": { "remoteKey": "r", "property": "p" } } });
+        let mut progress = Progress::default();
+        progress.note_perhaps(&id, serde_json::from_value(place).unwrap());
+        let reached = progress.reached(std::slice::from_ref(&id)).remove(&id).unwrap();
+        assert_eq!(reached.perhaps, BTreeSet::from(["r/p".to_owned()]));
+        assert!(reached.places.is_empty(), "it is not known to be there");
+        assert!(progress.synced["SecretStore/s"].contains_key("r/p"), "or nobody would ever delete it");
     }
 }

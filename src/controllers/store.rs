@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::time::Instant;
@@ -46,15 +47,17 @@ pub async fn reconcile(ctx: Arc<Ctx>, failures: Arc<Failures>, job: Job<StoreId>
     let Some(store) = store.filter(|_| plan::serves(id.kind, &ctx.rules)) else {
         failures.set(&id, false);
         ctx.fetcher.forget(&id);
+        ctx.retries.done(&id.to_string());
+        ctx.retries.done(&finalizer_of(&id));
         // what was under way when it was deleted has told of it once more
         ctx.metrics.deleted(ObjectKind::of_store(id.kind), &id.key.namespace, &id.key.name);
         return Wake::OnChange;
     };
     let next = plan::before_check(&store, is_referent(&store), &ctx.rules);
-    let store = match next {
+    let (store, again) = match next {
         Next::Ignore => return Wake::OnChange,
-        _ => match hold(&ctx, store).await {
-            Ok(store) => store,
+        _ => match hold(&ctx, &id, store).await {
+            Ok(held) => held,
             Err(wake) => return wake,
         },
     };
@@ -85,35 +88,58 @@ pub async fn reconcile(ctx: Arc<Ctx>, failures: Arc<Failures>, job: Job<StoreId>
         // also what was written before a restart
         ctx.metrics.condition(kind, &id.key.namespace, &id.key.name, Ready::of(&status.conditions));
     }
-    let Some(status) = report.status else { return report.wake };
+    let Some(status) = report.status else {
+        ctx.retries.done(&id.to_string());
+        return sooner(report.wake, again);
+    };
     match ctx.writer.store_status(&store, &status).await {
         Ok(updated) => {
+            ctx.retries.done(&id.to_string());
             ctx.index_mut().renew_store(Arc::new(updated));
-            report.wake
+            sooner(report.wake, again)
         }
         Err(WriteError::Gone | WriteError::NotLeader | WriteError::Terminating) => Wake::OnChange,
         Err(error) => {
-            tracing::warn!(store = %id, %error, "the status could not be written; trying again");
-            Wake::After(error.pause(), Priority::Changed)
+            let pause = ctx.retries.failed(&id.to_string(), &error, "the status could not be written");
+            sooner(Wake::After(pause, Priority::Changed), again)
         }
     }
 }
 
-/// Puts the finalizer on the store that PushSecrets need, or takes it off; gives the store as it is then.
-async fn hold(ctx: &Ctx, store: Arc<AnyStore>) -> Result<Arc<AnyStore>, Wake> {
+/// Puts the finalizer on the store that PushSecrets need, or takes it off; gives the store as it is then, and when to try again what could
+/// not be written: an admission policy may leave stores to others, and the store is checked all the same.
+async fn hold(ctx: &Ctx, id: &StoreId, store: Arc<AnyStore>) -> Result<(Arc<AnyStore>, Option<Duration>), Wake> {
     let wanted = if ctx.rules.push_secrets { ctx.index().store_finalizer(&store) } else { None };
-    let Some(wanted) = wanted else { return Ok(store) };
+    let Some(wanted) = wanted else {
+        ctx.retries.done(&finalizer_of(id));
+        return Ok((store, None));
+    };
     match ctx.writer.store_finalizer(&store, wanted).await {
         Ok(Some(updated)) => {
             let updated = Arc::new(updated);
+            ctx.retries.done(&finalizer_of(id));
             ctx.index_mut().renew_store(updated.clone());
-            Ok(updated)
+            Ok((updated, None))
         }
         Ok(None) | Err(WriteError::Gone | WriteError::NotLeader | WriteError::Terminating) => Err(Wake::OnChange),
         Err(error) => {
-            tracing::warn!(store = %StoreId::of(&store), %error, "the finalizer could not be written; trying again");
-            Err(Wake::After(std::time::Duration::from_secs(1), Priority::Changed))
+            let pause = ctx.retries.failed(&finalizer_of(id), &error, "the finalizer could not be written");
+            Ok((store, Some(pause)))
         }
+    }
+}
+
+/// What the finalizer of a store is called where its failures are counted.
+fn finalizer_of(id: &StoreId) -> String {
+    format!("{id} (finalizer)")
+}
+
+/// The earlier of the next look and the next try.
+fn sooner(wake: Wake, again: Option<Duration>) -> Wake {
+    match (wake, again) {
+        (_, None) => wake,
+        (Wake::After(time, _), Some(pause)) if time <= pause => wake,
+        (_, Some(pause)) => Wake::After(pause, Priority::Changed),
     }
 }
 
@@ -127,5 +153,21 @@ fn log(id: &StoreId, outcome: &Outcome, news: bool) {
         }
         Outcome::Valid if news => tracing::info!(store = %id, "the store can be used"),
         _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_write_that_failed_is_tried_again_before_the_next_check() {
+        let seconds = Duration::from_secs;
+        let check = Wake::After(seconds(300), Priority::Periodic);
+        assert_eq!(sooner(check, None), check);
+        assert_eq!(sooner(check, Some(seconds(4))), Wake::After(seconds(4), Priority::Changed));
+        assert_eq!(sooner(check, Some(seconds(300))), check);
+        assert_eq!(sooner(Wake::OnChange, Some(seconds(4))), Wake::After(seconds(4), Priority::Changed));
+        assert_eq!(sooner(Wake::OnChange, None), Wake::OnChange);
     }
 }

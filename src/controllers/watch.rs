@@ -122,7 +122,20 @@ pub async fn watch<W: Watched>(
     stop: CancellationToken,
     handle: impl FnMut(Change<W::Object>),
 ) {
-    watch_and_tell(api, name, fares, stop, handle, |_| ()).await;
+    follow(api, name, fares, stop, handle, |_| (), Vec::new).await;
+}
+
+/// Like [`watch`]; `held` are objects that are held as our own writes left them. The watch may have been broken for as long as one of
+/// them was there: it is gone where the next list does not have it.
+pub async fn watch_what_is_held<W: Watched>(
+    api: Api<W>,
+    name: String,
+    fares: impl Fn(Fares),
+    stop: CancellationToken,
+    handle: impl FnMut(Change<W::Object>),
+    held: impl Fn() -> Vec<Key>,
+) {
+    follow(api, name, fares, stop, handle, |_| (), held).await;
 }
 
 /// Like [`watch`]; `tell` hears whenever the watch has listed its objects, and why whenever it breaks.
@@ -131,8 +144,20 @@ pub async fn watch_and_tell<W: Watched>(
     name: String,
     fares: impl Fn(Fares),
     stop: CancellationToken,
+    handle: impl FnMut(Change<W::Object>),
+    tell: impl FnMut(Result<(), String>),
+) {
+    follow(api, name, fares, stop, handle, tell, Vec::new).await;
+}
+
+async fn follow<W: Watched>(
+    api: Api<W>,
+    name: String,
+    fares: impl Fn(Fares),
+    stop: CancellationToken,
     mut handle: impl FnMut(Change<W::Object>),
     mut tell: impl FnMut(Result<(), String>),
+    held: impl Fn() -> Vec<Key>,
 ) {
     let of_namespace = api.namespace().is_some();
     let mut refused = false;
@@ -145,7 +170,11 @@ pub async fn watch_and_tell<W: Watched>(
             () = stop.cancelled() => return,
         };
         match event {
-            Some(Ok(Event::Init)) => listed.clear(),
+            Some(Ok(Event::Init)) => {
+                // a list that failed half-way has brought objects: they are known, and may be gone by the next
+                known.extend(listed.drain());
+                known.extend(held());
+            }
             Some(Ok(Event::InitApply(object))) => {
                 listed.insert(upsert(object, &mut handle));
             }
@@ -255,7 +284,7 @@ mod tests {
     use http::{Request, Response};
     use k8s_openapi::api::core::v1::Secret;
     use kube::client::Body;
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
     use crate::api::ExternalSecret;
@@ -283,23 +312,40 @@ mod tests {
         assert!(why.starts_with("invalid type string, expected ") && !why.contains("hunter2"), "{why}");
     }
 
-    /// How a watch fares when the API server answers its lists so, until it has heard of as many.
-    async fn fares(api: impl Fn(kube::Client) -> Api<PartialObjectMeta<Secret>>, codes: &[u16]) -> Vec<Fares> {
-        let answers = Arc::new(Mutex::new(VecDeque::from(codes.to_vec())));
+    /// A client of an API server that answers so, one request after the other, and then no more.
+    fn client(answers: impl IntoIterator<Item = (u16, Value)>) -> kube::Client {
+        let answers = Arc::new(Mutex::new(VecDeque::from_iter(answers)));
         let service = tower::service_fn(move |_: Request<Body>| {
-            let code = answers.lock().unwrap().pop_front();
+            let answer = answers.lock().unwrap().pop_front();
             async move {
-                let Some(code) = code else { return std::future::pending().await };
-                let body = match code {
-                    200 => json!({"kind": "PartialObjectMetadataList", "apiVersion": "meta.k8s.io/v1",
-                        "metadata": {"resourceVersion": "1"}, "items": []}),
-                    _ => json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code}),
-                };
+                let Some((code, body)) = answer else { return std::future::pending().await };
                 let body = Body::from(body.to_string().into_bytes());
                 let answer = Response::builder().status(code).header("content-type", "application/json").body(body);
                 Ok::<_, Infallible>(answer.unwrap())
             }
         });
+        kube::Client::new(service, "ns")
+    }
+
+    /// A list of objects, with more to come where there is a token.
+    fn list(names: &[&str], more: &str) -> (u16, Value) {
+        let item = |name: &&str| {
+            json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1",
+                "metadata": {"namespace": "ns", "name": name}})
+        };
+        let items: Vec<_> = names.iter().map(item).collect();
+        let meta = json!({"resourceVersion": "1", "continue": more});
+        (200, json!({"kind": "PartialObjectMetadataList", "apiVersion": "meta.k8s.io/v1", "metadata": meta, "items": items}))
+    }
+
+    fn failure(code: u16) -> (u16, Value) {
+        (code, json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code}))
+    }
+
+    /// How a watch fares when the API server answers its lists so, until it has heard of as many.
+    async fn fares(api: impl Fn(kube::Client) -> Api<PartialObjectMeta<Secret>>, codes: &[u16]) -> Vec<Fares> {
+        let answers = codes.iter().map(|&code| if code == 200 { list(&[], "") } else { failure(code) });
+        let client = client(answers);
         let (stop, heard) = (CancellationToken::new(), Mutex::new(Vec::new()));
         let hear = |how: Fares| {
             let mut heard = heard.lock().unwrap();
@@ -308,8 +354,44 @@ mod tests {
                 stop.cancel();
             }
         };
-        watch(api(kube::Client::new(service, "ns")), "Secret".into(), hear, stop.clone(), |_| ()).await;
+        watch(api(client), "Secret".into(), hear, stop.clone(), |_| ()).await;
         heard.into_inner().unwrap()
+    }
+
+    /// What is told of objects until one list is whole: those that are held otherwise are `ns/own` and `ns/b`.
+    async fn heard(answers: impl IntoIterator<Item = (u16, Value)>) -> Vec<String> {
+        let (stop, mut heard) = (CancellationToken::new(), Vec::new());
+        let fares = |how: Fares| {
+            if how == Fares::Synced {
+                stop.cancel();
+            }
+        };
+        let handle = |change: Change<ObjectMeta>| {
+            heard.push(match change {
+                Change::Upsert(meta) => format!("+{}", Key::of(&meta)),
+                Change::Invalid(..) => "?".into(),
+                Change::Gone(key) => format!("-{key}"),
+            });
+        };
+        let api: Api<PartialObjectMeta<Secret>> = Api::all(client(answers));
+        let held = || vec![Key::new("ns", "own"), Key::new("ns", "b")];
+        watch_what_is_held(api, "Secret".into(), fares, stop.clone(), handle, held).await;
+        // those that are gone are told in no order
+        let ends = heard.iter().position(|change| change.starts_with('-')).unwrap_or(heard.len());
+        heard.get_mut(ends..).unwrap().sort();
+        heard
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_a_list_that_failed_half_way_brought_may_be_gone_by_the_next() {
+        let answers = [list(&["a", "b"], "more"), failure(503), list(&["d"], "more"), failure(410), list(&["c", "b"], "")];
+        assert_eq!(heard(answers).await, ["+ns/a", "+ns/b", "+ns/d", "+ns/c", "+ns/b", "-ns/a", "-ns/d", "-ns/own"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_our_own_write_brought_may_be_gone_before_the_watch_saw_it() {
+        assert_eq!(heard([list(&["b"], "")]).await, ["+ns/b", "-ns/own"]);
+        assert_eq!(heard([list(&["own", "b"], "")]).await, ["+ns/own", "+ns/b"]);
     }
 
     #[tokio::test(start_paused = true)]

@@ -89,13 +89,16 @@ impl Cache {
     /// Values that are about to be asked for again, to fill up a batch that goes out anyway: current ones whose first reader
     /// comes within the last fifth of its interval. The oldest first, and at most `room` of them.
     pub fn fillers(&mut self, now: Instant, room: usize) -> Vec<(Request, Sender, Waiter)> {
+        if room == 0 {
+            return Vec::new();
+        }
         let soon = self.kept.iter().filter(|(request, kept)| is_current(request) && kept.is_wanted_soon(now));
         let idle = soon.filter(|(request, _)| !self.flying.get(*request).is_some_and(Flying::is_under_way));
-        let mut chosen: Vec<(Instant, Request)> = idle.map(|(request, kept)| (kept.read.sent, request.clone())).collect();
-        chosen.sort_unstable();
-        chosen.truncate(room);
+        let mut oldest: Vec<(Instant, &Request)> = idle.map(|(request, kept)| (kept.read.sent, request)).collect();
+        oldest.sort_unstable();
+        let chosen: Vec<Request> = oldest.into_iter().take(room).map(|(_, request)| request.clone()).collect();
         let mut fillers = Vec::with_capacity(chosen.len());
-        for (_, request) in chosen {
+        for request in chosen {
             // once for each time that it is used: what nobody asks for any more is not read for ever
             if let Some(kept) = self.kept.peek_mut(&request) {
                 kept.again = None;
@@ -106,19 +109,18 @@ impl Cache {
         fillers
     }
 
-    /// A call came back: keeps what may be kept. "It does not exist" is an answer; other failures are not kept.
+    /// A call came back: keeps what may be kept. "It does not exist" is an answer; other failures are not kept. Nor is what was
+    /// written to meanwhile, or is read anew: only those who wait for this call get that.
     pub fn settle(&mut self, request: &Request, read: &Read, waiter: &Waiter) {
         let flew = self.flying.get(request).is_some_and(|flying| flying.waiter.same_channel(waiter));
-        let flying = if flew { self.flying.remove(request) } else { None };
+        let Some(flying) = flew.then(|| self.flying.remove(request)).flatten() else { return };
         let keep = match &read.answer {
             Ok(_) => true,
             Err(error) => error.kind == ErrorKind::NotFound,
         };
-        let held = self.kept.peek(request);
-        if keep && held.is_none_or(|held| held.read.sent <= read.sent) {
-            let wanted = held.map(|held| held.wanted).into_iter().chain(flying.as_ref().map(|f| f.wanted)).max();
-            let (again, wanted) = (flying.and_then(|f| f.again), wanted.unwrap_or(read.sent));
-            self.insert(request.clone(), Kept { read: read.clone(), again, wanted });
+        if keep {
+            let wanted = self.kept.peek(request).map_or(flying.wanted, |held| held.wanted.max(flying.wanted));
+            self.insert(request.clone(), Kept { read: read.clone(), again: flying.again, wanted });
         }
     }
 
@@ -261,6 +263,18 @@ mod tests {
         cache.settle(&request("a"), &value(1, later), &new);
         cache.settle(&request("a"), &value(2, now), &old);
         assert!(matches!(cache.look_up(&request("a"), forced, later), (Found::Here(read), _) if read.sent == later));
+    }
+
+    #[test]
+    fn what_was_written_to_while_it_was_read_is_not_kept() {
+        let (mut cache, now) = (Cache::new(10, 1000), Instant::now());
+        for (written, kept) in [("b", true), ("a", false)] {
+            let (Found::Call(_sender, waiter), _) = cache.look_up(&request("a"), any(), now) else { panic!() };
+            cache.forget(written);
+            cache.settle(&request("a"), &value(1, now), &waiter);
+            assert_eq!(matches!(cache.look_up(&request("a"), any(), now).0, Found::Here(_)), kept, "{written}");
+            cache = Cache::new(10, 1000);
+        }
     }
 
     #[test]

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use super::cache::{Cache, Found, Sender, Waiter};
 use super::gate::Gate;
+use super::handles::IsDeleted;
 use super::{Answer, CallReport, Freshness, Invalid, Limits, Login, Observer, Read, Request, within};
 use crate::index::{Key, StoreId};
 use crate::providers::{
@@ -78,13 +79,15 @@ impl Waiting {
     }
 }
 
-/// Lets the next read find a new collector, should a bug in a provider's login end this one.
+/// Should a bug in a provider's login end the collector, the next read finds a new one, and those in line do not wait for ever.
 struct Collecting<'a>(&'a Mutex<Line>);
 
 impl Drop for Collecting<'_> {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            lock(self.0).collected = false;
+            let mut line = lock(self.0);
+            line.collected = false;
+            line.waiting.clear();
         }
     }
 }
@@ -115,6 +118,7 @@ pub struct Handle {
     cx: ConnectCx,
     limits: Limits,
     observer: Arc<dyn Observer>,
+    is_deleted: IsDeleted,
     session: OnceCell<Arc<dyn Session>>,
     /// How the last login failed, and when.
     login_failed: Mutex<Option<(Instant, ProviderError)>>,
@@ -142,6 +146,7 @@ impl Handle {
         cx: ConnectCx,
         mut limits: Limits,
         observer: Arc<dyn Observer>,
+        is_deleted: IsDeleted,
     ) -> Self {
         // else it would end a call before the tries that the store asks for, and hide what they came to
         limits.call_timeout += retries::pauses(cx.retry.as_ref());
@@ -158,6 +163,7 @@ impl Handle {
             calls: Arc::new(Semaphore::new(limits.calls_in_flight)),
             limits,
             observer,
+            is_deleted,
             writes: std::array::from_fn(|_| tokio::sync::Mutex::new(())),
         }
     }
@@ -356,9 +362,10 @@ impl Handle {
             gate.record(worst, sent, now);
             gate.check(now).err().and_then(|closed| closed.retry_after)
         };
-        // Who failed with the store comes again when the store does.
+        // Who failed with the store comes again when the store does: after all who were held back, who come up to a fifth later than
+        // the gate opens (`plan::backoff`). One of them finds out next, so that what alone fails again and again starves nobody.
         for error in answers.iter_mut().filter_map(|a| a.as_mut().err()).filter(|e| e.kind.is_store_wide()) {
-            error.retry_after = held.or(error.retry_after);
+            error.retry_after = held.map(|held| held + held / 4).or(error.retry_after);
         }
         let mut answers = answers.into_iter();
         for one in batch {
@@ -449,7 +456,8 @@ impl Handle {
     fn report(&self, call: &'static str, keys: usize, outcome: Option<ErrorKind>, begun: Instant, cx: &CallCx) {
         let provider = self.provider.served().map_or("", |p| p.metric_name());
         let (took, requests) = (begun.elapsed(), cx.requests.take());
-        self.observer.call(&CallReport { store: &self.id, provider, call, keys, outcome, took, requests: &requests, cx });
+        let (store, deleted) = (&self.id, (self.is_deleted)());
+        self.observer.call(&CallReport { store, deleted, provider, call, keys, outcome, took, requests: &requests, cx });
     }
 }
 

@@ -7,12 +7,12 @@
 mod cache;
 mod gate;
 mod handle;
+mod handles;
 mod outlet;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -29,6 +29,7 @@ use crate::providers::{
 use crate::providers::{OwnCluster, UsedReferences};
 use crate::queue::Priority;
 use handle::Handle;
+use handles::{Handles, Revision};
 
 pub use outlet::{NotPushed, Outlet};
 
@@ -134,23 +135,6 @@ pub enum Invalid {
     Validate(ProviderError),
 }
 
-/// A store as one consumer uses it: what a session and a cache belong to.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Identity {
-    /// The store.
-    pub store: StoreId,
-    /// The consumer's namespace, where the store logs in as its consumer.
-    pub consumer: Option<Arc<str>>,
-}
-
-/// What makes a session and its values out of date.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Revision {
-    uid: String,
-    generation: i64,
-    credentials: u64,
-}
-
 /// Bounds and deadlines.
 #[derive(Clone, Debug)]
 pub struct Limits {
@@ -183,6 +167,8 @@ pub trait Observer: Send + Sync {
 pub struct CallReport<'a> {
     /// The store.
     pub store: &'a StoreId,
+    /// Whether the store was deleted meanwhile.
+    pub deleted: bool,
     /// The provider, as metrics name it.
     pub provider: &'static str,
     /// `Get`, `BatchGet`, `Find`, `Connect` or `Validate`.
@@ -241,7 +227,7 @@ pub struct Fetcher {
     outbound: Arc<Outbound>,
     limits: Limits,
     observer: Arc<dyn Observer>,
-    handles: Mutex<HashMap<Identity, (Revision, Arc<Handle>)>>,
+    handles: Handles,
 }
 
 impl Fetcher {
@@ -254,15 +240,7 @@ impl Fetcher {
         limits: Limits,
         observer: Arc<dyn Observer>,
     ) -> Self {
-        Self {
-            login: Arc::new(ProviderLogin),
-            client,
-            cluster,
-            outbound,
-            limits,
-            observer,
-            handles: Mutex::new(HashMap::new()),
-        }
+        Self { login: Arc::new(ProviderLogin), client, cluster, outbound, limits, observer, handles: Handles::default() }
     }
 
     /// Reads from a store.
@@ -303,9 +281,7 @@ impl Fetcher {
 
     /// A key was written to: what any consumer's cache holds of it is old.
     fn forget_key(&self, store: &StoreId, key: &str) {
-        let handles: Vec<_> =
-            self.lock().iter().filter(|(id, _)| id.store == *store).map(|(_, (_, handle))| handle.clone()).collect();
-        for handle in handles {
+        for handle in self.handles.of(store) {
             handle.forget(key);
         }
     }
@@ -321,24 +297,29 @@ impl Fetcher {
     /// Whether this version of an object is no news to all that a store is logged in as: it was read, or is yet to be.
     #[must_use]
     pub fn has_used(&self, store: &StoreId, kind: ReferenceKind, key: &Key, version: &str) -> bool {
-        let handles = self.lock();
-        let mut logins = handles.iter().filter(|(identity, _)| identity.store == *store);
-        logins.all(|(_, (_, handle))| handle.is_login_of(kind, key, version))
+        self.handles.of(store).iter().all(|handle| handle.is_login_of(kind, key, version))
     }
 
     /// Forgets a store: its sessions and its values.
     pub fn forget(&self, store: &StoreId) {
-        self.lock().retain(|identity, _| identity.store != *store);
+        self.handles.forget(store);
+    }
+
+    /// A store is deleted. Whoever still has its facts may end with it, but leaves nothing behind.
+    pub fn deleted(&self, store: &AnyStore) {
+        if let Some(uid) = &store.metadata.uid {
+            self.handles.delete(&StoreId::of(store), uid);
+        }
     }
 
     /// Forgets what stores were logged in as for a namespace that is gone.
     pub fn forget_consumer(&self, namespace: &str) {
-        self.lock().retain(|identity, _| identity.consumer.as_deref() != Some(namespace));
+        self.handles.forget_consumer(namespace);
     }
 
     /// Logs out of all stores: nobody reads or writes any more.
     pub async fn close(&self) {
-        let handles: Vec<_> = self.lock().drain().map(|(_, (_, handle))| handle).collect();
+        let handles = self.handles.drain();
         let sessions = handles.iter().filter_map(|handle| handle.session_if_connected());
         futures::future::join_all(sessions.map(|session| async move { session.close().await })).await;
     }
@@ -346,50 +327,34 @@ impl Fetcher {
     /// Age of the oldest value of each store that somebody comes back for, for the metric.
     #[must_use]
     pub fn oldest(&self) -> Vec<(StoreId, Duration)> {
-        let handles: Vec<_> = self.lock().iter().map(|(id, (_, handle))| (id.store.clone(), handle.clone())).collect();
         let now = Instant::now();
-        handles.into_iter().filter_map(|(id, handle)| Some((id, now - handle.oldest(now)?))).collect()
+        self.handles.all().into_iter().filter_map(|(id, handle)| Some((id, now - handle.oldest(now)?))).collect()
     }
 
-    /// The handle of a store for a consumer, of the store's present revision.
+    /// The handle of a store for a consumer.
     fn handle(&self, store: &AnyStore, credentials: u64, consumer: &str) -> Arc<Handle> {
         let id = StoreId::of(store);
-        let consumer = is_referent(store).then(|| Arc::from(consumer));
-        let identity = Identity { store: id.clone(), consumer: consumer.clone() };
-        let revision = Revision {
-            uid: store.metadata.uid.clone().unwrap_or_default(),
-            generation: store.metadata.generation.unwrap_or_default(),
-            credentials,
+        let consumer: Option<Arc<str>> = is_referent(store).then(|| consumer.into());
+        let make = |is_deleted| {
+            let cx = ConnectCx {
+                client: self.client.clone(),
+                cluster: self.cluster.clone(),
+                store_kind: store.kind,
+                store_name: store.name().to_owned(),
+                namespace: match (store.namespace(), &consumer) {
+                    (Some(own), _) => own.to_owned(),
+                    (None, Some(consumer)) => consumer.to_string(),
+                    (None, None) => String::new(),
+                },
+                retry: store.spec.retry_settings.clone(),
+                env: self.outbound.env(),
+                outbound: self.outbound.clone(),
+                used: UsedReferences::default(),
+            };
+            let (provider, login) = (store.spec.provider.clone(), self.login.clone());
+            Handle::new(id.clone(), provider, login, cx, self.limits.clone(), self.observer.clone(), is_deleted)
         };
-        let mut handles = self.lock();
-        if let Some((held, handle)) = handles.get(&identity)
-            && *held == revision
-        {
-            return handle.clone();
-        }
-        let cx = ConnectCx {
-            client: self.client.clone(),
-            cluster: self.cluster.clone(),
-            store_kind: store.kind,
-            store_name: store.name().to_owned(),
-            namespace: match (store.namespace(), &consumer) {
-                (Some(own), _) => own.to_owned(),
-                (None, Some(consumer)) => consumer.to_string(),
-                (None, None) => String::new(),
-            },
-            retry: store.spec.retry_settings.clone(),
-            env: self.outbound.env(),
-            outbound: self.outbound.clone(),
-            used: UsedReferences::default(),
-        };
-        let (provider, login) = (store.spec.provider.clone(), self.login.clone());
-        let handle = Arc::new(Handle::new(id, provider, login, cx, self.limits.clone(), self.observer.clone()));
-        handles.insert(identity, (revision, handle.clone()));
-        handle
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Identity, (Revision, Arc<Handle>)>> {
-        self.handles.lock().unwrap_or_else(PoisonError::into_inner)
+        self.handles.get(&id, consumer.clone(), &Revision::of(store, credentials), make)
     }
 }
 

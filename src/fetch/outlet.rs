@@ -21,8 +21,17 @@ pub struct Outlet<'a> {
 pub struct NotPushed {
     /// What the provider said.
     pub error: ProviderError,
-    /// Whether the value may be in its place all the same: the write went out, and was not answered.
+    /// Whether the value may be in its place all the same: the write went out, and was not answered, or not so that it can be
+    /// understood, or what failed came after it.
     pub perhaps: bool,
+}
+
+impl NotPushed {
+    /// What a write that went out came to.
+    fn of_write(error: ProviderError) -> Self {
+        let is_open = matches!(error.kind, ErrorKind::Unavailable | ErrorKind::Malformed);
+        Self { perhaps: error.written || is_open, error }
+    }
 }
 
 impl<'a> Outlet<'a> {
@@ -47,7 +56,7 @@ impl<'a> Outlet<'a> {
         if !matches!(pushed, Ok(Pushed::Unchanged)) {
             self.fetcher.forget_key(&self.id, &push.place.key);
         }
-        pushed.map_err(|error| NotPushed { perhaps: error.kind == ErrorKind::Unavailable, error })
+        pushed.map_err(NotPushed::of_write)
     }
 
     /// Deletes what was pushed to a place.
@@ -68,5 +77,28 @@ impl<'a> Outlet<'a> {
     pub async fn exists(&self, place: &Place) -> Result<bool, ProviderError> {
         let (_turn, cx) = self.handle.turn(&place.key, &self.cause).await?;
         self.handle.one("Exists", &cx, self.session.exists(place, &cx)).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_fails_after_the_write_takes_nothing_back() {
+        use ErrorKind::{Conflict, Denied, Malformed, Misconfigured, Throttled, Unavailable};
+        for (kind, perhaps) in [
+            (Denied, false),
+            (Misconfigured, false),
+            (Throttled, false),
+            (Conflict, false),
+            (Malformed, true),
+            (Unavailable, true),
+        ] {
+            let error = || ProviderError::new(kind, "x");
+            assert_eq!(NotPushed::of_write(error()).perhaps, perhaps, "{kind:?}");
+            assert!(NotPushed::of_write(error().after_writing(true)).perhaps, "{kind:?}");
+            assert_eq!(NotPushed::of_write(error().after_writing(false)).perhaps, perhaps, "{kind:?}");
+        }
     }
 }

@@ -1,7 +1,12 @@
 //! The fetcher with a scripted provider and a clock that only the test moves.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+mod held_back;
+mod revisions;
+
+use std::collections::HashMap;
 use std::convert::Infallible;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use futures::future::join_all;
@@ -30,6 +35,7 @@ struct Provider {
     /// What each key comes to, where that is not a value.
     faults: Mutex<HashMap<String, ErrorKind>>,
     login_fault: Mutex<Option<ErrorKind>>,
+    login_panics: AtomicBool,
     hangs: AtomicBool,
     panics: AtomicBool,
     calls: Mutex<Vec<Call>>,
@@ -45,6 +51,7 @@ impl Provider {
             batch,
             faults: Mutex::default(),
             login_fault: Mutex::default(),
+            login_panics: AtomicBool::new(false),
             hangs: AtomicBool::new(false),
             panics: AtomicBool::new(false),
             calls: Mutex::default(),
@@ -77,6 +84,7 @@ impl Login for ScriptedLogin {
     async fn login(&self, _: &ProviderSpec, cx: &ConnectCx) -> Result<Arc<dyn Session>, ProviderError> {
         self.0.logins.lock().unwrap().push(cx.namespace.clone());
         sleep(LATENCY).await;
+        assert!(!self.0.login_panics.load(Ordering::Relaxed), "the scripted bug");
         match *self.0.login_fault.lock().unwrap() {
             Some(kind) => Err(ProviderError::new(kind, "no login")),
             None => Ok(Arc::new(ScriptedSession { provider: self.0.clone(), namespace: cx.namespace.clone() })),
@@ -105,7 +113,7 @@ impl Session for ScriptedSession {
         sleep(LATENCY).await;
         let faults = self.provider.faults.lock().unwrap().clone();
         let answer = |want: &Want| match faults.get(&want.key) {
-            Some(kind) => Err(ProviderError::new(*kind, "scripted")),
+            Some(kind) => Err(ProviderError::new(*kind, format!("read of {:?}: scripted", want.key))),
             // whose login read it shows in the value
             None => Ok(Fetched { bytes: format!("{} as {}", want.key, self.namespace).into(), ..Fetched::default() }),
         };
@@ -564,7 +572,7 @@ async fn a_namespace_that_is_gone_is_forgotten() {
     assert_eq!(provider.logins(), ["a", "b", "a"]);
 }
 
-/// Only the provider's silence leaves it open: what did not go out is nowhere, and what was refused neither.
+/// Only the provider's silence leaves it open, or an answer without sense: what did not go out is nowhere, and what was refused neither.
 #[tokio::test(start_paused = true)]
 async fn a_write_without_an_answer_may_be_in_its_place() {
     let provider = Provider::new(20);
@@ -572,7 +580,7 @@ async fn a_write_without_an_answer_may_be_in_its_place() {
     let outlet = fetcher.outlet(&store, 0, "ns", "push").await.unwrap();
     let push = Push { place: Place { key: "a".into(), ..Place::default() }, ..Push::default() };
     assert_eq!(outlet.push(&push).await.unwrap(), Pushed::Written);
-    for (kind, perhaps) in [(ErrorKind::Denied, false), (ErrorKind::Unavailable, true)] {
+    for (kind, perhaps) in [(ErrorKind::Denied, false), (ErrorKind::Malformed, true), (ErrorKind::Unavailable, true)] {
         provider.fault("a", Some(kind));
         let failed = outlet.push(&push).await.unwrap_err();
         assert_eq!((failed.error.kind, failed.perhaps), (kind, perhaps));

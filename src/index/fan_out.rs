@@ -50,6 +50,8 @@ impl std::fmt::Display for ParentId {
 /// What decides something about a namespace.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NamespaceView {
+    /// Its uid: one that was deleted and made again is empty.
+    pub uid: String,
     /// Its labels.
     pub labels: BTreeMap<String, String>,
     /// Whether it is being deleted.
@@ -70,6 +72,7 @@ impl NamespaceView {
         }
         let held = !finalizers.is_empty();
         Self {
+            uid: meta.uid.clone().unwrap_or_default(),
             labels: meta.labels.clone().unwrap_or_default(),
             terminating: meta.deletion_timestamp.is_some(),
             resource_version: meta.resource_version.clone().filter(|_| held).unwrap_or_default(),
@@ -177,6 +180,14 @@ impl Index {
         let parents = self.fan_out.parents.iter();
         let meant = parents.filter(|(_, parent)| views.clone().any(|view| is_meant(parent, name, &view.labels)));
         meant.map(|(id, _)| id.clone()).collect()
+    }
+
+    /// The children of parents of a kind, in a namespace or in all.
+    #[must_use]
+    pub fn children_of(&self, kind: ParentKind, namespace: Option<&str>) -> Vec<Key> {
+        let of_kind = self.fan_out.children.iter().filter(|(parent, _)| parent.kind == kind);
+        let keys = of_kind.flat_map(|(_, keys)| keys);
+        keys.filter(|key| namespace.is_none_or(|name| *name == *key.namespace)).cloned().collect()
     }
 
     /// Everything that the plan for a parent needs.

@@ -114,9 +114,11 @@ impl Index {
         stores::finalizer(store, self.push_users(store).map(AsRef::as_ref))
     }
 
-    /// Notes which Secrets a PushSecret takes its values from.
+    /// Notes which Secrets a PushSecret takes its values from. One that went meanwhile takes none.
     pub fn set_push_sources(&mut self, key: &Key, names: BTreeSet<String>) {
-        self.push_secrets.sources.insert(key.clone(), names);
+        if self.push_secrets.all.contains_key(key) {
+            self.push_secrets.sources.insert(key.clone(), names);
+        }
     }
 
     /// The Secrets, as far as they are there, that a PushSecret names: its source, and those with templates.
@@ -240,6 +242,9 @@ mod tests {
         assert_eq!(takers(&index, "a", "other", Some("no")), ["a/labelled"]);
         assert_eq!(takers(&index, "a", "other", None), ["a/labelled"]);
         index.remove_push_secret(&Key::new("a", "labelled"));
+        // it was under way when it went
+        index.set_push_sources(&Key::new("a", "labelled"), BTreeSet::from(["other".to_owned()]));
+        assert!(index.push_secrets.sources.is_empty());
         assert_eq!(takers(&index, "a", "other", None), Vec::<String>::new());
     }
 

@@ -239,7 +239,8 @@ proptest! {
                     let id = StoreId::resolve(&SecretStoreRef { name: Some(name.into()), kind: Some(kind) }, "ns");
                     prop_assert_eq!(index.store(&id).is_some(), cluster.stores.contains_key(&id));
                     let health = || StoreHealth { generation: i64::try_from(version).unwrap(), ..StoreHealth::default() };
-                    let of_store = |es: &ExternalSecret| store_ids(es).contains(&id);
+                    let held = cluster.stores.contains_key(&id);
+                    let of_store = |es: &ExternalSecret| held && store_ids(es).contains(&id);
                     let all = cluster.external_secrets.iter().filter(|(_, es)| of_store(es)).map(|(key, _)| key.clone()).collect();
                     prop_assert_eq!(keys(index.set_health(&id, health())), all, "the first check of a revision");
                     let unsynced = cluster.unsynced(|_, es| of_store(es));
@@ -268,9 +269,38 @@ proptest! {
         for id in cluster.stores.keys() {
             index.remove_store(id);
         }
+        // the stores went before what they log in with
+        for key in cluster.secrets.keys() {
+            let touched = index.touch_reference(ReferenceKind::Secret, key, None, |_, _| false);
+            prop_assert!(touched.is_empty());
+        }
         let left = (index.store_users.len(), index.target_users.len(), index.owned.len(), index.reference_users.len());
         prop_assert_eq!(left, (0, 0, 0, 0), "nothing is left of what is gone");
+        let left = (index.health.len(), index.credentials.len(), index.reference_versions.len());
+        prop_assert_eq!(left, (0, 0, 0), "nor of its checks");
     }
+}
+
+/// Else a Secret of one namespace would have a store log in anew for all the others.
+#[test]
+fn the_end_of_an_object_concerns_those_who_read_it() {
+    let mut index = Index::default();
+    for (name, namespace) in [("a", None), ("b", Some("ns")), ("c", None)] {
+        index.upsert_store(Arc::new(cluster_store(name, "auth", namespace, 1)));
+    }
+    // as the logins tell: that of "c" has read nothing, the others the first version
+    let has_used = |id: &StoreId, version: &str| *id.key.name == *"c" || version == "1";
+    let touched = |index: &mut Index, version: Option<&str>| -> Vec<String> {
+        let ids = index.touch_reference(ReferenceKind::Secret, &Key::new("ns", "auth"), version, has_used);
+        ids.iter().map(|id| id.key.name.to_string()).collect()
+    };
+    assert!(touched(&mut index, Some("1")).is_empty());
+    assert_eq!(touched(&mut index, None), ["a", "b"]);
+    let credentials = |name: &str| {
+        let reference = SecretStoreRef { name: Some(name.into()), kind: Some(StoreKind::ClusterSecretStore) };
+        index.credentials(&StoreId::resolve(&reference, "ns"))
+    };
+    assert_eq!(["a", "b", "c"].map(credentials), [1, 1, 0]);
 }
 
 #[test]

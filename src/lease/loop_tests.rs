@@ -17,7 +17,10 @@ struct Server(Arc<Mutex<State>>);
 struct State {
     lease: Option<Lease>,
     writes: u64,
+    requests: u64,
     hangs: bool,
+    /// Whether the namespace does not exist.
+    is_nowhere: bool,
 }
 
 impl Server {
@@ -39,6 +42,10 @@ impl Server {
         let method = request.method().clone();
         let body = request.into_body().collect_bytes().await.unwrap();
         let mut state = self.0.lock().unwrap();
+        state.requests += 1;
+        if state.is_nowhere {
+            return refuse(StatusCode::NOT_FOUND, "NotFound");
+        }
         if method == Method::GET {
             return match &state.lease {
                 Some(lease) => reply(StatusCode::OK, &serde_json::to_value(lease).unwrap()),
@@ -151,6 +158,16 @@ async fn a_lease_that_somebody_took_ends_the_leadership() {
     let lost = timeout(Duration::from_secs(3), running).await.unwrap().unwrap().unwrap_err();
     assert_eq!(lost, Lost::Taken { lease: "lease".into(), by: "thief".into() });
     assert!(!leadership.may_write());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_namespace_that_does_not_exist_is_asked_for_at_each_retry_period_only() {
+    let server = Server::default();
+    server.0.lock().unwrap().is_nowhere = true;
+    let running = server.election("first").run(CancellationToken::new());
+    timeout(Duration::from_millis(950), running).await.unwrap_err();
+    // a look and a try, ten times in ten periods
+    assert_eq!(server.0.lock().unwrap().requests, 20);
 }
 
 #[test]

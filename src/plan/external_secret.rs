@@ -6,6 +6,7 @@
 mod absent;
 mod fetch;
 mod generate;
+mod inspect;
 mod recover;
 mod words;
 
@@ -19,7 +20,8 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::digest::{Digester, comparable};
+use super::digest::Digester;
+use super::entries::generates;
 use super::refresh::{self, Due, LastSync};
 use super::target::{self, Change, Content, Desired};
 use super::{Note, Rules, Wake, backoff, duration, lease, manifest, object_hash, status, template};
@@ -31,6 +33,7 @@ use crate::queue::Priority;
 use crate::validate;
 
 pub use generate::{fate, is_written_once, state_labels};
+pub use inspect::{after_inspection, data_digest, seen};
 pub use recover::{in_doubt, pending};
 pub use words::{
     Decision, Facts, Failure, FetchPlan, Gathered, Generate, Memory, NOT_ALLOWED, Next, Report, Seen, StoreFacts, Written,
@@ -73,7 +76,10 @@ fn what_is_due(facts: &Facts, rules: &Rules) -> Next {
         Due::NotYet(_) if template::source_changed(facts) => fetch::fetch(facts, rules, NEW_AGE, Priority::Changed),
         Due::NotYet(_) if has_failed(es) && recover::can_be_known(facts) => Next::Inspect,
         Due::NotYet(_) if has_failed(es) => fetch::fetch(facts, rules, NEW_AGE, Priority::Changed),
-        Due::NotYet(_) if refresh::follows(es, interval, facts.now) && facts.values() != facts.memory.values => {
+        // after a restart nobody knows whether they changed: what is generated beside them waits for its refresh
+        Due::NotYet(_)
+            if refresh::follows(es, interval, facts.now) && !generates(es) && facts.values() != facts.memory.values =>
+        {
             fetch::fetch(facts, rules, NEW_AGE, Priority::Changed)
         }
         // a refresh that failed is not tried again outside of its window either
@@ -125,57 +131,7 @@ fn is_known(facts: &Facts, view: &TargetView, recorded: &TargetStatus) -> bool {
         (Some(written), Ok(seen)) => seen < written,
         _ => false,
     };
-    view.managed && (same(recorded.resource_version.as_ref()) || same(ours) || lags())
-}
-
-/// The Secret was read because its resourceVersion is not the one that we know: says whether its data drifted.
-#[must_use]
-pub fn after_inspection(facts: &Facts, rules: &Rules, live: Option<Seen>) -> Next {
-    let status = facts.es.status.clone().unwrap_or_default();
-    let recorded = status.target.clone().unwrap_or_default();
-    if recover::may_be_written(facts) {
-        if let Some(report) = live.as_ref().and_then(|live| recover::written(facts, live)) {
-            return Next::Written(Box::new(report));
-        }
-        match what_is_due(facts, rules) {
-            Next::Inspect => {}
-            next => return next,
-        }
-    }
-    let Some(Seen { view, digest, .. }) = live else { return fetch::fetch(facts, rules, NEW_AGE, Priority::Changed) };
-    let lost = || recover::can_be_known(facts) && !recorded.digest.as_ref().is_some_and(|d| comparable(d, &digest));
-    if !view.managed || !(recorded.digest.as_ref() == Some(&digest) || lost()) {
-        return fetch::fetch(facts, rules, NEW_AGE, Priority::Changed);
-    }
-    // somebody changed metadata only: note it, and let the next refresh mend what is ours of it
-    let target = TargetStatus {
-        resource_version: Some(view.resource_version.clone()),
-        digest: Some(digest),
-        read_again: recorded.read_again,
-        ..TargetStatus::default()
-    };
-    let written = Some((facts.es.target_name().to_owned(), view.resource_version));
-    let memory = Memory { written, ..facts.memory.clone() };
-    let mut conditions = status.conditions.clone();
-    // a refresh that failed and waits for its window is not made good by a look
-    let held = interval(&facts.es).is_ok_and(|interval| matches!(due(facts, interval), Due::Held(_)));
-    if has_failed(&facts.es) && !held {
-        conditions =
-            vec![status::ready(true, &words::reason(&facts.es, "Synced"), "secret synced", facts.es.ready(), facts.now)];
-    }
-    Next::Settle(Box::new(Report {
-        status: Some(ExternalSecretStatus { target: Some(target), conditions, ..status }),
-        notes: Vec::new(),
-        wake: idle_wake(facts),
-        memory,
-        failure: None,
-    }))
-}
-
-/// Digest of a live Secret's data.
-#[must_use]
-pub fn data_digest(live: &Secret, digester: &Digester) -> String {
-    digester.data(live.data.iter().flatten().map(|(k, v)| (k.as_str(), v.0.as_slice())))
+    same(recorded.resource_version.as_ref()) || same(ours) || lags()
 }
 
 /// Says what to do with the Secret, now that the values are here.
@@ -209,9 +165,7 @@ pub fn after_fetch(facts: &Facts, rules: &Rules, gathered: Result<&Gathered, &Fa
     let stays = es.target().immutable == Some(true) && facts.target.is_some();
     if (es.target().template.is_none() || stays) && es.target().manifest.is_none() {
         let content = Content::plain(es, gathered.data.clone());
-        // "it does not exist" may empty a Secret under the policies that let it
-        let guarded = !gathered.data.is_empty() || gathered.missing.is_empty();
-        let desired = target::desired(es, Content { guarded, ..content });
+        let desired = target::desired(es, Content { found_nothing: gathered.found_nothing(), ..content });
         let applied = digester.desired(&desired);
         return with_desired(facts, Desired { applied, ..desired });
     }
@@ -240,7 +194,12 @@ fn with_desired(facts: &Facts, desired: Desired) -> Decision {
 fn is_applied(facts: &Facts, applied: &str) -> bool {
     let recorded = facts.es.status.as_ref().and_then(|s| s.target.as_ref());
     match (&facts.target, recorded) {
-        (Some(view), Some(recorded)) => is_known(facts, view, recorded) && recorded.applied.as_deref() == Some(applied),
+        (Some(view), Some(recorded)) => {
+            // where the status of our last write could not be written, what it says was applied is older
+            let ours = facts.memory.written_to(facts.es.target_name());
+            let told = ours.is_none_or(|version| recorded.resource_version.as_ref() == Some(version));
+            told && is_known(facts, view, recorded) && recorded.applied.as_deref() == Some(applied)
+        }
         _ => false,
     }
 }
@@ -320,7 +279,7 @@ pub fn settle(facts: &Facts, gathered: &Gathered, applied: &str, written: Result
         }
         Ok(Written::Kept { resource_version, data }) => {
             let old = es.status.as_ref().and_then(|s| s.target.clone()).unwrap_or_default();
-            if merges && data.is_some() && old.digest.is_some() && old.digest != *data {
+            if merges && es.target().manifest.is_some() && data.is_some() && old.digest.is_some() && old.digest != *data {
                 // others changed what is theirs: ESO notes the new hash of it all
                 notes.push(words::done(es, "Updated"));
             }
@@ -474,12 +433,10 @@ fn delete(facts: &Facts, gathered: &Gathered) -> Decision {
     }
     let uid = es.metadata.uid.as_deref();
     match &facts.target {
-        Some(view) if view.controller.as_deref() == uid => {
-            match target::vanished(es).filter(|_| gathered.missing.is_empty()) {
-                Some(cause) => Decision::Settle(Box::new(failed(facts, &Failure::retry(words::not_deleted(es), cause)))),
-                None => Decision::Delete { uid: view.uid.clone() },
-            }
-        }
+        Some(view) if view.controller.as_deref() == uid => match target::vanished(es).filter(|_| gathered.found_nothing()) {
+            Some(cause) => Decision::Settle(Box::new(failed(facts, &Failure::retry(words::not_deleted(es), cause)))),
+            None => Decision::Delete { uid: view.uid.clone() },
+        },
         Some(_) => {
             let cause = format!("unable to delete secret {}: it is not owned by this ExternalSecret", es.target_name());
             let missing = gathered.missing.clone();

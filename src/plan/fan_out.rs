@@ -21,7 +21,7 @@ use crate::queue::Priority;
 
 /// `refreshTime` of a parent that names none: ESO's default.
 const DEFAULT_REFRESH: Duration = Duration::from_secs(3600);
-/// When a write is tried again that somebody else's write came before, or that the API server had no time for.
+/// When a write is tried again that somebody else's write came before.
 const SOON: Duration = Duration::from_secs(2);
 /// When a write is tried again that the API server refused.
 const LATER: Duration = Duration::from_secs(300);
@@ -96,7 +96,7 @@ pub enum Outcome {
     Moot,
     /// Somebody else was faster: look again.
     Again,
-    /// The API server had no time for it: told, and tried again soon.
+    /// The API server had no time for it: told, and tried again after a pause that grows.
     Unavailable(String),
     /// The API server refuses it: told, and tried again later.
     Refused(String),
@@ -288,9 +288,9 @@ fn owner_reference(parent: &Parent) -> OwnerReference {
 }
 
 /// Says what to tell of a plan that was carried out: `outcomes` are those of its deletions and writes, by namespace; `held`
-/// says that a finalizer could not be taken off.
+/// says that a finalizer could not be taken off; `pause` how long an API server is let be that had no time for some of them, else zero.
 #[must_use]
-pub fn settle(parent: &Parent, plan: Plan, outcomes: Vec<(String, Outcome)>, held: bool) -> Report {
+pub fn settle(parent: &Parent, plan: Plan, outcomes: Vec<(String, Outcome)>, held: bool, pause: Duration) -> Report {
     let old = parent.status().unwrap_or_default();
     let (mut provisioned, mut failed) = (plan.provisioned, plan.failed);
     let written: BTreeSet<&str> = plan.write.iter().map(|w| &*w.key.namespace).collect();
@@ -308,7 +308,7 @@ pub fn settle(parent: &Parent, plan: Plan, outcomes: Vec<(String, Outcome)>, hel
                 }
             }
             Outcome::Unavailable(why) => {
-                hurry(SOON);
+                hurry(pause);
                 failed.insert(namespace, why);
             }
             Outcome::Refused(why) => {
@@ -331,7 +331,8 @@ pub fn settle(parent: &Parent, plan: Plan, outcomes: Vec<(String, Outcome)>, hel
         },
     };
     let wake = match (again, refresh(parent, interval.unwrap_or(DEFAULT_REFRESH))) {
-        (Some(pause), _) => Wake::After(pause, Priority::Changed),
+        // each look tries all of them
+        (Some(soon), _) => Wake::After(soon.max(pause), Priority::Changed),
         (None, Some(time)) => Wake::After(time, Priority::Periodic),
         (None, None) => Wake::OnChange,
     };

@@ -85,6 +85,14 @@ pub fn replace_at(state: &GeneratorState) -> Option<Timestamp> {
     lease(state).filter(|_| in_use(state)).map(|lease| lease.replace_at())
 }
 
+/// Whether the value of a state must be replaced earlier than was `known`: whoever uses it waits for that moment, and must know.
+/// Where it goes out of use, or holds for longer, that moment finds nothing to do.
+#[must_use]
+pub fn comes_sooner(state: &GeneratorState, known: Option<&GeneratorState>) -> bool {
+    let Some(at) = replace_at(state) else { return false };
+    known.and_then(replace_at).is_none_or(|known| at < known)
+}
+
 /// The state to note before a value is used. `generator` is the name of the generator, `spec` what it was then.
 #[must_use]
 pub fn note(owner: &Owner<'_>, generator: &str, spec: &AnySpec, state: &Value) -> GeneratorState {
@@ -415,6 +423,19 @@ mod tests {
         let lost = noted(renewed(&leased(true, json!({})), None, now()));
         assert!(replace_at(&lost) <= Some(now()) && next(&lost, now()) == Next::Nothing);
         assert_eq!(renewed(&state(json!({})), None, now()), None);
+
+        for (new, known, sooner) in [
+            (&leased(false, json!({})), Some(&leased(true, json!({}))), true),
+            (&lost, Some(&leased(true, json!({}))), true),
+            (&leased(true, json!({})), None, true),
+            (&leased(true, json!({})), Some(&retired), true),
+            (&leased(true, json!({})), Some(&leased(true, json!({}))), false),
+            (&renewed_state, Some(&leased(true, json!({}))), false),
+            (&retired, Some(&leased(true, json!({}))), false),
+            (&state(json!({})), None, false),
+        ] {
+            assert_eq!(comes_sooner(new, known), sooner, "{new:?} {known:?}");
+        }
     }
 
     #[test]

@@ -5,12 +5,12 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectM
 use serde_json::{Value, json};
 
 use super::digest::Digester;
-use super::external_secret::{Facts, Failure, Gathered, NOT_ALLOWED};
+use super::external_secret::{Facts, Failure, Gathered, NOT_ALLOWED, Seen};
 use super::target::{self, merges};
-use super::{Rules, template};
+use super::{Rules, object_hash, template};
 use crate::api::external_secret::{CreationPolicy, ManifestRef};
-use crate::api::{ANNOTATION_DATA_HASH, ExternalSecret};
-use crate::index::controller_of;
+use crate::api::{ANNOTATION_DATA_HASH, Condition, ExternalSecret};
+use crate::index::{TargetView, controller_of};
 use crate::render::Outside;
 use crate::render::manifest::{self, Manifest, SecretJson};
 use crate::render::target::Sources;
@@ -26,6 +26,10 @@ pub struct Desired {
     pub body: SecretJson,
     /// Field manager that it is applied as.
     pub manager: String,
+    /// Whether no field of ours may become empty. What a template makes of a value may be.
+    pub guarded: bool,
+    /// Whether it comes of no values, where the provider does not say that they do not exist: then no field of ours goes, either.
+    pub found_nothing: bool,
     /// Keyed digest of that, or of what it was rendered from.
     pub applied: String,
 }
@@ -103,7 +107,9 @@ pub fn render(
         true => template::inputs(facts, rules, values, &template::versions(sources), digester),
         false => digester.json(fields(&body)),
     };
-    Ok(Desired { body: SecretJson::new(body), manager: target::manager(es), applied })
+    let found_nothing = gathered.found_nothing();
+    let guarded = found_nothing || target.template.is_none();
+    Ok(Desired { body: SecretJson::new(body), manager: target::manager(es), guarded, found_nothing, applied })
 }
 
 fn is_secret(kind: &ManifestRef) -> bool {
@@ -140,10 +146,32 @@ pub fn digest(live: &Value, digester: &Digester) -> String {
     digester.json(fields(live))
 }
 
+/// What is seen of a live object. What another ExternalSecret wrote is no drift until the next refresh, as under ESO: two that want
+/// one field otherwise would write it in turn, without end.
+#[must_use]
+pub fn seen(es: &ExternalSecret, meta: &ObjectMeta, live: &Value, digester: &Digester) -> Seen {
+    let recorded = es.status.as_ref().and_then(|status| status.target.as_ref()?.digest.clone());
+    let settled = recorded.filter(|_| es.ready().is_some_and(Condition::is_ready) && another_wrote_last(es, meta));
+    Seen { view: TargetView::of(meta), digest: settled.unwrap_or_else(|| digest(live, digester)), own: None, taken: false }
+}
+
+/// Whether the last to write an object is another ExternalSecret that merges into it. Times of writes are whole seconds.
+fn another_wrote_last(es: &ExternalSecret, meta: &ObjectMeta) -> bool {
+    let entries = meta.managed_fields.as_deref().unwrap_or_default();
+    let whole = || entries.iter().filter(|entry| entry.subresource.as_deref().unwrap_or_default().is_empty());
+    let time = |entry: &ManagedFieldsEntry| entry.time.as_ref().map(|time| time.0);
+    let last = whole().filter_map(time).max();
+    let newest = whole().filter(|entry| time(entry) == last).filter_map(|entry| entry.manager.as_deref());
+    let newest: Vec<&str> = newest.collect();
+    let own = object_hash::own_manager(es.metadata.name.as_deref().unwrap_or_default());
+    newest.iter().all(|manager| target::is_own_manager(manager))
+        && newest.iter().any(|manager| manager.contains('/') && **manager != own)
+}
+
 /// Says what to do with the object, now that it was read.
 ///
 /// # Errors
-/// Somebody else owns it.
+/// Somebody else owns it, or it would lose something that must stay.
 pub fn change(
     es: &ExternalSecret,
     rules: &Rules,
@@ -170,6 +198,15 @@ pub fn change(
     let gone = ours.fields(meta).any(|fields| names_more(fields, body));
     if holds(live, body) && !gone {
         return Ok(Change::None);
+    }
+    let lost = |(name, below): (&str, &Value)| {
+        name != "metadata" && loses(below, live.get(name), body.get(name), desired.found_nothing)
+    };
+    if desired.guarded
+        && ours.fields(meta).flat_map(named).any(lost)
+        && let Some(cause) = target::vanished(es)
+    {
+        return Err(Failure { bound: false, ..Failure::retry("could not update secret", cause) });
     }
     Ok(Change::Update(Update {
         resource_version: meta.resource_version.clone().unwrap_or_default(),
@@ -254,226 +291,28 @@ fn names_more(fields: &Value, wanted: &Value) -> bool {
     })
 }
 
+/// Whether a field that we own and that holds something would be empty, or would go where that counts, too. What others have in
+/// an object of ours stays by itself.
+fn loses(fields: &Value, live: Option<&Value>, wanted: Option<&Value>, or_goes: bool) -> bool {
+    let Some(live) = live else { return false };
+    if named(fields).next().is_none() {
+        return !blank(live) && wanted.map_or(or_goes, blank);
+    }
+    named(fields).any(|(name, below)| loses(below, live.get(name), wanted.and_then(|wanted| wanted.get(name)), or_goes))
+}
+
+fn blank(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::String(text) => text.is_empty(),
+        Value::Array(items) => items.is_empty(),
+        _ => false,
+    }
+}
+
 fn named(fields: &Value) -> impl Iterator<Item = (&str, &Value)> {
     fields.as_object().into_iter().flatten().filter_map(|(name, below)| Some((name.strip_prefix("f:")?, below)))
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::panic)]
-mod tests {
-    use k8s_openapi::apimachinery::pkg::apis::meta::v1::FieldsV1;
-
-    use super::*;
-    use crate::plan::external_secret::Memory;
-    use crate::plan::target::FIELD_MANAGER;
-    use crate::render::rewrite::testing::outside;
-
-    fn facts(target: &Value) -> Facts {
-        let es: ExternalSecret = serde_json::from_value(json!({
-            "metadata": { "name": "es", "namespace": "ns", "uid": "own", "labels": { "team": "a" } }, "spec": { "target": target },
-        }))
-        .unwrap();
-        Facts {
-            es: std::sync::Arc::new(es),
-            stores: Default::default(),
-            generators: Default::default(),
-            namespace_labels: None,
-            target: None,
-            owned: Vec::new(),
-            replace_at: None,
-            sources: Default::default(),
-            memory: Memory::default(),
-            now: jiff::Timestamp::UNIX_EPOCH,
-        }
-    }
-
-    fn config_map(more: &Value) -> Value {
-        let mut target = json!({ "manifest": { "apiVersion": "v1", "kind": "ConfigMap" } });
-        target.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-        target
-    }
-
-    fn desired(facts: &Facts) -> Result<Desired, Failure> {
-        let data = [("a".to_owned(), "1".into()), ("b".to_owned(), "2".into())].into();
-        let gathered = Gathered { data, ..Gathered::default() };
-        render(facts, &Rules::default(), &gathered, &Sources::new(), outside(), &Digester::new(b"test key"))
-    }
-
-    /// The object as the API server keeps it after our apply.
-    fn applied(desired: &Desired) -> (ObjectMeta, Value) {
-        let mut live = desired.body.expose().clone();
-        live["metadata"]["uid"] = json!("made");
-        live["metadata"]["resourceVersion"] = json!("7");
-        let mut meta: ObjectMeta = serde_json::from_value(live["metadata"].clone()).unwrap();
-        let entry = ManagedFieldsEntry {
-            manager: Some(FIELD_MANAGER.into()),
-            operation: Some("Apply".into()),
-            fields_v1: Some(FieldsV1(
-                json!({ "f:data": { "f:a": {}, "f:b": {} }, "f:metadata": { "f:labels": { "f:team": {} } } }),
-            )),
-            ..ManagedFieldsEntry::default()
-        };
-        meta.managed_fields = Some(vec![entry]);
-        (meta, live)
-    }
-
-    fn decide(facts: &Facts, desired: &Desired, live: &(ObjectMeta, Value)) -> Result<Change, Failure> {
-        change(&facts.es, &Rules::default(), desired, Some((&live.0, &live.1)))
-    }
-
-    #[test]
-    fn what_is_applied_is_what_we_own() {
-        let body = desired(&facts(&config_map(&json!({ "name": "cm" })))).unwrap().body.expose().clone();
-        assert_eq!((&body["apiVersion"], &body["kind"]), (&json!("v1"), &json!("ConfigMap")));
-        assert_eq!(body["data"], json!({ "a": "1", "b": "2" }));
-        assert_eq!((&body["metadata"]["name"], &body["metadata"]["namespace"]), (&json!("cm"), &json!("ns")));
-        assert_eq!(body["metadata"]["labels"]["team"], "a");
-        assert_eq!(body["metadata"]["labels"]["reconcile.external-secrets.io/managed"], "true");
-        assert_eq!(body["metadata"]["ownerReferences"][0]["uid"], "own");
-        let orphan = desired(&facts(&config_map(&json!({ "creationPolicy": "Orphan" })))).unwrap();
-        assert_eq!(orphan.body.expose()["metadata"].get("ownerReferences"), None);
-    }
-
-    #[test]
-    fn an_object_is_written_only_where_it_differs() {
-        let facts = facts(&config_map(&json!({})));
-        let desired = desired(&facts).unwrap();
-        assert_eq!(change(&facts.es, &Rules::default(), &desired, None), Ok(Change::Create));
-        let good = applied(&desired);
-        assert_eq!(decide(&facts, &desired, &good), Ok(Change::None));
-        let update = Ok(Change::Update(Update { resource_version: "7".into(), managed_fields: None }));
-        let with = |change: &dyn Fn(&mut Value)| {
-            let mut live = good.clone();
-            change(&mut live.1);
-            decide(&facts, &desired, &live)
-        };
-        assert_eq!(with(&|live| live["data"]["others"] = json!("x")), Ok(Change::None), "what others add is theirs");
-        assert_eq!(with(&|live| live["data"]["a"] = json!("x")), update);
-        assert_eq!(with(&|live| live["metadata"]["labels"]["team"] = json!("x")), update);
-        assert_eq!(with(&|live| live["metadata"]["ownerReferences"] = json!([])), update);
-        // a key that we own and no longer want
-        let mut less = good.clone();
-        less.0.managed_fields.as_mut().unwrap()[0].fields_v1 = Some(FieldsV1(json!({ "f:data": { "f:old": {} } })));
-        assert_eq!(decide(&facts, &desired, &less), update);
-    }
-
-    /// ESO names no field manager for these objects, so it is the name of its program.
-    #[test]
-    fn what_eso_wrote_is_taken_over_and_its_entries_retired() {
-        let facts = facts(&config_map(&json!({})));
-        let desired = desired(&facts).unwrap();
-        let entry = |manager: &str, operation: &str, fields: Value| ManagedFieldsEntry {
-            manager: Some(manager.into()),
-            operation: Some(operation.into()),
-            fields_v1: Some(FieldsV1(fields)),
-            ..ManagedFieldsEntry::default()
-        };
-        let metadata = json!({
-            "f:annotations": { ".": {}, "f:reconcile.external-secrets.io/data-hash": {}, "f:kubectl.kubernetes.io/last-applied-configuration": {} },
-            "f:labels": { ".": {}, "f:team": {}, "f:reconcile.external-secrets.io/managed": {} },
-            "f:ownerReferences": { ".": {}, "k:{\"uid\":\"own\"}": {} },
-        });
-        let esos = |data: Value| entry(ESO_PROGRAM, "Update", json!({ "f:data": data, "f:metadata": metadata }));
-        let others = entry("kubectl-edit", "Update", json!({ "f:data": { "f:theirs": {} } }));
-        let decide = |data: Value| {
-            let (mut meta, live) = applied(&desired);
-            meta.managed_fields = Some(vec![others.clone(), esos(data)]);
-            decide(&facts, &desired, &(meta, live))
-        };
-        assert_eq!(decide(json!({ ".": {}, "f:a": {}, "f:b": {} })), Ok(Change::None), "nothing differs");
-        let Ok(Change::Update(update)) = decide(json!({ ".": {}, "f:a": {}, "f:b": {}, "f:old": {} })) else {
-            panic!("a key that ESO wrote stays")
-        };
-        let entries = update.managed_fields.unwrap();
-        let managers: Vec<_> = entries.iter().map(|e| (e.manager.clone().unwrap(), e.operation.clone().unwrap())).collect();
-        let named = |manager: &str, operation: &str| (manager.to_owned(), operation.to_owned());
-        assert_eq!(managers, [named("kubectl-edit", "Update"), named(FIELD_MANAGER, "Apply")]);
-        assert!(entries[1].fields_v1.as_ref().unwrap().0["f:data"].get("f:old").is_some(), "apply takes it away");
-        // what a controller of that name writes to the status is no business of ours
-        let mut status = esos(json!({ "f:old": {} }));
-        status.subresource = Some("status".into());
-        assert!(!Ours::of(&facts.es, &ObjectMeta::default()).has(&status));
-    }
-
-    /// Apply takes from a manager what it names no more: as one manager, two that merge took each other's fields in a loop.
-    #[test]
-    fn those_that_merge_are_managers_of_their_own() {
-        let facts = facts(&config_map(&json!({ "creationPolicy": "Merge" })));
-        let desired = desired(&facts).unwrap();
-        assert_eq!(desired.manager, "keyferry/es");
-        let applied_by = |manager: &str, data: Value| {
-            let (mut meta, live) = applied(&desired);
-            let entry = &mut meta.managed_fields.as_mut().unwrap()[0];
-            entry.manager = Some(manager.into());
-            entry.fields_v1 = Some(FieldsV1(json!({ "f:data": data })));
-            (meta, live)
-        };
-        for theirs in ["keyferry/other", FIELD_MANAGER, ESO_PROGRAM] {
-            let live = applied_by(theirs, json!({ "f:theirs": {} }));
-            assert_eq!(decide(&facts, &desired, &live), Ok(Change::None), "{theirs}");
-        }
-        let own = applied_by("keyferry/es", json!({ "f:a": {}, "f:old": {} }));
-        let update = Update { resource_version: "7".into(), managed_fields: None };
-        assert_eq!(decide(&facts, &desired, &own), Ok(Change::Update(update)));
-    }
-
-    /// ESO replaces whatever is there.
-    #[test]
-    fn what_others_own_is_not_taken() {
-        let owned_by = |kind: &str, uid: &str| json!([{ "apiVersion": "external-secrets.io/v1", "kind": kind, "name": "other", "uid": uid, "controller": true }]);
-        for (policy, kind, wrong) in [
-            ("Owner", "ExternalSecret", Some("target is owned by another ExternalSecret")),
-            ("Orphan", "ExternalSecret", Some("target is owned by another ExternalSecret")),
-            ("Merge", "ExternalSecret", Some("target is owned by another ExternalSecret")),
-            ("Owner", "Deployment", Some("failed to take ownership of target secret")),
-            ("Orphan", "Deployment", Some("failed to take ownership of target secret")),
-            ("CreateOrMerge", "Deployment", None),
-        ] {
-            let facts = facts(&config_map(&json!({ "creationPolicy": policy })));
-            let desired = desired(&facts).unwrap();
-            let mut live = applied(&desired);
-            live.0.owner_references = serde_json::from_value(owned_by(kind, "another")).unwrap();
-            let found = decide(&facts, &desired, &live).map_err(|f| f.message);
-            assert_eq!(found.err(), wrong, "{policy} {kind}");
-        }
-        let facts = facts(&config_map(&json!({})));
-        let desired = desired(&facts).unwrap();
-        let mut foreign = applied(&desired);
-        (foreign.0.labels, foreign.0.owner_references) = (None, None);
-        foreign.1["metadata"] = json!({ "name": "es", "namespace": "ns" });
-        assert!(matches!(decide(&facts, &desired, &foreign), Ok(Change::Update(_))), "adopted, as a Secret would be");
-        let rules = Rules { adopt: false, ..Rules::default() };
-        assert!(change(&facts.es, &rules, &desired, Some((&foreign.0, &foreign.1))).is_err());
-    }
-
-    #[test]
-    fn a_merge_makes_nothing() {
-        let facts = facts(&config_map(&json!({ "creationPolicy": "Merge" })));
-        assert!(change(&facts.es, &Rules::default(), &desired(&facts).unwrap(), None).is_err());
-    }
-
-    /// CVE-2026-42876, by way of a manifest.
-    #[test]
-    fn a_secret_as_a_manifest_mints_no_credential() {
-        let kind = json!({ "apiVersion": "v1", "kind": "Secret" });
-        let with = |template: Value| desired(&facts(&json!({ "manifest": kind, "template": template })));
-        let annotation = json!({ "kubernetes.io/service-account.name": "default" });
-        let from = json!([{ "target": "type", "literal": "kubernetes.io/service-account-token" }]);
-        let error = with(json!({ "metadata": { "annotations": annotation }, "templateFrom": from })).unwrap_err();
-        assert_eq!(error.message, "could not apply template to manifest");
-        assert!(error.cause.contains("is not allowed"), "{}", error.cause);
-        let bootstrap = json!([{ "target": "type", "literal": "bootstrap.kubernetes.io/token" }]);
-        assert!(with(json!({ "templateFrom": bootstrap })).is_err());
-        assert!(with(json!({ "data": { "k": "dg==" } })).is_ok());
-    }
-
-    #[test]
-    fn the_digest_knows_what_an_object_holds_whatever_the_order() {
-        let digester = Digester::new(b"test key");
-        let of = |live: Value| digest(&live, &digester);
-        let plain = of(json!({ "metadata": { "uid": "1" }, "spec": { "a": 1, "b": ["x"] }, "status": { "x": 1 } }));
-        assert_eq!(plain, of(json!({ "spec": { "b": ["x"], "a": 1 }, "status": {}, "metadata": {} })));
-        assert_ne!(plain, of(json!({ "spec": { "a": "1", "b": ["x"] } })));
-        assert_ne!(plain, of(json!({ "spec": { "a": 1, "b": ["x", null] } })));
-    }
-}
+mod tests;

@@ -3,6 +3,7 @@
 //! The shell asks [`before_push`] whether anything is due, reads the source Secrets, asks [`stores::targets`] where they go and
 //! [`entries::entries`] what goes there, pushes, asks [`stores::removals`] what is no longer wanted, and [`settle`] what to report.
 
+mod due;
 pub mod entries;
 pub mod generate;
 pub mod stores;
@@ -18,6 +19,7 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, Time};
 
+use self::due::{Due, due, held_back, lease_left};
 use super::template::with_engine;
 use super::{Note, Rules, Wake, backoff, duration, object_hash, refresh, status};
 use crate::api::push_secret::{PushData, PushUpdatePolicy, SyncedPushSecrets};
@@ -38,6 +40,9 @@ const SOURCE_DELETED: &str = "SourceDeleted";
 /// Where the source is gone, or cannot be read.
 pub const NO_SOURCE: &str = "could not get source secret";
 
+/// How soon to look again where what was replaced just now is still noted as in use.
+const OVERDUE: Duration = Duration::from_secs(60);
+
 /// All that a decision rests on, taken at one moment.
 #[derive(Clone, Debug)]
 pub struct Facts {
@@ -49,12 +54,16 @@ pub struct Facts {
     pub namespace_labels: Option<Arc<BTreeMap<String, String>>>,
     /// The Secrets that it takes values and templates from, as far as they are there.
     pub sources: Vec<SourceVersion>,
+    /// Why those with the labels that it selects by could not be listed.
+    pub unlisted: Option<Failure>,
     /// What is known of the generator that it names.
     pub generator: Option<GeneratorFacts>,
     /// When what was generated for it must be replaced, as its lease ends; `None`: it has no lease.
     pub replace_at: Option<Timestamp>,
     /// What this process remembers of it.
     pub memory: Memory,
+    /// Why it is looked at.
+    pub woken: Priority,
     /// Now.
     pub now: Timestamp,
 }
@@ -86,6 +95,8 @@ pub struct Memory {
     pub failures: u32,
     /// When it was last in line; the status may say so later.
     pub refreshed: Option<Timestamp>,
+    /// Since when it pauses after a failure, and for how long.
+    pub paused: Option<(Timestamp, Duration)>,
 }
 
 /// What to do first.
@@ -99,6 +110,8 @@ pub enum Next {
     Finalizer(bool),
     /// It is being deleted: delete what it pushed, then take our finalizer off.
     CleanUp(Removals),
+    /// Delete what is left in stores in deletion, so that they can go, and report the failure, if there is one.
+    Leave(Option<Failure>),
     /// Report this.
     Settle(Box<Report>),
     /// Read the source, and push it.
@@ -195,6 +208,13 @@ impl Failure {
     pub fn within(self, words: &str) -> Self {
         Self { message: format!("{words}: {}", self.message), ..self }
     }
+
+    /// With what failed besides.
+    #[must_use]
+    pub fn and(self, other: Option<Self>) -> Self {
+        let Some(other) = other else { return self };
+        Self { message: format!("{}; {}", self.message, other.message), ..self }
+    }
 }
 
 /// One failure out of those of several stores: the first one's class, and what each said. `None`: there is none.
@@ -233,6 +253,11 @@ pub enum Outcome {
         /// What is left: entries in stores of another controller.
         synced: SyncedPushSecrets,
     },
+    /// Nothing was to be pushed, and nothing is left in stores in deletion.
+    Left {
+        /// What is pushed elsewhere.
+        synced: SyncedPushSecrets,
+    },
     /// It failed.
     Failed {
         /// Why.
@@ -262,25 +287,37 @@ pub struct Report {
 pub fn before_push(facts: &Facts, rules: &Rules) -> Next {
     let ps = &facts.ps;
     let held = ps.metadata.finalizers.iter().flatten().any(|f| f == FINALIZER_PUSH);
+    // a store in deletion is emptied whatever else is wrong
+    let left = stores::is_left(facts, rules);
     match (ps.metadata.deletion_timestamp.is_some(), held, ps.deletes()) {
         (true, false, _) => return Next::Ignore,
         (true, true, false) | (false, true, false) => return Next::Finalizer(false),
         (true, true, true) => return Next::CleanUp(stores::removals(facts, rules, &SyncedPushSecrets::new())),
-        (false, ..) if stores::targets(facts, rules).is_ok_and(|t| t.is_empty()) => return Next::Ignore,
+        (false, ..) if stores::targets(facts, rules).is_ok_and(|t| t.is_empty()) => {
+            return if left { Next::Leave(None) } else { Next::Ignore };
+        }
         (false, false, true) => return Next::Finalizer(true),
         (false, true, true) | (false, false, false) => {}
     }
+    let failed = |failure| if left { Next::Leave(Some(failure)) } else { settled(facts, failure) };
     let interval = match interval(ps) {
         Ok(interval) => interval,
-        Err(failure) => return settled(facts, failure),
+        Err(failure) => return failed(failure),
     };
     if let Err(failure) = entries::check(&ps.spec) {
-        return settled(facts, failure);
+        return failed(failure);
     }
-    match due(facts, interval) {
-        // whoever waits for its generator is woken
-        Due::Now(_) if matches!(generate::plan(facts, rules), Ok(generate::Plan::Wait)) => Next::Idle(Wake::OnChange),
-        Due::Now(priority) => Next::Push(priority),
+    if let Some(failure) = &facts.unlisted {
+        return failed(failure.clone());
+    }
+    match due(facts, interval, left) {
+        Due::Now(priority) => match (generate::plan(facts, rules), held_back(facts)) {
+            (Ok(generate::Plan::Wait), _) if left => Next::Leave(None),
+            // whoever waits for its generator is woken
+            (Ok(generate::Plan::Wait), _) => Next::Idle(Wake::OnChange),
+            (_, Some(pause)) => Next::Idle(Wake::After(pause, Priority::Periodic)),
+            (_, None) => Next::Push(priority),
+        },
         Due::NotYet(left) => Next::Idle(left.map_or(Wake::OnChange, |left| Wake::After(left, Priority::Periodic))),
     }
 }
@@ -289,62 +326,13 @@ fn settled(facts: &Facts, failure: Failure) -> Next {
     Next::Settle(Box::new(settle(facts, Outcome::Failed { failure, synced: None })))
 }
 
-enum Due {
-    Now(Priority),
-    NotYet(Option<Duration>),
-}
-
-fn due(facts: &Facts, interval: SignedDuration) -> Due {
-    let ps = &facts.ps;
-    if is_cleaned_up(facts) {
-        return Due::NotYet(None);
-    }
-    let status = ps.status.clone().unwrap_or_default();
-    let recorded = status.refresh_time.map(|t| t.0);
-    let Some(refreshed) = recorded.max(facts.memory.refreshed) else { return Due::Now(first(ps)) };
-    let synced = status.synced_resource_version.unwrap_or_default();
-    if synced.is_empty() {
-        return Due::Now(first(ps));
-    }
-    let changed = synced != synced_resource_version(ps)
-        || status.source_version != source_version(&facts.sources)
-        || ps.ready().is_none_or(|c| !c.is_ready())
-        || stores::is_left(facts);
-    if changed {
-        return Due::Now(Priority::Changed);
-    }
-    let holds = facts.replace_at.map(|at| at.duration_since(facts.now));
-    if holds.is_some_and(|left| left <= SignedDuration::ZERO) {
-        return Due::Now(Priority::Periodic);
-    }
-    if interval <= SignedDuration::ZERO {
-        return Due::NotYet(holds.map(SignedDuration::unsigned_abs));
-    }
-    let uid = ps.metadata.uid.as_deref().unwrap_or_default();
-    let left = refresh::period(interval, uid) - facts.now.duration_since(refreshed);
-    if left > SignedDuration::ZERO && refreshed <= facts.now {
-        let left = holds.map_or(left, |holds| holds.min(left));
-        return Due::NotYet(Some(left.unsigned_abs()));
-    }
-    Due::Now(Priority::Periodic)
-}
-
-fn first(ps: &PushSecret) -> Priority {
-    if ps.ready().is_some() { Priority::Changed } else { Priority::New }
-}
-
-/// The source is gone, what it pushed is deleted, and nothing changed since: there is nothing to do until it comes back.
-fn is_cleaned_up(facts: &Facts) -> bool {
-    let reason = facts.ps.ready().and_then(|c| c.reason.as_deref());
-    let same = facts.ps.status.as_ref().and_then(|s| s.synced_resource_version.as_deref());
-    reason == Some(SOURCE_DELETED) && facts.sources.is_empty() && same == Some(synced_resource_version(&facts.ps).as_str())
-}
-
 /// `status.sourceVersion`: which Secrets in which versions were pushed. `None`: none was.
 #[must_use]
 pub fn source_version(sources: &[SourceVersion]) -> Option<String> {
     let mut lines: Vec<String> = sources.iter().map(|s| format!("{} {} {}", s.name, s.uid, s.resource_version)).collect();
     lines.sort_unstable();
+    // one with a template may be among those selected
+    lines.dedup();
     (!lines.is_empty()).then(|| object_hash::of_lines(&lines))
 }
 
@@ -378,7 +366,8 @@ fn interval(ps: &PushSecret) -> Result<SignedDuration, Failure> {
 pub fn source_gone(facts: &Facts, rules: &Rules) -> Option<Removals> {
     let synced = facts.ps.status.as_ref().and_then(|s| s.synced_push_secrets.as_ref());
     let any = synced.is_some_and(|s| s.values().any(|entries| !entries.is_empty()));
-    (facts.ps.deletes() && any).then(|| stores::removals(facts, rules, &SyncedPushSecrets::new()))
+    let is_named = matches!(source(&facts.ps), Source::Named(_));
+    (is_named && facts.ps.deletes() && any).then(|| stores::removals(facts, rules, &SyncedPushSecrets::new()))
 }
 
 /// Says what to report.
@@ -407,12 +396,15 @@ pub fn settle(facts: &Facts, outcome: Outcome) -> Report {
                 source_version: source_version(&sources),
                 ..with(true, SYNCED, &message, synced)
             };
+            let holds =
+                lease_left(facts).map(|left| if left > SignedDuration::ZERO { left.unsigned_abs() } else { OVERDUE });
+            let again = period.into_iter().chain(holds).min();
             let news = written || is_news(ready, &status.conditions);
             Report {
                 status: Some(status),
                 notes: if news { vec![Note::normal(SYNCED, message)] } else { Vec::new() },
-                wake: period.map_or(Wake::OnChange, |period| Wake::After(period, Priority::Periodic)),
-                memory: Memory { failures: 0, refreshed: Some(facts.now) },
+                wake: again.map_or(Wake::OnChange, |again| Wake::After(again, Priority::Periodic)),
+                memory: Memory { failures: 0, refreshed: Some(facts.now), paused: None },
                 failure: None,
             }
         }
@@ -431,6 +423,13 @@ pub fn settle(facts: &Facts, outcome: Outcome) -> Report {
                 failure: None,
             }
         }
+        Outcome::Left { synced } => Report {
+            status: Some(PushSecretStatus { synced_push_secrets: (!synced.is_empty()).then_some(synced), ..old.clone() }),
+            notes: Vec::new(),
+            wake: Wake::OnChange,
+            memory: facts.memory.clone(),
+            failure: None,
+        },
         Outcome::Failed { failure, synced } => {
             let synced = synced.or_else(|| old.synced_push_secrets.clone()).unwrap_or_default();
             let empty = ps.status.as_ref().and_then(|s| s.synced_push_secrets.as_ref()).is_some() || !synced.is_empty();
@@ -444,7 +443,7 @@ pub fn settle(facts: &Facts, outcome: Outcome) -> Report {
                 notes: if news { vec![Note::warning(ERRORED, failure.message)] } else { Vec::new() },
                 status: Some(status),
                 wake: Wake::After(pause, if failures <= 3 { Priority::Changed } else { Priority::Periodic }),
-                memory: Memory { failures, ..facts.memory },
+                memory: Memory { failures, paused: Some((facts.now, pause)), ..facts.memory },
                 failure: Some(failure.kind.map_or("internal", ErrorKind::as_str)),
             }
         }

@@ -35,11 +35,21 @@ pub fn truncate(text: &str, most: usize) -> String {
     format!("{}...", &text[..end])
 }
 
-/// Whether a status must be written: anything but the refresh time differs, or that one is old enough. Each object waits a
-/// little longer than `heartbeat`, by its uid, so that those made together are not rewritten together.
+/// Whether a status must be written: anything but the refresh time differs, or that one is old enough, or is in the future: the object
+/// would look due for ever. Each object waits a little longer than `heartbeat`, by its uid, so that those made together are not
+/// rewritten together.
 #[must_use]
-pub fn must_write(old: Option<&ExternalSecretStatus>, new: &ExternalSecretStatus, heartbeat: Duration, uid: &str) -> bool {
+pub fn must_write(
+    old: Option<&ExternalSecretStatus>,
+    new: &ExternalSecretStatus,
+    heartbeat: Duration,
+    uid: &str,
+    now: Timestamp,
+) -> bool {
     let Some(old) = old else { return true };
+    if old.refresh_time != new.refresh_time && old.refresh_time.as_ref().is_some_and(|time| time.0 > now) {
+        return true;
+    }
     let timeless = |status: &ExternalSecretStatus| {
         let mut status = ExternalSecretStatus { refresh_time: None, ..status.clone() };
         // one that lies before the true one only has the values read early, once, after a restart
@@ -87,12 +97,17 @@ mod tests {
     fn an_unchanged_refresh_is_written_once_a_heartbeat() {
         let status = |second| ExternalSecretStatus { refresh_time: Some(Time(at(second))), ..Default::default() };
         let heartbeat = Duration::from_secs(300);
-        assert!(must_write(None, &status(0), heartbeat, "u"));
-        assert!(!must_write(Some(&status(0)), &status(299), heartbeat, "u"));
-        assert!(must_write(Some(&status(0)), &status(600), heartbeat, "u"));
-        assert!(!must_write(Some(&status(600)), &status(0), heartbeat, "u"));
+        let write = |old: Option<&ExternalSecretStatus>, new: &ExternalSecretStatus, now: i64| {
+            must_write(old, new, heartbeat, "u", at(now))
+        };
+        assert!(write(None, &status(0), 0));
+        assert!(!write(Some(&status(0)), &status(299), 299));
+        assert!(write(Some(&status(0)), &status(600), 600));
+        assert!(!write(Some(&status(600)), &status(0), 600));
+        assert!(write(Some(&status(600)), &status(590), 599), "the clock was set back");
+        assert!(!write(Some(&status(600)), &status(600), 599));
         let other = ExternalSecretStatus { synced_resource_version: Some("2-x".into()), ..status(1) };
-        assert!(must_write(Some(&status(0)), &other, heartbeat, "u"));
+        assert!(write(Some(&status(0)), &other, 1));
     }
 
     #[test]
@@ -104,7 +119,7 @@ mod tests {
             };
             ExternalSecretStatus { refresh_time: Some(Time(at(0))), target: Some(target), ..Default::default() }
         };
-        let write = |old, new| must_write(Some(&status(old)), &status(new), Duration::from_secs(300), "u");
+        let write = |old, new| must_write(Some(&status(old)), &status(new), Duration::from_secs(300), "u", at(0));
         assert!(!write(Some(1), Some(2)));
         assert!(write(None, Some(2)) && write(Some(2), None), "that they do not hold for ever is");
     }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use jiff::Timestamp;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectMeta, OwnerReference};
@@ -51,8 +52,10 @@ pub struct Desired {
     pub replace: bool,
     /// Field manager that it is applied as.
     pub manager: String,
-    /// Whether an empty value may not take the place of one that is not, nor nothing that of something.
+    /// Whether an empty value may not take the place of one that is not.
     pub guarded: bool,
+    /// Whether it comes of no values, where the provider does not say that they do not exist: then no value of ours goes.
+    pub found_nothing: bool,
     /// Keyed digest of all this, or of what all this was rendered from.
     pub applied: String,
 }
@@ -72,6 +75,8 @@ pub struct Content {
     pub data: BTreeMap<String, SecretBytes>,
     /// See [`Desired::guarded`].
     pub guarded: bool,
+    /// See [`Desired::found_nothing`].
+    pub found_nothing: bool,
 }
 
 impl Content {
@@ -107,7 +112,7 @@ pub fn claim(es: &ExternalSecret, labels: &mut BTreeMap<String, String>) -> Opti
 #[must_use]
 pub fn desired(es: &ExternalSecret, content: Content) -> Desired {
     let target = es.target();
-    let Content { type_, mut labels, annotations, finalizers, data, guarded } = content;
+    let Content { type_, mut labels, annotations, finalizers, data, guarded, found_nothing } = content;
     let owner = claim(es, &mut labels);
     Desired {
         name: es.target_name().to_owned(),
@@ -122,6 +127,7 @@ pub fn desired(es: &ExternalSecret, content: Content) -> Desired {
         replace: !merges(target.creation_policy.unwrap_or_default()),
         manager: manager(es),
         guarded,
+        found_nothing,
         applied: String::new(),
     }
 }
@@ -141,6 +147,24 @@ pub fn own_data<'s>(es: &ExternalSecret, live: &'s Secret) -> impl Iterator<Item
     let owned = Owned::of(&live.metadata, &Ours::of(es, &live.metadata)).data;
     let data = live.data.iter().flatten().filter(move |(key, _)| owned.contains(*key));
     data.map(|(key, value)| (key.as_str(), value.0.as_slice()))
+}
+
+/// Whether other ExternalSecrets, under us or under ESO, wrote a Secret's data last, so that a key which differs may be theirs by now.
+/// Whoever else wrote in that same second may have changed ours.
+#[must_use]
+pub fn is_taken(es: &ExternalSecret, live: &Secret) -> bool {
+    let ours = Ours::of(es, &live.metadata);
+    let holds_data = |entry: &&ManagedFieldsEntry| {
+        entry.fields_v1.as_ref().is_some_and(|fields| names(&fields.0["f:data"]).next().is_some())
+    };
+    let writers: Vec<&ManagedFieldsEntry> = live.metadata.managed_fields.iter().flatten().filter(holds_data).collect();
+    let newest = writers.iter().copied().map(time_of).max().flatten();
+    let last: Vec<&ManagedFieldsEntry> = writers.into_iter().filter(|entry| time_of(entry) == newest).collect();
+    last.iter().all(|entry| is_our_entry(entry)) && last.iter().any(|entry| !ours.has(entry))
+}
+
+fn time_of(entry: &ManagedFieldsEntry) -> Option<Timestamp> {
+    entry.time.as_ref().map(|time| time.0)
 }
 
 /// Whether a creation policy leaves the values of others in place.
@@ -313,12 +337,20 @@ fn mints_nothing(desired: &Desired, live: &Secret) -> Result<(), Failure> {
 
 /// A value that the provider suddenly gives as empty does not replace one that is not, and nothing at all does not replace all.
 fn guard_empty(es: &ExternalSecret, desired: &Desired, live: &Secret) -> Result<(), Failure> {
-    if !is_ours(&live.metadata) || !desired.guarded || desired.immutable || allows_empty(es) {
+    if !is_ours(&live.metadata) || desired.immutable || allows_empty(es) {
         return Ok(());
     }
     let refused = |cause| Err(Failure::retry("could not update secret", cause));
-    if desired.data.is_empty() && own_data(es, live).next().is_some() {
-        return vanished(es).map_or(Ok(()), refused);
+    // constants of a template may stand there without any value
+    let stays = |(key, old): (&str, &[u8])| desired.data.get(key).is_some_and(|new| old.is_empty() || !new.is_empty());
+    if desired.found_nothing
+        && !own_data(es, live).all(stays)
+        && let Some(cause) = vanished(es)
+    {
+        return refused(cause);
+    }
+    if !desired.guarded {
+        return Ok(());
     }
     let emptied = desired
         .data

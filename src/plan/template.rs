@@ -7,6 +7,7 @@ use zeroize::Zeroizing;
 
 use super::Rules;
 use super::digest::Digester;
+use super::entries::generates;
 use super::external_secret::{Facts, Failure, Gathered};
 use super::target::{self, Content, Desired};
 use crate::api::ANNOTATION_FOLLOW_TEMPLATES;
@@ -141,6 +142,7 @@ pub fn render(
         data: rendered.data,
         // what a template makes empty is meant so, unless the emptiness comes from the provider
         guarded: values.values().any(crate::secret_bytes::SecretBytes::is_empty),
+        found_nothing: gathered.found_nothing(),
     };
     let desired = target::desired(&facts.es, content);
     let applied = match stable {
@@ -150,13 +152,17 @@ pub fn render(
     Ok(Desired { applied, ..desired })
 }
 
-/// Whether a source of the template changed since it was last rendered, for an object that asks to be synced then. ESO, and so
-/// everybody else, takes a changed source at the next refresh.
+/// Whether a source of the template changed since it was last rendered, for an object that asks to be synced then: one may have, after a
+/// restart. ESO, and so everybody else, takes a changed source at the next refresh. So does an object that generates: its values would
+/// change with it.
 #[must_use]
 pub fn source_changed(facts: &Facts) -> bool {
     let once = facts.es.spec.refresh_policy == Some(RefreshPolicy::CreatedOnce);
-    let known = facts.memory.sources.as_ref();
-    follows_sources(&facts.es) && !once && known.is_some_and(|known| *known != facts.sources)
+    let changed = match &facts.memory.sources {
+        Some(known) => *known != facts.sources,
+        None => !facts.sources.is_empty(),
+    };
+    follows_sources(&facts.es) && !once && !generates(&facts.es) && changed
 }
 
 /// Whether an object asks to be synced when a source of its template changes.

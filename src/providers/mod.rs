@@ -35,6 +35,7 @@ pub mod scaleway;
 pub mod secretserver;
 pub mod sops;
 mod spec;
+mod unnamed;
 pub mod used;
 pub mod vault;
 pub mod webhook;
@@ -503,10 +504,12 @@ pub enum ReferenceKind {
 pub struct ProviderError {
     /// Class: decides the retry, the reason and the metric label.
     pub kind: ErrorKind,
-    /// What happened, in stable and redacted text.
+    /// What happened, in stable and redacted text. Names of objects at the provider stand in it as `{:?}`, see [`Self::unnamed`].
     pub detail: String,
     /// How long the provider asks us to wait.
     pub retry_after: Option<Duration>,
+    /// Whether a value that was to be written is in its place all the same.
+    pub written: bool,
 }
 
 /// Class of a provider's failure.
@@ -560,7 +563,7 @@ impl ProviderError {
     /// An error of a class, with our own text.
     #[must_use]
     pub fn new(kind: ErrorKind, detail: impl Into<String>) -> Self {
-        Self { kind, detail: detail.into(), retry_after: None }
+        Self { kind, detail: detail.into(), retry_after: None, written: false }
     }
 
     /// The provider's "it does not exist". The text is ESO's.
@@ -579,6 +582,13 @@ impl ProviderError {
     #[must_use]
     pub fn after(mut self, wait: Duration) -> Self {
         self.retry_after = Some(wait);
+        self
+    }
+
+    /// What failed came after the value was written, if it `was`.
+    #[must_use]
+    pub fn after_writing(mut self, was: bool) -> Self {
+        self.written |= was;
         self
     }
 }

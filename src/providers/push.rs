@@ -77,8 +77,7 @@ impl Push {
     /// The value that the place's key is to have: the pushed one, or `current` with the property set in it, as sjson does.
     ///
     /// # Errors
-    /// `Malformed` where the present value is no JSON, `Misconfigured` where the property is no path to set, or the value no text:
-    /// JSON holds none other.
+    /// `Misconfigured` where the present value is no JSON, the property no path to set, or the value no text: JSON holds none other.
     pub fn merged(&self, current: Option<&SecretBytes>) -> Result<SecretBytes, ProviderError> {
         self.merge(self.value()?, current)
     }
@@ -103,7 +102,7 @@ impl Push {
                 "remoteRef.property {property:?} needs a JSON value, and that of {:?} is none: delete it, or leave property out",
                 self.place.key
             );
-            return Err(ProviderError::new(ErrorKind::Malformed, text));
+            return Err(ProviderError::new(ErrorKind::Misconfigured, text));
         }
         json_edit::set(current, property, &value).ok_or_else(|| {
             let text = format!("remoteRef.property {property:?} is not a path that can be set in a JSON value");
@@ -250,7 +249,7 @@ mod tests {
         };
         assert_eq!(merged("u", ""), Ok(r#"{"u":"ann"}"#.to_owned()));
         assert_eq!(merged("u", r#"{"a": 1}"#), Ok(r#"{"a": 1,"u":"ann"}"#.to_owned()));
-        assert_eq!(merged("u", "not json"), Err(ErrorKind::Malformed));
+        assert_eq!(merged("u", "not json"), Err(ErrorKind::Misconfigured), "nothing went out, and `Malformed` is an answer");
         assert_eq!(merged("u.#", "{}"), Err(ErrorKind::Misconfigured));
         let error = push(Some("user"), Some("u")).merged(Some(&SecretBytes::from("c4n4ry"))).unwrap_err();
         assert!(!error.detail.contains("c4n4ry"));

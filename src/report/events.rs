@@ -27,6 +27,8 @@ const WRITERS: usize = 2;
 /// How long an event lets Secrets and statuses go first, and how often it looks whether they have.
 const PATIENCE: Duration = Duration::from_secs(2);
 const LOOK: Duration = Duration::from_millis(20);
+/// How long after a request that got no answer it is made once more: else an API server that is away would cost all events that wait.
+const AGAIN: Duration = Duration::from_secs(2);
 /// Longest note that the API takes, in bytes.
 const LONGEST_NOTE: usize = 1024;
 /// Who reports: `reportingController` of the events.
@@ -59,7 +61,8 @@ impl Events {
     ) -> (Self, impl Future<Output = ()>) {
         let (sender, receiver) = mpsc::channel(MOST_WAITING);
         let last = CancellationToken::new();
-        (Self { sender, metrics, last: last.clone() }, write_all(client, leadership, instance, busy, receiver, last))
+        let writer = Writer { client, leadership, instance, metrics: metrics.clone() };
+        (Self { sender, metrics, last: last.clone() }, write_all(writer, busy, receiver, last))
     }
 
     /// Records an event on an object.
@@ -75,14 +78,15 @@ impl Events {
     }
 }
 
-async fn write_all(
+/// What writing an event needs.
+struct Writer {
     client: kube::Client,
     leadership: Leadership,
     instance: String,
-    busy: impl Fn() -> bool,
-    receiver: mpsc::Receiver<Recorded>,
-    last: CancellationToken,
-) {
+    metrics: Arc<Metrics>,
+}
+
+async fn write_all(writer: Writer, busy: impl Fn() -> bool, receiver: mpsc::Receiver<Recorded>, last: CancellationToken) {
     let events = futures::stream::unfold((receiver, last), |(mut receiver, last)| async move {
         let event = tokio::select! {
             biased;
@@ -94,12 +98,10 @@ async fn write_all(
         };
         Some((event?, (receiver, last)))
     });
-    let (client, leadership, instance, busy) = (&client, &leadership, &instance, &busy);
+    let (writer, busy) = (&writer, &busy);
     futures::StreamExt::for_each_concurrent(events, WRITERS, |event| async move {
         give_way(busy).await;
-        if leadership.may_write() {
-            write(client.clone(), instance, event).await;
-        }
+        writer.write(event).await;
     })
     .await;
 }
@@ -115,7 +117,33 @@ async fn give_way(busy: &impl Fn() -> bool) {
     tokio::select! { () = idle => {}, () = patience => {} }
 }
 
-async fn write(client: kube::Client, instance: &str, Recorded { object, note, at }: Recorded) {
+impl Writer {
+    /// Writes an event; where the API server does not answer, once more a little later.
+    async fn write(&self, recorded: Recorded) {
+        let (event, namespace) = event_of(recorded, &self.instance);
+        let api: Api<Event> = Api::namespaced(self.client.clone(), &namespace);
+        for is_last in [false, true] {
+            if !self.leadership.may_write() {
+                return;
+            }
+            match api.create(&PostParams::default(), &event).await {
+                Ok(_) => return,
+                // a namespace in deletion takes no events, and an event is never worth a failure
+                Err(kube::Error::Api(status)) => {
+                    let object = event.regarding.as_ref().and_then(|o| o.name.as_deref()).unwrap_or_default();
+                    let reason = event.reason.as_deref().unwrap_or_default();
+                    tracing::debug!(object, reason, code = status.code, "the event could not be written");
+                    return;
+                }
+                Err(_) if is_last => self.metrics.event_dropped(),
+                Err(_) => tokio::time::sleep(AGAIN).await,
+            }
+        }
+    }
+}
+
+/// An event as it is written, and in which namespace.
+fn event_of(Recorded { object, note, at }: Recorded, instance: &str) -> (Event, String) {
     let name = object.name.clone().unwrap_or_default();
     // events of cluster-scoped objects live in the namespace default
     let namespace = object.namespace.clone().unwrap_or_else(|| "default".into());
@@ -135,15 +163,7 @@ async fn write(client: kube::Client, instance: &str, Recorded { object, note, at
         regarding: Some(object),
         ..Event::default()
     };
-    let api: Api<Event> = Api::namespaced(client, &namespace);
-    if let Err(error) = api.create(&PostParams::default(), &event).await {
-        let code = match &error {
-            kube::Error::Api(status) => status.code,
-            _ => 0,
-        };
-        // a namespace in deletion takes no events, and an event is never worth a failure
-        tracing::debug!(object = %name, reason = note.reason, code, "the event could not be written");
-    }
+    (event, namespace)
 }
 
 #[cfg(test)]
@@ -187,6 +207,36 @@ mod tests {
             }
         });
         kube::Client::new(service, "ns")
+    }
+
+    /// When requests were made, of an API server that does not answer this many first ones.
+    async fn asked(unanswered: usize, metrics: &Arc<Metrics>) -> Vec<u64> {
+        let (asked, start) = (Arc::new(std::sync::Mutex::new(Vec::new())), Instant::now());
+        let hears = asked.clone();
+        let service = tower::service_fn(move |_: Request<Body>| {
+            let mut asked = hears.lock().unwrap();
+            asked.push(start.elapsed().as_secs());
+            let answer = match asked.len() > unanswered {
+                true => Ok(Response::new(Body::from(b"{}".to_vec()))),
+                false => Err(std::io::Error::other("connection refused")),
+            };
+            std::future::ready(answer)
+        });
+        let client = kube::Client::new(service, "ns");
+        let (events, writing) = Events::new(client, Leadership::alone(), "one".into(), || false, metrics.clone());
+        events.record(ObjectReference::default(), note());
+        events.close();
+        writing.await;
+        asked.lock().unwrap().clone()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_gets_no_answer_is_written_once_more_and_then_counted() {
+        let metrics = Arc::new(Metrics::default());
+        assert_eq!(asked(1, &metrics).await, [0, 2]);
+        assert!(metrics.encode().unwrap().contains("\nkeyferry_events_dropped_total 0\n"));
+        assert_eq!(asked(2, &metrics).await, [0, 2]);
+        assert!(metrics.encode().unwrap().contains("\nkeyferry_events_dropped_total 1\n"));
     }
 
     fn note() -> Note {

@@ -65,8 +65,8 @@ pub struct Metrics {
 /// One call to a provider that has ended.
 #[derive(Clone, Copy, Debug)]
 pub struct ProviderCall<'a> {
-    /// The store that the call was made for.
-    pub store: &'a StoreLabels,
+    /// The store that the call was made for; `None` where it is deleted, and so are its series.
+    pub store: Option<&'a StoreLabels>,
     /// The provider in ESO's words: `AWS/SecretsManager`.
     pub provider: &'static str,
     /// The call in keyferry's words: `BatchGet`.
@@ -184,7 +184,7 @@ impl Metrics {
         r.register("keyferry_api_requests", "Requests to the Kubernetes API server", self.api_requests.clone());
         r.register(
             "keyferry_events_dropped",
-            "Events that were not written because too many waited",
+            "Events that were not written because too many waited or the API server did not answer",
             self.events_dropped.clone(),
         );
         r.register("keyferry_leader", "1 while this process may write to the API server", self.leader.clone());
@@ -240,8 +240,10 @@ impl Metrics {
             let labels = ApiCallLabels { provider: call.provider, call: request.name.clone(), status };
             self.api_calls.get_or_create(&labels).increment();
         }
-        let outcome = call.error.map_or("success", ErrorKind::as_str);
-        self.store_calls.observe(call.store, call.provider, outcome, call.took);
+        if let Some(store) = call.store {
+            let outcome = call.error.map_or("success", ErrorKind::as_str);
+            self.store_calls.observe(store, call.provider, outcome, call.took);
+        }
     }
 
     /// A value was asked for.
@@ -290,7 +292,7 @@ impl Metrics {
         self.api_requests.get_or_create(&ApiRequestLabels { verb, resource, outcome }).inc();
     }
 
-    /// An event found no place among those that wait to be written.
+    /// An event found no place among those that wait to be written, or got no answer.
     pub fn event_dropped(&self) {
         self.events_dropped.inc();
     }

@@ -19,6 +19,7 @@ use keyferry::index::{AnyGenerator, Index, Key, ParentId, StoreHealth, StoreId, 
 use keyferry::plan::external_secret::{Facts, Memory, Next, StoreFacts};
 use keyferry::plan::{Rules, external_secret, fan_out, generator_state, push_secret, store};
 use keyferry::providers::ProviderSpec;
+use keyferry::queue::Priority;
 use keyferry::validate::{validate_external_secret, validate_store, validate_template};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -182,8 +183,10 @@ fn look_at_push_secret(ps: PushSecret) {
         stores: index.push_stores(&ps),
         namespace_labels: Some(Arc::default()),
         sources: index.push_named_sources(&ps),
+        unlisted: None,
         generator: None,
         memory: push_secret::Memory::default(),
+        woken: Priority::New,
         now: Timestamp::UNIX_EPOCH,
         ps,
     };

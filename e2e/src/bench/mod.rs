@@ -29,7 +29,7 @@ use self::stand_in::StandIn;
 use self::table::{Table, Unit, percentile};
 use crate::controlplane::{ControlPlane, Options};
 use crate::env::crd_files;
-use crate::operator::{self, Operator};
+use crate::operator::Operator;
 use crate::process::Lifetime;
 use crate::rundir::RunDir;
 use crate::tools::Tools;

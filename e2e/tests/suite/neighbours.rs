@@ -6,12 +6,13 @@ use anyhow::{Result, ensure};
 use keyferry_e2e::aws::allow_reading;
 use keyferry_e2e::env::Sandbox;
 use keyferry_e2e::progress;
-use kube::api::DeleteParams;
+use kube::api::{DeleteParams, Patch, PatchParams};
 use serde_json::{Value, json};
 
+use crate::generators::generator;
 use crate::lab::{
-    EXTERNAL_SECRET, SECRET_STORE, apply, aws_store_object, eventually, external_secret, external_secrets, fake_store, one,
-    operator, patch, ready, secrets, store, with_lab,
+    EXTERNAL_SECRET, SECRET_STORE, all_synced, apply, aws_store_object, eventually, external_secret, external_secrets,
+    fake_store, one, operator, patch, push_secret, ready, secrets, store, to_place, with_lab,
 };
 
 /// What a repaired login may take to have its effect.
@@ -103,6 +104,46 @@ fn a_repaired_login_takes_effect_at_once() -> Result<()> {
     })
 }
 
+/// As where an admission policy leaves stores to those who deploy them.
+#[test]
+fn a_store_whose_finalizer_is_refused_is_checked_all_the_same() -> Result<()> {
+    with_lab("kept-store", async |ns| {
+        let name = format!("stores-of-{}", ns.name);
+        let policy = json!({
+            "matchConstraints": {
+                "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": ns.name}},
+                "resourceRules": [{
+                    "apiGroups": ["external-secrets.io"], "apiVersions": ["*"], "operations": ["UPDATE"],
+                    "resources": ["secretstores"],
+                }],
+            },
+            "validations": [{"expression": "!has(object.metadata.finalizers)"}],
+        });
+        let binding = json!({"policyName": name, "validationActions": ["Deny"]});
+        for (kind, spec) in [("ValidatingAdmissionPolicy", policy), ("ValidatingAdmissionPolicyBinding", binding)] {
+            let version = "admissionregistration.k8s.io/v1";
+            apply(ns, json!({"apiVersion": version, "kind": kind, "metadata": {"name": name}, "spec": spec})).await?;
+        }
+        apply(ns, fake_store("store", &[("remote", "value")])).await?;
+        let stores = ns.cluster().api(SECRET_STORE.0, SECRET_STORE.1, &ns.name).await?;
+        let (trial, held) = (
+            PatchParams { dry_run: true, ..PatchParams::default() },
+            Patch::Merge(json!({"metadata": {"finalizers": ["mirror.test/held"]}})),
+        );
+        eventually("the policy is in force", async || Ok(stores.patch("store", &trial, &held).await.is_err())).await?;
+
+        let push = json!({"deletionPolicy": "Delete", "data": to_place("key", "pushed")});
+        apply(ns, push_secret("push", "store", json!({"secret": {"name": "app"}}), push)).await?;
+        apply(ns, external_secret("app", json!({"data": one("key", "remote")}))).await?;
+        let _operator = operator(ns, &[]).await?;
+        let took = all_synced(ns).await?;
+        let finalizers = stores.get("store").await?.metadata.finalizers;
+        ensure!(finalizers.is_none(), "the policy let {finalizers:?} pass");
+        progress::note(format!("a store that may not be held is checked and used: {took:.2?}"));
+        Ok(())
+    })
+}
+
 #[test]
 fn two_on_one_target() -> Result<()> {
     with_lab("two-owners", async |ns| {
@@ -176,6 +217,38 @@ fn those_that_merge_into_one_secret_leave_each_other_alone() -> Result<()> {
         ns.wait_secret("shared", |data| data.contains_key("other") && !data.contains_key("one")).await?;
         let data = ns.secret("shared").await?;
         ensure!(data["two"] == "2" && data["theirs"] == "x", "a key of another went");
+        Ok(())
+    })
+}
+
+/// A key that both write is the last one's until the other's next refresh, and what is generated for one is nothing to the other.
+#[test]
+fn those_that_merge_do_not_wake_each_other() -> Result<()> {
+    with_lab("merging-awake", async |ns| {
+        let _operator = operator(ns, &["--log-format=text"]).await?;
+        apply(ns, fake_store("store", &[("one", "1"), ("two", "2")])).await?;
+        generator(ns, "Password", "g", json!({})).await?;
+        let target = |name: &str| json!({"name": name, "creationPolicy": "CreateOrMerge"});
+        let mut first = None;
+        for name in ["one", "two"] {
+            apply(ns, external_secret(name, json!({"data": one("key", name), "target": target("same")}))).await?;
+            ns.wait_synced(name).await?;
+            let source = json!({"generatorRef": {"kind": "Password", "name": "g"}});
+            let rewrite = json!([{"regexp": {"source": "password", "target": name}}]);
+            let made = json!([{"sourceRef": source, "rewrite": rewrite}]);
+            let generating = format!("made-{name}");
+            apply(ns, external_secret(&generating, json!({"dataFrom": made, "target": target("made")}))).await?;
+            ns.wait_synced(&generating).await?;
+            let value = ns.secret("made").await?.get("one").cloned();
+            ensure!(value.is_some(), "the first one's value is not there");
+            first = first.or(value);
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let before = secrets(ns).await?;
+        tokio::time::sleep(Duration::from_secs(4)).await;
+        ensure!(secrets(ns).await? == before, "they write over each other");
+        ensure!(ns.secret("made").await?.get("one").cloned() == first, "the first one's value was generated anew");
+        ensure!(ns.secret("same").await?["key"] == "2", "the last one's value is not there");
         Ok(())
     })
 }

@@ -84,12 +84,18 @@ fn a_namespace_that_may_not_be_read_does_not_stop_the_others() -> Result<()> {
     with_lab("scope-right", async |a| {
         let b = a.env.namespace("scope-no-right").await?;
         let both = format!("--namespaces={},{}", a.name, b.name);
-        let operator = a.env.another_operator(&options(a, &[&a.name], &["--log-format=text", &both], &[])).await?;
+        let args = ["--log-format=text", "--unsafe-allow-generic-targets", &both];
+        let mut options = options(a, &[&a.name], &args, &[]);
+        options.chart_values.push("genericTargets.enabled=true".into());
+        let operator = a.env.another_operator(&options).await?;
+        let manifest = json!({"manifest": {"apiVersion": "v1", "kind": "ConfigMap"}});
         for ns in [a, &b] {
             apply(ns, fake_store("store", &[("remote", "value")])).await?;
             apply(ns, external_secret("app", json!({"data": one("key", "remote")}))).await?;
+            apply(ns, external_secret("generic", json!({"data": one("key", "remote"), "target": manifest}))).await?;
         }
         a.wait_synced("app").await?;
+        a.wait_ready(EXTERNAL_SECRET, "generic", "True", "ResourceSynced").await?;
         for path in ["/readyz", "/healthz"] {
             let (ok, text) = operator.probe(path).await?;
             let told = format!("[ ] watch of Secret in {}: may not be listed", b.name);
@@ -102,6 +108,8 @@ fn a_namespace_that_may_not_be_read_does_not_stop_the_others() -> Result<()> {
         // the pauses between two tries grow up to half a minute
         let served = async || Ok(secrets(&b).await?.contains_key("app"));
         within(Duration::from_secs(90), "it is served with the right", served).await?;
+        let all = async || Ok(external_secrets(&b).await?.iter().all(|es| ready(es).0 == "True"));
+        within(Duration::from_secs(60), "targets of other kinds as well, as soon as they are listed", all).await?;
         let all_is_listed = async || Ok(!operator.probe("/readyz").await?.1.contains("may not be listed"));
         eventually("nothing is refused any more", all_is_listed).await.map(drop)
     })

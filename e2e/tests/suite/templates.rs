@@ -128,7 +128,12 @@ fn a_type_stays_where_the_values_stay() -> Result<()> {
 /// An operator that writes ConfigMaps and Secrets as generic targets.
 async fn operator_of_other_kinds(ns: &Sandbox<'_>) -> Result<Operator> {
     let mut options = options(ns, &[&ns.name], &["--log-format=text", "--unsafe-allow-generic-targets"], &[]);
-    let values = ["genericTargets.enabled=true", "genericTargets.resources[0].resources={configmaps,secrets}"];
+    let values = [
+        "genericTargets.enabled=true",
+        "genericTargets.resources[0].resources={configmaps,secrets}",
+        "genericTargets.resources[1].resources={things}",
+        "genericTargets.resources[1].apiGroup=e2e.example.org",
+    ];
     options.chart_values.extend(values.map(str::to_owned));
     ns.env.another_operator(&options).await
 }
@@ -244,6 +249,54 @@ fn signs_that_yaml_reads_otherwise_arrive_as_they_are() -> Result<()> {
         ensure!(data.as_ref().is_some_and(|data| data == signs), "the ConfigMap holds {data:?}");
         let peace = cost_of_peace(ns).await?;
         ensure!(peace.is_empty(), "in peace: {peace:?}");
+        Ok(())
+    })
+}
+
+/// A kind whose CRD is removed and comes back. What is asked for meanwhile waits longer and longer.
+#[test]
+fn a_kind_may_go_and_come_back() -> Result<()> {
+    with_lab("kind", async |ns| {
+        const CRD: &str = "things.e2e.example.org";
+        let _operator = operator_of_other_kinds(ns).await?;
+        let schema = json!({"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": true}});
+        let crd = json!({
+            "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition", "metadata": {"name": CRD},
+            "spec": {"group": "e2e.example.org", "scope": "Namespaced", "names": {"kind": "Thing", "plural": "things"},
+                "versions": [{"name": "v1", "served": true, "storage": true, "schema": schema}]},
+        });
+        apply(ns, crd.clone()).await?;
+        apply(ns, fake_store("store", &[("remote", "value")])).await?;
+        apply(ns, busy("app", json!({"manifest": {"apiVersion": "e2e.example.org/v1", "kind": "Thing"}}))).await?;
+        let has = async |status: &str, says: &str| -> Result<bool> {
+            let told = objects(ns, EXTERNAL_SECRET).await?.iter().map(ready).next().unwrap_or_default();
+            Ok(told.0 == status && told.2.contains(says))
+        };
+        eventually("it is synced", async || has("True", "").await).await?;
+
+        ns.kubectl(&["delete", "crd", CRD]).await?;
+        let unknown = "could not get target resource: the API server knows no e2e.example.org/v1 Thing";
+        eventually("the kind is missed", async || has("False", unknown).await).await?;
+        let mark = ns.env.control_plane.audit_mark()?;
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        let asked = requests(ns, mark)?.len();
+        ensure!(asked < 20, "{asked} requests in 5 s for a kind that is not there");
+
+        apply(ns, crd).await?;
+        let took = eventually("it is synced again", async || has("True", "").await).await?;
+        let synced = objects(ns, ("e2e.example.org/v1", "Thing")).await?;
+        ensure!(synced.len() == 1 && synced[0]["spec"]["data"]["key"] == "value");
+        progress::note(format!("a kind that went: {asked} requests in 5 s; synced {took:.2?} after it came back"));
+
+        // nobody names it any more: nor does anybody watch it
+        let other = json!({"spec": {"target": {"manifest": {"apiVersion": "v1", "kind": "ConfigMap"}}}});
+        patch(ns, EXTERNAL_SECRET, "app", other).await?;
+        eventually("the other target is there", async || Ok(object(ns, CONFIG_MAP, "app").await?.is_some())).await?;
+        let mark = ns.env.control_plane.audit_mark()?;
+        ns.kubectl(&["delete", "crd", CRD]).await?;
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        let asked = requests(ns, mark)?.into_iter().filter(|a| a.request.resource.starts_with("things")).count();
+        ensure!(asked == 0, "{asked} requests for a kind that nobody names");
         Ok(())
     })
 }

@@ -24,6 +24,7 @@ use crate::plan::push_secret::entries::{self, Entry};
 use crate::plan::push_secret::generate::{Plan, plan as generator_plan};
 use crate::plan::push_secret::{self as plan, Facts, Failure, Memory, NO_SOURCE, Next, Source, stores};
 use crate::providers::{ErrorKind, ProviderError, Push, Source as Values};
+use crate::queue::Priority;
 use crate::render::manifest::SecretJson;
 use crate::render::target::Sources;
 use crate::render::{Entries, Outside, target};
@@ -44,7 +45,10 @@ impl Maker {
                     let condition = report.status.and_then(|status| status.conditions.into_iter().next());
                     Outcomes::Failed(condition.and_then(|c| c.message).unwrap_or_default())
                 }
-                Next::Ignore => Outcomes::Nothing("its stores, or its generator, belong to another controller class".into()),
+                Next::Leave(Some(failure)) => Outcomes::Failed(failure.message),
+                Next::Ignore | Next::Leave(None) => {
+                    Outcomes::Nothing("its stores, or its generator, belong to another controller class".into())
+                }
                 Next::Idle(_) | Next::Finalizer(false) | Next::CleanUp(_) => Outcomes::Nothing("nothing is due".into()),
             };
         }
@@ -57,10 +61,12 @@ impl Maker {
             stores: index.push_stores(&ps),
             namespace_labels: index.namespace_labels(&key.namespace),
             sources: Vec::new(),
+            unlisted: None,
             generator: pushed_generator(&ps).map(|id| index.generator(&id)),
             ps,
             memory: Memory::default(),
             replace_at: None,
+            woken: Priority::New,
             now: self.now,
         })
     }

@@ -13,12 +13,14 @@ use serde_json::{Value, json};
 use super::*;
 use crate::api::external_secret::GeneratorKind;
 use crate::api::generators::GeneratorObject;
+use crate::controllers::watch::Change;
 use crate::generators::testing::with_client;
 use crate::generators::{GenerateCx, Generated as New, Generator, served};
 use crate::index::AnyGenerator;
 use crate::lease::Leadership;
 use crate::plan::digest::Digester;
 use crate::plan::lease::Granted;
+use crate::queue::{Priority, Queue};
 
 /// What the generators of these tests have made and not taken back, by the name of the generator.
 static OUT_THERE: LazyLock<Mutex<BTreeMap<String, BTreeSet<u64>>>> = LazyLock::new(Mutex::default);
@@ -316,4 +318,67 @@ async fn nothing_is_taken_back_that_may_be_in_use() {
     assert_eq!(cluster.states(), [(1, true), (2, false), (3, false)], "what a store still holds stays");
     hands.generate(&asker, &[tokens(0, "leave")]).await.end(Fate::Commit, hands.tools(), &asker).await;
     assert_eq!(cluster.states(), [(1, true), (2, true), (3, true), (4, false)]);
+}
+
+impl Cluster {
+    /// The one state there is.
+    fn only(&self) -> Value {
+        self.states.lock().unwrap().values().next().unwrap().clone()
+    }
+}
+
+/// As the watch tells of a state. Gives the name of the object that must know.
+fn told(states: &States, state: &Value) -> Option<String> {
+    let state = serde_json::from_value(state.clone()).unwrap();
+    states.on_change(Change::Upsert(state)).map(|owner| owner.name)
+}
+
+/// Else it makes and takes back credentials as fast as the other side lets it: each state that it notes would wake it.
+#[tokio::test(start_paused = true)]
+async fn a_sync_that_fails_is_not_followed_by_itself() {
+    let (cluster, meta) = (Cluster::default(), meta());
+    let (hands, asker) = (Hands::on(&cluster), asker(&meta));
+    let (queue, key) = (Queue::<Key>::default(), Key::of(&meta));
+    let tell = |state: &Value| {
+        if let Some(owner) = told(&hands.states, state) {
+            queue.wake(Key::new("ns", &owner), Priority::Periodic);
+        }
+    };
+    queue.wake(key.clone(), Priority::New);
+    let (start, mut generations) = (tokio::time::Instant::now(), 0);
+    while start.elapsed() < Duration::from_secs(120) && generations < 100 {
+        queue.next(Priority::Periodic).await;
+        let made = hands.generate(&asker, &[tokens(0, "leased-and-back")]).await;
+        generations += 1;
+        let mut noted = cluster.only();
+        tell(&noted);
+        made.end(Fate::RollBack, hands.tools(), &asker).await;
+        noted["metadata"]["finalizers"] = json!([]);
+        noted["metadata"]["resourceVersion"] = json!("2");
+        tell(&noted);
+        hands.states.on_change(Change::Gone(Key::new("ns", noted["metadata"]["name"].as_str().unwrap())));
+        queue.done(&key, Some((tokio::time::Instant::now() + Duration::from_secs(4), Priority::Changed)));
+    }
+    assert_eq!(generations, 31, "one every four seconds");
+    assert!(out_there("leased-and-back").is_empty());
+}
+
+#[tokio::test]
+async fn whoever_does_not_know_of_a_lease_is_told() {
+    let (cluster, meta) = (Cluster::default(), meta());
+    let (hands, asker) = (Hands::on(&cluster), asker(&meta));
+    hands.generate(&asker, &[tokens(0, "leased-told")]).await.end(Fate::Leave, hands.tools(), &asker).await;
+    let noted = cluster.only();
+    let (restarted, early) = (States::default(), States::default());
+    drop(restarted.noting("uid"));
+    assert_eq!(told(&restarted, &noted).as_deref(), Some("es"), "after a restart");
+    assert_eq!(told(&restarted, &noted), None, "once");
+    let noting = early.noting("uid");
+    assert_eq!(told(&early, &noted), None, "the watch was faster than the answer to its own sync");
+    drop(noting);
+    let mut lost = noted.clone();
+    lost["metadata"]["resourceVersion"] = json!("2");
+    lost["spec"]["state"]["lease"]["ends"] = json!("2020-01-01T00:00:00Z");
+    assert_eq!(told(&early, &lost).as_deref(), Some("es"), "the lease is lost");
+    assert_eq!(told(&early, &noted), None, "an older version says nothing");
 }

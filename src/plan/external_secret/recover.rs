@@ -6,6 +6,7 @@
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
+use super::inspect::digest_of;
 use super::words::{Facts, Gathered, Report, Seen};
 use super::{absent, has_failed, interval, synced, synced_resource_version};
 use crate::api::ExternalSecretStatus;
@@ -55,7 +56,7 @@ pub(super) fn written(facts: &Facts, live: &Seen) -> Option<Report> {
     }
     let target = TargetStatus {
         resource_version: Some(live.view.resource_version.clone()),
-        digest: Some(live.digest.clone()),
+        digest: Some(digest_of(&facts.es, live).to_owned()),
         ..TargetStatus::default()
     };
     let read_again = facts.es.status.as_ref().and_then(|s| s.target.as_ref()?.read_again.as_ref()).map(|at| at.0);
@@ -73,7 +74,7 @@ pub(super) fn can_be_known(facts: &Facts) -> bool {
 
 /// Whether the values that are read are not read again of themselves now, and the last sync wrote the Secret. What the provider has
 /// by now is then not asked for without need, as in ESO, whose objects these may be.
-fn stays(facts: &Facts) -> bool {
+pub(super) fn stays(facts: &Facts) -> bool {
     let (es, target) = (&facts.es, facts.es.target());
     let Some(status) = &es.status else { return false };
     let recorded = status.target.as_ref().is_some_and(|target| target.digest.is_some());

@@ -87,6 +87,8 @@ pub struct Memory {
     pub failed_for: String,
     /// Reason and message of the events that were last recorded.
     pub told: Vec<(&'static str, String)>,
+    /// Uid of the object that this was remembered of.
+    pub uid: String,
 }
 
 impl Memory {
@@ -95,6 +97,20 @@ impl Memory {
     #[must_use]
     pub fn written_to(&self, secret: &str) -> Option<&String> {
         self.written.as_ref().filter(|(name, _)| name == secret).map(|(_, version)| version)
+    }
+
+    /// The same, if it is of the object of that uid: one that was made anew under its name is another.
+    #[must_use]
+    pub fn of_object(self, uid: &str) -> Self {
+        if self.uid == uid { self } else { Self::default() }
+    }
+
+    /// The same, where the status that tells of it could not be written: what was due is due again, and what was written stays known as
+    /// our own.
+    #[must_use]
+    pub fn untold(self, before: &Self) -> Self {
+        let Self { refresh_time, read_again, sources, values, .. } = before.clone();
+        Self { refresh_time, read_again, sources, values, ..self }
     }
 }
 
@@ -156,12 +172,23 @@ pub struct Gathered {
     pub read_at: Option<Timestamp>,
     /// Entries whose secret the provider says does not exist, under a policy that allows it.
     pub missing: Vec<String>,
+    /// Whether the provider says so of every entry that asks for something.
+    pub gone: bool,
     /// When the values that were read are read again at the latest, as one of them does not hold much longer.
     pub read_again: Option<Timestamp>,
     /// When what was generated must be replaced, as its lease ends.
     pub replace_at: Option<Timestamp>,
     /// Stores that are unavailable, each with the one that was read from in its place.
     pub stood_in: BTreeMap<StoreId, StoreId>,
+}
+
+impl Gathered {
+    /// Whether there are no values, and yet not all that was asked for is said not to exist: a search that comes back empty may be an
+    /// outage.
+    #[must_use]
+    pub fn found_nothing(&self) -> bool {
+        self.data.is_empty() && !self.gone
+    }
 }
 
 /// What to do with the Secret.
@@ -195,6 +222,8 @@ pub struct Seen {
     pub digest: String,
     /// Keyed digest of that part of a Secret's data which we wrote.
     pub own: Option<String>,
+    /// Whether other ExternalSecrets wrote a Secret's data last.
+    pub taken: bool,
 }
 
 /// Reason of a condition: ESO's, which differ by what the target is.

@@ -173,9 +173,24 @@ pub fn parsed(key: &str, namespace: &str) -> Option<StoreId> {
 }
 
 /// Whether a store in deletion still holds something of it: it is to go, so that the store can.
-pub(super) fn is_left(facts: &Facts) -> bool {
-    let leaves = |store: &AnyStore| store.metadata.deletion_timestamp.is_some() && has_pushed(&facts.ps, store);
+pub(super) fn is_left(facts: &Facts, rules: &Rules) -> bool {
+    let leaves = |store: &AnyStore| is_leaving(store) && is_ours(store, rules) && has_pushed(&facts.ps, store);
     facts.ps.deletes() && facts.stores.values().any(|store| leaves(store))
+}
+
+fn is_leaving(store: &AnyStore) -> bool {
+    store.metadata.deletion_timestamp.is_some()
+}
+
+/// What is left in stores in deletion, and is to go, and what is pushed elsewhere: what the status says of it, and `pushed`.
+#[must_use]
+pub fn left(facts: &Facts, rules: &Rules, pushed: SyncedPushSecrets) -> (Removals, SyncedPushSecrets) {
+    let leaving = |id: &StoreId| facts.ps.deletes() && facts.stores.get(id).is_some_and(|store| is_leaving(store));
+    let mut left = removals(facts, rules, &SyncedPushSecrets::new());
+    left.delete.retain(|removal| leaving(&removal.store));
+    let mut elsewhere = facts.ps.status.as_ref().and_then(|s| s.synced_push_secrets.clone()).unwrap_or_default();
+    elsewhere.retain(|key, _| !parsed(key, namespace(&facts.ps)).is_some_and(|id| leaving(&id)));
+    (left, super::merged(elsewhere, pushed))
 }
 
 /// Whether our finalizer is to be put on a store, or taken off; `None` leaves it. It is there while a PushSecret of deletion

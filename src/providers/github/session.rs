@@ -315,7 +315,7 @@ impl Session for GithubSession {
             }
         }
         self.write(name, &value, current.as_ref(), cx).await?;
-        if let Some(now) = self.current(name, cx).await? {
+        if let Some(now) = self.current(name, cx).await.map_err(|error| error.after_writing(true))? {
             self.written.note(&value, now);
         }
         Ok(Pushed::Written)

@@ -54,7 +54,7 @@ impl KubernetesSession {
             );
             return Err(ProviderError::new(ErrorKind::Misconfigured, text));
         }
-        Ok(Spot { names: names(namespace), what: format!("Secret {namespace}/{}", place.key), name: place.key.clone() })
+        Ok(Spot { names: names(namespace), what: what(namespace, &place.key), name: place.key.clone() })
     }
 
     /// The Secret at a spot, if there is one.
@@ -115,7 +115,7 @@ impl KubernetesSession {
     }
 
     async fn read(&self, want: &Want, cx: &CallCx) -> Result<Fetched, ProviderError> {
-        let what = format!("Secret {}/{}", self.namespace, want.key);
+        let what = what(&self.namespace, &want.key);
         if !is_name(&want.key) {
             let text =
                 format!("remoteRef.key {:?} is not the name of a Secret: lower-case letters, digits, '-' and '.'", want.key);
@@ -322,6 +322,11 @@ pub(super) fn is_namespace(text: &str) -> bool {
 fn unpack(want: &Want, value: &SecretBytes) -> Result<Parts, ProviderError> {
     data::unpack(value)
         .ok_or_else(|| ProviderError::new(ErrorKind::Malformed, format!("the value of {:?} is not a read Secret", want.key)))
+}
+
+fn what(namespace: &str, name: &str) -> String {
+    let path = format!("{namespace}/{name}");
+    format!("Secret {path:?}")
 }
 
 fn unsendable(what: &str) -> ProviderError {

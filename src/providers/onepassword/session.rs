@@ -318,8 +318,8 @@ impl Session for OnePasswordSession {
                 self.create(&push.place, &vault, &change, cx).await?;
             }
         }
-        self.settled(&push.place.key, &change, cx).await?;
-        Ok(Pushed::Written)
+        let settled = self.settled(&push.place.key, &change, cx).await;
+        settled.map(|()| Pushed::Written).map_err(|error| error.after_writing(true))
     }
 
     /// Removes the field, and the item with its last one.

@@ -125,15 +125,17 @@ impl VaultSession {
             self.write(self.mount.data(key), versioned(&wanted, known.current), cx).await?;
             self.unmarked().insert(key.to_owned());
         }
+        let is_there = is_new || data::same(current.as_ref(), &wanted, Version::V2);
         let custom = block.merged(&known.custom);
         let mut pushed = if is_new { Pushed::Written } else { Pushed::Unchanged };
         if custom != known.custom {
             let body = SecretBytes::from(json!({"custom_metadata": custom}).to_string());
-            self.write(self.mount.metadata(key), body, cx).await?;
+            let marked = self.write(self.mount.metadata(key), body, cx).await;
+            marked.map_err(|error| error.after_writing(is_there))?;
             pushed = Pushed::Written;
         }
         self.unmarked().remove(key);
-        if !is_new && !data::same(current.as_ref(), &wanted, Version::V2) {
+        if !is_there {
             let replaced = version.unwrap_or(known.current);
             self.write(self.mount.data(key), versioned(&wanted, replaced), cx).await?;
             pushed = Pushed::Written;

@@ -9,7 +9,7 @@ fn store() -> StoreLabels {
 
 fn call(error: Option<ErrorKind>, store: &StoreLabels) -> ProviderCall<'_> {
     let (call, took) = ("GetSecretValue", Duration::from_millis(20));
-    ProviderCall { store, provider: "AWS/SecretsManager", call, requests: &[], error, took }
+    ProviderCall { store: Some(store), provider: "AWS/SecretsManager", call, requests: &[], error, took }
 }
 
 /// A scrape's lines that start so.

@@ -175,6 +175,21 @@ fn what_eso_would_not_read_again_is_taken_over_as_it_stands() {
     assert_eq!(world.look(values(&[("k", "new")])).did, ["fetch", "read", "update"], "what is read in intervals is read");
 }
 
+#[test]
+fn what_is_kept_is_not_read_because_somebody_took_the_managed_label_off() {
+    for spec in kept() {
+        let mut world = World::synced(&spec);
+        world.meddle("es", |s| s.metadata.labels = None);
+        let step = world.look(values(&[("k", "rotated")]));
+        assert_eq!((step.did.as_slice(), step.told().0), (["inspect"].as_slice(), "True"), "{spec}");
+        assert!(world.look(values(&[("k", "rotated")])).did.is_empty(), "{spec}");
+        assert_eq!(world.data(), [("k".to_owned(), "v".to_owned())], "{spec}");
+        world.meddle("es", |s| drop(s.data.take()));
+        assert_eq!(world.look(values(&[("k", "rotated")])).did, ["inspect", "fetch", "read", "update"], "{spec}: drift");
+        assert_eq!(world.target().metadata.labels.as_ref().unwrap()[LABEL_MANAGED], "true", "{spec}");
+    }
+}
+
 /// The Secret is another's: nothing says that this object wrote it.
 #[test]
 fn a_merge_that_waited_is_carried_out_whoever_made_its_secret() {
@@ -275,7 +290,8 @@ fn drift() {
         ("nothing happened", "Owner", nothing, [].as_slice(), [].as_slice()),
         ("data changed", "Owner", data, fixed, event),
         ("a key was added", "Owner", more, fixed, event),
-        ("a key was added beside those of a merge", "CreateOrMerge", more, &["inspect", "fetch", "read", "keep"], event),
+        ("a key was added beside those of a merge", "CreateOrMerge", more, &["inspect"], &[]),
+        ("data of a merge changed", "CreateOrMerge", data, fixed, event),
         ("the label was removed: no event, as under ESO", "Owner", unlabelled, fixed, &[]),
         ("metadata of others", "Owner", noted, &["inspect"], &[]),
         ("deleted", "Owner", deleted, &["fetch", "create"], &["Created"]),

@@ -8,7 +8,7 @@ use super::world::{World, facts_of, provider_failure, spec, store, values};
 use crate::api::ClusterSecretStore;
 use crate::index::StoreHealth;
 use crate::plan::Wake;
-use crate::plan::external_secret::{Failure, Gathered};
+use crate::plan::external_secret::{Failure, Gathered, Memory};
 use crate::providers::{ErrorKind, ProviderError};
 use crate::queue::Priority;
 use crate::render::Place;
@@ -205,6 +205,31 @@ fn an_unused_store_is_not_asked_about() {
     broken.health = Some(StoreHealth::default());
     world.stores = [(id, broken), store("own")].into();
     assert_eq!(world.look(values(&[("k", "v")])).did, ["fetch", "create"]);
+}
+
+#[test]
+fn what_is_remembered_is_of_no_other_object_of_the_name() {
+    let memory = || Memory { failures: 3, uid: "first".into(), ..Memory::default() };
+    assert_eq!(memory().of_object("first").failures, 3);
+    assert_eq!(memory().of_object("second").failures, 0);
+}
+
+/// The Secret is written, and the status that tells of it is not.
+#[test]
+fn a_status_that_could_not_be_written_is_made_up_for() {
+    for (value, did) in [("v", ["fetch", "read", "update"]), ("new", ["fetch", "read", "keep"])] {
+        let mut world = World::synced(&spec(&json!({})));
+        world.pass(HOUR);
+        let before = world.facts();
+        assert_eq!(world.look(values(&[("k", "new")])).did, ["fetch", "read", "update"]);
+        world.lose_status(&before);
+        let step = world.look(values(&[("k", value)]));
+        assert_eq!((step.did.as_slice(), step.told().0), (did.as_slice(), "True"), "{value}");
+        assert_eq!(world.data(), [("k".to_owned(), value.to_owned())], "{value}");
+        let recorded = world.es.status.as_ref().unwrap().target.as_ref().unwrap().resource_version.clone();
+        assert_eq!(recorded, world.target().metadata.resource_version, "{value}");
+        assert!(world.look(values(&[("k", "x")])).did.is_empty(), "{value}");
+    }
 }
 
 #[test]

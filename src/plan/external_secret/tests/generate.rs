@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::world::{World, digester, seen, values};
+use super::world::{World, digester, values};
 use crate::api::external_secret::{GeneratorKind, PendingStatus};
 use crate::api::generators::GeneratorObject;
 use crate::index::{AnyGenerator, GeneratorFacts, GeneratorId, Key};
 use crate::plan::Wake;
 use crate::plan::external_secret::{self as plan, Decision, Next};
 use crate::plan::refresh;
+use crate::providers::ReferenceKind;
 use crate::queue::Priority;
 
 fn spec(reference: &Value) -> Value {
@@ -166,8 +167,9 @@ fn a_generator_of_another_class_makes_the_object_anothers() {
 #[test]
 fn a_restart_changes_no_generated_value() {
     type Event = (&'static str, fn(&mut World), &'static [&'static str]);
-    let events: [Event; 6] = [
+    let events: [Event; 7] = [
         ("nothing else", |_| (), &[]),
+        ("the managed label was taken off", |w| w.meddle("es", |s| s.metadata.labels = None), &["inspect"]),
         (
             "somebody added a label",
             |w| {
@@ -205,6 +207,67 @@ fn a_restart_changes_no_generated_value() {
         assert_eq!(password(&world), "first", "{what}");
         assert!(look(&mut world).is_empty(), "{what}: and it is known from now on");
     }
+}
+
+/// The next refresh takes what changed beside the generator.
+#[test]
+fn what_is_followed_changes_no_generated_value() {
+    let mut both = spec(&to("Password"));
+    both["secretStoreRef"] = json!({ "name": "store" });
+    both["data"] = json!([{ "secretKey": "k", "remoteRef": { "key": "remote" } }]);
+    let shape = json!([{ "configMap": { "name": "shape", "items": [{ "key": "line" }] } }]);
+    both["target"] = json!({ "template": { "mergePolicy": "Merge", "templateFrom": shape } });
+    let mut world = World::new(&both);
+    world.generators.extend([found(GeneratorKind::Password, &json!({}))]);
+    world.es.metadata.annotations = Some([("keyferry.io/follow-templates".to_owned(), "true".to_owned())].into());
+    let change = |world: &mut World, count: u64| {
+        world.stores.values_mut().for_each(|store| store.values = Some(count));
+        world.write_source(ReferenceKind::ConfigMap, "shape", &[("line", count.to_string().as_str())]);
+    };
+    change(&mut world, 1);
+    assert_eq!(world.look(values(&[("password", "first")])).did, ["fetch", "render", "create"]);
+    for restart in [false, true] {
+        if restart {
+            world.memory = plan::Memory::default();
+        }
+        change(&mut world, 2);
+        assert!(look(&mut world).is_empty(), "restart: {restart}");
+        assert_eq!(password(&world), "first");
+    }
+    world.pass(refresh::DEFAULT_INTERVAL);
+    assert_eq!(look(&mut world), ["fetch", "render", "read", "update"]);
+    assert_eq!(password(&world), "second");
+}
+
+/// It comes back with the next refresh.
+#[test]
+fn taking_the_managed_label_off_makes_no_new_value() {
+    let mut world = first();
+    world.meddle("es", |s| s.metadata.labels = None);
+    assert_eq!(look(&mut world), ["inspect"]);
+    assert_eq!(password(&world), "first");
+    assert!(look(&mut world).is_empty());
+    world.pass(refresh::DEFAULT_INTERVAL);
+    assert_eq!(look(&mut world), ["fetch", "read", "update"]);
+    assert_eq!(world.target().metadata.labels.as_ref().unwrap()[crate::api::LABEL_MANAGED], "true");
+}
+
+/// The Secret was written, and the status that tells of it was not, nor what announced it taken out.
+#[test]
+fn a_status_that_could_not_be_written_changes_no_value() {
+    let mut world = first();
+    world.pass(refresh::DEFAULT_INTERVAL);
+    let facts = world.facts();
+    let made = values(&[("password", "written")]).map(|g| plan::Gathered { read_at: Some(world.now), ..g }).unwrap();
+    let Decision::ReadTarget(desired) = plan::after_fetch(&facts, &world.rules, Ok(&made), &digester()) else {
+        panic!("not due")
+    };
+    world.look(Ok(made));
+    world.lose_status(&facts);
+    world.es.status = Some(plan::pending(&facts, &desired, world.now, &digester()));
+    assert_eq!(look(&mut world), ["inspect", "retire"]);
+    assert_eq!(password(&world), "written");
+    assert!(look(&mut world).is_empty(), "and it is not due");
 }
 
 #[test]
@@ -336,7 +399,8 @@ fn a_lagging_watch_changes_no_value() {
     world.es.status = Some(announced);
     let lagging = plan::Facts { target: None, ..world.facts() };
     assert!(matches!(plan::before_fetch(&lagging, &world.rules), Next::Inspect));
-    let next = plan::after_inspection(&lagging, &world.rules, Some(seen(&world.facts().es, world.target(), &digester())));
+    let next =
+        plan::after_inspection(&lagging, &world.rules, Some(plan::seen(&world.facts().es, world.target(), &digester())));
     let Next::Written(report) = next else { panic!("{next:?}") };
     assert_eq!(report.status.unwrap().conditions[0].status, "True");
     let gone = plan::after_inspection(&lagging, &world.rules, None);

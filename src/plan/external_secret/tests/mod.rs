@@ -6,6 +6,7 @@ mod failover;
 mod failures;
 mod generate;
 mod leases;
+mod merging;
 mod properties;
 mod searches;
 mod templates;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::world::{Step, World, provider_failure, spec, values};
+use super::world::{Step, World, gone, provider_failure, spec, values};
 use crate::plan::external_secret::Memory;
 use crate::providers::{ErrorKind, ReferenceKind};
 
@@ -81,6 +81,36 @@ fn an_object_may_ask_to_follow_its_sources() {
     world.es.spec.refresh_policy = Some(crate::api::external_secret::RefreshPolicy::CreatedOnce);
     world.write_source(ReferenceKind::ConfigMap, "shape", &[("line", "newer")]);
     assert!(world.look(values(&[("k", "v")])).did.is_empty(), "once is once");
+}
+
+#[test]
+fn a_follower_takes_what_changed_while_the_operator_was_away() {
+    let mut world = World::new(&from_config_map());
+    world.es.metadata.annotations = Some([("keyferry.io/follow-templates".to_owned(), "true".to_owned())].into());
+    world.write_source(ReferenceKind::ConfigMap, "shape", &[("line", "old")]);
+    world.look(values(&[("k", "v")]));
+    world.memory = Memory::default();
+    assert_eq!(world.look(values(&[("k", "v")])).did, ["fetch", "keep"]);
+    assert!(world.look(values(&[("k", "v")])).did.is_empty());
+    world.memory = Memory::default();
+    world.write_source(ReferenceKind::ConfigMap, "shape", &[("line", "new")]);
+    assert_eq!(world.look(values(&[("k", "v")])).did, ["fetch", "render", "read", "update"]);
+    assert_eq!(data(&world), pairs(&[("line", "new")]));
+}
+
+/// Its sync was for the new source, whose status could not be written.
+#[test]
+fn a_source_that_was_taken_and_not_told_of_is_taken_again() {
+    let mut world = World::new(&from_config_map());
+    world.es.metadata.annotations = Some([("keyferry.io/follow-templates".to_owned(), "true".to_owned())].into());
+    world.write_source(ReferenceKind::ConfigMap, "shape", &[("line", "old")]);
+    world.look(values(&[("k", "v")]));
+    world.write_source(ReferenceKind::ConfigMap, "shape", &[("line", "new")]);
+    let before = world.facts();
+    assert_eq!(world.look(values(&[("k", "v")])).did, ["fetch", "render", "read", "update"]);
+    world.lose_status(&before);
+    assert_eq!(world.look(values(&[("k", "v")])).did, ["fetch", "render", "read", "keep"]);
+    assert!(world.look(values(&[("k", "v")])).did.is_empty());
 }
 
 #[test]
@@ -230,6 +260,44 @@ fn empty_values_of_a_provider_do_not_come_in_by_a_template() {
     world.edit(&template(&json!({ "data": { "x": "", "y": "y" } })));
     assert_eq!(world.look(values(&[("k", "v")])).told().0, "True");
     assert_eq!(data(&world), pairs(&[("x", ""), ("y", "y")]));
+}
+
+fn under_merge(template: &Value) -> Value {
+    spec(&json!({ "target": { "deletionPolicy": "Merge", "template": template } }))
+}
+
+/// A search that comes back empty is no "it does not exist".
+#[test]
+fn nothing_found_takes_no_rendered_value() {
+    let constant = json!({ "data": { "const": "c" }, "mergePolicy": "Merge" });
+    for (made, whole, left) in [
+        (json!({ "metadata": {} }), pairs(&[("k", "v")]), vec![]),
+        (constant, pairs(&[("const", "c"), ("k", "v")]), pairs(&[("const", "c")])),
+    ] {
+        let mut world = World::new(&under_merge(&made));
+        world.look(values(&[("k", "v")]));
+        assert_eq!(data(&world), whole);
+        world.pass(HOUR);
+        let step = world.look(values(&[]));
+        assert_eq!((step.told().0, step.events()), ("False", vec!["UpdateFailed!".to_owned()]), "{made}");
+        assert!(step.told().2.contains("nothing was found where there was something"), "{made}: {:?}", step.told());
+        assert_eq!(data(&world), whole, "{made}");
+        world.pass(HOUR);
+        assert_eq!(world.look(gone()).told().0, "True", "{made}: it does not exist");
+        assert_eq!(data(&world), left, "{made}");
+    }
+}
+
+#[test]
+fn a_template_that_needs_no_values_goes_on_without_any() {
+    let from = json!([{ "configMap": { "name": "shape", "items": [{ "key": "line" }] } }]);
+    let mut world = World::new(&under_merge(&json!({ "templateFrom": from })));
+    for line in ["old", "new"] {
+        world.write_source(ReferenceKind::ConfigMap, "shape", &[("line", line)]);
+        assert_eq!(world.look(values(&[])).told().0, "True", "{line}");
+        assert_eq!(data(&world), pairs(&[("line", line)]));
+        world.pass(HOUR);
+    }
 }
 
 #[test]

@@ -7,16 +7,16 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{FieldsV1, ManagedFieldsEntry};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{FieldsV1, ManagedFieldsEntry, Time};
 use serde_json::{Value, json};
 
 use crate::api::{AnyStore, Condition, ExternalSecret, SecretStore};
 use crate::index::{GeneratorFacts, GeneratorId, Key, StoreHealth, StoreId, TargetView};
 use crate::plan::digest::Digester;
 use crate::plan::external_secret::{
-    self as plan, Decision, Facts, Failure, Gathered, Memory, Next, Report, Seen, StoreFacts, Written,
+    self as plan, Decision, Facts, Failure, Gathered, Memory, Next, Report, StoreFacts, Written, seen,
 };
-use crate::plan::target::{Desired, Update, own_data};
+use crate::plan::target::{Desired, Update};
 use crate::plan::{Rules, Wake, template};
 use crate::providers::{ErrorKind, ProviderError, ReferenceKind};
 use crate::render::rewrite::testing::Sevens;
@@ -112,7 +112,7 @@ pub fn values(pairs: &[(&str, &str)]) -> Result<Gathered, Failure> {
 
 /// No values, as the provider says that what they are read from does not exist.
 pub fn gone() -> Result<Gathered, Failure> {
-    Ok(Gathered { missing: vec!["secret does not exist".into()], ..Gathered::default() })
+    Ok(Gathered { missing: vec!["secret does not exist".into()], gone: true, ..Gathered::default() })
 }
 
 pub fn provider_failure(kind: ErrorKind) -> Result<Gathered, Failure> {
@@ -164,6 +164,17 @@ impl World {
 
     pub fn target(&self) -> &Secret {
         &self.secrets[self.es.target_name()]
+    }
+
+    /// Sees the cluster and the time as those of another object.
+    pub fn join(&mut self, other: &Self) {
+        (self.secrets, self.version, self.now) = (other.secrets.clone(), other.version, other.now);
+    }
+
+    /// The status of the last look could not be written: it is as it was `before`.
+    pub fn lose_status(&mut self, before: &Facts) {
+        self.es.status.clone_from(&before.es.status);
+        self.memory = self.memory.clone().untold(&before.memory);
     }
 
     /// Keys and values of the target.
@@ -282,7 +293,7 @@ impl World {
             Decision::ReadTarget(desired) => {
                 did.push("read");
                 let live = self.secrets.get(&name);
-                read = live.map(|l| plan::data_digest(l, &digester()));
+                read = live.map(|l| plan::data_digest(&desired, l, &digester()));
                 plan::with_target(facts, &self.rules, desired, live)
             }
             decision => decision,
@@ -333,7 +344,7 @@ impl World {
                 created,
                 changed: !update.quiet,
                 resource_version,
-                data: plan::data_digest(secret, &digester()),
+                data: plan::data_digest(&update.desired, secret, &digester()),
             },
             other => other,
         }
@@ -341,7 +352,7 @@ impl World {
 
     /// Server-side apply by our field manager: sets what is named, takes away what we named before and name no more.
     fn apply(&mut self, desired: &Desired, created: bool) -> Written {
-        let version = self.next_version();
+        let (now, version) = (self.now, self.next_version());
         let secret = self.secrets.entry(desired.name.clone()).or_insert_with(|| fresh(&desired.name));
         let frozen = (secret.immutable == Some(true)).then(|| secret.data.clone());
         let ours = |e: &ManagedFieldsEntry| e.manager.as_deref() == Some(&desired.manager);
@@ -353,6 +364,9 @@ impl World {
         };
         let meta = &mut secret.metadata;
         let data = secret.data.get_or_insert_default();
+        let differs = |(key, value): (&String, &SecretBytes)| data.get(key).is_some_and(|old| old.0 != value.expose());
+        let forced: Vec<String> =
+            desired.data.iter().filter(|one| differs(*one)).map(|(key, _)| format!("f:{key}")).collect();
         for key in owned(&before["f:data"]) {
             data.remove(&key);
         }
@@ -385,23 +399,18 @@ impl World {
         meta.resource_version = Some(version.clone());
         let entries = meta.managed_fields.get_or_insert_default();
         entries.retain(|e| !ours(e));
-        entries.push(managed(&desired.manager, "Apply", &fields_of(desired)));
-        let digest = plan::data_digest(secret, &digester());
+        for fields in entries.iter_mut().filter_map(|e| e.fields_v1.as_mut()?.0.get_mut("f:data")?.as_object_mut()) {
+            fields.retain(|key, _| !forced.contains(key));
+        }
+        let entry = managed(&desired.manager, "Apply", &fields_of(desired));
+        entries.push(ManagedFieldsEntry { time: Some(Time(now)), ..entry });
+        let digest = plan::data_digest(desired, secret, &digester());
         Written::Applied { created, changed: true, resource_version: version, data: digest }
     }
 
     fn next_version(&mut self) -> String {
         self.version += 1;
         self.version.to_string()
-    }
-}
-
-/// A Secret as a look at it tells.
-pub fn seen(es: &ExternalSecret, secret: &Secret, digester: &Digester) -> Seen {
-    Seen {
-        view: TargetView::of(&secret.metadata),
-        digest: plan::data_digest(secret, digester),
-        own: Some(digester.data(own_data(es, secret))),
     }
 }
 

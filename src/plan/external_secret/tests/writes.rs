@@ -190,6 +190,18 @@ fn nothing_found_changes_nothing_unless_it_is_meant() {
     assert_eq!((world.look(values(&[])).told().0, world.data()), ("True", vec![]), "and what others put in goes");
 }
 
+/// One entry that does not exist says nothing of a search beside it.
+#[test]
+fn nothing_found_beside_what_is_missing_changes_nothing() {
+    for deletion in ["Delete", "Merge"] {
+        let mut world = World::synced(&policies("Owner", deletion));
+        world.pass(HOUR);
+        let step = world.look(Ok(Gathered { gone: false, ..gone().unwrap() }));
+        assert_eq!(step.told().0, "False", "{deletion}");
+        assert_eq!(world.data(), pairs(&[("k", "v")]), "{deletion}");
+    }
+}
+
 #[test]
 fn deletion_needs_ownership() {
     // the schema and the check of the spec refuse all but Orphan

@@ -152,7 +152,7 @@ impl World {
             self.store_child(id.kind, &write.key, value);
             outcomes.push((write.key.namespace.to_string(), Outcome::Done));
         }
-        let report = settle(&parent, plan, outcomes, false);
+        let report = settle(&parent, plan, outcomes, false, Duration::ZERO);
         if let Some(status) = &report.status {
             self.writes += 1;
             let mut value = self.parent.clone().unwrap();
@@ -405,11 +405,24 @@ fn finalizers_that_eso_left_go_at_once_and_no_others() {
 }
 
 #[test]
+fn children_are_told_by_kind_and_namespace() {
+    let (mut world, id) = world(CES, ces(json!({})));
+    world.turn(&id);
+    let of = |kind, namespace: Option<&'static str>| -> BTreeSet<String> {
+        world.index.children_of(kind, namespace).iter().map(Key::to_string).collect()
+    };
+    assert_eq!(of(CES, None), BTreeSet::from(["a1/p".to_owned(), "a2/p".to_owned()]));
+    assert_eq!(of(CES, Some("a2")), BTreeSet::from(["a2/p".to_owned()]));
+    assert!(of(CPS, None).is_empty());
+}
+
+#[test]
 fn who_is_woken_by_a_namespace() {
     let (mut world, id) = world(CES, ces(json!({})));
-    let mut see = |labels: &[(&str, &str)], finalizers: &[&str]| {
+    let mut see_as = |uid: &str, labels: &[(&str, &str)], finalizers: &[&str]| {
         let meta = ObjectMeta {
             name: Some("n".into()),
+            uid: Some(uid.into()),
             labels: Some(self::labels(labels)),
             finalizers: Some(finalizers.iter().map(|f| (*f).to_owned()).collect()),
             ..ObjectMeta::default()
@@ -417,12 +430,17 @@ fn who_is_woken_by_a_namespace() {
         world.index.see_namespace(&meta)
     };
     let own = BTreeSet::from([id.clone()]);
+    let mut see = |labels: &[(&str, &str)], finalizers: &[&str]| see_as("u", labels, finalizers);
     assert_eq!(see(&[("team", "z")], &[]), BTreeSet::new());
     assert_eq!(see(&[("team", "a")], &[]), own, "it matches now");
     assert_eq!(see(&[("team", "a")], &[]), BTreeSet::new(), "nothing changed");
     assert_eq!(see(&[("team", "z")], &[]), own, "it matched before");
     let gone = ParentId::new(CES, "gone");
     assert_eq!(see(&[], &["externalsecrets.external-secrets.io/ces-gone"]), BTreeSet::from([gone]));
+    assert_eq!(see(&[("team", "a")], &[]), own);
+    // it went and came back while the watch was broken
+    assert_eq!(see_as("u2", &[("team", "a")], &[]), own, "made again, it is empty");
+    assert_eq!(see_as("u2", &[("team", "a")], &[]), BTreeSet::new());
 }
 
 #[test]
@@ -506,22 +524,25 @@ fn a_selector_that_makes_no_sense_is_told_in_esos_words() {
 #[test]
 fn what_becomes_of_writes_that_fail() {
     let (world, id) = world(CES, ces(json!({})));
-    let report = |outcome: Outcome| {
+    let report = |outcome: Outcome, other: Outcome, pause: u64| {
         let facts = world.index.fan_out_facts(&id);
-        settle(
-            &facts.parent.clone().unwrap(),
-            plan(&facts),
-            vec![("a1".into(), outcome), ("a2".into(), Outcome::Done)],
-            false,
-        )
+        let outcomes = vec![("a1".into(), outcome), ("a2".into(), other)];
+        settle(&facts.parent.clone().unwrap(), plan(&facts), outcomes, false, Duration::from_secs(pause))
     };
-    for (outcome, reason, soon) in [
-        (Outcome::Again, None, Some(SOON)),
-        (Outcome::Moot, None, None),
-        (Outcome::Unavailable("why".into()), Some("why"), Some(SOON)),
-        (Outcome::Refused("why".into()), Some("why"), Some(LATER)),
+    let unavailable = || Outcome::Unavailable("why".into());
+    // one that somebody else was faster with does not bring on those that the API server has no time for
+    for other in [Outcome::Again, Outcome::Refused("why".into())] {
+        let wake = report(unavailable(), other, 32).wake;
+        assert_eq!(wake, Wake::After(Duration::from_secs(32), Priority::Changed));
+    }
+    for (outcome, pause, reason, soon) in [
+        (Outcome::Again, 0, None, Some(SOON)),
+        (Outcome::Moot, 0, None, None),
+        (unavailable(), 1, Some("why"), Some(Duration::from_secs(1))),
+        (unavailable(), 32, Some("why"), Some(Duration::from_secs(32))),
+        (Outcome::Refused("why".into()), 0, Some("why"), Some(LATER)),
     ] {
-        let report = report(outcome.clone());
+        let report = report(outcome.clone(), Outcome::Done, pause);
         let status = report.status.unwrap();
         assert_eq!(status.seen.provisioned, ["a2"], "{outcome:?}");
         assert_eq!(status.seen.failed.first().and_then(|f| f.reason.as_deref()), reason, "{outcome:?}");

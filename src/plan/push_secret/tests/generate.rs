@@ -243,3 +243,44 @@ fn only_a_source_that_is_a_generator_has_states() {
     assert_eq!(state_labels(&generated.ps), BTreeSet::from([label]));
     assert!(state_labels(&facts(push_secret(&spec(json!({}))), one_store()).ps).is_empty());
 }
+
+/// A lease that cannot be renewed would have it generate at every look, for a store that keeps what it has.
+#[test]
+fn what_stays_in_its_store_is_not_replaced_as_its_lease_ends() {
+    let mut leased = Facts { replace_at: Some(at(-1)), ..once_pushed() };
+    assert_eq!(next(&leased), "push");
+    Arc::make_mut(&mut leased.ps).spec.update_policy = Some(PushUpdatePolicy::IfNotExists);
+    assert_eq!(next(&leased), "later");
+}
+
+#[test]
+fn the_next_look_comes_before_the_lease_ends() {
+    let wake = |replace_at: Option<Timestamp>| settle(&Facts { replace_at, ..fresh() }, synced_now()).wake;
+    let after = |seconds: u64| Wake::After(Duration::from_secs(seconds), Priority::Periodic);
+    assert_eq!(wake(Some(at(10))), after(10));
+    assert_eq!(wake(Some(at(-5))), after(60), "the one before could not be noted as out of use");
+    assert_eq!(wake(Some(at(99_999))), wake(None), "the interval is shorter");
+}
+
+/// Its own states, and those of others, wake it at any time.
+#[test]
+fn a_push_that_fails_generates_at_the_pace_of_its_pauses() {
+    let mut failing = Facts { woken: Priority::Periodic, replace_at: Some(at(-1)), ..once_pushed() };
+    let mut generations = 0;
+    for second in 0..240 {
+        failing.now = at(second);
+        if next(&failing) == "push" {
+            generations += 1;
+            let report = settle(&failing, Outcome::Failed { failure: Failure::retry("x"), synced: None });
+            failing = after(&failing, report);
+        }
+    }
+    // after 1, 2, 4 … 64 s, each spread by up to a fifth
+    assert_eq!(generations, 8);
+    assert_eq!(next(&failing), "later");
+    assert_eq!(next(&Facts { woken: Priority::Changed, ..failing.clone() }), "push", "something was mended");
+    assert_eq!(next(&Facts { now: at(-9), ..failing.clone() }), "push", "the clock went back");
+    let named = facts(push_secret(&spec(json!({}))), one_store());
+    let read = Facts { memory: failing.memory.clone(), woken: Priority::Periodic, now: failing.now, ..named };
+    assert_eq!(next(&read), "push", "reading takes nothing");
+}

@@ -78,10 +78,12 @@ fn facts(ps: PushSecret, stores: Vec<AnyStore>) -> Facts {
         stores: used.map(|s| (StoreId::of(&s), Arc::new(s))).collect(),
         namespace_labels: None,
         sources: vec![source_at("1")],
+        unlisted: None,
         generator: None,
         replace_at: None,
         ps: Arc::new(ps),
         memory: Memory::default(),
+        woken: Priority::Changed,
         now: at(0),
     }
 }
@@ -124,6 +126,7 @@ fn name_of(next: &Next) -> &'static str {
         Next::Finalizer(true) => "hold",
         Next::Finalizer(false) => "let go",
         Next::CleanUp(_) => "clean up",
+        Next::Leave(_) => "leave",
         Next::Settle(_) => "settle",
         Next::Push(_) => "push",
     }
@@ -382,6 +385,8 @@ fn a_source_that_is_gone_takes_with_it_what_it_pushed() {
     assert_eq!(condition(&cleaned), ("False".into(), "SourceDeleted".into(), text.into()));
     assert_eq!(cleaned.ps.status.as_ref().unwrap().synced_push_secrets, None);
     assert_eq!(next(&cleaned), "idle", "and nothing is done until the source is back");
+    let shape = SourceVersion { name: "shape".into(), ..source_at("1") };
+    assert_eq!(next(&Facts { sources: vec![shape], ..cleaned.clone() }), "idle", "one with a template is no source");
     assert_eq!(next(&Facts { sources: vec![source_at("9")], ..cleaned }), "push");
 }
 
@@ -454,4 +459,82 @@ fn intervals_spread_and_never_are_late() {
     let Wake::After(wake, Priority::Periodic) = report.wake else { panic!("{:?}", report.wake) };
     let most = SignedDuration::from_mins(10).unsigned_abs();
     assert!(wake <= most && wake >= most.mul_f64(0.9));
+}
+
+/// The object, and one that pushed these, with another spec.
+fn respecified(entries: &[(&str, &str)], more: Value, stores: Vec<AnyStore>) -> Facts {
+    let mut ps = (*deleting(entries, false, Vec::new()).ps).clone();
+    ps.spec = push_secret(&spec(more)).spec;
+    facts(ps, stores)
+}
+
+#[test]
+fn a_selector_that_names_nothing_deletes_nothing() {
+    let nowhere = json!({ "deletionPolicy": "Delete", "selector": { "secret": {} } });
+    let nowhere = respecified(&[("SecretStore/s", "r")], nowhere, one_store());
+    assert_eq!(source(&nowhere.ps), Source::Nowhere);
+    assert_eq!(source_gone(&nowhere, &Rules::default()), None);
+    assert_eq!(no_source(&nowhere.ps).message, "could not get source secret: spec.selector names no Secret");
+}
+
+#[test]
+fn a_store_in_deletion_is_emptied_whatever_else_is_wrong() {
+    let deleted = || json!({ "deletionTimestamp": at(0).to_string() });
+    let stores = || {
+        let foreign = store("team-a", "f", json!({ "spec": { "controller": "other" } }));
+        vec![store("team-a", "s", json!({ "metadata": deleted() })), store("team-a", "t", json!({})), foreign]
+    };
+    let pushed = [("SecretStore/s", "r"), ("SecretStore/t", "x")];
+    let left = |more: Value| {
+        let mut policy = json!({ "deletionPolicy": "Delete" });
+        policy.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        respecified(&pushed, policy, stores())
+    };
+    for wrong in [json!({ "refreshInterval": "soon" }), json!({ "dataTo": [{}] })] {
+        assert!(matches!(before_push(&left(wrong.clone()), &Rules::default()), Next::Leave(Some(_))), "{wrong}");
+    }
+    let unlisted = Facts { unlisted: Some(Failure::retry("x")), ..left(json!({})) };
+    assert!(matches!(before_push(&unlisted, &Rules::default()), Next::Leave(Some(failure)) if failure.message == "x"));
+    let moved = left(json!({ "secretStoreRefs": [{ "name": "f" }] }));
+    assert!(matches!(before_push(&moved, &Rules::default()), Next::Leave(None)), "it is another controller's now");
+
+    let (removals, elsewhere) = stores::left(&moved, &Rules::default(), synced(&[("SecretStore/u", "new")]));
+    assert_eq!(gone(&removals), ["SecretStore team-a/s r"]);
+    assert_eq!(elsewhere, synced(&[("SecretStore/t", "x"), ("SecretStore/u", "new")]));
+    let kept = respecified(&pushed, json!({}), stores());
+    let (removals, elsewhere) = stores::left(&kept, &Rules::default(), SyncedPushSecrets::new());
+    assert_eq!((gone(&removals), elsewhere), (Vec::new(), synced(&pushed)), "policy None");
+
+    let report = settle(&moved, Outcome::Left { synced: synced(&[("SecretStore/t", "x")]) });
+    assert_eq!((report.wake, report.notes.len(), report.failure), (Wake::OnChange, 0, None));
+    let after = after(&moved, report);
+    assert_eq!(after.ps.status.as_ref().unwrap().synced_push_secrets, Some(synced(&[("SecretStore/t", "x")])));
+    assert_eq!(next(&after), "ignore");
+    let theirs = store("team-a", "s", json!({ "metadata": deleted(), "spec": { "controller": "other" } }));
+    let theirs = respecified(&[("SecretStore/s", "r")], json!({ "deletionPolicy": "Delete" }), vec![theirs]);
+    assert_eq!(next(&theirs), "ignore", "nor is one that another controller serves");
+}
+
+#[test]
+fn what_cannot_be_listed_is_told() {
+    let unlisted = Some(Failure::retry("could not get source secret: forbidden"));
+    let unlisted = Facts { unlisted, ..facts(push_secret(&spec(json!({}))), one_store()) };
+    let Next::Settle(report) = before_push(&unlisted, &Rules::default()) else { panic!("it is a failure") };
+    let text = "could not get source secret: forbidden";
+    assert_eq!(report.notes, [Note::warning("Errored", text)]);
+    assert_eq!(report.memory.failures, 1, "and the pauses grow");
+}
+
+#[test]
+fn a_failure_is_told_with_what_came_of_it() {
+    let failure = || Failure::spec("a");
+    assert_eq!(failure().and(None), failure());
+    assert_eq!(failure().and(Some(Failure::retry("b"))), Failure::spec("a; b"));
+}
+
+#[test]
+fn one_secret_is_one_source() {
+    let (one, other) = (source_at("1"), SourceVersion { name: "shape".into(), ..source_at("1") });
+    let twice = [one.clone(), other.clone(), one.clone()];
+    assert_eq!(source_version(&twice), source_version(&[one, other]), "selected, and named by templateFrom");
 }

@@ -171,7 +171,9 @@ impl CertificateManager {
             if is_new {
                 self.import(&bundle, &remote_key, Some(&arn), None, caller).await?;
             }
-            let tagged = self.put_tags((&arn, &tags), &remote_key, &metadata, caller).await?;
+            // what was to be imported is there by now
+            let tagged = self.put_tags((&arn, &tags), &remote_key, &metadata, caller).await;
+            let tagged = tagged.map_err(|error| error.after_writing(true))?;
             return Ok(if is_new || tagged { Pushed::Written } else { Pushed::Unchanged });
         }
         let tags = marked(&metadata.tags, &remote_key);

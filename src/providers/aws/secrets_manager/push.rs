@@ -53,6 +53,13 @@ struct PolicySource {
     key: String,
 }
 
+/// A resource policy that is to be set.
+struct Policy {
+    text: String,
+    json: serde_json::Value,
+    block_public: Option<bool>,
+}
+
 impl PushMetadata {
     pub(super) fn of(place: &Place) -> Result<Self, ProviderError> {
         let wrong = |what: String| misconfigured(format!("failed to parse push secret metadata: {what}"));
@@ -111,9 +118,11 @@ impl SecretsManager {
         let id = self.name(&push.place.key);
         let Some(secret) = self.describe(&id, caller).await? else {
             let value = push.merged(None)?;
+            // before anything is made: what is wrong with it must not leave half a push
+            let policy = self.policy_of(&metadata, &push.place).await?;
             self.create(&id, &value, &metadata, caller).await?;
-            self.put_policy(&id, &push.place, &metadata, None, caller).await?;
-            return Ok(Pushed::Written);
+            let put = self.put_policy(&id, policy, false, caller).await;
+            return put.map(|_| Pushed::Written).map_err(|error| error.after_writing(true));
         };
         if !is_ours(&secret) {
             return Err(tags::not_ours());
@@ -129,14 +138,29 @@ impl SecretsManager {
             Err(error) => return Err(error),
         };
         let value = push.merged(current.as_ref())?;
-        let mut pushed = self.put_tags(&id, &secret, &metadata, caller).await?;
-        pushed |= self.put_policy(&id, &push.place, &metadata, Some(()), caller).await?;
-        pushed |= self.put_replicas(&id, &secret, &metadata, caller).await?;
-        if current.as_ref() != Some(&value) {
+        let is_there = current.as_ref() == Some(&value);
+        let around = self.put_around(&id, &secret, &push.place, &metadata, caller).await;
+        let changed = around.map_err(|error| error.after_writing(is_there))?;
+        if !is_there {
             self.put(&id, &value, &metadata, current.is_none(), caller).await?;
-            pushed = true;
         }
-        Ok(if pushed { Pushed::Written } else { Pushed::Unchanged })
+        Ok(if changed || !is_there { Pushed::Written } else { Pushed::Unchanged })
+    }
+
+    /// Brings in line what stands beside the value; whether something changed.
+    async fn put_around(
+        &self,
+        id: &str,
+        secret: &DescribeSecretOutput,
+        place: &Place,
+        metadata: &PushMetadata,
+        caller: &Caller<'_>,
+    ) -> Result<bool, ProviderError> {
+        let policy = self.policy_of(metadata, place).await?;
+        let mut changed = self.put_tags(id, secret, metadata, caller).await?;
+        changed |= self.put_policy(id, policy, true, caller).await?;
+        changed |= self.put_replicas(id, secret, metadata, caller).await?;
+        Ok(changed)
     }
 
     async fn create(
@@ -208,27 +232,32 @@ impl SecretsManager {
         Ok(changed)
     }
 
+    /// The resource policy that the block names, read and understood.
+    async fn policy_of(&self, metadata: &PushMetadata, place: &Place) -> Result<Option<Policy>, ProviderError> {
+        let Some(block) = &metadata.resource_policy else { return Ok(None) };
+        let Some(source) = &block.policy_source_ref else { return Ok(None) };
+        let text = self.policy(source, &place.namespace).await?;
+        let json = serde_json::from_str(&text)
+            .map_err(|_| misconfigured(format!("the resource policy in {} {} is not JSON", source.kind, source.name)))?;
+        Ok(Some(Policy { text, json, block_public: block.block_public_policy }))
+    }
+
     /// Makes the resource policy that of the block, if it names one; whether something changed. A policy that the block says
-    /// nothing of is left alone, unlike in ESO, which deletes it. `there`: the secret is not new.
+    /// nothing of is left alone, unlike in ESO, which deletes it. `is_old`: the secret is not new.
     async fn put_policy(
         &self,
         id: &str,
-        place: &Place,
-        metadata: &PushMetadata,
-        there: Option<()>,
+        policy: Option<Policy>,
+        is_old: bool,
         caller: &Caller<'_>,
     ) -> Result<bool, ProviderError> {
-        let Some(policy) = &metadata.resource_policy else { return Ok(false) };
-        let Some(source) = &policy.policy_source_ref else { return Ok(false) };
-        let wanted = self.policy(source, &place.namespace).await?;
-        let wanted_json: serde_json::Value = serde_json::from_str(&wanted)
-            .map_err(|_| misconfigured(format!("the resource policy in {} {} is not JSON", source.kind, source.name)))?;
-        if there.is_some() {
+        let Some(policy) = policy else { return Ok(false) };
+        if is_old {
             let request = self.client.get_resource_policy().secret_id(id);
             let outcome = request.customize().interceptor(caller.mark()).send().await;
             let answer = caller.answer("secretsmanager:GetResourcePolicy", id, outcome).await?;
             let current = answer.resource_policy().and_then(|p| serde_json::from_str::<serde_json::Value>(p).ok());
-            if current.as_ref() == Some(&wanted_json) {
+            if current.as_ref() == Some(&policy.json) {
                 return Ok(false);
             }
         }
@@ -236,8 +265,8 @@ impl SecretsManager {
             .client
             .put_resource_policy()
             .secret_id(id)
-            .resource_policy(wanted)
-            .set_block_public_policy(policy.block_public_policy);
+            .resource_policy(policy.text)
+            .set_block_public_policy(policy.block_public);
         let outcome = request.customize().interceptor(caller.mark()).send().await;
         caller.answer("secretsmanager:PutResourcePolicy", id, outcome).await.map(|_| true)
     }

@@ -178,3 +178,35 @@ async fn a_refusal_shows_neither_the_value_nor_the_login() {
     assert!(text.contains("secretsmanager:CreateSecret") && text.contains("\"db\""), "{text}");
     assert!(![CANARY, KEY_ID, SECRET_KEY].iter().any(|s| text.contains(s)), "{text}");
 }
+
+/// A value that was generated must not be revoked because of what stands beside it: it is in the store.
+#[tokio::test]
+async fn what_fails_after_the_value_was_written_says_that_it_is_there() {
+    let policy =
+        |name: &str| json!({"resourcePolicy": {"policySourceRef": {"kind": "ConfigMap", "name": name, "key": "p"}}});
+    let new = holding(CANARY, ours());
+    let server = Server::start(move |request: &Request| match request.action().as_str() {
+        "DescribeSecret" => Answer::error(400, "ResourceNotFoundException"),
+        "PutResourcePolicy" => Answer::error(400, "AccessDeniedException"),
+        _ => new(request),
+    })
+    .await;
+    let session = server.session().await;
+    let missing = session.push(&push(None, Some(policy("nosuch"))), &call_cx()).await.unwrap_err();
+    assert!(!missing.written && !server.actions().contains(&"CreateSecret".to_owned()), "{:?}", server.actions());
+    let refused = session.push(&push(None, Some(policy("policies"))), &call_cx()).await.unwrap_err();
+    assert_eq!((refused.kind, refused.written), (ErrorKind::Denied, true));
+    assert!(server.actions().contains(&"CreateSecret".to_owned()), "{:?}", server.actions());
+
+    for (held, written) in [(CANARY, true), ("other", false)] {
+        let old = holding(held, ours());
+        let server = Server::start(move |request: &Request| match request.action().as_str() {
+            "TagResource" => Answer::error(400, "AccessDeniedException"),
+            _ => old(request),
+        })
+        .await;
+        let push = push(None, Some(json!({"tags": {"new": "n"}})));
+        let refused = server.session().await.push(&push, &call_cx()).await.unwrap_err();
+        assert_eq!((refused.kind, refused.written), (ErrorKind::Denied, written));
+    }
+}

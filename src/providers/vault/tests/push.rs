@@ -116,7 +116,8 @@ async fn a_push_that_broke_off_before_the_mark_goes_on_from_there() {
     with_no_retries.retry = Some(RetrySettings::default());
     let session = store(&server.url, json!({})).connect(&with_no_retries).await.unwrap();
     let push = push("v", Some("p"), None);
-    assert_eq!(session.push(&push, &cx()).await.unwrap_err().kind, ErrorKind::Unavailable);
+    let error = session.push(&push, &cx()).await.unwrap_err();
+    assert_eq!((error.kind, error.written), (ErrorKind::Unavailable, true), "the value is there");
     assert_eq!(session.push(&push, &cx()).await.unwrap(), Pushed::Written);
     assert_eq!(session.push(&push, &cx()).await.unwrap(), Pushed::Unchanged);
     let marked = fake.with(|state| (state.secrets["new"].versions.len(), state.secrets["new"].custom.len()));
