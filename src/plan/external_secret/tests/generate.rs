@@ -12,6 +12,7 @@ use crate::index::{AnyGenerator, GeneratorFacts, GeneratorId, Key};
 use crate::plan::Wake;
 use crate::plan::external_secret::{self as plan, Decision, Next};
 use crate::plan::refresh;
+use crate::plan::target::Desired;
 use crate::providers::ReferenceKind;
 use crate::queue::Priority;
 
@@ -252,16 +253,22 @@ fn taking_the_managed_label_off_makes_no_new_value() {
     assert_eq!(world.target().metadata.labels.as_ref().unwrap()[crate::api::LABEL_MANAGED], "true");
 }
 
-/// The Secret was written, and the status that tells of it was not, nor what announced it taken out.
-#[test]
-fn a_status_that_could_not_be_written_changes_no_value() {
-    let mut world = first();
-    world.pass(refresh::DEFAULT_INTERVAL);
+/// An object that is due, the value `written` that is made for it now, and the Secret that is wanted of it.
+fn due_anew(world: &World) -> (plan::Facts, plan::Gathered, Desired) {
     let facts = world.facts();
     let made = values(&[("password", "written")]).map(|g| plan::Gathered { read_at: Some(world.now), ..g }).unwrap();
     let Decision::ReadTarget(desired) = plan::after_fetch(&facts, &world.rules, Ok(&made), &digester()) else {
         panic!("not due")
     };
+    (facts, made, desired)
+}
+
+/// The Secret was written, and the status that tells of it was not, nor what announced it taken out.
+#[test]
+fn a_status_that_could_not_be_written_changes_no_value() {
+    let mut world = first();
+    world.pass(refresh::DEFAULT_INTERVAL);
+    let (facts, made, desired) = due_anew(&world);
     world.look(Ok(made));
     world.lose_status(&facts);
     world.es.status = Some(plan::pending(&facts, &desired, world.now, &digester()));
@@ -413,11 +420,7 @@ fn a_write_in_doubt_is_found_out_at_the_next_look() {
     for arrived in [true, false] {
         let mut world = first();
         world.pass(refresh::DEFAULT_INTERVAL);
-        let facts = world.facts();
-        let made = values(&[("password", "written")]).map(|g| plan::Gathered { read_at: Some(world.now), ..g }).unwrap();
-        let Decision::ReadTarget(desired) = plan::after_fetch(&facts, &world.rules, Ok(&made), &digester()) else {
-            panic!("not due")
-        };
+        let (facts, made, desired) = due_anew(&world);
         let said = plan::pending(&facts, &desired, world.now, &digester()).target.unwrap().pending.unwrap();
         if arrived {
             world.look(Ok(made));
