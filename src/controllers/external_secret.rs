@@ -123,8 +123,7 @@ pub fn facts_of(index: &Index, rules: &Rules, key: &Key, memory: Memory, now: Ti
 /// Carries the plan out. `Err` says when to look again without a report; `Ok(None)` that there is nothing to do at all.
 async fn work(ctx: &Ctx, facts: &Facts, priority: Priority) -> Result<Option<Report>, Wake> {
     let mut next = plan::before_fetch(facts, &ctx.rules);
-    let inspected = matches!(next, Next::Inspect);
-    if inspected {
+    if matches!(next, Next::Inspect) {
         let seen = match inspect(ctx, facts, priority).await {
             Ok(seen) => seen,
             Err(failure) => return Ok(Some(plan::failed(facts, &failure))),
@@ -140,7 +139,7 @@ async fn work(ctx: &Ctx, facts: &Facts, priority: Priority) -> Result<Option<Rep
             generate::retire_superseded(ctx.generating(), &facts.es.metadata).await;
             Ok(Some(sweep(ctx, facts, *report, priority).await))
         }
-        Next::Settle(report) if inspected && report.failure.is_none() => {
+        Next::Settle(report) if report.failure.is_none() && plan::has_left_orphans(&facts.es) => {
             Ok(Some(sweep(ctx, facts, *report, priority).await))
         }
         Next::Settle(report) => Ok(Some(*report)),
@@ -377,7 +376,7 @@ async fn sweep(ctx: &Ctx, facts: &Facts, report: Report, priority: Priority) -> 
         }
         Ok::<_, WriteError>(orphans.len())
     };
-    let deleted = delete.await.map_err(|error| error.into_failure("could not delete orphaned secrets"));
+    let deleted = delete.await.map_err(|error| error.into_failure(plan::ORPHANS_LEFT));
     plan::swept(facts, report, deleted)
 }
 

@@ -16,6 +16,10 @@ const SOON: f64 = 0.8;
 /// Longest interval that is reckoned with: as good as for ever, and no clock ends before.
 const LONGEST: Duration = Duration::from_secs(3600 * 24 * 365);
 
+/// How long a failure of one request is every reader's: less than the first pause of those whose own it was (`plan::backoff`). Many
+/// objects that read one key and come back at times of their own would each have it refused again.
+const FAILED: Duration = Duration::from_secs(3);
+
 /// What a reader gets to wait on: the read, once it is there.
 pub type Waiter = watch::Receiver<Option<Read>>;
 /// The other end of a [`Waiter`].
@@ -53,6 +57,8 @@ struct Flying {
 pub struct Cache {
     kept: LruCache<Request, Kept>,
     flying: HashMap<Request, Flying>,
+    /// Failures of single requests; what is kept of earlier reads stays, for those to whom it is new enough.
+    failed: HashMap<Request, Read>,
     bytes: usize,
     most_entries: usize,
     most_bytes: usize,
@@ -61,7 +67,8 @@ pub struct Cache {
 impl Cache {
     /// A cache of at most that many entries and bytes. It takes memory as it fills, not before: most stores hold few values.
     pub fn new(most_entries: usize, most_bytes: usize) -> Self {
-        Self { kept: LruCache::unbounded(), flying: HashMap::new(), bytes: 0, most_entries, most_bytes }
+        let (flying, failed) = Default::default();
+        Self { kept: LruCache::unbounded(), flying, failed, bytes: 0, most_entries, most_bytes }
     }
 
     /// Looks a request up.
@@ -73,6 +80,12 @@ impl Cache {
                 kept.again = sooner(kept.again, freshness.again);
                 return (Found::Here(kept.read.clone()), Lookup::Hit);
             }
+        }
+        if let Some(failed) = self.failed.get(request)
+            && now.saturating_duration_since(failed.sent) < FAILED
+            && freshness.accepts(failed, now)
+        {
+            return (Found::Here(failed.clone()), Lookup::Hit);
         }
         if let Some(flying) = self.flying.get_mut(request)
             && flying.is_under_way()
@@ -109,16 +122,21 @@ impl Cache {
         fillers
     }
 
-    /// A call came back: keeps what may be kept. "It does not exist" is an answer; other failures are not kept. Nor is what was
-    /// written to meanwhile, or is read anew: only those who wait for this call get that.
+    /// A call came back: keeps what may be kept. "It does not exist" is an answer; other failures of one request are kept for a moment,
+    /// and those of a whole store not, as it says itself when it is to be asked again. Nor is what was written to meanwhile, or is
+    /// read anew: only those who wait for this call get that.
     pub fn settle(&mut self, request: &Request, read: &Read, waiter: &Waiter) {
         let flew = self.flying.get(request).is_some_and(|flying| flying.waiter.same_channel(waiter));
         let Some(flying) = flew.then(|| self.flying.remove(request)).flatten() else { return };
-        let keep = match &read.answer {
-            Ok(_) => true,
-            Err(error) => error.kind == ErrorKind::NotFound,
-        };
-        if keep {
+        self.failed.retain(|_, failed| read.sent.saturating_duration_since(failed.sent) < FAILED);
+        if let Err(error) = &read.answer
+            && error.kind != ErrorKind::NotFound
+        {
+            if !error.kind.is_store_wide() && self.failed.len() < self.most_entries {
+                self.failed.insert(request.clone(), read.clone());
+            }
+        } else {
+            self.failed.remove(request);
             let wanted = self.kept.peek(request).map_or(flying.wanted, |held| held.wanted.max(flying.wanted));
             self.insert(request.clone(), Kept { read: read.clone(), again: flying.again, wanted });
         }
@@ -137,6 +155,7 @@ impl Cache {
             }
         }
         self.flying.retain(|request, _| !is_stale(request));
+        self.failed.retain(|request, _| !is_stale(request));
     }
 
     /// When the oldest value was read that somebody still comes back for.
@@ -215,6 +234,10 @@ mod tests {
         Read { answer, at: Timestamp::UNIX_EPOCH, sent, holds: None }
     }
 
+    fn failure(kind: ErrorKind, sent: Instant) -> Read {
+        Read { answer: Err(ProviderError::new(kind, "x")), at: Timestamp::UNIX_EPOCH, sent, holds: None }
+    }
+
     fn any() -> Freshness {
         Freshness { max_age: Duration::from_secs(10), not_before: None, again: None, priority: Priority::Periodic }
     }
@@ -278,15 +301,45 @@ mod tests {
     }
 
     #[test]
-    fn failures_are_not_kept_but_absence_is() {
+    fn absence_is_kept_a_failure_for_a_moment_and_an_outage_not() {
         let (mut cache, now) = (Cache::new(10, 1000), Instant::now());
-        for (kind, kept) in [(ErrorKind::NotFound, true), (ErrorKind::Unavailable, false), (ErrorKind::Denied, false)] {
+        let at = |millis| now + Duration::from_millis(millis);
+        for (kind, kept) in [
+            (ErrorKind::NotFound, [true, true, true, false]),
+            (ErrorKind::Unavailable, [false; 4]),
+            (ErrorKind::Denied, [true, true, false, false]),
+        ] {
             let key = format!("{kind:?}");
-            let read =
-                Read { answer: Err(ProviderError::new(kind, "x")), at: Timestamp::UNIX_EPOCH, sent: now, holds: None };
-            store(&mut cache, &key, &read);
-            assert_eq!(matches!(cache.look_up(&request(&key), any(), now).0, Found::Here(_)), kept, "{kind:?}");
+            store(&mut cache, &key, &failure(kind, now));
+            let here = |cache: &mut Cache, at| matches!(cache.look_up(&request(&key), any(), at).0, Found::Here(_));
+            assert_eq!([0, 2999, 3000, 10_001].map(|millis| here(&mut cache, at(millis))), kept, "{kind:?}");
         }
+    }
+
+    #[test]
+    fn a_failure_is_no_answer_for_who_asks_anew_and_takes_nothing_away() {
+        let (mut cache, now) = (Cache::new(2, 1000), Instant::now());
+        let at = |seconds| now + Duration::from_secs(seconds);
+        store(&mut cache, "a", &value(1, now));
+        store(&mut cache, "a", &failure(ErrorKind::Denied, at(8)));
+        let read = |cache: &mut Cache, freshness, at| match cache.look_up(&request("a"), freshness, at).0 {
+            Found::Here(read) => Some(read.answer.is_ok()),
+            _ => None,
+        };
+        assert_eq!(read(&mut cache, any(), at(9)), Some(true), "the value is new enough");
+        let newer = Freshness { max_age: Duration::from_secs(5), ..any() };
+        assert_eq!(read(&mut cache, newer, at(9)), Some(false));
+        cache.forget("a");
+        assert_eq!(read(&mut cache, newer, at(9)), None, "it was written to");
+
+        for (key, seconds) in [("b", 20), ("c", 20), ("d", 20), ("e", 23)] {
+            store(&mut cache, key, &failure(ErrorKind::Denied, at(seconds)));
+            assert!(cache.failed.len() <= 2, "{key}");
+        }
+        assert_eq!(cache.failed.len(), 1, "the others are over");
+        assert_eq!(read(&mut cache, Freshness { not_before: Some(at(24)), ..any() }, at(24)), None);
+        store(&mut cache, "e", &value(1, at(24)));
+        assert!(cache.failed.is_empty());
     }
 
     /// A reader that comes back each `interval`.

@@ -357,15 +357,18 @@ impl Handle {
             }
         };
         let worst = answers.iter().filter_map(|a| a.as_ref().err()).find(|e| e.kind.is_store_wide());
-        let held = {
+        let closed = {
             let (mut gate, now) = (lock(&self.gate), Instant::now());
             gate.record(worst, sent, now);
-            gate.check(now).err().and_then(|closed| closed.retry_after)
+            gate.check(now).err()
         };
         // Who failed with the store comes again when the store does: after all who were held back, who come up to a fifth later than
         // the gate opens (`plan::backoff`). One of them finds out next, so that what alone fails again and again starves nobody.
+        // All say the same meanwhile, whoever finds out: what changes with each try would be news with each try.
         for error in answers.iter_mut().filter_map(|a| a.as_mut().err()).filter(|e| e.kind.is_store_wide()) {
-            error.retry_after = held.map(|held| held + held / 4).or(error.retry_after);
+            if let Some(closed) = &closed {
+                *error = ProviderError { retry_after: closed.retry_after.map(|held| held + held / 4), ..closed.clone() };
+            }
         }
         let mut answers = answers.into_iter();
         for one in batch {

@@ -36,8 +36,8 @@ pub use generate::{fate, is_written_once, state_labels};
 pub use inspect::{after_inspection, data_digest, seen};
 pub use recover::{in_doubt, pending};
 pub use words::{
-    Decision, Facts, Failure, FetchPlan, Gathered, Generate, Memory, NOT_ALLOWED, Next, Report, Seen, StoreFacts, Written,
-    not_deleted,
+    Decision, Facts, Failure, FetchPlan, Gathered, Generate, Memory, NOT_ALLOWED, Next, ORPHANS_LEFT, Report, Seen,
+    StoreFacts, Written, not_deleted,
 };
 
 /// How old a shared value may be for an object that is new or was changed.
@@ -243,6 +243,12 @@ pub fn orphans(facts: &Facts) -> Vec<(Key, TargetView)> {
     old.cloned().collect()
 }
 
+/// Whether the last sync wrote the Secret, and could not delete the old ones.
+#[must_use]
+pub fn has_left_orphans(es: &ExternalSecret) -> bool {
+    es.ready().and_then(|c| c.message.as_deref()).is_some_and(|message| message.starts_with(ORPHANS_LEFT))
+}
+
 /// The report of a success after which so many old Secrets were deleted. Where one could not be, it is no success, as in ESO, and soon
 /// tried again.
 #[must_use]
@@ -336,6 +342,9 @@ pub fn failed(facts: &Facts, failure: &Failure) -> Report {
     let message = format!("{}: {}", failure.message, failure.cause);
     status.conditions = vec![status::ready(false, &words::error_reason(es, failure), &message, es.ready(), facts.now)];
     if failure.bound && es.target().manifest.is_none() {
+        if recover::is_of_another(es) {
+            status.target = None;
+        }
         status.binding = Some(Binding { name: es.target_name().to_owned() });
     }
     let missing = failure.missing.iter().map(|text| Note::normal("MissingProviderSecret", text.clone()));

@@ -49,11 +49,8 @@ async fn whose_own_call_failed_comes_after_those_who_were_held_back() {
         (failed.retry_after, held_back.retry_after),
         (Some(Duration::from_millis(1250)), Some(Duration::from_secs(1)))
     );
-    // one of them may be another tenant's
-    assert_eq!(
-        (failed.detail.as_str(), held_back.detail.as_str()),
-        ("read of \"bad\": scripted", "read of \"...\": scripted")
-    );
+    // one of them may be another tenant's, and who finds out changes from one try to the next
+    assert_eq!([failed.detail.as_str(), held_back.detail.as_str()], ["read of \"...\": scripted"; 2]);
 }
 
 #[tokio::test(start_paused = true)]

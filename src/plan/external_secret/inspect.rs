@@ -58,7 +58,8 @@ pub fn after_inspection(facts: &Facts, rules: &Rules, live: Option<Seen>) -> Nex
 /// Digest to record of a target that waits for its next refresh; `None` where it drifted, so that its values are read now.
 fn noted(facts: &Facts, live: &Seen) -> Option<String> {
     let es = &facts.es;
-    if !live.view.managed && !generates(es) && !recover::stays(facts) {
+    let ours = live.view.managed || generates(es) || recover::stays(facts);
+    if !ours || recover::is_of_another(es) {
         return None;
     }
     let recorded = es.status.as_ref().and_then(|s| s.target.as_ref()?.digest.as_ref());

@@ -7,10 +7,10 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::inspect::digest_of;
-use super::words::{Facts, Gathered, Report, Seen};
+use super::words::{self, Facts, Gathered, Report, Seen};
 use super::{absent, has_failed, interval, synced, synced_resource_version};
-use crate::api::ExternalSecretStatus;
 use crate::api::external_secret::{CreationPolicy, PendingStatus, TargetStatus};
+use crate::api::{ANNOTATION_ALLOW_EMPTY, ExternalSecret, ExternalSecretStatus};
 use crate::plan::digest::Digester;
 use crate::plan::entries::generates;
 use crate::plan::refresh;
@@ -78,9 +78,21 @@ pub(super) fn stays(facts: &Facts) -> bool {
     let (es, target) = (&facts.es, facts.es.target());
     let Some(status) = &es.status else { return false };
     let recorded = status.target.as_ref().is_some_and(|target| target.digest.is_some());
-    let bound = target.manifest.is_some() || status.binding.as_ref().is_some_and(|b| b.name == es.target_name());
-    let refused = es.ready().and_then(|c| c.message.as_deref()).is_some_and(|message| message.starts_with(IMMUTABLE));
+    let bound = target.manifest.is_some() || status.binding.is_some() && !is_of_another(es);
     let wrote = recorded || (bound && !has_failed(es) && !absent::is_told(status));
     let writes = target.creation_policy.unwrap_or_default() != CreationPolicy::None;
-    writes && wrote && !refused && interval(es).is_ok_and(|interval| !refresh::follows(es, interval, facts.now))
+    writes && wrote && !is_refused(es) && interval(es).is_ok_and(|interval| !refresh::follows(es, interval, facts.now))
+}
+
+/// Whether what the status records is of a Secret of another name, which the spec named before.
+pub(super) fn is_of_another(es: &ExternalSecret) -> bool {
+    let binding = es.status.as_ref().and_then(|status| status.binding.as_ref());
+    es.target().manifest.is_none() && binding.is_some_and(|binding| binding.name != es.target_name())
+}
+
+/// Whether the last failure was that the Secret may not be changed or deleted: that what it holds is known does not make it good.
+fn is_refused(es: &ExternalSecret) -> bool {
+    let message = es.ready().and_then(|c| c.message.as_deref()).unwrap_or_default();
+    let not_done = [IMMUTABLE, words::not_deleted(es)].iter().any(|text| message.starts_with(text));
+    has_failed(es) && (not_done || message.contains(ANNOTATION_ALLOW_EMPTY))
 }

@@ -265,6 +265,9 @@ pub fn not_deleted(es: &ExternalSecret) -> &'static str {
     if es.target().manifest.is_some() { "could not delete resource" } else { "could not delete secret" }
 }
 
+/// ESO's text where Secrets under names that the object had before cannot be deleted.
+pub const ORPHANS_LEFT: &str = "could not delete orphaned secrets";
+
 /// How a write of the Secret went.
 #[derive(Clone, Debug)]
 pub enum Written {

@@ -98,6 +98,9 @@ impl Memory {
 pub(super) trait ReadMany: Send + Sync {
     /// IAM's name of the action that reads a batch.
     const ACTION: &'static str;
+    /// IAM's name of the action that reads one value: a batch that fails is told as that, too. With what other values one was asked for
+    /// changes from time to time, and is nothing that its reader can mend.
+    const SINGLE: &'static str;
     /// Most values in a batch: AWS's limit.
     const SIZE: usize;
     /// What it means that IAM refuses a batch.
@@ -123,7 +126,7 @@ pub(super) trait ReadMany: Send + Sync {
         if forbidden && error.code().is_none_or(str::is_empty) {
             return Batch::Forbidden;
         }
-        let error = caller.failed(Self::ACTION, "", error).await;
+        let error = caller.failed(Self::SINGLE, "", error).await;
         match error.kind {
             ErrorKind::NotFound | ErrorKind::Misconfigured => Batch::ReadSingly,
             _ => Batch::Failed(error),

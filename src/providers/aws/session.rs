@@ -100,7 +100,10 @@ impl Caller<'_> {
         error: &SdkError<E, HttpResponse>,
     ) -> ProviderError {
         self.note_expired(error).await;
-        Call { action, target, credentials: &secret_parts(&self.credentials) }.error(error)
+        let credentials = &secret_parts(&self.credentials);
+        let told = Call { action, target, credentials }.error(error);
+        // of an outage all say the same, whatever they asked for
+        if told.kind.is_store_wide() { Call { action, target: "", credentials }.error(error) } else { told }
     }
 
     async fn note_expired<E: ProvideErrorMetadata>(&self, error: &SdkError<E, HttpResponse>) {

@@ -220,6 +220,50 @@ fn a_passing_failure_has_nothing_read_that_is_kept() {
 }
 
 #[test]
+fn what_was_refused_is_not_made_good_by_a_look() {
+    let kept = |creation: &str, deletion: &str, more: (&str, &str)| {
+        let mut spec = policies(creation, deletion);
+        spec[more.0] = more.1.into();
+        spec
+    };
+    let mut world = World::synced(&kept("Orphan", "Delete", ("refreshInterval", "1h")));
+    world.pass(HOUR);
+    assert_eq!(world.look(values(&[])).told().0, "False", "it is not ours to delete");
+    world.edit(&kept("Orphan", "Delete", ("refreshInterval", "0")));
+    for _ in 0..2 {
+        assert_eq!(world.look(values(&[])).did, ["fetch"]);
+        assert_eq!(world.es.ready().unwrap().status, "False");
+    }
+
+    let mut world = World::synced(&kept("Owner", "Delete", ("refreshInterval", "1h")));
+    world.pass(HOUR);
+    assert_eq!(world.look(values(&[])).told().0, "False", "nothing was found");
+    world.edit(&kept("Owner", "Retain", ("refreshPolicy", "CreatedOnce")));
+    for _ in 0..2 {
+        world.look(values(&[("k", "")]));
+        assert_eq!(world.es.ready().unwrap().status, "False", "the value is empty");
+    }
+}
+
+#[test]
+fn what_is_recorded_of_one_secret_says_nothing_of_another() {
+    let named = |name: &str| {
+        let mut spec = policies("Owner", "Retain");
+        spec["target"]["name"] = name.into();
+        spec["refreshPolicy"] = "CreatedOnce".into();
+        spec
+    };
+    let mut world = World::synced(&named("a"));
+    let older = world.secrets["a"].clone();
+    world.edit(&named("b"));
+    world.secrets.insert("b".into(), older);
+    world.meddle("b", |_| {});
+    let step = world.look(provider_failure(ErrorKind::Unavailable));
+    assert_eq!((step.did.as_slice(), step.told().0), (["inspect", "fetch"].as_slice(), "False"));
+    assert!(world.secrets.contains_key("a"), "not swept before there is another");
+}
+
+#[test]
 fn a_secret_that_is_not_there_is_made_unless_it_is_told_why() {
     let with = |creation: &str, more: &Value| {
         let mut spec = policies(creation, "Retain");

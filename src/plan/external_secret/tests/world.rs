@@ -241,7 +241,9 @@ impl World {
                 did.push("retire");
                 self.sweep(&facts, *report, &mut did)
             }
-            Next::Settle(report) if did == ["inspect"] && report.failure.is_none() => self.sweep(&facts, *report, &mut did),
+            Next::Settle(report) if report.failure.is_none() && plan::has_left_orphans(&facts.es) => {
+                self.sweep(&facts, *report, &mut did)
+            }
             Next::Settle(report) => *report,
             Next::Fetch(_) => {
                 did.push("fetch");
@@ -278,7 +280,7 @@ impl World {
         for (key, _) in &orphans {
             did.push("orphan");
             if self.keeps_orphans {
-                let failure = Failure::retry("could not delete orphaned secrets", "the API server did not answer".into());
+                let failure = Failure::retry(plan::ORPHANS_LEFT, "the API server did not answer".into());
                 return plan::swept(facts, report, Err(failure));
             }
             self.secrets.remove(&*key.name);

@@ -131,6 +131,7 @@ impl ParameterStore {
 #[async_trait]
 impl ReadMany for ParameterStore {
     const ACTION: &'static str = "ssm:GetParameters";
+    const SINGLE: &'static str = GET;
     const SIZE: usize = BATCH;
     /// One name that the role may not read, or whose key it may not use, and all of them are denied.
     const REFUSAL: Refusal = Refusal::OfSome;

@@ -224,7 +224,7 @@ async fn every_answer_has_its_class() {
         assert_eq!(outcome(&result), want_outcome, "{text}");
         if let Err(error) = result {
             assert_eq!(error.retry_after, retry_after, "{text}");
-            assert!(error.detail.contains("prod/db"), "{error}");
+            assert_eq!(error.detail.contains("prod/db"), !error.kind.is_store_wide(), "{error}");
         }
     }
     let server = Server::start(|_: &Request| Answer::error(400, "InvalidResourceId")).await;

@@ -105,6 +105,7 @@ impl SecretsManager {
 #[async_trait]
 impl ReadMany for SecretsManager {
     const ACTION: &'static str = "secretsmanager:BatchGetSecretValue";
+    const SINGLE: &'static str = GET;
     const SIZE: usize = BATCH;
     /// What is denied of its secrets alone stands in the answer.
     const REFUSAL: Refusal = Refusal::OfAction;
