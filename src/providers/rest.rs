@@ -99,11 +99,11 @@ impl Tokens {
         }
     }
 
-    /// Drops a token that the service takes no longer, unless another one came meanwhile. Whether another one may help: not where
-    /// the one before it was dropped a moment ago.
+    /// Drops a token that the service takes no longer, unless another call did, or another one came meanwhile. Whether another one may
+    /// help: not where the one before it was dropped a moment ago.
     pub async fn forget(&self, token: &SecretBytes) -> bool {
         let mut state = self.0.lock().await;
-        if state.held.as_ref().is_some_and(|held| held.token != *token) {
+        if state.held.as_ref().is_none_or(|held| held.token != *token) {
             return true;
         }
         let now = Instant::now();
@@ -366,6 +366,24 @@ mod tests {
         tokio::time::advance(REFUSED).await;
         let refused = tokens.get(&login).await.unwrap();
         assert!(tokens.forget(&refused).await, "later it may have been revoked");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn all_calls_whose_token_was_refused_are_done_once_more_with_one_new_token() {
+        let login = Counting { logins: AtomicUsize::new(0), life: None, fails: AtomicUsize::new(0) };
+        let tokens = Tokens::default();
+        let refused = tokens.get(&login).await.unwrap();
+        assert!(tokens.forget(&refused).await);
+        assert!(tokens.forget(&refused).await, "the other call comes before there is a new one");
+        login.fails.store(1, Ordering::Relaxed);
+        assert_eq!(tokens.get(&login).await.unwrap_err().kind, ErrorKind::Unavailable);
+        assert!(tokens.forget(&refused).await, "or where none could be had");
+        login.fails.store(0, Ordering::Relaxed);
+        assert_eq!(token(&tokens, &login).await, "t1");
+        assert!(tokens.forget(&refused).await, "or after it");
+        assert_eq!(token(&tokens, &login).await, "t1");
+        assert!(!tokens.forget(&SecretBytes::from("t1")).await, "the new one fares no better");
+        assert_eq!(token(&tokens, &login).await, "t1");
     }
 
     #[tokio::test(start_paused = true)]

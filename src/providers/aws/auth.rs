@@ -32,6 +32,9 @@ const USE_UNTIL: Duration = Duration::from_secs(15);
 const LOOK_AGAIN: Duration = Duration::from_secs(300);
 /// A failed login is not tried again for this long, so that many readers do not become many calls: STS allows few.
 const FAILURE_HELD: Duration = Duration::from_secs(5);
+/// A session that AWS does not know, as its role was made anew, is given up once in this long: where the next one fares no better, not
+/// every read is to be a login and two calls.
+const UNKNOWN_HELD: Duration = Duration::from_secs(60);
 /// Longest time for a login, with its objects, tokens and roles' own calls.
 const LOGIN_TIMEOUT: Duration = Duration::from_secs(45);
 
@@ -43,7 +46,14 @@ const DEFAULT_AUDIENCE: &str = "sts.amazonaws.com";
 /// Credentials, kept until shortly before they expire. Those who wait for new ones wait for one login.
 pub(super) struct Login {
     source: Source,
-    kept: Mutex<Option<Kept>>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    kept: Option<Kept>,
+    /// When credentials that AWS does not know were last given up.
+    unknown: Option<SystemTime>,
 }
 
 /// Where credentials come from.
@@ -154,7 +164,7 @@ pub(super) fn visible<'a>(text: &'a str, path: &str) -> Result<&'a str, Provider
 
 impl Login {
     fn new(source: Source) -> Arc<Self> {
-        Arc::new(Self { source, kept: Mutex::new(None) })
+        Arc::new(Self { source, state: Mutex::default() })
     }
 
     /// Credentials that are good for a call now.
@@ -162,7 +172,8 @@ impl Login {
     /// # Errors
     /// Why the login failed.
     pub(super) async fn credentials(&self) -> Result<Credentials, ProviderError> {
-        let mut kept = self.kept.lock().await;
+        let mut state = self.state.lock().await;
+        let kept = &mut state.kept;
         let now = SystemTime::now();
         if let Some(Kept { outcome, renew }) = kept.as_ref()
             && renew.is_none_or(|at| now < at)
@@ -184,19 +195,27 @@ impl Login {
         kept.insert(next).outcome.clone()
     }
 
-    /// Whether an error says that the credentials are good no longer, and others may be.
-    pub(super) fn is_over(&self, code: Option<&str>) -> bool {
-        is_expired(code) || (is_unknown(code) && matches!(self.source, Source::Default { .. }))
-    }
-
-    /// Drops credentials of which AWS says that they have expired, unless others have taken their place. Whether the next
-    /// ones can differ.
-    pub(super) async fn forget(&self, expired: &Credentials) -> bool {
-        let mut kept = self.kept.lock().await;
-        if kept.as_ref().is_some_and(|k| k.outcome.as_ref() == Ok(expired)) {
-            *kept = None;
+    /// Drops credentials that an error says are good no longer, unless others have taken their place. Whether another try
+    /// may go well.
+    pub(super) async fn forget(&self, code: Option<&str>, used: &Credentials) -> bool {
+        let is_unknown = is_unknown(code);
+        if matches!(self.source, Source::Key(_)) || !(is_unknown || is_expired(code)) {
+            return false;
         }
-        !matches!(self.source, Source::Key(_))
+        let mut state = self.state.lock().await;
+        if state.kept.as_ref().is_none_or(|kept| kept.outcome.as_ref() != Ok(used)) {
+            return true;
+        }
+        if is_unknown {
+            let now = SystemTime::now();
+            let is_recent = |at| now.duration_since(at).is_ok_and(|passed| passed < UNKNOWN_HELD);
+            if state.unknown.is_some_and(is_recent) {
+                return false;
+            }
+            state.unknown = Some(now);
+        }
+        state.kept = None;
+        true
     }
 }
 
@@ -317,9 +336,7 @@ async fn assume(sts: &aws_sdk_sts::Client, from: &Login, role: &Role) -> Result<
     match answer {
         Ok(answer) => given(&call, answer.credentials),
         Err(error) => {
-            if from.is_over(error.code()) {
-                from.forget(&own).await;
-            }
+            from.forget(error.code(), &own).await;
             Err(call.error(&error))
         }
     }

@@ -25,7 +25,7 @@ pub(super) type Outcomes = BTreeMap<String, Result<Fetched, ProviderError>>;
 
 /// What became of a batch.
 pub(super) enum Batch {
-    /// One that is not there was not in the answer.
+    /// Those that AWS said something of. What is left out is asked for again.
     Read(Outcomes),
     /// The batch was refused for a reason that need not hold for each of its values.
     ReadSingly,
@@ -33,8 +33,6 @@ pub(super) enum Batch {
     Denied,
     /// Somebody refused it without a word of IAM's: a proxy, or who stands in for AWS.
     Forbidden,
-    /// The batch failed for a reason that holds for all.
-    Failed(ProviderError),
 }
 
 /// What a refused batch stands for.
@@ -105,6 +103,8 @@ pub(super) trait ReadMany: Send + Sync {
     const SIZE: usize;
     /// What it means that IAM refuses a batch.
     const REFUSAL: Refusal;
+    /// Whether a search by path or by tags alone leaves out what the role cannot read, as ESO does with this service.
+    const LENIENT: bool;
 
     fn memory(&self) -> &Memory;
 
@@ -113,9 +113,10 @@ pub(super) trait ReadMany: Send + Sync {
     /// Reads the current value.
     async fn read_one(&self, id: &str, caller: &Caller<'_>) -> Result<Fetched, ProviderError>;
 
-    /// What a call for a batch that failed as a whole comes to.
+    /// What a call for a batch that failed as a whole comes to. Where that holds for all of it, each is told as if read alone.
     async fn refused<E: ProvideErrorMetadata + Sync>(
         &self,
+        ids: &[&str],
         caller: &Caller<'_>,
         error: &SdkError<E, HttpResponse>,
     ) -> Batch {
@@ -126,10 +127,9 @@ pub(super) trait ReadMany: Send + Sync {
         if forbidden && error.code().is_none_or(str::is_empty) {
             return Batch::Forbidden;
         }
-        let error = caller.failed(Self::SINGLE, "", error).await;
-        match error.kind {
+        match caller.failed(Self::SINGLE, "", error).await.kind {
             ErrorKind::NotFound | ErrorKind::Misconfigured => Batch::ReadSingly,
-            _ => Batch::Failed(error),
+            _ => Batch::Read(ids.iter().map(|id| ((*id).to_owned(), Err(caller.told(Self::SINGLE, id, error)))).collect()),
         }
     }
 
@@ -154,7 +154,6 @@ pub(super) trait ReadMany: Send + Sync {
                     Refusal::OfSome => suspects.extend_from_slice(chunk),
                 },
                 Batch::Forbidden => suspects.extend_from_slice(chunk),
-                Batch::Failed(error) => read.extend(chunk.iter().map(|id| ((*id).to_owned(), Err(error.clone())))),
             }
         }
         // Also what a batch's answer left out: a value is missing only where AWS says so.
@@ -202,7 +201,7 @@ pub(super) trait ReadMany: Send + Sync {
                 Ok(fetched) => found.push(Found { name, bytes: fetched.bytes }),
                 // It went away between the list and the read.
                 Err(error) if error.kind == ErrorKind::NotFound => {}
-                Err(error) if is_of_one(error.kind) && !is_by_name(query) => refused = Some(error),
+                Err(error) if Self::LENIENT && is_of_one(error.kind) && !is_by_name(query) => refused = Some(error),
                 Err(error) => return Err(error),
             }
         }
@@ -223,8 +222,8 @@ fn unread() -> ProviderError {
     ProviderError::new(ErrorKind::Unavailable, "the secret was not read")
 }
 
-/// Whether each match must be readable, as in ESO. A search by path or by tags alone takes what can be read, if that is anything:
-/// a role that lost its rights must not look like secrets that are gone.
+/// Whether each match must be readable, also of a lenient service. A search by path or by tags alone takes what can be read, if that
+/// is anything: a role that lost its rights must not look like secrets that are gone.
 fn is_by_name(query: &FindQuery) -> bool {
     query.path.is_empty() && (query.tags.is_empty() || !query.name.is_empty())
 }

@@ -129,9 +129,7 @@ pub(super) fn is_access_denied(code: Option<&str>) -> bool {
 /// Class of an error code of the services that are called, or of STS; `None` where it is not known.
 fn kind_of_code(code: &str, message: &str) -> Option<ErrorKind> {
     Some(match code {
-        "InvalidResourceId" | "ParameterNotFound" | "ParameterVersionNotFound" | "ResourceNotFoundException" => {
-            ErrorKind::NotFound
-        }
+        "InvalidResourceId" | "ParameterNotFound" | "ResourceNotFoundException" => ErrorKind::NotFound,
         "InvalidParameterException" | "InvalidRequestException" if is_marked_deleted(message) => ErrorKind::NotFound,
         "AccessDenied"
         | "AccessDeniedException"
@@ -153,8 +151,7 @@ fn kind_of_code(code: &str, message: &str) -> Option<ErrorKind> {
         | "TokenRefreshRequired"
         | "UnauthorizedOperation"
         | "UnrecognizedClientException" => ErrorKind::Denied,
-        "LimitExceededException"
-        | "ProvisionedThroughputExceededException"
+        "ProvisionedThroughputExceededException"
         | "RequestLimitExceeded"
         | "RequestThrottled"
         | "RequestThrottledException"
@@ -175,6 +172,8 @@ fn kind_of_code(code: &str, message: &str) -> Option<ErrorKind> {
         | "ServiceUnavailable"
         | "ServiceUnavailableException" => ErrorKind::Unavailable,
         "ConflictException" | "ParameterAlreadyExists" | "ResourceInUseException" | "TooManyUpdates" => ErrorKind::Conflict,
+        // A quota and not a rate; and a parameter that is there.
+        "LimitExceededException" | "ParameterLimitExceeded" | "ParameterVersionNotFound" => ErrorKind::Misconfigured,
         _ => return None,
     })
 }
@@ -221,8 +220,10 @@ fn advice(code: &str) -> Option<Advice> {
             Advice::Ours("the type of a parameter cannot be changed: delete it, or leave secretType as it was")
         }
         "InvalidKeyId" => Advice::Ours("the KMS key does not exist or is disabled, or the role may not use it"),
+        "LimitExceededException" | "ParameterLimitExceeded" => Advice::Ours("a quota of the service is reached"),
         "ParameterAlreadyExists" => Advice::Ours("somebody else made it in the meantime"),
         "ParameterMaxVersionLimitExceeded" => Advice::Ours("the oldest of its versions has a label: move the label"),
+        "ParameterVersionNotFound" => Advice::Ours("the parameter has no such version or label"),
         "RequestInProgressException" => Advice::Ours("the certificate is not issued yet"),
         "ResourceInUseException" => Advice::Ours("it is in use: take it off what uses it first"),
         "OptInRequired" | "RegionDisabledException" => Advice::Ours("the region or service is not enabled for the account"),
@@ -318,7 +319,19 @@ mod tests {
             ("DecryptionFailure", "key is disabled", ErrorKind::Misconfigured, "DecryptionFailure: key is disabled"),
             ("SomethingNew", "secret-canary", ErrorKind::Misconfigured, "SomethingNew"),
             ("ParameterNotFound", "secret-canary", ErrorKind::NotFound, "Secret does not exist"),
-            ("ParameterVersionNotFound", "secret-canary", ErrorKind::NotFound, "Secret does not exist"),
+            (
+                "ParameterVersionNotFound",
+                "secret-canary",
+                ErrorKind::Misconfigured,
+                "\"prod/db\": ParameterVersionNotFound: the parameter has no such version or label",
+            ),
+            (
+                "LimitExceededException",
+                "secret-canary",
+                ErrorKind::Misconfigured,
+                "LimitExceededException: a quota of the service is reached",
+            ),
+            ("ParameterLimitExceeded", "secret-canary", ErrorKind::Misconfigured, "a quota of the service is reached"),
             ("InvalidResourceId", "secret-canary", ErrorKind::NotFound, "Secret does not exist"),
             ("ThrottledException", "secret-canary", ErrorKind::Throttled, "ThrottledException"),
             ("TooManyUpdates", "secret-canary", ErrorKind::Conflict, "TooManyUpdates"),

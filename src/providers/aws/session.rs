@@ -93,6 +93,7 @@ impl Caller<'_> {
         Err(call.error_of_write(&error))
     }
 
+    /// The error of a call. Expired credentials are dropped on the way.
     pub(super) async fn failed<E: ProvideErrorMetadata>(
         &self,
         action: &str,
@@ -100,6 +101,16 @@ impl Caller<'_> {
         error: &SdkError<E, HttpResponse>,
     ) -> ProviderError {
         self.note_expired(error).await;
+        self.told(action, target, error)
+    }
+
+    /// The text and class of an error.
+    pub(super) fn told<E: ProvideErrorMetadata>(
+        &self,
+        action: &str,
+        target: &str,
+        error: &SdkError<E, HttpResponse>,
+    ) -> ProviderError {
         let credentials = &secret_parts(&self.credentials);
         let told = Call { action, target, credentials }.error(error);
         // of an outage all say the same, whatever they asked for
@@ -107,7 +118,7 @@ impl Caller<'_> {
     }
 
     async fn note_expired<E: ProvideErrorMetadata>(&self, error: &SdkError<E, HttpResponse>) {
-        if self.login.is_over(error.code()) && self.login.forget(&self.credentials).await {
+        if self.login.forget(error.code(), &self.credentials).await {
             self.expired.store(true, Ordering::Relaxed);
         }
     }

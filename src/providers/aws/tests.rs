@@ -185,6 +185,26 @@ async fn a_throttled_batch_is_not_followed_by_single_reads() {
     }
 }
 
+/// With what others a value is asked for changes from try to try; what its reader is told does not.
+#[tokio::test]
+async fn a_refused_login_is_told_alike_in_a_batch_and_alone() {
+    for (service, action) in
+        [(Service::SecretsManager, "secretsmanager:GetSecretValue"), (Service::ParameterStore, "ssm:GetParameter")]
+    {
+        for code in ["UnrecognizedClientException", "InvalidSignatureException"] {
+            let server = Server::start(move |_: &Request| Answer::error(400, code)).await;
+            let session = server.session_of(service).await;
+            let together = session.get(&[want("a"), want("b")], &call_cx()).await;
+            assert_eq!(server.actions().len(), 1, "what holds for all is asked once");
+            for (key, told) in ["a", "b"].iter().zip(together) {
+                let (told, alone) = (told.unwrap_err(), session.get(&[want(key)], &call_cx()).await.remove(0).unwrap_err());
+                assert_eq!((told.kind, &told), (ErrorKind::Denied, &alone));
+                assert!(told.detail.starts_with(&format!("{action} on {key:?}: {code}: ")), "{told}");
+            }
+        }
+    }
+}
+
 #[tokio::test]
 async fn twenty_ids_go_into_a_batch() {
     let server = Server::start(|request: &Request| {
@@ -220,6 +240,7 @@ async fn every_answer_has_its_class() {
         (Answer::error(400, "DecryptionFailure"), Err(Misconfigured), None),
         (Answer::error(400, "InvalidParameterException"), Err(Misconfigured), None),
         (Answer::error(400, "SomethingNew"), Err(Misconfigured), None),
+        (Answer::error(400, "LimitExceededException"), Err(Misconfigured), None),
         (Answer::error(400, "ThrottlingException").with("retry-after", "3"), Err(Throttled), waits),
         (Answer::error(400, "ThrottlingException").with("x-amz-retry-after", "3000"), Err(Throttled), waits),
         (Answer::raw(429, "slow down").with("retry-after", "3"), Err(Throttled), waits),

@@ -62,6 +62,7 @@ fn references_name_versions_labels_properties_and_tags() -> Result<()> {
         let entries = json!([
             entry("current", json!({"key": "rotated"})),
             entry("first", json!({"key": "rotated", "version": "1"})),
+            entry("behind", json!({"key": "rotated:1"})),
             entry("second", json!({"key": "rotated", "version": "2"})),
             entry("stable", json!({"key": "rotated", "version": "stable"})),
             entry("tags", json!({"key": "rotated", "metadataPolicy": "Fetch"})),
@@ -73,6 +74,7 @@ fn references_name_versions_labels_properties_and_tags() -> Result<()> {
         let expected = [
             ("current", "second"),
             ("first", "first"),
+            ("behind", "first"),
             ("second", "second"),
             ("stable", "first"),
             ("tags", r#"{"owner":"team-a"}"#),
@@ -84,13 +86,15 @@ fn references_name_versions_labels_properties_and_tags() -> Result<()> {
         apply_external_secret(ns, "whole", "aws", json!({"dataFrom": [{"extract": {"key": "parts"}}]})).await?;
         wait_data(ns, "whole", &[("user", "app"), ("nested", r#"{"list": ["x", "y"]}"#), ("dotted.key", "d")]).await?;
 
-        // A parameter and a version that are missing are the deletion policy's business.
+        // A parameter that is missing is the deletion policy's business; a version of one that is there is not.
         for (name, remote) in [("gone", json!({"key": "gone"})), ("version", json!({"key": "rotated", "version": "9"}))] {
             let mut spec = json!({"data": [entry("key", remote), entry("stays", json!({"key": "rotated"}))]});
             spec["target"] = json!({"deletionPolicy": "Delete"});
             apply_external_secret(ns, name, "aws", spec).await?;
-            wait_data(ns, name, &[("stays", "second")]).await?;
         }
+        wait_data(ns, "gone", &[("stays", "second")]).await?;
+        let message = wait_failed(ns, "version").await?;
+        assert!(message.contains("the parameter has no such version or label"), "{message}");
         Ok(())
     })
 }

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde_json::json;
 
@@ -307,24 +308,98 @@ fn when_to_renew() {
     assert_eq!(surroundings.renewal(&endless, now), Some(now + LOOK_AGAIN), "its file may have changed");
 }
 
-/// Somebody deleted the old key, and wrote the new one into the file that the operator's pod mounts.
+/// Somebody deleted the old key, and wrote the new one into the file that the operator's pod mounts; or made the role anew.
 #[tokio::test]
-async fn a_key_of_the_surroundings_that_aws_does_not_know_is_looked_up_again() {
+async fn credentials_that_aws_does_not_know_are_looked_up_again_where_others_may_come() {
+    let server = Server::start(world).await;
+    let sdk = Sdk::new(&store(), &server.cx()).await.unwrap();
     let key = Credentials::new("a", "b", None, None, "test");
+    let surroundings = || Source::Default { region: None, http: None };
+    let token = || Source::Token {
+        sts: sdk.sts(None).unwrap(),
+        token: Box::new(TokenSource::File { path: String::new(), role: String::new() }),
+        session: String::new(),
+    };
     let outcomes = [
-        (Source::Default { region: None, http: None }, "UnrecognizedClientException", true),
-        (Source::Default { region: None, http: None }, "InvalidClientTokenId", true),
-        (Source::Default { region: None, http: None }, "ExpiredToken", true),
-        (Source::Default { region: None, http: None }, "AccessDenied", false),
+        (surroundings(), "UnrecognizedClientException", true),
+        (surroundings(), "InvalidClientTokenId", true),
+        (surroundings(), "ExpiredToken", true),
+        (surroundings(), "AccessDenied", false),
+        (token(), "UnrecognizedClientException", true),
+        (token(), "InvalidClientTokenId", true),
+        (token(), "InvalidSignatureException", false),
         (Source::Key(key.clone()), "UnrecognizedClientException", false),
+        (Source::Key(key.clone()), "ExpiredToken", false),
     ];
     for (source, code, over) in outcomes {
-        assert_eq!(Login::new(source).is_over(Some(code)), over, "{code}");
+        let login = Login::new(source);
+        login.state.lock().await.kept = Some(Kept { outcome: Ok(key.clone()), renew: None });
+        assert_eq!(login.forget(Some(code), &key).await, over, "{code}");
+        assert_eq!(login.state.lock().await.kept.is_none(), over, "{code}");
     }
+}
+
+#[tokio::test]
+async fn credentials_that_aws_does_not_know_are_given_up_once_in_a_while() {
+    let (old, new) = (Credentials::new("a", "b", None, None, "test"), Credentials::new("c", "d", None, None, "test"));
     let login = Login::new(Source::Default { region: None, http: None });
-    *login.kept.lock().await = Some(Kept { outcome: Ok(key.clone()), renew: None });
-    assert!(login.forget(&key).await);
-    assert!(login.kept.lock().await.is_none());
+    let keep = async |key: &Credentials| {
+        login.state.lock().await.kept = Some(Kept { outcome: Ok(key.clone()), renew: None });
+    };
+    let unknown = Some("InvalidClientTokenId");
+    keep(&old).await;
+    assert!(login.forget(unknown, &old).await);
+    assert!(login.forget(unknown, &old).await, "another call did, and there are no new ones yet");
+    keep(&new).await;
+    assert!(login.forget(unknown, &old).await, "others have taken their place");
+    assert!(!login.forget(unknown, &new).await, "the next ones fare no better");
+    assert!(login.state.lock().await.kept.is_some());
+    assert!(login.forget(Some("ExpiredToken"), &new).await, "what has expired was good until then");
+    keep(&new).await;
+    login.state.lock().await.unknown = Some(SystemTime::now() - UNKNOWN_HELD);
+    assert!(login.forget(unknown, &new).await);
+}
+
+/// The role was deleted and made again under its name: AWS does not know the sessions of the old one.
+#[tokio::test]
+async fn a_session_of_a_role_that_was_made_anew_is_replaced() {
+    let logins = Arc::new(AtomicUsize::new(0));
+    let count = logins.clone();
+    let server = Server::start(move |request: &Request| match request.action().as_str() {
+        "AssumeRole" => {
+            let key = format!("session{}", count.fetch_add(1, Ordering::SeqCst));
+            Answer::credentials("AssumeRole", &key, HOUR)
+        }
+        "GetSecretValue" if signer(request) != "session1" => Answer::error(400, "UnrecognizedClientException"),
+        _ => world(request),
+    })
+    .await;
+    let session = server.connect(Aws { role: Some(ROLE.into()), ..store() }).await.unwrap();
+    read(&*session).await.unwrap();
+    assert_eq!(server.actions(), ["AssumeRole", "GetSecretValue", "AssumeRole", "GetSecretValue"]);
+
+    // Where no session will do, it is one login more and not one for each read.
+    logins.store(2, Ordering::SeqCst);
+    let session = server.connect(Aws { role: Some(ROLE.into()), ..store() }).await.unwrap();
+    for _ in 0..3 {
+        assert_eq!(read(&*session).await.unwrap_err().kind, ErrorKind::Denied);
+    }
+    assert_eq!((logins.load(Ordering::SeqCst), server.actions().len()), (4, 10));
+}
+
+/// So are those that a role is assumed with: the next login takes new ones.
+#[tokio::test]
+async fn a_session_that_a_role_is_assumed_with_is_replaced() {
+    let server = Server::start(|request: &Request| match request.action().as_str() {
+        "AssumeRole" => Answer::sts_error(403, "InvalidClientTokenId", "The security token is invalid"),
+        _ => world(request),
+    })
+    .await;
+    let aws = Aws { auth: jwt("app"), role: Some(ROLE.into()), ..store() };
+    let login = login(&aws, &server.cx(), &Sdk::new(&aws, &server.cx()).await.unwrap()).await.unwrap();
+    assert_eq!(login.credentials().await.unwrap_err().kind, ErrorKind::Denied);
+    let Source::Role { from, .. } = &login.source else { panic!("the last one is a role") };
+    assert!(from.state.lock().await.kept.is_none());
 }
 
 #[test]

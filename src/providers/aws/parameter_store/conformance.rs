@@ -8,11 +8,11 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use serde_json::{Value as Json, json};
 
-use crate::providers::Session;
 use crate::providers::aws::Service;
 use crate::providers::aws::conformance::{faulty, session};
 use crate::providers::aws::testing::{Answer, Request};
 use crate::providers::conformance::{Check, Fixture, Stored, Value, World};
+use crate::providers::{ErrorKind, Session};
 
 #[derive(Default)]
 pub(in crate::providers::aws) struct ParameterStoreFixture {
@@ -31,6 +31,11 @@ impl Fixture for ParameterStoreFixture {
             (Check::Large, "it keeps 8 KiB at most"),
             (Check::PushWhole, "as in ESO, the values of a whole Secret are base64: push_tests.rs"),
         ]
+    }
+
+    /// The parameter is there.
+    fn missing_version(&self) -> ErrorKind {
+        ErrorKind::Misconfigured
     }
 
     fn writes(&self) -> usize {

@@ -135,6 +135,8 @@ impl ReadMany for ParameterStore {
     const SIZE: usize = BATCH;
     /// One name that the role may not read, or whose key it may not use, and all of them are denied.
     const REFUSAL: Refusal = Refusal::OfSome;
+    /// ESO's search ends with the first parameter that cannot be read.
+    const LENIENT: bool = false;
 
     fn memory(&self) -> &Memory {
         &self.memory
@@ -145,16 +147,13 @@ impl ReadMany for ParameterStore {
         let request = self.client.get_parameters().set_names(Some(names)).with_decryption(true);
         let answer = match request.customize().interceptor(caller.mark()).send().await {
             Ok(answer) => answer,
-            Err(error) => return self.refused(caller, &error).await,
+            Err(error) => return self.refused(ids, caller, &error).await,
         };
         let request_id = answer.request_id().map(String::from);
         let mut outcomes = BTreeMap::new();
-        for id in answer.invalid_parameters() {
-            outcomes.insert(id.clone(), Err(ProviderError::not_found(id)));
-        }
+        // `InvalidParameters` are left out: what has no such version or is no name stands there, too.
         for parameter in answer.parameters.unwrap_or_default() {
-            let matching = ids.iter().find(|id| [parameter.name(), parameter.arn()].contains(&Some(**id)));
-            if let Some(id) = matching {
+            if let Some(id) = ids.iter().find(|id| is_named(id, &parameter)) {
                 outcomes.insert((*id).to_owned(), fetched(id, parameter, request_id.clone()));
             }
         }
@@ -220,6 +219,12 @@ impl Service for ParameterStore {
     async fn exists(&self, place: &Place, caller: &Caller<'_>) -> Result<bool, ProviderError> {
         self.exists_as(place, caller).await
     }
+}
+
+/// Whether an id means this parameter: its name or its ARN, with the version or label behind it where one was asked for.
+fn is_named(id: &str, parameter: &Parameter) -> bool {
+    let selector = parameter.selector().unwrap_or_default();
+    [parameter.name(), parameter.arn()].into_iter().flatten().any(|name| id.strip_prefix(name) == Some(selector))
 }
 
 fn fetched(id: &str, parameter: Parameter, request_id: Option<String>) -> Result<Fetched, ProviderError> {

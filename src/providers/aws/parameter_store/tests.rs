@@ -105,7 +105,11 @@ async fn ten_names_go_into_a_batch() {
         assert_eq!(outcome(result), expected);
     }
     assert_eq!(got[24].as_ref().unwrap_err().detail, "Secret does not exist: \"/gone\"");
-    assert_eq!(server.seen().iter().map(|r| names(r).len()).collect::<Vec<_>>(), [10, 10, 5], "each name once");
+    let seen = server.seen();
+    let (batches, singly) = seen.split_at(3);
+    assert_eq!(batches.iter().map(|r| names(r).len()).collect::<Vec<_>>(), [10, 10, 5], "each name once");
+    let singly: Vec<_> = singly.iter().map(|r| (r.action(), r.json()["Name"].clone())).collect();
+    assert_eq!(singly, [("GetParameter".to_owned(), json!("/gone"))], "a batch does not say why it has none");
 }
 
 #[tokio::test]
@@ -121,6 +125,49 @@ async fn a_parameter_that_is_shared_is_known_by_its_arn() {
     let got = session(&server).await.get(&wants, &call_cx()).await;
     assert_eq!(got.iter().map(outcome).collect::<Vec<_>>(), [Ok("2"), Ok("1")]);
     assert_eq!(server.actions().len(), 1);
+}
+
+/// AWS's answer tells a version or label from the current value by its selector alone.
+#[tokio::test]
+async fn a_version_behind_the_key_is_not_taken_for_the_current_value() {
+    let server = Server::start(|_: &Request| {
+        let of = |name: &str, value: &str| json!({"Name": name, "ARN": format!("{ARN}{name}"), "Value": value});
+        let at = |name: &str, selector: &str, value: &str| {
+            let mut parameter = of(name, value);
+            parameter["Selector"] = selector.into();
+            parameter
+        };
+        let (a, b) = (of("/a", "new"), of("/b", "new b"));
+        let all = [a, at("/a", ":1", "old"), at("/a", ":stable", "labelled"), at("/b", ":1", "old b"), b];
+        Answer::json(&json!({"Parameters": all}))
+    })
+    .await;
+    let wants = [want("/a"), want("/a:1"), want("/a:stable"), want(&format!("{ARN}/b")), want(&format!("{ARN}/b:1"))];
+    let got = session(&server).await.get(&wants, &call_cx()).await;
+    let values: Vec<_> = got.iter().map(outcome).collect();
+    assert_eq!(values, [Ok("new"), Ok("old"), Ok("labelled"), Ok("new b"), Ok("old b")]);
+    assert_eq!(server.actions(), ["GetParameters"]);
+}
+
+/// A batch says of all three kinds that they are invalid.
+#[tokio::test]
+async fn only_a_parameter_that_is_not_there_is_missing() {
+    let server = Server::start(|request: &Request| match request.json()["Name"].as_str() {
+        None => Answer::json(&json!({"Parameters": [entry("/a")], "InvalidParameters": ["/a:9", "bad name", "/gone"]})),
+        Some("/a:9") => Answer::error(400, "ParameterVersionNotFound"),
+        Some("bad name") => Answer::error(400, "ValidationException"),
+        Some(_) => Answer::error(400, "ParameterNotFound"),
+    })
+    .await;
+    let wants = [want("/a"), want("/a:9"), want("bad name"), want("/gone")];
+    let got = session(&server).await.get(&wants, &call_cx()).await;
+    let wrong = Err(ErrorKind::Misconfigured);
+    let values: Vec<_> = got.iter().map(outcome).collect();
+    assert_eq!(values, [Ok("value of /a"), wrong, wrong, Err(ErrorKind::NotFound)]);
+    assert_eq!(
+        got[1].as_ref().unwrap_err().detail,
+        "ssm:GetParameter on \"/a:9\": ParameterVersionNotFound: the parameter has no such version or label"
+    );
 }
 
 #[tokio::test]
@@ -208,7 +255,8 @@ async fn every_answer_has_its_class() {
         (Answer::json(&json!({})), Err(Malformed), None),
         (Answer::raw(200, &format!("{{\"Parameter\": \"{VALUE}")), Err(Malformed), None),
         (Answer::error(400, "ParameterNotFound"), Err(NotFound), None),
-        (Answer::error(400, "ParameterVersionNotFound"), Err(NotFound), None),
+        (Answer::error(400, "ParameterVersionNotFound"), Err(Misconfigured), None),
+        (Answer::error(400, "LimitExceededException"), Err(Misconfigured), None),
         (Answer::error(400, "AccessDeniedException"), Err(Denied), None),
         (Answer::error(400, "InvalidKeyId"), Err(Misconfigured), None),
         (Answer::error(400, "ValidationException"), Err(Misconfigured), None),
@@ -303,6 +351,22 @@ async fn a_search_that_may_not_read_is_an_error() {
         .await;
         let error = session(&server).await.find(&query, &call_cx()).await.unwrap_err();
         assert_eq!(error.kind, ErrorKind::Denied);
+    }
+}
+
+/// As in ESO: what it had found until then stays. Of a Secret with less keys nobody could say which are missing.
+#[tokio::test]
+async fn a_search_that_may_not_read_all_of_it_is_an_error() {
+    for query in [query("/team", "", &[]), query("", "", &[("env", "prod")]), query("/team", "", &[("env", "prod")])] {
+        let server = Server::start(|request: &Request| match request.action().as_str() {
+            "DescribeParameters" => Answer::json(&json!({"Parameters": [{"Name": "/team/a"}, {"Name": "/team/denied"}]})),
+            "GetParameter" if request.json()["Name"] == "/team/a" => single(request),
+            _ => Answer::error(400, "AccessDeniedException"),
+        })
+        .await;
+        let error = session(&server).await.find(&query, &call_cx()).await.unwrap_err();
+        assert_eq!(error.kind, ErrorKind::Denied, "{query:?}");
+        assert!(error.detail.contains("/team/denied"), "{error}");
     }
 }
 

@@ -109,6 +109,7 @@ impl ReadMany for SecretsManager {
     const SIZE: usize = BATCH;
     /// What is denied of its secrets alone stands in the answer.
     const REFUSAL: Refusal = Refusal::OfAction;
+    const LENIENT: bool = true;
 
     fn memory(&self) -> &Memory {
         &self.memory
@@ -124,7 +125,7 @@ impl ReadMany for SecretsManager {
             }
             let answer = match request.customize().interceptor(caller.mark()).send().await {
                 Ok(answer) => answer,
-                Err(error) => return self.refused(caller, &error).await,
+                Err(error) => return self.refused(ids, caller, &error).await,
             };
             let request_id = answer.request_id().map(String::from);
             for entry in answer.secret_values.unwrap_or_default() {
