@@ -9,7 +9,7 @@ use std::time::Duration;
 use clap::Args;
 
 use super::ignored::Ignored;
-use super::value::{ByteSize, GoBool, GoDuration, LogFormat, Namespace, Namespaces, Period, SWITCH};
+use super::value::{ByteSize, GoBool, GoDuration, LeaseName, LogFormat, Namespace, Namespaces, Period, SWITCH};
 use crate::lease::{Timing, TimingError};
 use crate::plan::template::Delimiters;
 use crate::server::ListenAddr;
@@ -34,7 +34,8 @@ pub struct Controller {
     /// ClusterPushSecrets are off then
     #[arg(long, env = "KEYFERRY_NAMESPACES", value_name = "NAMESPACES", default_value = "")]
     namespaces: Namespaces,
-    /// How many requests may write to the API server at the same time
+    /// Most requests to the API server that read or write single objects at the same time, of urgent work and of periodic work
+    /// each
     #[arg(long, env = "KEYFERRY_CONCURRENT", value_name = "N", default_value = "32")]
     concurrent: NonZeroUsize,
     /// Serve ClusterSecretStores
@@ -98,7 +99,7 @@ pub struct Controller {
     /// Name of the Lease. The default is ESO's, so that a switch of the Deployment hands over cleanly; beside a running ESO
     /// give another name
     #[arg(long, env = "KEYFERRY_LEADER_ELECTION_ID", value_name = "NAME", default_value = "external-secrets-controller")]
-    leader_election_id: String,
+    leader_election_id: LeaseName,
     /// Namespace of the Lease; empty: the one that the process runs in
     #[arg(long, env = "KEYFERRY_LEADER_ELECTION_NAMESPACE", value_name = "NAMESPACE", default_value = "")]
     leader_election_namespace: Namespace,
@@ -159,7 +160,7 @@ pub struct Settings {
     pub generator_state: bool,
     /// How long after a generated value went out of use that is.
     pub generator_gc_grace_period: Duration,
-    /// Most requests that write to the API server at a time.
+    /// Most requests that read or write single objects at a time, of urgent work and of periodic work each.
     pub concurrent: NonZeroUsize,
     /// Deadline of one provider call.
     pub provider_timeout: Duration,
@@ -285,7 +286,7 @@ impl Controller {
             cache_entries_per_store,
             cache_bytes_per_store,
             enable_leader_election,
-            leader_election_id,
+            leader_election_id: LeaseName(leader_election_id),
             leader_election_namespace,
             leader_election_lease_duration,
             leader_election_renew_deadline,

@@ -100,6 +100,10 @@ impl FromStr for Namespaces {
                 names.push(checked_namespace(name)?);
             }
         }
+        // what is empty stands for all namespaces: nobody means these by a list that fell apart
+        if names.is_empty() && !text.is_empty() {
+            return Err(format!("{text:?} names no namespace: give names by commas, or no text at all for all namespaces"));
+        }
         Ok(Self(names))
     }
 }
@@ -127,13 +131,36 @@ impl FromStr for Namespace {
 
 /// The API server's own rule for a namespace's name (RFC 1123 label).
 fn checked_namespace(name: &str) -> Result<String, String> {
-    let edge = |b: Option<&u8>| b.is_some_and(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
-    let bytes = name.as_bytes();
-    let inner = bytes.iter().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || *b == b'-');
-    if bytes.len() <= 63 && inner && edge(bytes.first()) && edge(bytes.last()) {
+    if name.len() <= 63 && is_label(name) {
         return Ok(name.to_owned());
     }
     Err(format!("{name:?} is no namespace name: use at most 63 of a-z, 0-9 and '-', with a letter or digit at both ends"))
+}
+
+/// Whether a text is made as a label of a DNS name is.
+fn is_label(text: &str) -> bool {
+    let edge = |b: Option<&u8>| b.is_some_and(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
+    let bytes = text.as_bytes();
+    let inner = bytes.iter().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || *b == b'-');
+    inner && edge(bytes.first()) && edge(bytes.last())
+}
+
+/// Name of the Lease, by the API server's own rule (RFC 1123 subdomain): under another, nobody would ever be elected.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeaseName(pub String);
+
+impl FromStr for LeaseName {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text.len() <= 253 && text.split('.').all(is_label) {
+            return Ok(Self(text.to_owned()));
+        }
+        Err(format!(
+            "{text:?} cannot be the name of a Lease: use at most 253 of a-z, 0-9, '-' and '.', with a letter or digit at both ends and \
+             on both sides of each '.'"
+        ))
+    }
 }
 
 /// The form of the log lines.
@@ -196,6 +223,20 @@ mod tests {
         for bad in ["A", "-a", "a-", "a.b", "a/b", &"x".repeat(64)] {
             assert!(bad.parse::<Namespaces>().unwrap_err().contains(bad), "{bad}");
             assert!(bad.parse::<Namespace>().is_err(), "{bad}");
+        }
+        for none in [",", " ", " , ,"] {
+            let error = none.parse::<Namespaces>().unwrap_err();
+            assert!(error.contains("names no namespace"), "{none:?} is not all namespaces: {error}");
+        }
+    }
+
+    #[test]
+    fn names_of_leases() {
+        for good in ["a", "external-secrets-controller", "a.b-1.c", "7", &"x".repeat(253)] {
+            assert_eq!(good.parse(), Ok(LeaseName(good.into())), "{good}");
+        }
+        for bad in ["", "A_B", "a b", "-a", "a-", "a.", ".a", "a..b", "a.-b", "a/b", &"x".repeat(254)] {
+            assert!(bad.parse::<LeaseName>().unwrap_err().contains("cannot be the name of a Lease"), "{bad}");
         }
     }
 }

@@ -4,7 +4,8 @@
 //!
 //! - a holder stops writing [`Timing::renew_deadline`] after it *sent* its last successful renewal;
 //! - anybody else takes the Lease only when *it* has seen no change of it for the whole duration that the holder promised,
-//!   which is longer. The times written in the Lease are for people: nobody compares them with a clock.
+//!   which is longer. The times written in the Lease are for people: nobody compares them with a clock. A Lease that is
+//!   deleted ends no promise that was seen in it: its holder may not know of that yet.
 //!
 //! Every write carries the `resourceVersion` that the decision was made on, so that of two that decide the same, one wins.
 
@@ -145,7 +146,7 @@ impl Term {
 /// What a candidate does next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// There is no Lease: make it.
+    /// There is no Lease, and nobody holds on to a promise of one that was deleted: make it.
     Create,
     /// Nobody holds it, or its holder's promise ran out: take it.
     Take,
@@ -197,13 +198,15 @@ pub struct Candidate {
     me: String,
     timing: Timing,
     seen: Option<Seen>,
+    /// The Lease as it was before somebody deleted it.
+    deleted: Option<Seen>,
 }
 
 impl Candidate {
     /// A candidate `me`, unique to this process, for the Lease called `name`.
     #[must_use]
     pub const fn new(name: String, me: String, timing: Timing) -> Self {
-        Self { name, me, timing, seen: None }
+        Self { name, me, timing, seen: None, deleted: None }
     }
 
     /// The candidate's identity.
@@ -227,9 +230,10 @@ impl Candidate {
     /// Takes in an answer of the API server that arrived `at`; `None`: there is no Lease.
     pub fn observe(&mut self, lease: Option<Lease>, at: Instant) {
         let Some(lease) = lease else {
-            self.seen = None;
+            self.deleted = self.seen.take().or_else(|| self.deleted.take());
             return;
         };
+        self.deleted = None;
         match &mut self.seen {
             Some(seen) if seen.lease.metadata.resource_version == lease.metadata.resource_version => {}
             other => *other = Some(Seen { lease, at }),
@@ -239,7 +243,11 @@ impl Candidate {
     /// What to do next.
     #[must_use]
     pub fn decide(&self, now: Instant) -> Action {
-        decide(self.seen.as_ref(), &self.me, self.timing.lease_duration, now)
+        let about = |seen: Option<&Seen>| decide(seen, &self.me, self.timing.lease_duration, now);
+        match (about(self.seen.as_ref()), about(self.deleted.as_ref())) {
+            (Action::Create, wait @ Action::Wait(_)) => wait,
+            (action, _) => action,
+        }
     }
 
     /// The Lease to write for [`Action::Create`], [`Action::Take`] or [`Action::Renew`]. It keeps the `resourceVersion` seen.

@@ -170,6 +170,25 @@ async fn a_namespace_that_does_not_exist_is_asked_for_at_each_retry_period_only(
     assert_eq!(server.0.lock().unwrap().requests, 20);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_lease_that_is_deleted_is_made_anew_after_its_holders_promise_only() {
+    let server = Server::default();
+    let first = server.election("first");
+    let one = first.leadership();
+    let running = tokio::spawn(first.run(CancellationToken::new()));
+    one.elected().await;
+    running.abort(); // silent from here on, and still the leader
+    let second = server.election("second");
+    let two = second.leadership();
+    let _running = tokio::spawn(second.run(CancellationToken::new()));
+    sleep(Duration::from_millis(150)).await;
+    server.0.lock().unwrap().lease = None;
+    sleep(Duration::from_millis(400)).await;
+    assert_eq!((one.may_write(), two.may_write()), (true, false));
+    timeout(Duration::from_secs(1), two.elected()).await.unwrap();
+    assert_eq!((one.may_write(), server.holder().as_str()), (false, "second"));
+}
+
 #[test]
 fn alone_may_always_write_and_identities_differ() {
     assert!(Leadership::alone().may_write());

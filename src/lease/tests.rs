@@ -74,6 +74,28 @@ fn only_a_change_that_we_saw_restarts_the_clock() {
 }
 
 #[test]
+fn that_the_lease_is_deleted_ends_nobodys_promise() {
+    let start = Instant::now();
+    let mut candidate = Candidate::new("lease".into(), "me".into(), timing());
+    candidate.observe(Some(lease("you", Some(15), 1)), start);
+    candidate.observe(None, start + secs(4));
+    assert_eq!(candidate.decide(start + secs(4)), Action::Wait(secs(11)));
+    candidate.observe(None, start + secs(6));
+    assert_eq!(candidate.decide(start + secs(6)), Action::Wait(secs(9)), "looked at again, it is not forgotten");
+    assert_eq!(candidate.decide(start + secs(15)), Action::Create);
+    let made = candidate.claim(Timestamp::UNIX_EPOCH);
+    assert_eq!((made.metadata.name.as_deref(), made.metadata.resource_version), (Some("lease"), None));
+
+    candidate.observe(Some(lease("you", Some(15), 2)), start + secs(8));
+    assert_eq!(candidate.decide(start + secs(10)), Action::Wait(secs(13)), "its holder made it anew");
+    for (holder, version) in [("", 3), ("me", 4)] {
+        candidate.observe(Some(lease(holder, Some(15), version)), start + secs(10));
+        candidate.observe(None, start + secs(11));
+        assert_eq!(candidate.decide(start + secs(11)), Action::Create, "nobody else held it: {holder:?}");
+    }
+}
+
+#[test]
 fn claims_keep_the_version_and_count_changes_of_hands() {
     let now = Timestamp::UNIX_EPOCH;
     let mut candidate = Candidate::new("lease".into(), "me".into(), timing());

@@ -77,9 +77,13 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{- if and .Values.processClusterPushSecret .Values.processPushSecret (not (include "keyferry.namespaces" .)) }}true{{ end }}
 {{- end }}
 
-{{/* Not empty where a leader is elected: always with more than one Pod, or two would write. */}}
+{{/* Not empty where a leader is elected: always with more than one Pod, or two would write. The flag in extraArgs is heard before leaderElect. */}}
 {{- define "keyferry.leaderElect" -}}
-{{- if or .Values.leaderElect (gt (int .Values.replicaCount) 1) }}true{{ end }}
+{{- $wanted := .Values.leaderElect }}
+{{- if hasKey .Values.extraArgs "enable-leader-election" }}
+{{- $wanted = not (has (get .Values.extraArgs "enable-leader-election" | toString) (list "0" "f" "F" "false" "FALSE" "False")) }}
+{{- end }}
+{{- if or $wanted (gt (int .Values.replicaCount) 1) }}true{{ end }}
 {{- end }}
 
 {{/* Name of the Lease: the operator's default is ESO's. */}}
@@ -103,8 +107,9 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{- first $ports }}
 {{- end }}
 
-{{/* The container's arguments. One map, so that extraArgs replace what the chart sets. */}}
+{{/* The container's arguments. One map, so that extraArgs replace what the chart sets; but for the one that rights and strategy go by. */}}
 {{- define "keyferry.args" -}}
+{{- $extra := omit .Values.extraArgs "enable-leader-election" }}
 {{- $args := dict
       "metrics-addr" (printf ":%d" (int .Values.metrics.listen.port))
       "live-addr" (printf ":%s" (include "keyferry.livePort" .))
@@ -141,11 +146,11 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{- $_ := set $args "unsafe-allow-generic-targets" "true" }}
 {{- end }}
 {{- range $name, $value := $args }}
-{{- if and (ne (toString $value) "") (not (hasKey $.Values.extraArgs $name)) }}
+{{- if and (ne (toString $value) "") (not (hasKey $extra $name)) }}
 - {{ printf "--%s=%v" $name $value | quote }}
 {{- end }}
 {{- end }}
-{{- range $name, $value := .Values.extraArgs }}
+{{- range $name, $value := $extra }}
 {{- if or (kindIs "invalid" $value) (eq (toString $value) "") }}
 - {{ printf "--%s" $name | quote }}
 {{- else if kindIs "float64" $value }}
@@ -156,12 +161,17 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end }}
 {{- end }}
 
+{{/* Not empty on OpenShift. */}}
+{{- define "keyferry.openshift" -}}
+{{- if .Capabilities.APIVersions.Has "security.openshift.io/v1" }}true{{ end }}
+{{- end }}
+
 {{/* A security context without the chart's own switch, and without ids where OpenShift gives them out. Takes (list $ context). */}}
 {{- define "keyferry.securityContext" -}}
 {{- $root := index . 0 }}
 {{- $context := omit (index . 1) "enabled" }}
 {{- $adapt := $root.Values.global.compatibility.openshift.adaptSecurityContext }}
-{{- if or (eq $adapt "force") (and (eq $adapt "auto") ($root.Capabilities.APIVersions.Has "security.openshift.io/v1")) }}
+{{- if or (eq $adapt "force") (and (eq $adapt "auto") (include "keyferry.openshift" $root)) }}
 {{- $context = omit $context "runAsUser" "runAsGroup" "fsGroup" }}
 {{- end }}
 {{- toYaml $context }}

@@ -13,10 +13,13 @@
   resources: [serviceaccounts/token]
   verbs: [create]
 {{- end }}
-# `patch` of the object itself only for finalizers: those that ESO left, and those that PushSecrets need on stores.
 - apiGroups: [external-secrets.io]
   resources: [externalsecrets, secretstores]
-  verbs: [get, list, watch, patch]
+  verbs: [get, list, watch]
+# `patch` of the object itself only for finalizers: those that ESO left{{ if .Values.processPushSecret }}, and those that PushSecrets need on stores{{ end }}.
+- apiGroups: [external-secrets.io]
+  resources: [externalsecrets{{ if .Values.processPushSecret }}, secretstores{{ end }}]
+  verbs: [patch]
 - apiGroups: [external-secrets.io]
   resources:
     - externalsecrets/status
@@ -109,7 +112,7 @@
 {{- define "keyferry.clusterStoreRules" -}}
 - apiGroups: [external-secrets.io]
   resources: [clustersecretstores]
-  verbs: [get, list, watch, patch]
+  verbs: [get, list, watch{{ if .Values.processPushSecret }}, patch{{ end }}]
 - apiGroups: [external-secrets.io]
   resources: [clustersecretstores/status]
   verbs: [patch]

@@ -75,6 +75,7 @@ def crds():
         (("crds.createClusterSecretStore=false", "processClusterStore=false"), all_kinds - 1, all_kinds - 1),
         (("crds.createPushSecret=false", "processPushSecret=false"), all_kinds - 1, all_kinds - 1),
         (("crds.createClusterGenerator=false", "processClusterGenerator=false"), all_kinds - 1, all_kinds - 1),
+        (("crds.createSecretStore=false",), all_kinds, all_kinds),
         (("installCRDs=false",), 0, 0),
     ]:
         out = render(*sets(*values))
@@ -109,6 +110,16 @@ def rights():
     for rule in re.findall(r"resources:.*?verbs: \[.*?\]", render(*sets("installCRDs=false"), "--show-only", "templates/rbac.yaml"), re.DOTALL):
         expect("/status" not in rule or rule.endswith("verbs: [patch]"), f"more than `patch` of a status: {rule}")
         expect("[events]" not in rule or rule.endswith("verbs: [create]"), f"more than `create` of events: {rule}")
+    # Stores are changed only for PushSecrets.
+    for values, cluster, namespaced in [
+        ((), "get, list, watch, patch", "externalsecrets, secretstores"),
+        (("processPushSecret=false",), "get, list, watch", "externalsecrets"),
+    ]:
+        out = render(*sets("installCRDs=false", *values), "--show-only", "templates/rbac.yaml")
+        got = re.findall(r"resources: \[clustersecretstores\]\n    verbs: \[(.*?)\]", out)
+        expect(got == [cluster], f"{values}: rights on ClusterSecretStores are {got}, want {cluster}")
+        got = re.findall(r"resources: \[(externalsecrets.*?)\]\n    verbs: \[patch\]", out)
+        expect(got == [namespaced], f"{values}: `patch` is given of {got}, want {namespaced}")
     for enabled in (False, True):
         out = render(*sets("installCRDs=false", f"genericTargets.enabled={str(enabled).lower()}"))
         writes = 'resources: ["configmaps"]\n    verbs: ["get","list","watch","create","patch","delete"]' in out
@@ -150,18 +161,26 @@ def push_secrets():
 
 
 def egress():
-    """What the NetworkPolicy lets out: DNS, and the ports that are asked for."""
+    """What the NetworkPolicy lets out: DNS, the ports that are asked for, and those where clouds give out logins."""
     on = "networkPolicy.enabled=true"
+    openshift = ("--api-versions", "security.openshift.io/v1")
     for values, ports in [
-        ((), [53, 53, 443, 6443, 8200]),
-        (("networkPolicy.egressPorts=[443,8443]",), [53, 53, 443, 8443]),
+        ((), [53, 53, 443, 6443, 8200, 80, 988]),
+        (("networkPolicy.egressPorts=[443,8443]",), [53, 53, 443, 8443, 80, 988]),
         (("networkPolicy.egressPorts=[]",), [53, 53]),
-        (('networkPolicy.extraEgress=[{"ports":[{"port":5696}]}]',), [53, 53, 443, 6443, 8200, 5696]),
+        (('networkPolicy.extraEgress=[{"ports":[{"port":5696}]}]',), [53, 53, 443, 6443, 8200, 80, 988, 5696]),
         (('networkPolicy.egress=[{"ports":[{"port":3128}]}]',), [3128]),
     ]:
         out = render(*sets("installCRDs=false", on, *values), "--show-only", "templates/networkpolicy.yaml")
         got = [int(port) for port in re.findall(r"port: (\d+)", out.split("egress:")[1])]
         expect(got == ports, f"{values}: out of the Pod go {got}, want {ports}")
+    metadata = render(*sets("installCRDs=false", on), "--show-only", "templates/networkpolicy.yaml").partition("- to:")[2]
+    blocks = re.findall(r"cidr: (\S+)", metadata)
+    expect(blocks == ["169.254.0.0/16", "fd00:ec2::/32"] and "port: 80\n" in metadata, f"port 80 is open to {blocks}")
+    dns = render(*sets("installCRDs=false", on), *openshift, "--show-only", "templates/networkpolicy.yaml")
+    got = re.findall(r"port: (\d+)\n +protocol: (\w+)", dns)
+    want = [("53", "UDP"), ("53", "TCP"), ("5353", "UDP"), ("5353", "TCP")]
+    expect(got == want, f"on OpenShift, DNS goes to {got}, want {want}")
 
 
 def one_writer():
@@ -170,8 +189,15 @@ def one_writer():
         ((), True, False),
         (("leaderElect=false",), False, True),
         (("leaderElect=false", "replicaCount=2"), True, False),
+        (("replicaCount=2", "extraArgs.enable-leader-election=false"), True, False),
+        (("leaderElect=false", "extraArgs.enable-leader-election=true"), True, False),
+        (("leaderElect=false", 'extraArgs.enable-leader-election=""'), True, False),
+        (("extraArgs.enable-leader-election=false",), False, True),
+        (('extraArgs.enable-leader-election="F"',), False, True),
     ]:
         out = render(*sets("installCRDs=false", *values))
+        expect(out.count("--enable-leader-election") == lease, f"{values}: the flag is there {out.count('--enable-leader-election')} times")
+        expect(("resources: [leases]" in out) == lease, f"{values}: rights on leases are not {lease}")
         expect(("--enable-leader-election=true" in out) == lease, f"{values}: leader election is not {lease}")
         expect(("type: Recreate" in out) == recreate, f"{values}: Recreate is not {recreate}")
 
