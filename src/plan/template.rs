@@ -12,7 +12,7 @@ use super::external_secret::{Facts, Failure, Gathered};
 use super::target::{self, Content, Desired};
 use crate::api::ANNOTATION_FOLLOW_TEMPLATES;
 use crate::api::external_secret::{RefreshPolicy, Template};
-use crate::render::target::{Render, Source, Sources};
+use crate::render::target::{MOST_RENDERED, Render, Source, Sources};
 use crate::render::template::chance::Signing;
 use crate::render::template::{Chance, Engine};
 use crate::render::{Entries, Outside};
@@ -32,9 +32,6 @@ pub struct Delimiters {
 
 /// resourceVersions of the sources of a template; `None` where there is none of that name.
 pub type Versions = BTreeMap<Source, Option<String>>;
-
-/// Most bytes that all templates of an object may make: a Secret holds half of it.
-const MOST_RENDERED: usize = 2 << 20;
 
 /// Chance that notes that it was asked.
 struct Noted<'a> {

@@ -6,11 +6,11 @@ use super::cron::Schedule;
 use super::duration;
 use crate::api::external_secret::{SyncWindow, SyncWindowKind, SyncWindows};
 
-/// Windows that are looked at in one object.
-const MOST_WINDOWS: usize = 64;
-
 /// Changes of single windows that are looked at for one change of the whole.
 const MOST_CHANGES: usize = 64;
+
+/// Looks at single windows for that; of very many windows, fewer changes are looked at.
+const MOST_LOOKS: usize = 64 * MOST_CHANGES;
 
 /// Whether a periodic refresh may happen now. A window is open from each firing of its schedule for its duration, both ends
 /// included. One whose schedule or duration cannot be read is never open, as in ESO.
@@ -26,7 +26,8 @@ pub fn next_change(windows: &SyncWindows, now: Timestamp) -> Option<Timestamp> {
     let readable = readable(windows);
     let today = is_open(windows, now);
     let mut at = now;
-    for _ in 0..MOST_CHANGES {
+    let most = MOST_LOOKS / readable.len().max(1);
+    for _ in 0..most.clamp(1, MOST_CHANGES) {
         at = readable.iter().filter_map(|window| window.next_edge(at)).min()?;
         if allows(windows.kind, &readable, at) != today {
             break;
@@ -41,7 +42,7 @@ fn allows(kind: SyncWindowKind, windows: &[Window], now: Timestamp) -> bool {
 }
 
 fn readable(windows: &SyncWindows) -> Vec<Window> {
-    windows.windows.iter().take(MOST_WINDOWS).filter_map(Window::read).collect()
+    windows.windows.iter().filter_map(Window::read).collect()
 }
 
 /// A window that could be read.
@@ -176,12 +177,27 @@ mod tests {
     }
 
     #[test]
-    fn looks_at_so_many_windows_and_no_further() {
-        let now = at("2026-06-01T23:00:00Z");
-        for (before, open) in [(63, true), (64, false)] {
-            let mut list = vec![("not-a-cron", "2h"); before];
+    fn each_of_many_windows_counts() {
+        let (before, inside) = (at("2026-06-01T12:00:00Z"), at("2026-06-01T23:00:00Z"));
+        for others in [63, 64, 300] {
+            let mut list = vec![("0 0 1 1 *", "2h"); others];
             list.push(("0 22 * * *", "2h"));
-            assert_eq!(is_open(&windows(SyncWindowKind::Allow, &list), now), open, "{before}");
+            for (kind, open) in [(SyncWindowKind::Allow, true), (SyncWindowKind::Deny, false)] {
+                let many = windows(kind, &list);
+                assert_eq!((is_open(&many, before), is_open(&many, inside)), (!open, open), "{others}");
+                assert_eq!(next_change(&many, before), Some(at("2026-06-01T22:00:00Z")), "{others}");
+            }
+        }
+    }
+
+    #[test]
+    fn looks_at_fewer_changes_of_very_many_windows() {
+        let now = at("2026-06-01T12:00:00Z");
+        for (many, next) in
+            [(64, "2026-06-01T12:32:00.000000001Z"), (128, "2026-06-01T12:16:00.000000001Z"), (5000, "2026-06-01T12:01:00Z")]
+        {
+            let windows = windows(SyncWindowKind::Allow, &vec![("0-40 12 * * *", "1m"); many]);
+            assert_eq!(next_change(&windows, now), Some(at(next)), "{many}");
         }
     }
 

@@ -8,13 +8,16 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value};
 use zeroize::Zeroize as _;
 
-use super::target::{self, FromError, Render, Sources};
+use super::target::{self, FromError, Render, Resolved, Sources};
 use super::{Entries, yaml};
 use crate::api::external_secret::{ManifestRef, Template, TemplateFrom, TemplateScope};
 use crate::secret_bytes::SecretBytes;
 
-/// Highest index in a path.
+/// Highest index in a path, and most elements that indexes skip in all lists of an object.
 const HIGHEST_INDEX: usize = 10_000;
+
+/// Most names and indexes in a path: what it makes is gone through by recursion.
+const MOST_STEPS: usize = 64;
 
 /// JSON that holds values of secrets: zeroed on drop, and without a `Debug` that shows them.
 #[derive(Clone, Default, PartialEq)]
@@ -150,7 +153,13 @@ pub fn manifest(
 ) -> Result<Manifest, ManifestError> {
     let first = if matches!(kind.kind.as_str(), "ConfigMap" | "Secret") { "data" } else { "spec" };
     let metadata = template.metadata.clone().unwrap_or_default();
-    let mut object = Object { fields: Map::new(), labels: metadata.labels, annotations: metadata.annotations };
+    let mut object = Object {
+        fields: Map::new(),
+        labels: metadata.labels,
+        annotations: metadata.annotations,
+        skipped: 0,
+        resolved: Resolved::default(),
+    };
     object.fields.insert(first.into(), Value::Object(Map::new()));
     for (index, from) in template.template_from.iter().enumerate() {
         object.take(from, sources, render).map_err(|cause| ManifestError::From { index, cause })?;
@@ -166,6 +175,9 @@ struct Object {
     fields: Map<String, Value>,
     labels: BTreeMap<String, String>,
     annotations: BTreeMap<String, String>,
+    /// Elements that indexes skipped in lists.
+    skipped: usize,
+    resolved: Resolved,
 }
 
 impl Object {
@@ -173,12 +185,18 @@ impl Object {
         let path = from.target.as_deref().filter(|t| !t.is_empty()).unwrap_or("Data");
         match path.to_ascii_lowercase().as_str() {
             "data" => {
-                for (key, value) in target::from(from, sources, render)? {
+                for (key, value) in target::from(from, sources, render, &mut self.resolved)? {
                     self.set_field("data", &key, &value)?;
                 }
             }
-            "labels" => self.labels.extend(target::texts(target::from(from, sources, render)?)),
-            "annotations" => self.annotations.extend(target::texts(target::from(from, sources, render)?)),
+            "labels" => {
+                let entries = target::from(from, sources, render, &mut self.resolved)?;
+                self.labels.extend(target::texts(entries));
+            }
+            "annotations" => {
+                let entries = target::from(from, sources, render, &mut self.resolved)?;
+                self.annotations.extend(target::texts(entries));
+            }
             lower => return self.take_at(if lower == "spec" { "spec" } else { path }, from, sources, render),
         }
         Ok(())
@@ -197,10 +215,13 @@ impl Object {
                 TemplateScope::Values => {
                     let value = target::decoded_one(strategy, part.key, value)?;
                     let text = || Value::String(String::from_utf8_lossy(value.expose()).into_owned());
-                    *self.at(path, &steps)? = yaml::to_json(&value).unwrap_or_else(|_| text());
+                    let parsed = yaml::to_json(&value).unwrap_or_else(|_| text());
+                    self.resolved.add(weight(&parsed))?;
+                    *self.at(path, &steps)? = parsed;
                 }
                 TemplateScope::KeysAndValues => {
                     let parsed = yaml::to_json(&value)?;
+                    self.resolved.add(weight(&parsed))?;
                     let place = self.at(path, &steps)?;
                     match (place, parsed) {
                         (Value::Object(there), Value::Object(more)) if steps.len() > 1 => there.extend(more),
@@ -227,6 +248,7 @@ impl Object {
         let (Some(Step::Key(first)), rest) = (steps.first(), &steps[1.min(steps.len())..]) else {
             return Err(shape(0, "map"));
         };
+        let full = || PathError::Path { path: path.into(), why: "the indexes skip more than 10000 elements of lists" };
         let mut place = self.fields.entry(*first).or_insert(Value::Null);
         for (i, step) in rest.iter().enumerate() {
             place = match step {
@@ -242,6 +264,10 @@ impl Object {
                     }
                     let list = place.as_array_mut().ok_or_else(|| shape(i, "list"))?;
                     if list.len() <= *index {
+                        self.skipped += index - list.len();
+                        if self.skipped > HIGHEST_INDEX {
+                            return Err(full());
+                        }
                         list.resize(index + 1, Value::Null);
                     }
                     list.get_mut(*index).ok_or_else(|| shape(i, "list"))?
@@ -250,6 +276,17 @@ impl Object {
         }
         Ok(place)
     }
+}
+
+/// About how many bytes some JSON has.
+fn weight(json: &Value) -> usize {
+    let inside: usize = match json {
+        Value::String(text) => text.len(),
+        Value::Array(items) => items.iter().map(weight).sum(),
+        Value::Object(fields) => fields.iter().map(|(key, value)| key.len() + weight(value)).sum(),
+        Value::Null | Value::Bool(_) | Value::Number(_) => 0,
+    };
+    inside + 4
 }
 
 /// One step of a path.
@@ -275,6 +312,9 @@ fn steps(path: &str) -> Result<Vec<Step<'_>>, PathError> {
             steps.push(Step::Index(index.ok_or_else(|| wrong("an index must be a number from 0 to 10000"))?));
             rest = after;
         }
+    }
+    if steps.len() > MOST_STEPS {
+        return Err(wrong("it has more than 64 names and indexes"));
     }
     match steps.first() {
         Some(Step::Key("apiVersion" | "kind" | "metadata" | "status")) => Err(PathError::Reserved(path.to_owned())),
@@ -368,6 +408,7 @@ mod tests {
     #[test]
     fn what_has_no_place_is_told() {
         let long = format!("spec.a[{}]", HIGHEST_INDEX + 1);
+        let (deep, nested) = (format!("spec{}", ".a".repeat(64)), format!("spec.a{}", "[0]".repeat(63)));
         let table = [
             ("[0].a", "a name is missing"),
             ("spec..a", "a name is missing"),
@@ -375,6 +416,9 @@ mod tests {
             ("spec.a]0[", "a bracket is missing"),
             ("spec.a[-1]", "an index"),
             (long.as_str(), "an index"),
+            (deep.as_str(), "it has more than 64 names and indexes"),
+            (nested.as_str(), "it has more than 64 names and indexes"),
+            ("spec.a[5000][5001]", "the indexes skip more than 10000 elements of lists"),
             ("metadata.ownerReferences", "not a template's to set"),
             ("kind", "not a template's to set"),
             ("apiVersion", "not a template's to set"),
@@ -391,6 +435,36 @@ mod tests {
         assert_eq!(error.unwrap_err(), "templateFrom[1]: target \"spec.p.q\": part 2 is no map");
         let error = made("Thing", &json!({ "templateFrom": [{ "target": "data", "literal": "- a" }] })).unwrap_err();
         assert!(error.contains("cannot unmarshal array"), "{error}");
+    }
+
+    /// As deep, and with as many elements, as it may be; those of several paths count together.
+    #[test]
+    fn paths_have_bounds() {
+        let made = |paths: &[&str]| {
+            let all: Vec<Value> = paths.iter().map(|path| json!({ "target": path, "literal": "b: 1" })).collect();
+            made("Thing", &json!({ "templateFrom": all }))
+        };
+        let deepest = format!("spec{}", ".a".repeat(63));
+        let deep = made(&[deepest.as_str()]).unwrap();
+        assert_eq!(deep.fields.expose().pointer(&format!("/spec{}/b", "/a".repeat(63))), Some(&json!(1)));
+        for (paths, good) in [
+            (&["spec.a[10000]", "spec.a[5]"][..], true),
+            (&["spec.a[9999]", "spec.b[1]"][..], true),
+            (&["spec.a[9999]", "spec.b[2]"][..], false),
+        ] {
+            assert_eq!(made(paths).is_ok(), good, "{paths:?}");
+        }
+    }
+
+    #[test]
+    fn what_aliases_stand_for_counts() {
+        let made = |aliases: usize| {
+            let list = vec!["*a"; aliases].join(",");
+            let literal = format!("a: &a {}\nb: [{list}]", "x".repeat(100_000));
+            made("Thing", &json!({ "templateFrom": [{ "target": "spec.x", "literal": literal }] }))
+        };
+        assert!(made(19).is_ok());
+        assert!(made(20).unwrap_err().contains("more than 2097152 bytes together, aliases resolved"));
     }
 
     #[test]

@@ -232,12 +232,15 @@ fn expand(out: &mut String, captures: &Captures<'_>, template: &str) -> Option<(
     (out.len() <= MAX_REPLACED).then_some(())
 }
 
-/// The same for bytes.
+/// The same for bytes; `None` where it becomes longer than `most`.
 #[must_use]
-pub fn expand_bytes(captures: &regex::bytes::Captures<'_>, template: &[u8]) -> Vec<u8> {
+pub fn expand_bytes(captures: &regex::bytes::Captures<'_>, template: &[u8], most: usize) -> Option<Vec<u8>> {
     let mut out = Vec::new();
     let mut rest = template;
     while let Some(dollar) = rest.iter().position(|byte| *byte == b'$') {
+        if out.len() > most {
+            return None;
+        }
         out.extend_from_slice(&rest[..dollar]);
         rest = &rest[dollar + 1..];
         let text = match std::str::from_utf8(rest) {
@@ -256,7 +259,7 @@ pub fn expand_bytes(captures: &regex::bytes::Captures<'_>, template: &[u8]) -> V
         }
     }
     out.extend_from_slice(rest);
-    out
+    (out.len() <= most).then_some(out)
 }
 
 /// Whether a group's name is its number.

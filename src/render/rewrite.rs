@@ -39,6 +39,9 @@ pub enum RewriteCause {
     /// A value is no JSON object.
     #[error("merge failed with failed to unmarshal JSON: the value of {0:?} is not a JSON object")]
     NotAnObject(String),
+    /// The set becomes larger than any Secret could be.
+    #[error("merge failed with keys and values of more than {MOST_MERGED} bytes together")]
+    TooLarge,
     /// The template is none.
     #[error("transform failed with failed to parse template: {}", in_go(.0))]
     NoTemplate(#[from] TemplateError),
@@ -70,6 +73,9 @@ impl From<NotReplaced> for RewriteCause {
 /// Most bytes of all keys of a set after a rewrite.
 const MOST: usize = 1 << 20;
 
+/// Most bytes of all keys and values of a set after a merge, which may leave in it what it merged.
+const MOST_MERGED: usize = 4 << 20;
+
 /// Applies rewrites, one after the other.
 ///
 /// # Errors
@@ -82,7 +88,7 @@ pub fn apply(operations: &[Rewrite], entries: Entries, outside: Outside<'_>) -> 
 
 fn apply_one(operation: &Rewrite, entries: Entries, outside: Outside<'_>) -> Result<Entries, RewriteCause> {
     match operation {
-        Rewrite { merge: Some(operation), .. } => merge(operation, entries),
+        Rewrite { merge: Some(operation), .. } => merge(operation, entries, outside),
         Rewrite { regexp: Some(operation), .. } => regexp(operation, entries, outside),
         Rewrite { transform: Some(operation), .. } => transform(operation, entries, outside),
         _ => Ok(entries),
@@ -152,27 +158,36 @@ pub fn in_go(error: &TemplateError) -> String {
     }
 }
 
-fn merge(operation: &RewriteMerge, mut entries: Entries) -> Result<Entries, RewriteCause> {
-    let (merged, conflicts) = merged(operation, &entries)?;
+fn merge(operation: &RewriteMerge, mut entries: Entries, outside: Outside<'_>) -> Result<Entries, RewriteCause> {
+    let (merged, conflicts) = merged(operation, &entries, outside)?;
     if operation.conflict_policy.unwrap_or_default() == ConflictPolicy::Error && !conflicts.is_empty() {
         return Err(RewriteCause::Conflicts(conflicts.into_iter().collect::<Vec<_>>().join(", ")));
     }
-    match operation.strategy.unwrap_or_default() {
-        MergeStrategy::Extract => Ok(merged.iter().map(|(key, value)| (key.clone(), json::byte_value(value))).collect()),
+    let entries: Entries = match operation.strategy.unwrap_or_default() {
+        MergeStrategy::Extract => merged.iter().map(|(key, value)| (key.clone(), json::byte_value(value))).collect(),
         MergeStrategy::Json => {
             let into = operation.into.as_deref().filter(|into| !into.is_empty()).ok_or(RewriteCause::MissingInto)?;
             entries.insert(into.to_owned(), SecretBytes::new(json::compact(&Json::Object(merged), false)));
-            Ok(entries)
+            entries
         }
-    }
+    };
+    let bytes = entries.iter().map(|(key, value)| key.len() + value.len()).fold(0, usize::saturating_add);
+    if bytes > MOST_MERGED { Err(RewriteCause::TooLarge) } else { Ok(entries) }
 }
 
 /// The members of all values, later ones winning, and the names that come twice.
-fn merged(operation: &RewriteMerge, entries: &Entries) -> Result<(BTreeMap<String, Json>, BTreeSet<String>), RewriteCause> {
+fn merged(
+    operation: &RewriteMerge,
+    entries: &Entries,
+    outside: Outside<'_>,
+) -> Result<(BTreeMap<String, Json>, BTreeSet<String>), RewriteCause> {
     let mut merged = BTreeMap::new();
     let mut conflicts = BTreeSet::new();
-    let others = entries.keys().filter(|key| !operation.priority.contains(key));
+    let priority: BTreeSet<&String> = operation.priority.iter().collect();
+    let others = entries.keys().filter(|key| !priority.contains(key));
     for key in others.chain(&operation.priority) {
+        // those of the priority list may come again and again
+        outside.step(1 + entries.get(key).map_or(0, SecretBytes::len) as u64 / 64)?;
         let Some(value) = entries.get(key) else {
             match operation.priority_policy.unwrap_or_default() {
                 PriorityPolicy::Strict => return Err(RewriteCause::PriorityNotFound(key.clone())),
@@ -377,6 +392,35 @@ mod tests {
         assert_eq!(apply(&many, set(&[("k", "v")])).unwrap_err().cause, RewriteCause::TooMuch(TooMuch));
         let long = by_transform(r#"{{ repeat 70000 "x" }}"#);
         assert_eq!(apply(&[long], set(&[("k", "v")])).unwrap_err().cause, RewriteCause::TooLong);
+    }
+
+    #[test]
+    fn merges_have_a_bound_together() {
+        let keys =
+            || set(&[("a", r#"{"x":1}"#), ("b", r#"{"y":"a value of some length, so that it costs more than a step"}"#)]);
+        let merge = |priority: Vec<String>| {
+            by_merge(RewriteMerge { priority, conflict_policy: Some(ConflictPolicy::Ignore), ..RewriteMerge::default() })
+        };
+        let outside = outside();
+        assert!(super::apply(&[merge(vec!["b".into(); 10])], keys(), outside).is_ok());
+        assert_eq!(outside.taken.get(), 1 + 10 * 2, "each time that it is read");
+        outside.taken.set(crate::render::MOST_STEPS - 10);
+        let error = super::apply(&[merge(vec!["b".into(); 10])], keys(), outside).unwrap_err();
+        assert_eq!(error.cause, RewriteCause::TooMuch(TooMuch));
+    }
+
+    /// Each merge into a key of its own leaves another copy of all that is there.
+    #[test]
+    fn merges_do_not_grow_without_bound() {
+        let value = format!(r#"{{"x":"{}"}}"#, "v".repeat(1 << 20));
+        let into = |i: usize| {
+            let into = Some(format!("k{i}"));
+            let conflict_policy = Some(ConflictPolicy::Ignore);
+            by_merge(RewriteMerge { into, conflict_policy, strategy: Some(MergeStrategy::Json), ..RewriteMerge::default() })
+        };
+        let merges = |count: usize| apply(&(0..count).map(into).collect::<Vec<_>>(), set(&[("a", value.as_str())]));
+        assert_eq!(merges(2).unwrap().len(), 3);
+        assert_eq!(merges(4).unwrap_err(), RewriteError { index: 2, cause: RewriteCause::TooLarge });
     }
 
     #[test]

@@ -17,6 +17,9 @@ use crate::secret_bytes::SecretBytes;
 /// Renders one template, given its name for errors and its text; an error is its text, which begins with ESO's words.
 pub type Render<'a> = dyn Fn(&str, &[u8]) -> Result<SecretBytes, String> + 'a;
 
+/// Most bytes that all templates of an object may make, and their YAML may come to: a Secret holds half of it.
+pub const MOST_RENDERED: usize = 2 << 20;
+
 /// A ConfigMap or Secret that holds templates, in the namespace of the ExternalSecret.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Source {
@@ -118,6 +121,9 @@ pub enum FromError {
     /// What it makes is no map of keys and values.
     #[error("could not unmarshal template to 'map[string][]byte': {0}")]
     NotAMap(#[from] yaml::YamlError),
+    /// Aliases make too much of it.
+    #[error("the YAML that the templates make comes to more than {MOST_RENDERED} bytes together, aliases resolved")]
+    TooLarge,
     /// A value that it makes is not in the encoding asked for.
     #[error("failed to decode rendered template value for key {key}: {error}")]
     Decode {
@@ -142,8 +148,9 @@ pub fn secret(
     if keeps_values(template) {
         rendered.data.clone_from(values);
     }
+    let mut resolved = Resolved::default();
     for from in &template.template_from {
-        let entries = self::from(from, sources, render)?;
+        let entries = self::from(from, sources, render, &mut resolved)?;
         match from.target.as_deref().unwrap_or_default().to_ascii_lowercase().as_str() {
             "labels" => rendered.labels.extend(texts(entries)),
             "annotations" => rendered.annotations.extend(texts(entries)),
@@ -177,13 +184,30 @@ fn each(templates: &BTreeMap<String, String>, render: &Render<'_>) -> Result<Ent
 ///
 /// # Errors
 /// The first template that fails.
-pub fn from(from: &TemplateFrom, sources: &Sources, render: &Render<'_>) -> Result<Entries, FromError> {
+pub(super) fn from(
+    from: &TemplateFrom,
+    sources: &Sources,
+    render: &Render<'_>,
+    resolved: &mut Resolved,
+) -> Result<Entries, FromError> {
     let strategy = from.values_decoding_strategy.unwrap_or_default();
     let mut all = Entries::new();
     for part in parts(from, sources)? {
-        all.extend(part.decoded(strategy, part.entries(render)?)?);
+        all.extend(part.decoded(strategy, part.entries(render, resolved)?)?);
     }
     Ok(all)
+}
+
+/// Bytes that the YAML of all templates of an object came to so far: aliases make much of a short text.
+#[derive(Default)]
+pub(super) struct Resolved(usize);
+
+impl Resolved {
+    /// Counts more, which may be too much.
+    pub(super) fn add(&mut self, bytes: usize) -> Result<(), FromError> {
+        self.0 = self.0.saturating_add(bytes);
+        if self.0 > MOST_RENDERED { Err(FromError::TooLarge) } else { Ok(()) }
+    }
 }
 
 /// One template of an entry of `templateFrom`.
@@ -198,11 +222,15 @@ impl Part<'_> {
         render(self.key, self.text).map_err(|cause| FromError::Execute { key: self.key.to_owned(), cause })
     }
 
-    fn entries(&self, render: &Render<'_>) -> Result<Entries, FromError> {
+    fn entries(&self, render: &Render<'_>, resolved: &mut Resolved) -> Result<Entries, FromError> {
         let value = self.render(render)?;
         match self.scope {
             TemplateScope::Values => Ok([(self.key.to_owned(), value)].into()),
-            TemplateScope::KeysAndValues => Ok(yaml::keys_and_values(&value)?),
+            TemplateScope::KeysAndValues => {
+                let entries = yaml::keys_and_values(&value)?;
+                resolved.add(entries.iter().map(|(key, value)| key.len() + value.len()).sum())?;
+                Ok(entries)
+            }
         }
     }
 
@@ -320,6 +348,25 @@ mod tests {
         for (template, wanted) in table {
             let wanted: Vec<_> = wanted.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
             assert_eq!(data(&template), wanted, "{template}");
+        }
+    }
+
+    #[test]
+    fn what_aliases_stand_for_counts_for_all_templates_together() {
+        let literal = |aliases: usize| {
+            let keys: String = (0..aliases).map(|i| format!("k{i}: *a\n")).collect();
+            json!({ "literal": format!("a: &a {}\n{keys}", "x".repeat(100_000)) })
+        };
+        let keys = |all: &[usize]| {
+            let from: Vec<Value> = all.iter().map(|aliases| literal(*aliases)).collect();
+            rendered(&json!({ "templateFrom": from }), &[]).map(|made| made.data.len())
+        };
+        assert_eq!(keys(&[19]), Ok(20));
+        assert_eq!(keys(&[9, 9]), Ok(10));
+        let told = "error fetching templateFrom data: the YAML that the templates make comes to more than 2097152 bytes together, \
+                    aliases resolved";
+        for all in [&[20][..], &[9, 10][..], &[6, 6, 6][..]] {
+            assert_eq!(keys(all), Err(told.to_owned()), "{all:?}");
         }
     }
 

@@ -47,7 +47,7 @@ pub(super) fn run<'j, 'p>(json: &'j [u8], path: &'p [u8], limits: &mut Limits) -
         b"values" => values(json),
         b"tostr" => to_string(json),
         b"fromstr" => from_string(json),
-        b"group" => Cow::Owned(group(json)),
+        b"group" => Cow::Owned(group(json, limits)?),
         b"dig" => Cow::Owned(dig(json, arg, limits)?),
         _ => Cow::Borrowed(json),
     };
@@ -201,10 +201,10 @@ fn from_string(json: &[u8]) -> Cow<'_, [u8]> {
 }
 
 /// `{"a":[1,2],"b":[3,4]}` turned into `[{"a":1,"b":3},{"a":2,"b":4}]`.
-fn group(json: &[u8]) -> Vec<u8> {
+fn group(json: &[u8], limits: &mut Limits) -> Step<Vec<u8>> {
     let whole = value::parse(json);
     if !whole.is_object() {
-        return Vec::new();
+        return Ok(Vec::new());
     }
     let mut rows: Vec<Vec<Vec<u8>>> = Vec::new();
     for (key, column) in members(&whole) {
@@ -213,10 +213,11 @@ fn group(json: &[u8]) -> Vec<u8> {
             if i == rows.len() {
                 rows.push(Vec::new());
             }
+            limits.spend(key.raw.len() + value.raw.len())?;
             rows[i].push(pair(&key.raw, &value));
         }
     }
-    wrap(b'[', rows.into_iter().map(|row| wrap(b'{', row, b'}')), b']')
+    Ok(wrap(b'[', rows.into_iter().map(|row| wrap(b'{', row, b'}')), b']'))
 }
 
 /// What a path finds in a value and in everything inside it.

@@ -176,10 +176,10 @@ impl Printer<'_> {
         while let Some(&byte) = self.json.get(i) {
             if byte == close {
                 if mode == Mode::Lines {
-                    self.sort(&mut sorted);
+                    self.sort(&mut sorted)?;
                     if count > 0 {
                         self.new_line();
-                        self.tabs(depth);
+                        self.tabs(depth)?;
                     }
                 }
                 self.out.push(close);
@@ -199,7 +199,7 @@ impl Printer<'_> {
             if mode == Mode::Lines {
                 self.new_line();
                 member.line.0 = self.out.len();
-                self.tabs(depth + 1);
+                self.tabs(depth + 1)?;
             }
             if !is_array {
                 i = self.copy(i, closing_quote(self.json, i + 1).map_or(self.json.len(), |q| q + 1));
@@ -232,17 +232,21 @@ impl Printer<'_> {
         }
     }
 
-    fn tabs(&mut self, depth: usize) {
+    /// The white space may be long, and each line has it.
+    fn tabs(&mut self, depth: usize) -> Step<()> {
+        self.limits.spend(self.layout.prefix.len() + depth * self.layout.indent.len())?;
         self.out.extend_from_slice(&self.layout.prefix);
         for _ in 0..depth {
             self.out.extend_from_slice(&self.layout.indent);
         }
+        Ok(())
     }
 
     /// Puts the lines of an object's members in the order of their keys, then of their values.
-    fn sort(&mut self, members: &mut [Member]) {
-        let (Some(first), Some(last)) = (members.first(), members.last()) else { return };
+    fn sort(&mut self, members: &mut [Member]) -> Step<()> {
+        let (Some(first), Some(last)) = (members.first(), members.last()) else { return Ok(()) };
         let (start, end) = (first.line.0, last.line.1);
+        self.limits.spend(end - start)?;
         let rank = |member: &Member| {
             let key = &self.json[member.key.0..member.key.1];
             let line = trim(&self.out[member.line.0..member.line.1]);
@@ -253,6 +257,7 @@ impl Printer<'_> {
         let joined = lines.join(&b",\n"[..]);
         self.out.truncate(end);
         self.out.splice(start.., joined);
+        Ok(())
     }
 }
 

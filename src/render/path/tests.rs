@@ -109,6 +109,24 @@ fn hostile_paths_find_nothing_soon() {
     assert!(started.elapsed() < std::time::Duration::from_secs(60), "bounded even without optimization");
 }
 
+/// A long key or indent comes again with each element, so it is paid for before it is written.
+#[test]
+fn modifiers_pay_for_what_they_repeat() {
+    let indent = " ".repeat(40);
+    for (path, json) in [
+        ("@group".to_owned(), r#"{"a long name for a column":[1,2,3,4,5]}"#),
+        (format!(r#"@pretty:{{"indent":"{indent}"}}"#), r#"{"a":{"b":1}}"#),
+        (format!(r#"@pretty:{{"prefix":"{indent}"}}"#), r#"{"a":1,"b":1}"#),
+        (r#"@pretty:{"sortKeys":true,"indent":""}"#.to_owned(), r#"{"a":{"b":{"c":{"d":{"e":"a value of some length"}}}}}"#),
+    ] {
+        let mut limits = limits::Limits::default();
+        assert!(modifiers::run(json.as_bytes(), path.as_bytes(), &mut limits).is_ok(), "{path}");
+        let mut limits = limits::Limits::default();
+        limits.spend((128 << 20) - 100).unwrap();
+        assert!(modifiers::run(json.as_bytes(), path.as_bytes(), &mut limits).is_err(), "{path}");
+    }
+}
+
 proptest! {
     #[test]
     fn never_panics(json in r#"[\[\]{}",:.\\ a-c0-2tfnul\-]{0,40}"#, path in r#"[\[\]{}()",:.\\@!#|*?%=<>~ a-c0-2]{0,24}"#) {

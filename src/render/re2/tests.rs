@@ -29,6 +29,16 @@ fn dollars_expand_as_in_go() {
     }
 }
 
+#[test]
+fn what_bytes_expand_to_has_a_bound() {
+    let all = compile_bytes("a+").unwrap();
+    let captures = all.captures(b"aaa").unwrap();
+    for (template, most, want) in [("$0-$0", 7, Some("aaa-aaa")), ("$0-$0", 6, None), ("xyz", 2, None), ("$", 1, Some("$"))]
+    {
+        assert_eq!(expand_bytes(&captures, template.as_bytes(), most).as_deref(), want.map(str::as_bytes), "{template}");
+    }
+}
+
 fn error(pattern: &str) -> String {
     compile(pattern).unwrap_err().to_string()
 }

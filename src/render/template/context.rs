@@ -67,7 +67,7 @@ impl<'e> Context<'e> {
     /// Counts bytes that come to be, before they do.
     pub(crate) fn reserve(&self, count: usize) -> Result<(), Fault> {
         if count > self.limits.value {
-            return Err(format!("a value would be longer than {} bytes", self.limits.value));
+            return Err(self.too_long());
         }
         let bytes = self.bytes.get().saturating_add(count as u64);
         self.bytes.set(bytes);
@@ -75,6 +75,11 @@ impl<'e> Context<'e> {
             return Err(format!("the values of the template take more than {} bytes in all", self.limits.memory));
         }
         Ok(())
+    }
+
+    /// That a value would become too long.
+    pub(crate) fn too_long(&self) -> Fault {
+        format!("a value would be longer than {} bytes", self.limits.value)
     }
 
     /// Goes one level down; the guard comes up again.
@@ -91,6 +96,12 @@ impl<'e> Context<'e> {
         let entries = Rc::new(Entries(RefCell::new(entries)));
         self.maps.borrow_mut().push(Rc::downgrade(&entries));
         Map { of, entries, nil: false }
+    }
+
+    /// A copy of a map's entries, which costs more the larger it is, whatever becomes of it.
+    pub(crate) fn snapshot(&self, map: &Map) -> Result<Vec<(Str, Value)>, Fault> {
+        self.step(map.len() / 8)?;
+        Ok(map.snapshot())
     }
 
     /// The same as a value.

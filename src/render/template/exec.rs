@@ -160,7 +160,7 @@ impl<'t> Exec<'t> {
                 }
             }
             Value::Map(map) => {
-                for (key, element) in map.snapshot() {
+                for (key, element) in self.cx.snapshot(map)? {
                     if turn(self, Value::Str(key), element)? == Flow::Break {
                         break;
                     }

@@ -119,6 +119,19 @@ impl Emitter {
         self.out
     }
 
+    /// Most bytes of line ends and indentation that a text gets at this level. One that is indented far has a line for each word.
+    pub(crate) fn most_padding(&self, text: &str) -> usize {
+        let indent = self.indent.map_or(2, |indent| indent + 2);
+        let lines = text.chars().filter(|c| is_break(*c)).count();
+        let spaces = text.bytes().filter(|b| *b == b' ').count();
+        // an escape takes at most four columns for each byte
+        let folds = match WIDTH.saturating_sub(indent) {
+            0 => spaces,
+            room => spaces.min(4 * text.len() / room),
+        };
+        (1 + lines + folds).saturating_mul(1 + indent)
+    }
+
     /// A number, a truth or nothing.
     pub(crate) fn plain(&mut self, text: &str) {
         self.unquoted(text, true);

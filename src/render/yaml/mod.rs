@@ -11,7 +11,7 @@ mod text;
 use std::collections::BTreeMap;
 
 pub(crate) use read::is_content;
-pub use read::{parse, parse_counted};
+pub use read::{Size, parse, parse_counted};
 pub(crate) use resolve::{Scalar, resolve, timestamp};
 pub use text::{YamlError, keys_and_values, of_json, to_json};
 

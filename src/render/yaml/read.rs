@@ -22,11 +22,11 @@ pub fn parse(text: &[u8]) -> Result<Yaml, NotYaml> {
     read(text, true).0
 }
 
-/// As [`parse`], and how many values were read, aliases resolved, also where the text is none: that much work it was.
+/// As [`parse`], and how much was read, aliases resolved, also where the text is none: that much work it was.
 ///
 /// # Errors
 /// As [`parse`].
-pub fn parse_counted(text: &[u8]) -> (Result<Yaml, NotYaml>, usize) {
+pub fn parse_counted(text: &[u8]) -> (Result<Yaml, NotYaml>, Size) {
     read(text, true)
 }
 
@@ -38,16 +38,16 @@ pub(super) fn parse_any_number(text: &[u8]) -> Result<Yaml, NotYaml> {
     read(text, false).0
 }
 
-fn read(text: &[u8], finite: bool) -> (Result<Yaml, NotYaml>, usize) {
+fn read(text: &[u8], finite: bool) -> (Result<Yaml, NotYaml>, Size) {
     let text = match readable(text) {
         Ok(text) => text,
-        Err(error) => return (Err(error), 0),
+        Err(error) => return (Err(error), Size::default()),
     };
     let mut options = Options::default();
     options.block_scalar_eof_without_line_feed = true;
     let parser = Parser::new_from_str_with_options(text, options);
     let mut reader = Reader { parser, anchors: HashMap::new(), deepest: 0, size: Size::default(), line: 1, finite };
-    (reader.document(), reader.size.values)
+    (reader.document(), reader.size)
 }
 
 fn readable(text: &[u8]) -> Result<&str, NotYaml> {
@@ -66,11 +66,13 @@ fn is_forbidden(c: char) -> bool {
     !matches!(c, '\t' | '\n' | '\r' | ' '..='~' | '\u{85}' | '\u{a0}'..='\u{d7ff}' | '\u{e000}'..='\u{fffd}' | '\u{10000}'..)
 }
 
-/// How many values, and bytes of texts in them.
-#[derive(Clone, Copy, Default)]
-struct Size {
-    values: usize,
-    bytes: usize,
+/// How much was read, aliases resolved.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Size {
+    /// Values, keys among them.
+    pub values: usize,
+    /// Bytes of the texts in them.
+    pub bytes: usize,
 }
 
 /// What an anchor stands for.

@@ -1,6 +1,6 @@
 //! What a plain scalar is.
 
-use crate::render::template::funcs::layout;
+use crate::render::template::funcs::layout::{self, Unread};
 use crate::render::template::funcs::time::Time;
 use crate::render::template::go::{float, int};
 
@@ -35,7 +35,7 @@ pub(crate) fn resolve(text: &[u8]) -> Scalar {
 }
 
 fn number(text: &[u8]) -> Scalar {
-    if timestamp(text).is_some() {
+    if time(text).is_some() {
         return Scalar::Timestamp;
     }
     let plain: Vec<u8> = text.iter().copied().filter(|b| *b != b'_').collect();
@@ -49,13 +49,18 @@ fn number(text: &[u8]) -> Scalar {
     decimal.map_or(Scalar::Text, Scalar::Float)
 }
 
-/// The time that a scalar without quotes is, if it is one.
+/// The time that a scalar without quotes is, if it is one and can be told.
 pub(crate) fn timestamp(text: &[u8]) -> Option<Time> {
+    time(text)?.ok()
+}
+
+fn time(text: &[u8]) -> Option<Result<Time, Unread>> {
     const LAYOUTS: [&[u8]; 4] =
         [b"2006-1-2T15:4:5.999999999Z07:00", b"2006-1-2t15:4:5.999999999Z07:00", b"2006-1-2 15:4:5.999999999", b"2006-1-2"];
     let year = text.iter().take_while(|b| b.is_ascii_digit()).count();
     let may_be = year == 4 && text.get(4) == Some(&b'-');
-    LAYOUTS.iter().filter(|_| may_be).find_map(|layout| layout::parse(layout, text))
+    let read = |layout: &&[u8]| Some(layout::parse(layout, text)).filter(|read| *read != Err(Unread::Text));
+    LAYOUTS.iter().filter(|_| may_be).find_map(read)
 }
 
 /// `[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?`

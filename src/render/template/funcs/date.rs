@@ -1,17 +1,18 @@
 //! Dates.
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::SignedDuration;
 
 use super::Type::{Any, Str, Time as Moment};
+use super::layout::{self, Unread};
 use super::time::{self, Time, Zone};
-use super::{Function, any, fixed, layout, text};
+use super::{Function, any, fixed, text};
 use crate::plan::duration;
 use crate::render::template::context::{Answer, Context, Fault};
 use crate::render::template::go::int::{self, NotInt};
 use crate::render::template::value::{Value, Whole};
 
 pub(crate) const FUNCTIONS: &[Function] = &[
-    fixed("now", &[], |cx, _| Ok(moment(Time::utc(cx.now)))),
+    fixed("now", &[], |cx, _| Ok(moment(Time::of(cx.now)))),
     fixed("ago", &[Any], |cx, args| {
         let since = since(cx, &time_of(cx, any(args, 0))?);
         Ok(Value::text(&time::duration(rounded_to_seconds(since))))
@@ -25,14 +26,13 @@ pub(crate) const FUNCTIONS: &[Function] = &[
     fixed("date_modify", &[Str, Moment], modify),
     fixed("mustDateModify", &[Str, Moment], must_modify),
     fixed("must_date_modify", &[Str, Moment], must_modify),
-    fixed("toDate", &[Str, Str], |_, args| {
-        Ok(moment(layout::parse(text(args, 0), text(args, 1)).unwrap_or_else(Time::zero)))
+    fixed("toDate", &[Str, Str], |_, args| match layout::parse(text(args, 0), text(args, 1)) {
+        Err(Unread::Text) => Ok(moment(Time::zero())),
+        read => Ok(moment(read?)),
     }),
-    fixed("mustToDate", &[Str, Str], |_, args| {
-        layout::parse(text(args, 0), text(args, 1)).map(moment).ok_or_else(|| "the text is no date of that layout".into())
-    }),
+    fixed("mustToDate", &[Str, Str], |_, args| Ok(moment(layout::parse(text(args, 0), text(args, 1))?))),
     fixed("unixEpoch", &[Moment], |_, args| match any(args, 0) {
-        Value::Time(time) => Ok(Value::text(&time.at.as_nanosecond().div_euclid(1_000_000_000).to_string())),
+        Value::Time(time) => Ok(Value::text(&time.nanoseconds().div_euclid(1_000_000_000).to_string())),
         other => Err(format!("a time is needed, not {}", other.type_name())),
     }),
     fixed("duration", &[Any], |_, args| {
@@ -69,11 +69,11 @@ pub(crate) fn parse(text: &[u8]) -> Option<i64> {
 
 /// The time since, in nanoseconds, as far as they reach.
 fn since(cx: &Context<'_>, time: &Time) -> i64 {
-    between(time.at, cx.now)
+    between(time, &Time::of(cx.now))
 }
 
-pub(crate) fn between(from: Timestamp, to: Timestamp) -> i64 {
-    let nanoseconds = to.as_nanosecond() - from.as_nanosecond();
+pub(crate) fn between(from: &Time, to: &Time) -> i64 {
+    let nanoseconds = to.nanoseconds() - from.nanoseconds();
     i64::try_from(nanoseconds).unwrap_or(if nanoseconds < 0 { i64::MIN } else { i64::MAX })
 }
 
@@ -98,12 +98,12 @@ fn time_of(cx: &Context<'_>, value: &Value) -> Result<Time, Fault> {
     match value {
         Value::Time(time) => Ok(Time::clone(time)),
         Value::Whole(Whole::Int | Whole::Int64, seconds) => at(*seconds),
-        _ => Ok(Time::utc(cx.now)),
+        _ => Ok(Time::of(cx.now)),
     }
 }
 
 fn at(seconds: i64) -> Result<Time, Fault> {
-    Timestamp::from_second(seconds).map(Time::utc).map_err(|_| "the time is out of range".into())
+    Time::from_seconds(seconds).ok_or_else(|| Unread::Range.into())
 }
 
 fn shown(cx: &Context<'_>, layout: &[u8], date: &Value, zone: &[u8]) -> Answer {
@@ -114,9 +114,7 @@ fn shown(cx: &Context<'_>, layout: &[u8], date: &Value, zone: &[u8]) -> Answer {
 
 fn moved(args: &[Value], by: i64) -> Answer {
     match any(args, 1) {
-        Value::Time(time) => {
-            time.plus(SignedDuration::from_nanos(by)).map(moment).ok_or_else(|| "the time is out of range".into())
-        }
+        Value::Time(time) => time.plus(SignedDuration::from_nanos(by)).map(moment).ok_or_else(|| Unread::Range.into()),
         other => Err(format!("a time is needed, not {}", other.type_name())),
     }
 }

@@ -33,7 +33,7 @@ pub(crate) const FUNCTIONS: &[Function] = &[
         for i in 0..args.len() {
             let map = map(args, i)?;
             cx.reserve(map.len() * 16)?;
-            keys.extend(map.snapshot().into_iter().map(|(key, _)| Value::Str(key)));
+            keys.extend(cx.snapshot(map)?.into_iter().map(|(key, _)| Value::Str(key)));
         }
         Ok(Value::List(List::new(crate::render::template::value::Elem::Str, keys)))
     }),
@@ -43,7 +43,7 @@ pub(crate) const FUNCTIONS: &[Function] = &[
         Ok(cx.dict(names.filter_map(|name| Some((name.clone(), map.get(name.bytes())?))).collect()))
     }),
     open("omit", &[Dict], Text, |cx, args| {
-        let mut kept = entries(args, 0);
+        let mut kept = entries(cx, args, 0)?;
         cx.reserve(kept.len() * 16)?;
         (1..args.len()).for_each(|i| drop(kept.remove(text(args, i))));
         Ok(cx.dict(kept))
@@ -53,7 +53,7 @@ pub(crate) const FUNCTIONS: &[Function] = &[
     open("mergeOverwrite", &[Dict], Dict, |cx, args| merge(cx, args, true)),
     open("mustMergeOverwrite", &[Dict], Dict, |cx, args| merge(cx, args, true)),
     fixed("values", &[Dict], |cx, args| {
-        let values: Vec<Value> = entries(args, 0).into_values().collect();
+        let values: Vec<Value> = entries(cx, args, 0)?.into_values().collect();
         cx.reserve(values.len() * 16)?;
         Ok(Value::list(values))
     }),
@@ -102,7 +102,7 @@ fn merge_map(cx: &Context<'_>, into: &Map, from: &Map, overwrite: bool, depth: u
     if depth > MAX_DEPTH {
         return Err(format!("a dictionary is nested more than {MAX_DEPTH} deep, or holds itself"));
     }
-    for (key, new) in from.snapshot() {
+    for (key, new) in cx.snapshot(from)? {
         cx.step(1)?;
         let old = into.get(key.bytes());
         let filled = old.as_ref().is_some_and(Value::is_true);
@@ -178,7 +178,7 @@ fn copy(cx: &Context<'_>, value: &Value, depth: usize) -> Answer {
         }
         Value::Map(map) => {
             let copies: Result<BTreeMap<Str, Value>, Fault> =
-                map.snapshot().into_iter().map(|(key, item)| Ok((key, copy(cx, &item, depth + 1)?))).collect();
+                cx.snapshot(map)?.into_iter().map(|(key, item)| Ok((key, copy(cx, &item, depth + 1)?))).collect();
             Value::Map(cx.map(map.of, copies?))
         }
         other => other.clone(),

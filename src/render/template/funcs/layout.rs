@@ -1,9 +1,9 @@
 //! Go's layouts: how a time is written by example, and read again.
 
-use jiff::civil;
-use jiff::tz::TimeZone;
+use jiff::{SignedDuration, civil};
 
 use super::time::{MONTHS, Time, WEEKDAYS, Zone};
+use crate::render::template::context::Fault;
 
 /// An element of a layout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -191,8 +191,30 @@ struct Reading {
     abbreviation: String,
 }
 
-/// Reads a time; where it says no zone, it is UTC. None if the text does not fit.
-pub(crate) fn parse(layout: &[u8], text: &[u8]) -> Option<Time> {
+/// Why a text gives no time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unread {
+    /// It does not fit, or names a day that is none.
+    Text,
+    /// In UTC that is not in the years that are known, which end with 9999.
+    Range,
+}
+
+impl From<Unread> for Fault {
+    fn from(why: Unread) -> Self {
+        match why {
+            Unread::Text => "the text is no date of that layout".into(),
+            Unread::Range => "the time is out of range".into(),
+        }
+    }
+}
+
+/// Reads a time; where it says no zone, it is UTC.
+pub(crate) fn parse(layout: &[u8], text: &[u8]) -> Result<Time, Unread> {
+    reading(layout, text).ok_or(Unread::Text)?.time()
+}
+
+fn reading(layout: &[u8], text: &[u8]) -> Option<Reading> {
     let mut reading = Reading::default();
     let (mut layout, mut text) = (layout, text);
     while let Some((before, part, after)) = next_part(layout) {
@@ -200,7 +222,7 @@ pub(crate) fn parse(layout: &[u8], text: &[u8]) -> Option<Time> {
         layout = after;
         text = read(&mut reading, part, text, layout)?;
     }
-    skip(text, layout)?.is_empty().then(|| reading.time())?
+    skip(text, layout)?.is_empty().then_some(reading)
 }
 
 /// Takes literal text off; a space stands for any number of them.
@@ -405,7 +427,8 @@ fn signed_offset(text: &[u8]) -> Option<usize> {
 }
 
 impl Reading {
-    fn time(self) -> Option<Time> {
+    /// What the clock shows that was read.
+    fn civil(&self) -> Option<civil::DateTime> {
         let hour = match self.afternoon {
             Some(true) if self.hour < 12 => self.hour + 12,
             Some(false) if self.hour == 12 => 0,
@@ -430,21 +453,25 @@ impl Reading {
         let clock =
             civil::Time::new(small(hour)?, small(self.minute)?, small(self.second)?, i32::try_from(self.nanosecond).ok()?)
                 .ok()?;
-        let at = date.to_datetime(clock).to_zoned(TimeZone::UTC).ok()?.timestamp();
+        Some(date.to_datetime(clock))
+    }
+
+    fn time(self) -> Result<Time, Unread> {
+        let at = self.civil().ok_or(Unread::Text)?;
         if self.utc {
-            return Some(Time::utc(at));
+            return Ok(Time::utc(at));
         }
         if let Some(offset) = self.offset {
-            let at = at.checked_sub(jiff::SignedDuration::from_secs(offset)).ok()?;
+            let at = at.checked_sub(SignedDuration::from_secs(offset)).map_err(|_| Unread::Range)?;
             let named = !matches!(self.abbreviation.as_str(), "" | "UTC");
-            let zone =
-                if offset == 0 && !named { Zone::Utc } else { Zone::Fixed(i32::try_from(offset).ok()?, self.abbreviation) };
-            return Some(Time { at, zone });
+            let seconds = i32::try_from(offset).map_err(|_| Unread::Range)?;
+            let zone = if offset == 0 && !named { Zone::Utc } else { Zone::Fixed(seconds, self.abbreviation) };
+            return Ok(Time { at, zone });
         }
         if self.abbreviation.is_empty() {
-            return Some(Time::utc(at));
+            return Ok(Time::utc(at));
         }
         let hours: i32 = self.abbreviation.strip_prefix("GMT").and_then(|hours| hours.parse().ok()).unwrap_or(0);
-        Some(Time { at, zone: Zone::Fixed(hours * 3600, self.abbreviation) })
+        Ok(Time { at, zone: Zone::Fixed(hours * 3600, self.abbreviation) })
     }
 }

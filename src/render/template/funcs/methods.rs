@@ -42,7 +42,7 @@ fn civil(args: &[Value], part: fn(jiff::civil::DateTime) -> i64) -> Answer {
 }
 
 fn unix(args: &[Value], unit: i128) -> Answer {
-    let number = time(args, 0)?.at.as_nanosecond().div_euclid(unit);
+    let number = time(args, 0)?.nanoseconds().div_euclid(unit);
     i64::try_from(number).map(Value::int64).map_err(|_| "the time is out of range".into())
 }
 
@@ -75,7 +75,7 @@ const TIME: &[Function] = &[
     fixed("Before", &[Moment], |_, args| Ok(Value::Bool(time(args, 0)?.at < time(args, 1)?.at))),
     fixed("Equal", &[Moment], |_, args| Ok(Value::Bool(time(args, 0)?.at == time(args, 1)?.at))),
     fixed("Compare", &[Moment], |_, args| Ok(Value::int(time(args, 0)?.at.cmp(&time(args, 1)?.at) as i64))),
-    fixed("Sub", &[Moment], |_, args| Ok(Value::Whole(Whole::Duration, between(time(args, 1)?.at, time(args, 0)?.at)))),
+    fixed("Sub", &[Moment], |_, args| Ok(Value::Whole(Whole::Duration, between(time(args, 1)?, time(args, 0)?)))),
     fixed("Add", &[Duration], |_, args| {
         let sum = time(args, 0)?.plus(SignedDuration::from_nanos(int(args, 1)));
         sum.map(moment).ok_or_else(|| "the time is out of range".into())
@@ -99,15 +99,12 @@ fn add_date(time: &Time, [years, months, days]: [i64; 3]) -> Answer {
     let days = days.checked_add(i64::from(clock.civil.day()) - 1).and_then(|days| i32::try_from(days).ok());
     let span = jiff::Span::new().try_days(days.ok_or_else(out_of_range)?).map_err(|_| out_of_range())?;
     let civil = first.checked_add(span).map_err(|_| out_of_range())?.to_datetime(clock.civil.time());
-    let zone = match &time.zone {
-        Zone::Utc => jiff::tz::TimeZone::UTC,
-        Zone::Named(zone) => zone.clone(),
-        Zone::Fixed(seconds, _) => {
-            jiff::tz::TimeZone::fixed(jiff::tz::Offset::from_seconds(*seconds).map_err(|_| out_of_range())?)
-        }
+    let at = match &time.zone {
+        Zone::Utc => Ok(civil),
+        Zone::Named(zone) => zone.to_timestamp(civil).map(|at| Time::of(at).at),
+        Zone::Fixed(seconds, _) => civil.checked_sub(SignedDuration::from_secs((*seconds).into())),
     };
-    let at = civil.to_zoned(zone).map_err(|_| out_of_range())?.timestamp();
-    Ok(moment(Time { at, zone: time.zone.clone() }))
+    Ok(moment(Time { at: at.map_err(|_| out_of_range())?, zone: time.zone.clone() }))
 }
 
 /// A duration in some unit, as a decimal number.

@@ -28,7 +28,7 @@ pub(crate) mod yaml;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::OnceLock;
 
-use super::context::{Answer, Context};
+use super::context::{Answer, Context, Fault};
 use super::value::{Elem, List, Map, Str, Value};
 
 /// Types of parameters.
@@ -202,9 +202,9 @@ pub(crate) fn slice<'a>(value: &'a Value, what: &str) -> Result<&'a [Value], Str
 }
 
 /// The entries of a map argument.
-pub(crate) fn entries(args: &[Value], index: usize) -> BTreeMap<Str, Value> {
+pub(crate) fn entries(cx: &Context<'_>, args: &[Value], index: usize) -> Result<BTreeMap<Str, Value>, Fault> {
     match args.get(index) {
-        Some(Value::Map(map)) => map.snapshot().into_iter().collect(),
-        _ => BTreeMap::new(),
+        Some(Value::Map(map)) => Ok(cx.snapshot(map)?.into_iter().collect()),
+        _ => Ok(BTreeMap::new()),
     }
 }

@@ -83,7 +83,8 @@ fn replace(cx: &Context<'_>, args: &[Value], expands: bool) -> Answer {
             continue;
         }
         out.extend_from_slice(&text[copied..found.start()]);
-        let piece = if expands { re2::expand_bytes(&captures, with) } else { with.to_vec() };
+        let piece = if expands { re2::expand_bytes(&captures, with, cx.limits.value) } else { Some(with.to_vec()) };
+        let piece = piece.ok_or_else(|| cx.too_long())?;
         cx.reserve(piece.len())?;
         if out.len() > cx.limits.value {
             cx.reserve(out.len())?;

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 
@@ -21,13 +22,14 @@ pub(crate) enum Zone {
 /// A point in time, as a clock somewhere shows it.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Time {
-    pub(crate) at: Timestamp,
+    /// What a clock in UTC shows, which goes to the end of the year 9999: a [`Timestamp`] ends a day before.
+    pub(crate) at: DateTime,
     pub(crate) zone: Zone,
 }
 
 /// What a clock shows.
 pub(crate) struct Clock {
-    pub(crate) civil: jiff::civil::DateTime,
+    pub(crate) civil: DateTime,
     pub(crate) offset: i32,
     pub(crate) abbreviation: String,
 }
@@ -49,32 +51,50 @@ pub(crate) const MONTHS: [&str; 12] = [
 
 pub(crate) const WEEKDAYS: [&str; 7] = ["Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday"];
 
+const EPOCH: DateTime = DateTime::constant(1970, 1, 1, 0, 0, 0, 0);
+
 impl Time {
-    pub(crate) fn utc(at: Timestamp) -> Self {
+    pub(crate) fn utc(at: DateTime) -> Self {
         Self { at, zone: Zone::Utc }
+    }
+
+    pub(crate) fn of(at: Timestamp) -> Self {
+        Self::utc(TimeZone::UTC.to_datetime(at))
+    }
+
+    /// So many seconds after 1970 began. None where no calendar reaches.
+    pub(crate) fn from_seconds(seconds: i64) -> Option<Self> {
+        EPOCH.checked_add(SignedDuration::from_secs(seconds)).ok().map(Self::utc)
+    }
+
+    /// Nanoseconds since 1970 began.
+    pub(crate) fn nanoseconds(&self) -> i128 {
+        self.at.duration_since(EPOCH).as_nanos()
     }
 
     /// Go's zero: the first moment of the year one.
     pub(crate) fn zero() -> Self {
-        Self::utc(Timestamp::from_second(-62_135_596_800).unwrap_or(Timestamp::UNIX_EPOCH))
+        Self::utc(DateTime::constant(1, 1, 1, 0, 0, 0, 0))
     }
 
+    /// A clock in the east does not go beyond the year 9999 either.
     pub(crate) fn clock(&self) -> Clock {
-        match &self.zone {
-            Zone::Utc => Clock { civil: TimeZone::UTC.to_datetime(self.at), offset: 0, abbreviation: "UTC".to_owned() },
+        let (offset, abbreviation) = match &self.zone {
+            Zone::Utc => (0, "UTC".to_owned()),
             Zone::Named(zone) => {
-                let info = zone.to_offset_info(self.at);
-                Clock {
-                    civil: info.offset().to_datetime(self.at),
-                    offset: info.offset().seconds(),
-                    abbreviation: info.abbreviation().to_owned(),
-                }
+                let info = zone.to_offset_info(self.timestamp());
+                (info.offset().seconds(), info.abbreviation().to_owned())
             }
-            Zone::Fixed(seconds, abbreviation) => {
-                let offset = jiff::tz::Offset::from_seconds(*seconds).unwrap_or(jiff::tz::Offset::UTC);
-                Clock { civil: offset.to_datetime(self.at), offset: *seconds, abbreviation: abbreviation.clone() }
-            }
-        }
+            Zone::Fixed(seconds, abbreviation) => (*seconds, abbreviation.clone()),
+        };
+        let civil = self.at.saturating_add(SignedDuration::from_secs(offset.into()));
+        Clock { civil, offset, abbreviation }
+    }
+
+    /// The moment, or the nearest for which zones are known.
+    fn timestamp(&self) -> Timestamp {
+        let last = if self.at < EPOCH { Timestamp::MIN } else { Timestamp::MAX };
+        TimeZone::UTC.to_timestamp(self.at).unwrap_or(last)
     }
 
     /// None where no calendar reaches.

@@ -325,8 +325,8 @@ fn parse(cx: &Context<'_>, args: &[Value]) -> Answer {
     Ok(cx.dict(entries))
 }
 
-fn join(_: &Context<'_>, args: &[Value]) -> Answer {
-    let entries = entries(args, 0);
+fn join(cx: &Context<'_>, args: &[Value]) -> Answer {
+    let entries = entries(cx, args, 0)?;
     let get = |name: &str| match entries.get(name.as_bytes()) {
         None => Ok(Vec::new()),
         Some(Value::Str(text)) => Ok(text.bytes().to_vec()),

@@ -54,7 +54,9 @@ fn emit(cx: &Context<'_>, emitter: &mut Emitter, value: &Value, in_map: bool) ->
             let mut entries = map.snapshot();
             entries.sort_by(|(a, _), (b, _)| natural(a.bytes(), b.bytes()));
             for (key, item) in entries {
-                emitter.key(&folded(key.bytes()));
+                let key = folded(key.bytes());
+                cx.reserve(emitter.most_padding(&key))?;
+                emitter.key(&key);
                 emit(cx, emitter, &item, true)?;
             }
             emitter.end(outer);
@@ -67,7 +69,11 @@ fn emit(cx: &Context<'_>, emitter: &mut Emitter, value: &Value, in_map: bool) ->
             }
             emitter.end(outer);
         }
-        Value::Str(text) => emitter.text(&folded(text.bytes())),
+        Value::Str(text) => {
+            let text = folded(text.bytes());
+            cx.reserve(emitter.most_padding(&text))?;
+            emitter.text(&text);
+        }
         Value::Bool(truth) => emitter.plain(&truth.to_string()),
         Value::Whole(Whole::Uint64, number) => emitter.plain(&number.cast_unsigned().to_string()),
         Value::Whole(_, number) => emitter.plain(&number.to_string()),
@@ -143,8 +149,8 @@ fn natural(a: &[u8], b: &[u8]) -> std::cmp::Ordering {
 /// A map; where the text is none, one with the key `Error`.
 fn from_yaml(cx: &Context<'_>, args: &[Value]) -> Answer {
     cx.reserve(text(args, 0).len())?;
-    let (parsed, values) = yaml::parse_counted(text(args, 0));
-    cx.step(values)?;
+    let (parsed, size) = yaml::parse_counted(text(args, 0));
+    cx.step(size.values + size.bytes / 64)?;
     let problem = match parsed {
         Ok(Yaml::Map(map)) => return Ok(Value::Map(dict(cx, map)?)),
         Ok(Yaml::Null) => return Ok(cx.dict(BTreeMap::new())),
@@ -155,21 +161,29 @@ fn from_yaml(cx: &Context<'_>, args: &[Value]) -> Answer {
 }
 
 fn dict(cx: &Context<'_>, map: BTreeMap<Vec<u8>, Yaml>) -> Result<Map, Fault> {
-    let entries: Result<BTreeMap<Str, Value>, Fault> =
-        map.into_iter().map(|(key, item)| Ok((Str::new(key), value(cx, item)?))).collect();
+    let entry = |(key, item): (Vec<u8>, Yaml)| -> Result<(Str, Value), Fault> {
+        cx.reserve(key.len())?;
+        Ok((Str::new(key), value(cx, item)?))
+    };
+    let entries: Result<BTreeMap<Str, Value>, Fault> = map.into_iter().map(entry).collect();
     Ok(cx.map(crate::render::template::value::Elem::Any, entries?))
 }
 
 /// As JSON has it: all numbers are `float64`.
 #[allow(clippy::cast_precision_loss)]
 fn value(cx: &Context<'_>, yaml: Yaml) -> Answer {
+    // as of values read from JSON; aliases make much of a short text
+    cx.reserve(96)?;
     Ok(match yaml {
         Yaml::Null => Value::Nil,
         Yaml::Bool(truth) => Value::Bool(truth),
         Yaml::Int(number) => Value::Float(number as f64),
         Yaml::Uint(number) => Value::Float(number as f64),
         Yaml::Float(number) => Value::Float(number),
-        Yaml::Text(text) => Value::bytes(runes::map(&text, |c| c)),
+        Yaml::Text(text) => {
+            cx.reserve(text.len())?;
+            Value::bytes(runes::map(&text, |c| c))
+        }
         Yaml::List(items) => {
             let items: Result<Vec<Value>, Fault> = items.into_iter().map(|item| value(cx, item)).collect();
             Value::List(List::new(crate::render::template::value::Elem::Any, items?))

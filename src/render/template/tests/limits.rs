@@ -21,6 +21,7 @@ fn of_size() {
     fails("{{ seq 1 9223372036854775806 }}", "a value would be longer than");
     fails(r#"{{ replace "" (repeat 100000 "x") (repeat 100000 "y") }}"#, "a value would be longer than");
     fails(r#"{{ regexReplaceAll "" (repeat 100000 "x") (repeat 100000 "y") }}"#, "longer than");
+    fails(r#"{{ regexReplaceAll "(?s)^.*$" (repeat 100000 "a") (repeat 100000 "$0") }}"#, "a value would be longer than");
     fails("{{ randAlphaNum 1000000000 }}", "a value would be longer than");
     fails("{{ randBytes 1000000000 }}", "a value would be longer than");
     fails(r#"{{ $x := "ab" }}{{ range until 60 }}{{ $x = print $x $x }}{{ end }}"#, "a value would be longer than");
@@ -59,6 +60,68 @@ fn of_values_of_aliases() {
     assert!(render(r#"{{ (fromYaml .v).Error }}"#).unwrap().ends_with(b"aliases make it too large"));
     let error = render(r#"{{ range until 1000 }}{{ $_ := fromYaml $.v }}{{ end }}"#).unwrap_err().to_string();
     assert!(error.contains("takes more than 2000000 steps"), "{error}");
+}
+
+/// All of a map is copied for a look at its first entry.
+#[test]
+fn of_copies_of_maps() {
+    let json = |first: &str| -> String {
+        let keys: String = (1000..5000).map(|i| format!(r#","k{i}":1"#)).collect();
+        format!(r#"{{"{first}":1{keys}}}"#)
+    };
+    let (one, other) = (json("a"), json("b"));
+    let values = scope(&[("v", one.as_bytes()), ("w", other.as_bytes())]);
+    let chance = Sequence::default();
+    for (each, many) in [
+        ("{{ range $d }}{{ break }}{{ end }}", 30),
+        ("{{ $_ := values $d }}", 30),
+        ("{{ $_ := urlJoin $d }}", 30),
+        ("{{ if deepEqual $d $e }}{{ end }}", 15),
+    ] {
+        let limits = Limits { steps: 16_000, ..Limits::default() };
+        let engine = Engine { limits, ..Engine::new(jiff::Timestamp::UNIX_EPOCH, &chance) };
+        let made = |times: usize| {
+            let read = "{{ $d := fromJson .v }}{{ $e := fromJson .w }}";
+            engine.render("x", format!("{read}{{{{ range until {times} }}}}{each}{{{{ end }}}}"), &values)
+        };
+        assert!(made(2).is_ok(), "{each}");
+        let reason = made(many).unwrap_err().reason;
+        assert!(reason.contains("takes more than 16000 steps"), "{each}: {reason}");
+    }
+}
+
+/// A text of aliases takes what they stand for, each time that it is read.
+#[test]
+fn of_bytes_of_aliases() {
+    let text = format!("a: &a {}\n{}", "x".repeat(10_000), (0..30).map(|i| format!("k{i}: *a\n")).collect::<String>());
+    let (chance, values) = (Sequence::default(), scope(&[("v", text.as_bytes())]));
+    let limits = Limits { memory: 1 << 20, ..Limits::default() };
+    let engine = Engine { limits, ..Engine::new(jiff::Timestamp::UNIX_EPOCH, &chance) };
+    let made = |times: usize| {
+        let read = "{{ $l := list }}{{ range until TIMES }}{{ $l = append $l (fromYaml $.v) }}{{ end }}{{ len $l }}";
+        engine.render("x", read.replace("TIMES", &times.to_string()), &values)
+    };
+    assert_eq!(made(2).unwrap().expose_str(), Some("2"));
+    let reason = made(4).unwrap_err().reason;
+    assert!(reason.contains("the values of the template take more than 1048576 bytes"), "{reason}");
+}
+
+/// Each line of a text is indented as far as the dictionaries around it go, which is paid for before it is written.
+#[test]
+fn of_indentation() {
+    let chance = Sequence::default();
+    let limits = Limits { memory: 300_000, ..Limits::default() };
+    let engine = Engine { limits, ..Engine::new(jiff::Timestamp::UNIX_EPOCH, &chance) };
+    let deep = r#"{{ $d := .v }}{{ range until 90 }}{{ $d = dict "a" $d }}{{ end }}{{ toYaml $d | len }}"#;
+    for text in ["a\n", "a "] {
+        let render = |times: usize| {
+            let text = format!("{}b", text.repeat(times));
+            engine.render("x", deep, &scope(&[("v", text.as_bytes())]))
+        };
+        assert!(render(500).is_ok());
+        let reason = render(1000).unwrap_err().reason;
+        assert!(reason.contains("the values of the template take more than 300000 bytes"), "{reason}");
+    }
 }
 
 /// One object may have many templates, each within its own bound.

@@ -77,6 +77,32 @@ fn the_time_is_passed_in() {
     assert_eq!(ok("{{ ago 1699999995 }}", &[]), "5s");
 }
 
+/// As Go prints them. The moments for which zones are known end a day before the year 9999 does.
+#[test]
+fn the_last_days_of_the_year_9999() {
+    for (text, wanted) in [
+        (r#"{{ toDate "2006-01-02" "9999-12-31" | unixEpoch }}"#, "253402214400"),
+        (r#"{{ mustToDate "2006-01-02 15:04:05" "9999-12-31 23:59:59" }}"#, "9999-12-31 23:59:59 +0000 UTC"),
+        (r#"{{ toDate "2006-01-02 -0700" "9999-12-31 +0100" | unixEpoch }}"#, "253402210800"),
+        (r#"{{ date "2006-01-02" 253402300799 }}"#, "9999-12-31"),
+        (r#"{{ dateInZone "2006-01-02 15:04 MST" 253402300799 "America/New_York" }}"#, "9999-12-31 18:59 EST"),
+        (r#"{{ toDate "2006-01-02" "9999-12-30" | dateModify "24h" | date "2006-01-02" }}"#, "9999-12-31"),
+        (r#"{{ (toDate "2006-01-02" "9998-12-31").AddDate 1 0 0 }}"#, "9999-12-31 00:00:00 +0000 UTC"),
+        (r#"{{ toYaml (dict "a" "9999-12-31") }}"#, r#"a: "9999-12-31""#),
+        (r#"{{ toYaml (dict "a" "9999-12-31T23:30:00-01:00") }}"#, r#"a: "9999-12-31T23:30:00-01:00""#),
+    ] {
+        assert_eq!(ok(text, &[]), wanted, "{text}");
+    }
+    for text in [
+        r#"{{ toDate "2006-01-02 15 -0700" "9999-12-31 23 -0100" }}"#,
+        r#"{{ date "2006-01-02" 253402300800 }}"#,
+        r#"{{ (toDate "2006-01-02" "9999-12-31").AddDate 0 0 1 }}"#,
+    ] {
+        let reason = render(text, &[]).unwrap_err().reason;
+        assert!(reason.ends_with("the time is out of range"), "{text}: {reason}");
+    }
+}
+
 /// Changes of a map are seen by all who hold it, as in Go.
 #[test]
 fn maps_are_shared() {
