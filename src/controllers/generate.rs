@@ -160,15 +160,16 @@ impl Generated {
 
     /// The values are in use: those before go out of use after the grace period, but for the states `besides`. So do those of entries
     /// that are gone, or that were moved.
-    pub async fn commit(self, tools: Tools<'_>, asker: &Asker<'_>, besides: &BTreeSet<String>) {
+    pub async fn commit(&self, tools: Tools<'_>, asker: &Asker<'_>, besides: &BTreeSet<String>) {
         let mut used = self.names();
         used.extend(besides.iter().cloned());
         let mut labels = BTreeSet::new();
         for Noted { entry, .. } in &self.states {
             let owner = Owner { api_version: asker.api_version, kind: asker.kind, meta: asker.meta, entry };
             if let Err(error) = retire(tools, &owner, &used).await {
-                // the next sync of the entry finds them again
+                // those that are known go with the strays; the next sync of the entry finds the others again
                 tracing::warn!(object = asker.cause(), %error, "old states of a generator are not cleaned up yet");
+                continue;
             }
             labels.insert(owner.label());
         }
@@ -189,7 +190,10 @@ impl Generated {
             let key = Key::of(&state.metadata);
             let done = match tools.maker.clean_up(consumer, &spec, &held).await {
                 Ok(()) => match tools.writer.release_state(&state).await {
-                    Ok(()) => tools.writer.delete_state(&key, state.metadata.uid.as_deref().unwrap_or_default()).await,
+                    Ok(()) => {
+                        let uid = state.metadata.uid.as_deref().unwrap_or_default();
+                        tools.writer.delete_state(&key, uid).await.inspect(|()| tools.states.forget(&key))
+                    }
                     Err(error) => Err(error),
                 },
                 Err(error) => {
@@ -224,6 +228,7 @@ async fn expire_all(tools: Tools<'_>, meta: &ObjectMeta, states: Vec<&GeneratorS
     let deadline = plan::deadline(Timestamp::now(), tools.grace(meta));
     for state in states {
         let key = Key::of(&state.metadata);
+        tools.states.set_replaced(&key);
         if let Err(error) = expire(tools, &key, deadline).await {
             // the next sync finds it again
             tracing::warn!(state = %key, %error, "the old state of a generator is not cleaned up yet");

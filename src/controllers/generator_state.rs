@@ -8,6 +8,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use lru::LruCache;
 
 use super::Ctx;
 use super::watch::Change;
@@ -28,12 +29,37 @@ pub struct States {
     pub queue: Arc<Queue<Key>>,
 }
 
+/// Most states that we deleted and that are remembered until the watch tells that they are gone.
+const MOST_DELETED: usize = 4096;
+
 /// States; which belong to the object of a uid, and for how many of its values states are being made.
-#[derive(Default)]
 struct Known {
     states: HashMap<Key, Held>,
     by_owner: HashMap<String, BTreeSet<Key>>,
     noting: HashMap<String, usize>,
+    /// Those that we deleted: what the watch, which lags behind, still tells of them is no news.
+    deleted: LruCache<Key, ()>,
+}
+
+impl Default for Known {
+    fn default() -> Self {
+        let (states, by_owner, noting) = (HashMap::new(), HashMap::new(), HashMap::new());
+        Self { states, by_owner, noting, deleted: LruCache::unbounded() }
+    }
+}
+
+impl Known {
+    fn remove(&mut self, key: &Key) {
+        let gone = self.states.remove(key);
+        if let Some(uid) = gone.as_ref().and_then(|held| owner(&held.state)).map(|owner| owner.uid.as_str())
+            && let Some(keys) = self.by_owner.get_mut(uid)
+        {
+            keys.remove(key);
+            if keys.is_empty() {
+                self.by_owner.remove(uid);
+            }
+        }
+    }
 }
 
 /// A state, and what became of the work on it.
@@ -44,6 +70,8 @@ struct Held {
     failures: u32,
     /// What it stands for is taken back: only the state itself is left.
     cleaned: bool,
+    /// Another value took the place of its own, whether or not that could be noted.
+    replaced: bool,
 }
 
 /// While it lives, a state that appears for the object of a uid is one that its own sync makes.
@@ -85,15 +113,8 @@ impl States {
             }
             Change::Gone(key) => {
                 let mut known = self.lock();
-                let gone = known.states.remove(&key);
-                if let Some(uid) = gone.as_ref().and_then(|held| owner(&held.state)).map(|owner| owner.uid.as_str())
-                    && let Some(keys) = known.by_owner.get_mut(uid)
-                {
-                    keys.remove(&key);
-                    if keys.is_empty() {
-                        known.by_owner.remove(uid);
-                    }
-                }
+                known.deleted.pop(&key);
+                known.remove(&key);
                 drop(known);
                 self.queue.gone(key, Priority::Periodic);
                 None
@@ -110,6 +131,7 @@ impl States {
         let known = self.lock();
         match known.states.get(key) {
             Some(held) => !is_older(state, &held.state) && plan::comes_sooner(state, Some(&held.state)),
+            None if known.deleted.contains(key) => false,
             None => !known.noting.contains_key(&owner.uid) && plan::comes_sooner(state, None),
         }
     }
@@ -118,6 +140,11 @@ impl States {
     pub fn renew(&self, state: GeneratorState) {
         let key = Key::of(&state.metadata);
         let mut known = self.lock();
+        if known.deleted.contains(&key) {
+            return;
+        }
+        let same = |held: &&Held| held.state.metadata.uid == state.metadata.uid;
+        let replaced = known.states.get(&key).filter(same).is_some_and(|held| held.replaced);
         let (failures, cleaned) = match known.states.get(&key) {
             Some(held) if is_older(&state, &held.state) => return,
             // what failed before its deletion was something else
@@ -127,14 +154,15 @@ impl States {
         if let Some(owner) = owner(&state) {
             known.by_owner.entry(owner.uid.clone()).or_default().insert(key.clone());
         }
-        known.states.insert(key, Held { state: Arc::new(state), failures, cleaned });
+        known.states.insert(key, Held { state: Arc::new(state), failures, cleaned, replaced });
     }
 
     /// When what was generated for the object of that uid must be replaced, as its lease ends. `labels`: those of its entries as they are
-    /// now, asked for where it has states at all.
+    /// now, asked for where it has states at all. One that was replaced calls for nothing, also where nobody could note that: it would
+    /// have another value made at every look.
     #[must_use]
     pub fn replace_at(&self, uid: &str, labels: impl FnOnce() -> BTreeSet<String>) -> Option<Timestamp> {
-        let states = self.of(uid);
+        let states = self.held_of(uid, |held| !held.replaced);
         if states.is_empty() {
             return None;
         }
@@ -146,9 +174,37 @@ impl States {
     /// The states of the object of that uid.
     #[must_use]
     pub fn of(&self, uid: &str) -> Vec<Arc<GeneratorState>> {
+        self.held_of(uid, |_| true)
+    }
+
+    fn held_of(&self, uid: &str, which: impl Fn(&Held) -> bool) -> Vec<Arc<GeneratorState>> {
         let known = self.lock();
         let keys = known.by_owner.get(uid).into_iter().flatten();
-        keys.filter_map(|key| known.states.get(key)).map(|held| held.state.clone()).collect()
+        keys.filter_map(|key| known.states.get(key)).filter(|held| which(held)).map(|held| held.state.clone()).collect()
+    }
+
+    /// All that are held, of a namespace or of all: a watch that was broken may have missed that one of them is gone.
+    #[must_use]
+    pub fn keys(&self, namespace: Option<&str>) -> Vec<Key> {
+        let known = self.lock();
+        known.states.keys().filter(|key| namespace.is_none_or(|namespace| *key.namespace == *namespace)).cloned().collect()
+    }
+
+    /// Another value took the place of a state's own.
+    pub fn set_replaced(&self, key: &Key) {
+        if let Some(held) = self.lock().states.get_mut(key) {
+            held.replaced = true;
+        }
+    }
+
+    /// We deleted a state. No watch need tell of it.
+    pub fn forget(&self, key: &Key) {
+        let mut known = self.lock();
+        known.remove(key);
+        known.deleted.put(key.clone(), ());
+        if known.deleted.len() > MOST_DELETED {
+            known.deleted.pop_lru();
+        }
     }
 
     fn get(&self, key: &Key) -> Option<Held> {
@@ -270,14 +326,12 @@ async fn renew(ctx: &Ctx, key: &Key, state: &GeneratorState, failures: u32) -> W
     match ctx.writer.update_state(state, &holds).await {
         Ok(written) => {
             ctx.retries.done(&object);
-            ctx.states.set_failures(key, 0);
             let sooner = written.as_ref().is_some_and(|written| plan::comes_sooner(written, Some(state)));
-            written.into_iter().for_each(|state| ctx.states.renew(state));
+            let next = noted(&ctx.states, key, written);
             if let Some(owner) = owner(state).filter(|_| sooner) {
                 wake(ctx, &key.namespace, owner);
             }
-            // its own version of it is looked at next
-            Wake::After(Duration::ZERO, Priority::Periodic)
+            next
         }
         Err(WriteError::Gone | WriteError::NotLeader) => Wake::OnChange,
         Err(error) => {
@@ -285,6 +339,18 @@ async fn renew(ctx: &Ctx, key: &Key, state: &GeneratorState, failures: u32) -> W
             Wake::After(pause, Priority::Changed)
         }
     }
+}
+
+/// The lease of a state was renewed, and that was written. `None`: the state is gone, and nothing is left to be renewed.
+fn noted(states: &States, key: &Key, written: Option<GeneratorState>) -> Wake {
+    let Some(written) = written else {
+        states.forget(key);
+        return Wake::OnChange;
+    };
+    states.set_failures(key, 0);
+    states.renew(written);
+    // its own version of it is looked at next
+    Wake::After(Duration::ZERO, Priority::Periodic)
 }
 
 /// A state appeared, changed or is gone.
@@ -366,5 +432,25 @@ mod tests {
         states.set_cleaned(&key);
         assert_eq!(renew("a", "4", deleted()), (1, true), "the provider is not asked again");
         assert_eq!(renew("b", "5", deleted()), (0, false), "another of that name");
+    }
+
+    /// Else its lease is renewed without a pause for as long as the watch is broken, or if there is none.
+    #[test]
+    fn the_lease_of_a_state_that_is_gone_is_not_renewed_again() {
+        let (states, key) = (States::default(), Key::new("ns", "s"));
+        let state = |version: &str| -> GeneratorState {
+            let metadata = json!({ "name": "s", "namespace": "ns", "uid": "a", "resourceVersion": version });
+            serde_json::from_value(json!({ "metadata": metadata, "spec": { "resource": {}, "state": {} } })).unwrap()
+        };
+        states.renew(state("1"));
+        assert_eq!(noted(&states, &key, Some(state("2"))), Wake::After(Duration::ZERO, Priority::Periodic));
+        assert_eq!((states.keys(Some("ns")), states.keys(Some("other"))), (vec![key.clone()], Vec::new()));
+        assert_eq!(noted(&states, &key, None), Wake::OnChange);
+        assert!(states.get(&key).is_none() && states.keys(None).is_empty());
+        states.renew(state("2"));
+        assert!(states.get(&key).is_none(), "the watch lags behind");
+        states.on_change(Change::Gone(key.clone()));
+        states.renew(state("3"));
+        assert!(states.get(&key).is_some(), "another one of its name");
     }
 }

@@ -22,15 +22,15 @@ use crate::api::push_secret::{PushData, PushUpdatePolicy, SyncedPushSecrets};
 use crate::api::{AnyStore, PushSecret, PushSecretStatus};
 use crate::apply::error::WriteError;
 use crate::chance::SystemChance;
-use crate::fetch::{NotPushed, Outlet};
+use crate::fetch::{NotPushed, Outlet, Writing};
 use crate::index::{Key, StoreId, pushed_generator};
 use crate::plan::push_secret::entries::{self, Entry};
 use crate::plan::push_secret::generate::{Plan, Reached, fate_of_former, plan as generator_plan, state_labels};
 use crate::plan::push_secret::{
-    self as plan, Facts, Failure, NO_SOURCE, Next, Outcome, Report, Source, SourceVersion, stores,
+    self as plan, Facts, Failure, Memory, NO_SOURCE, Next, Outcome, Report, Source, SourceVersion, stores,
 };
 use crate::plan::{Wake, access};
-use crate::providers::{Pushed, Source as Values};
+use crate::providers::{Place, ProviderError, Pushed, Source as Values};
 use crate::queue::{Job, Priority};
 use crate::render::Outside;
 use crate::render::target::Sources;
@@ -90,7 +90,7 @@ pub async fn reconcile(ctx: Arc<Ctx>, memories: Arc<Memories>, job: Job<Key>) ->
 async fn facts(ctx: &Ctx, memories: &Memories, key: &Key, priority: Priority) -> Option<Facts> {
     let mut facts = {
         let index = ctx.index();
-        let ps = index.push_secret(key)?;
+        let (memory, ps) = memories.of(key).told(index.push_secret(key)?);
         Facts {
             stores: index.push_stores(&ps),
             namespace_labels: index.namespace_labels(&key.namespace),
@@ -99,7 +99,7 @@ async fn facts(ctx: &Ctx, memories: &Memories, key: &Key, priority: Priority) ->
             generator: pushed_generator(&ps).map(|id| index.generator(&id)),
             replace_at: replace_at(ctx, &ps),
             ps,
-            memory: memories.of(key),
+            memory,
             woken: priority,
             now: Timestamp::now(),
         }
@@ -297,12 +297,10 @@ async fn push_to(
     for Entry { data, push } in entries? {
         let push = push?;
         let key = push.secret_key.clone().unwrap_or_default();
-        if is_kept(facts, &outlet, &push.place).await? {
-            progress.kept.insert(id.clone());
-        } else {
+        let words = format!("could not write remote ref {key} to target secretstore {}", id.key.name);
+        if let Some(place) = place_to_write(facts, &outlet, &push.place, &words).await? {
             leads(ctx)?;
-            let words = format!("could not write remote ref {key} to target secretstore {}", id.key.name);
-            match outlet.push(&push).await {
+            match place.push(&push).await {
                 Ok(pushed) => {
                     progress.written |= pushed == Pushed::Written;
                     progress.pushed.entry(id.clone()).or_default().insert(plan::entry_key(&data));
@@ -314,6 +312,8 @@ async fn push_to(
                     return Err(Failure::provider(words, &error));
                 }
             }
+        } else {
+            progress.kept.insert(id.clone());
         }
         stores::note(&mut progress.synced, id, data);
     }
@@ -324,11 +324,28 @@ async fn push_to(
 ///
 /// # Errors
 /// What kept the provider from telling.
-pub async fn is_kept(facts: &Facts, outlet: &Outlet<'_>, place: &crate::providers::Place) -> Result<bool, Failure> {
-    if facts.ps.spec.update_policy != Some(PushUpdatePolicy::IfNotExists) {
-        return Ok(false);
-    }
-    outlet.exists(place).await.map_err(|error| Failure::provider("could not verify if secret exists in store", &error))
+pub async fn is_kept(facts: &Facts, outlet: &Outlet<'_>, place: &Place) -> Result<bool, Failure> {
+    Ok(keeps(&facts.ps) && place_to_write(facts, outlet, place, "").await?.is_none())
+}
+
+fn keeps(ps: &PushSecret) -> bool {
+    ps.spec.update_policy == Some(PushUpdatePolicy::IfNotExists)
+}
+
+/// The turn of a place; `None`: it has a value already that must stay. In one turn, or another object writes between. `words`: what stands
+/// before a failure.
+async fn place_to_write<'o>(
+    facts: &Facts,
+    outlet: &'o Outlet<'_>,
+    place: &Place,
+    words: &str,
+) -> Result<Option<Writing<'o>>, Failure> {
+    let keeps = keeps(&facts.ps);
+    let words = if keeps { "could not verify if secret exists in store" } else { words };
+    let failed = |error: ProviderError| Failure::provider(words, &error);
+    let writing = outlet.writing(place).await.map_err(failed)?;
+    let kept = keeps && writing.exists(place).await.map_err(failed)?;
+    Ok((!kept).then_some(writing))
 }
 
 /// A store that the namespace may use, logged in to.
@@ -426,15 +443,16 @@ fn tell_notes(ctx: &Ctx, ps: &PushSecret, notes: Vec<crate::plan::Note>) {
 async fn tell(ctx: &Ctx, memories: &Memories, facts: &Facts, report: Report, priority: Priority) -> Wake {
     let key = Key::of(&facts.ps.metadata);
     log(&key, &report);
-    memories.set(&key, Some(report.memory));
+    let memory = Memory { untold: None, ..report.memory };
+    memories.set(&key, Some(memory.clone()));
     tell_notes(ctx, &facts.ps, report.notes);
     show(ctx, &key, report.status.as_ref().or(facts.ps.status.as_ref()));
     let Some(status) = report.status else { return report.wake };
-    if !plan::must_write(&facts.ps, &status, ctx.rules.heartbeat) {
+    if !plan::must_write(facts, &status, ctx.rules.heartbeat) {
         return report.wake;
     }
     let cause = cause(&key);
-    match ctx.writer.push_secret_status(&facts.ps, &status, priority).await {
+    let error = match ctx.writer.push_secret_status(&facts.ps, &status, priority).await {
         Ok(updated) => {
             ctx.retries.done(&cause);
             // until the status tells that values are pushed, the next try pushes the same
@@ -444,16 +462,21 @@ async fn tell(ctx: &Ctx, memories: &Memories, facts: &Facts, report: Report, pri
             let updated = Arc::new(updated);
             let wake = renew(ctx, &updated);
             hold_stores(ctx, &updated);
-            match wake {
+            return match wake {
                 Some(priority) => Wake::After(std::time::Duration::ZERO, priority),
                 None => report.wake,
-            }
+            };
         }
-        Err(WriteError::Gone | WriteError::NotLeader | WriteError::Terminating) => Wake::OnChange,
-        Err(error) => {
-            let pause = ctx.retries.failed(&cause, &error, "the status could not be written");
-            Wake::After(pause, Priority::Changed)
-        }
+        Err(error) => error,
+    };
+    memories.set(&key, Some(memory.untold(facts, status)));
+    if matches!(error, WriteError::Gone | WriteError::NotLeader | WriteError::Terminating) {
+        return Wake::OnChange;
+    }
+    let pause = ctx.retries.failed(&cause, &error, "the status could not be written");
+    match report.wake {
+        Wake::After(backoff, priority) if report.failure.is_some() => Wake::After(backoff.max(pause), priority),
+        _ => Wake::After(pause, Priority::Changed),
     }
 }
 

@@ -122,8 +122,8 @@ impl Cache {
         fillers
     }
 
-    /// A call came back: keeps what may be kept. "It does not exist" is an answer; other failures of one request are kept for a moment,
-    /// and those of a whole store not, as it says itself when it is to be asked again. Nor is what was written to meanwhile, or is
+    /// A call came back: keeps what may be kept. "It does not exist" is an answer; a failure that lasts is kept for a moment, any
+    /// other not. Nor is what was written to meanwhile, or is
     /// read anew: only those who wait for this call get that.
     pub fn settle(&mut self, request: &Request, read: &Read, waiter: &Waiter) {
         let flew = self.flying.get(request).is_some_and(|flying| flying.waiter.same_channel(waiter));
@@ -132,7 +132,7 @@ impl Cache {
         if let Err(error) = &read.answer
             && error.kind != ErrorKind::NotFound
         {
-            if !error.kind.is_store_wide() && self.failed.len() < self.most_entries {
+            if lasts(error.kind) && self.failed.len() < self.most_entries {
                 self.failed.insert(request.clone(), read.clone());
             }
         } else {
@@ -204,6 +204,11 @@ impl Flying {
 /// Whether a request is for a current value: what batch calls read. Searches and old versions are calls of their own.
 fn is_current(request: &Request) -> bool {
     matches!(request, Request::Get(want) if want.version.is_empty() && want.metadata == MetadataPolicy::None)
+}
+
+/// Whether it fails until somebody changes something, and is tried again after seconds only.
+fn lasts(kind: ErrorKind) -> bool {
+    matches!(kind, ErrorKind::Denied | ErrorKind::Misconfigured | ErrorKind::Malformed | ErrorKind::Unsupported)
 }
 
 fn sooner(one: Option<Duration>, other: Option<Duration>) -> Option<Duration> {
@@ -307,6 +312,7 @@ mod tests {
         for (kind, kept) in [
             (ErrorKind::NotFound, [true, true, true, false]),
             (ErrorKind::Unavailable, [false; 4]),
+            (ErrorKind::MissingProperty, [false; 4]),
             (ErrorKind::Denied, [true, true, false, false]),
         ] {
             let key = format!("{kind:?}");

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use super::cache::{Cache, Found, Sender, Waiter};
 use super::gate::Gate;
 use super::handles::IsDeleted;
+use super::outlet::Writes;
 use super::{Answer, CallReport, Freshness, Invalid, Limits, Login, Observer, Read, Request, within};
 use crate::index::{Key, StoreId};
 use crate::providers::{
@@ -126,12 +127,7 @@ pub struct Handle {
     gate: Mutex<Gate>,
     line: Mutex<Line>,
     calls: Arc<Semaphore>,
-    /// One lock for some of the keys: a write that sets a part of a value reads it first, and nobody else may write between.
-    writes: [tokio::sync::Mutex<()>; WRITES],
 }
-
-/// How many keys of a store can be written to at a time.
-const WRITES: usize = 16;
 
 impl Handle {
     /// Whether the login is, or will be, one with this version of an object.
@@ -164,7 +160,6 @@ impl Handle {
             limits,
             observer,
             is_deleted,
-            writes: std::array::from_fn(|_| tokio::sync::Mutex::new(())),
         }
     }
 
@@ -178,16 +173,18 @@ impl Handle {
     }
 
     /// Waits for the turn of a key, and gives what a call needs.
-    pub(super) async fn turn(&self, key: &str, cause: &str) -> Result<(Turn<'_>, CallCx), ProviderError> {
-        use std::hash::{Hash as _, Hasher as _};
+    pub(super) async fn turn<'a>(
+        &'a self,
+        writes: &'a Writes,
+        key: &str,
+        cause: &str,
+    ) -> Result<(Turn<'a>, CallCx), ProviderError> {
         let pass = self.enter()?;
-        let mut hasher = std::hash::DefaultHasher::new();
-        key.hash(&mut hasher);
-        let slot = usize::try_from(hasher.finish() % WRITES as u64).unwrap_or_default();
-        let key = match self.writes.get(slot) {
-            Some(lock) => lock.lock().await,
-            None => return Err(ProviderError::new(ErrorKind::Unavailable, "no turn for a write")),
+        let Some(writers) = writes.of(self.provider.name(), key) else {
+            return Err(ProviderError::new(ErrorKind::Unavailable, "no turn for a write"));
         };
+        // before a call: who waits for a key holds up no reads, and who has a call waits for no key
+        let key = writers.lock().await;
         let Ok(permit) = self.calls.acquire().await else { return Err(closed()) };
         // the gate may have closed meanwhile
         lock(&self.gate).check(Instant::now())?;
@@ -367,7 +364,8 @@ impl Handle {
         // All say the same meanwhile, whoever finds out: what changes with each try would be news with each try.
         for error in answers.iter_mut().filter_map(|a| a.as_mut().err()).filter(|e| e.kind.is_store_wide()) {
             if let Some(closed) = &closed {
-                *error = ProviderError { retry_after: closed.retry_after.map(|held| held + held / 4), ..closed.clone() };
+                let retry_after = closed.retry_after.map(|held| held + held / 4);
+                *error = ProviderError { kind: error.kind, retry_after, ..closed.clone() };
             }
         }
         let mut answers = answers.into_iter();

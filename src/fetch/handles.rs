@@ -141,6 +141,14 @@ impl Handles {
         self.lock().remove(id);
     }
 
+    /// Forgets the one of a consumer.
+    pub(super) fn forget_one(&self, id: &StoreId, namespace: &str) {
+        let consumer: Option<Arc<str>> = Some(namespace.into());
+        if let Some(listed) = self.lock().get_mut(id) {
+            listed.handles.remove(&consumer);
+        }
+    }
+
     /// Forgets those of a consumer.
     pub(super) fn forget_consumer(&self, namespace: &str) {
         let consumer: Option<Arc<str>> = Some(namespace.into());

@@ -31,7 +31,8 @@ use crate::queue::Priority;
 use handle::Handle;
 use handles::{Handles, Revision};
 
-pub use outlet::{NotPushed, Outlet};
+use outlet::Writes;
+pub use outlet::{NotPushed, Outlet, Writing};
 
 /// What can be asked of a store.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -228,6 +229,7 @@ pub struct Fetcher {
     limits: Limits,
     observer: Arc<dyn Observer>,
     handles: Handles,
+    writes: Writes,
 }
 
 impl Fetcher {
@@ -240,7 +242,8 @@ impl Fetcher {
         limits: Limits,
         observer: Arc<dyn Observer>,
     ) -> Self {
-        Self { login: Arc::new(ProviderLogin), client, cluster, outbound, limits, observer, handles: Handles::default() }
+        let (login, handles, writes) = (Arc::new(ProviderLogin), Handles::default(), Writes::default());
+        Self { login, client, cluster, outbound, limits, observer, handles, writes }
     }
 
     /// Reads from a store.
@@ -310,6 +313,11 @@ impl Fetcher {
         if let Some(uid) = &store.metadata.uid {
             self.handles.delete(&StoreId::of(store), uid);
         }
+    }
+
+    /// Forgets what a store was logged in as for a namespace: what that was done with changed.
+    pub fn forget_login(&self, store: &StoreId, namespace: &str) {
+        self.handles.forget_one(store, namespace);
     }
 
     /// Forgets what stores were logged in as for a namespace that is gone.

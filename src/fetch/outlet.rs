@@ -1,11 +1,36 @@
 //! A store that is written to.
 
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
 
+use tokio::sync::Mutex;
+
 use super::Fetcher;
-use super::handle::Handle;
+use super::handle::{Handle, Turn};
 use crate::index::StoreId;
-use crate::providers::{ErrorKind, Place, ProviderError, Push, Pushed, Session};
+use crate::providers::{CallCx, ErrorKind, Place, ProviderError, Push, Pushed, Session};
+
+/// How many keys can be written to at a time.
+const KEYS: usize = 1024;
+
+/// One lock for some of the keys at a kind of provider, through whichever store and as whomever they are written: a write that sets a part
+/// of a value reads it first, and nobody else may write between.
+pub(super) struct Writes(Vec<Mutex<()>>);
+
+impl Default for Writes {
+    fn default() -> Self {
+        Self((0..KEYS).map(|_| Mutex::new(())).collect())
+    }
+}
+
+impl Writes {
+    /// The lock of a key.
+    pub(super) fn of(&self, provider: &str, key: &str) -> Option<&Mutex<()>> {
+        let mut hasher = DefaultHasher::new();
+        (provider, key).hash(&mut hasher);
+        self.0.get(usize::try_from(hasher.finish() % KEYS as u64).unwrap_or_default())
+    }
+}
 
 /// A store that is written to, logged in to.
 pub struct Outlet<'a> {
@@ -45,18 +70,13 @@ impl<'a> Outlet<'a> {
         Self { fetcher, id, handle, session, cause: cause.to_owned() }
     }
 
-    /// Writes a value to its place, unless it is there.
+    /// Waits for the turn of a place: until its end, nobody else writes there.
     ///
     /// # Errors
-    /// What the provider said.
-    pub async fn push(&self, push: &Push) -> Result<Pushed, NotPushed> {
-        let turn = self.handle.turn(&push.place.key, &self.cause).await;
-        let (_turn, cx) = turn.map_err(|error| NotPushed { error, perhaps: false })?;
-        let pushed = self.handle.one("Push", &cx, self.session.push(push, &cx)).await;
-        if !matches!(pushed, Ok(Pushed::Unchanged)) {
-            self.fetcher.forget_key(&self.id, &push.place.key);
-        }
-        pushed.map_err(NotPushed::of_write)
+    /// Why no call can go out.
+    pub async fn writing(&self, place: &Place) -> Result<Writing<'_>, ProviderError> {
+        let (turn, cx) = self.handle.turn(&self.fetcher.writes, &place.key, &self.cause).await?;
+        Ok(Writing { outlet: self, cx, _turn: turn })
     }
 
     /// Deletes what was pushed to a place.
@@ -64,19 +84,41 @@ impl<'a> Outlet<'a> {
     /// # Errors
     /// What the provider said.
     pub async fn delete(&self, place: &Place) -> Result<(), ProviderError> {
-        let (_turn, cx) = self.handle.turn(&place.key, &self.cause).await?;
+        let Writing { cx, _turn, .. } = self.writing(place).await?;
         let deleted = self.handle.one("Delete", &cx, self.session.delete(place, &cx)).await;
         self.fetcher.forget_key(&self.id, &place.key);
         deleted
     }
+}
 
-    /// Whether there is a value at a place.
+/// The turn of a place that is written to.
+pub struct Writing<'a> {
+    outlet: &'a Outlet<'a>,
+    cx: CallCx,
+    _turn: Turn<'a>,
+}
+
+impl Writing<'_> {
+    /// Writes a value to the place, unless it is there.
+    ///
+    /// # Errors
+    /// What the provider said.
+    pub async fn push(&self, push: &Push) -> Result<Pushed, NotPushed> {
+        let Outlet { fetcher, id, handle, session, .. } = self.outlet;
+        let pushed = handle.one("Push", &self.cx, session.push(push, &self.cx)).await;
+        if !matches!(pushed, Ok(Pushed::Unchanged)) {
+            fetcher.forget_key(id, &push.place.key);
+        }
+        pushed.map_err(NotPushed::of_write)
+    }
+
+    /// Whether there is a value at the place.
     ///
     /// # Errors
     /// What the provider said.
     pub async fn exists(&self, place: &Place) -> Result<bool, ProviderError> {
-        let (_turn, cx) = self.handle.turn(&place.key, &self.cause).await?;
-        self.handle.one("Exists", &cx, self.session.exists(place, &cx)).await
+        let Outlet { handle, session, .. } = self.outlet;
+        handle.one("Exists", &self.cx, session.exists(place, &self.cx)).await
     }
 }
 

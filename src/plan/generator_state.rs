@@ -16,6 +16,8 @@ use crate::providers::ErrorKind;
 
 /// How long a state in deletion is held while what it needs to clean up is missing, as when its namespace goes.
 const PATIENCE: Duration = Duration::from_secs(600);
+/// How soon to look again where what was replaced just now is still noted as in use.
+pub const OVERDUE: Duration = Duration::from_secs(60);
 /// Least time between two attempts to renew a lease.
 const SOON: Duration = Duration::from_secs(1);
 
@@ -91,6 +93,13 @@ pub fn replace_at(state: &GeneratorState) -> Option<Timestamp> {
 pub fn comes_sooner(state: &GeneratorState, known: Option<&GeneratorState>) -> bool {
     let Some(at) = replace_at(state) else { return false };
     known.and_then(replace_at).is_none_or(|known| at < known)
+}
+
+/// When a value is replaced that must be at `at`, where its user was refreshed last at `refreshed`. A refresh after that moment has replaced
+/// it: where it is noted as in use all the same, no other is made at every look.
+#[must_use]
+pub fn replace_again(at: Timestamp, refreshed: Option<Timestamp>) -> Timestamp {
+    refreshed.filter(|refreshed| at <= *refreshed).map_or(at, |refreshed| deadline(refreshed, OVERDUE))
 }
 
 /// The state to note before a value is used. `generator` is the name of the generator, `spec` what it was then.
@@ -436,6 +445,16 @@ mod tests {
         ] {
             assert_eq!(comes_sooner(new, known), sooner, "{new:?} {known:?}");
         }
+    }
+
+    #[test]
+    fn what_a_refresh_has_replaced_is_not_replaced_at_once() {
+        let at = |text: &str| text.parse::<Timestamp>().unwrap();
+        let (noon, later) = (at("2026-06-01T12:00:00Z"), at("2026-06-01T12:00:01Z"));
+        assert_eq!(replace_again(noon, None), noon);
+        assert_eq!(replace_again(later, Some(noon)), later, "however short its lease is");
+        assert_eq!(replace_again(noon, Some(noon)), at("2026-06-01T12:01:00Z"));
+        assert_eq!(replace_again(noon, Some(later)), at("2026-06-01T12:01:01Z"));
     }
 
     #[test]

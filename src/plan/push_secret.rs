@@ -6,6 +6,7 @@
 mod due;
 pub mod entries;
 pub mod generate;
+mod memory;
 pub mod stores;
 
 #[cfg(test)]
@@ -20,8 +21,10 @@ use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, Time};
 
 use self::due::{Due, due, held_back, lease_left};
+pub use self::memory::{Memory, Untold};
+use super::generator_state::OVERDUE;
 use super::template::with_engine;
-use super::{Note, Rules, Wake, backoff, duration, object_hash, refresh, status};
+use super::{Note, Rules, Wake, backoff, duration, lease, object_hash, refresh, status};
 use crate::api::push_secret::{PushData, PushUpdatePolicy, SyncedPushSecrets};
 use crate::api::{AnyStore, Condition, FINALIZER_PUSH, PushSecret, PushSecretStatus};
 use crate::index::{GeneratorFacts, StoreId};
@@ -39,9 +42,6 @@ const SYNCED: &str = "Synced";
 const SOURCE_DELETED: &str = "SourceDeleted";
 /// Where the source is gone, or cannot be read.
 pub const NO_SOURCE: &str = "could not get source secret";
-
-/// How soon to look again where what was replaced just now is still noted as in use.
-const OVERDUE: Duration = Duration::from_secs(60);
 
 /// All that a decision rests on, taken at one moment.
 #[derive(Clone, Debug)]
@@ -86,17 +86,6 @@ impl SourceVersion {
         let text = |field: &Option<String>| field.clone().unwrap_or_default();
         Self { name: text(&meta.name), uid: text(&meta.uid), resource_version: text(&meta.resource_version) }
     }
-}
-
-/// What this process remembers of a PushSecret.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Memory {
-    /// Failures in a row.
-    pub failures: u32,
-    /// When it was last in line; the status may say so later.
-    pub refreshed: Option<Timestamp>,
-    /// Since when it pauses after a failure, and for how long.
-    pub paused: Option<(Timestamp, Duration)>,
 }
 
 /// What to do first.
@@ -282,9 +271,29 @@ pub struct Report {
     pub failure: Option<&'static str>,
 }
 
-/// Says what is due. The order of the questions is ESO's.
+/// Says what is due. While nothing else is, a status that could not be written is written.
 #[must_use]
 pub fn before_push(facts: &Facts, rules: &Rules) -> Next {
+    match what_is_due(facts, rules) {
+        Next::Idle(wake) if facts.memory.untold.is_some() => told_again(facts, wake),
+        Next::Ignore if facts.memory.untold.is_some() => told_again(facts, Wake::OnChange),
+        next => next,
+    }
+}
+
+fn told_again(facts: &Facts, wake: Wake) -> Next {
+    let failed = facts.memory.failures > 0;
+    Next::Settle(Box::new(Report {
+        status: facts.ps.status.clone(),
+        notes: Vec::new(),
+        wake,
+        memory: facts.memory.clone(),
+        failure: failed.then_some("internal"),
+    }))
+}
+
+/// The order of the questions is ESO's.
+fn what_is_due(facts: &Facts, rules: &Rules) -> Next {
     let ps = &facts.ps;
     let held = ps.metadata.finalizers.iter().flatten().any(|f| f == FINALIZER_PUSH);
     // a store in deletion is emptied whatever else is wrong
@@ -304,6 +313,9 @@ pub fn before_push(facts: &Facts, rules: &Rules) -> Next {
         Ok(interval) => interval,
         Err(failure) => return failed(failure),
     };
+    if let Err(wrong) = lease::grace(&ps.metadata, Duration::ZERO) {
+        return failed(Failure::spec(wrong));
+    }
     if let Err(failure) = entries::check(&ps.spec) {
         return failed(failure);
     }
@@ -404,7 +416,7 @@ pub fn settle(facts: &Facts, outcome: Outcome) -> Report {
                 status: Some(status),
                 notes: if news { vec![Note::normal(SYNCED, message)] } else { Vec::new() },
                 wake: again.map_or(Wake::OnChange, |again| Wake::After(again, Priority::Periodic)),
-                memory: Memory { failures: 0, refreshed: Some(facts.now), paused: None },
+                memory: Memory { refreshed: Some(facts.now), ..Memory::default() },
                 failure: None,
             }
         }
@@ -443,7 +455,7 @@ pub fn settle(facts: &Facts, outcome: Outcome) -> Report {
                 notes: if news { vec![Note::warning(ERRORED, failure.message)] } else { Vec::new() },
                 status: Some(status),
                 wake: Wake::After(pause, if failures <= 3 { Priority::Changed } else { Priority::Periodic }),
-                memory: Memory { failures, paused: Some((facts.now, pause)), ..facts.memory },
+                memory: Memory { failures, paused: Some((facts.now, pause)), ..facts.memory.clone() },
                 failure: Some(failure.kind.map_or("internal", ErrorKind::as_str)),
             }
         }
@@ -455,11 +467,16 @@ fn is_news(old: Option<&Condition>, new: &[Condition]) -> bool {
     old.map(said) != new.first().map(said)
 }
 
-/// Whether a status must be written: anything but the refresh time differs, or that one is old enough. Where values were
-/// generated, it says at once when: a process that comes after must not make others too early.
+/// Whether a status must be written: one before could not be, anything but the refresh time differs, or that one is old enough, or is
+/// in the future: the object would look due for ever. Where values were generated, it says at once when: a process that comes after
+/// must not make others too early.
 #[must_use]
-pub fn must_write(ps: &PushSecret, new: &PushSecretStatus, heartbeat: Duration) -> bool {
-    let Some(old) = ps.status.as_ref() else { return true };
+pub fn must_write(facts: &Facts, new: &PushSecretStatus, heartbeat: Duration) -> bool {
+    let ps = &facts.ps;
+    let Some(old) = ps.status.as_ref().filter(|_| facts.memory.untold.is_none()) else { return true };
+    if old.refresh_time != new.refresh_time && old.refresh_time.as_ref().is_some_and(|time| time.0 > facts.now) {
+        return true;
+    }
     let uid = ps.metadata.uid.as_deref().unwrap_or_default();
     let heartbeat = if matches!(source(ps), Source::Generated(_)) { Duration::ZERO } else { heartbeat };
     let timeless = |status: &PushSecretStatus| PushSecretStatus { refresh_time: None, ..status.clone() };

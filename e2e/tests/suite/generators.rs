@@ -17,8 +17,8 @@ use serde_json::{Value, json};
 use tokio::sync::Mutex;
 
 use crate::lab::{
-    EXTERNAL_SECRET, PUSH_SECRET, all_synced, apply, aws_store_object, eventually, external_secrets, fake_store,
-    fingerprints, operator, patch, push_secret, ready, secrets, to_place, with_lab,
+    EXTERNAL_SECRET, PUSH_SECRET, SECRET_STORE, all_synced, apply, aws_store_object, eventually, external_secrets,
+    fake_store, fingerprints, operator, patch, push_secret, ready, secrets, to_place, with_lab,
 };
 
 /// Group and version of the generators.
@@ -245,6 +245,32 @@ fn a_push_whose_generator_comes_later_goes_on_at_once() -> Result<()> {
         let uuid = ns.secret("back").await?.remove("uuid").unwrap_or_default();
         ensure!(uuid.len() == 36, "the value that was pushed is no UUID");
         Ok(())
+    })
+}
+
+#[test]
+fn a_store_in_deletion_is_emptied_while_the_generator_fails() -> Result<()> {
+    with_lab("generated-push-leave", async |ns| {
+        let _operator = operator(ns, &[]).await?;
+        apply(ns, fake_store("stays", &[])).await?;
+        apply(ns, fake_store("goes", &[])).await?;
+        generator(ns, "Password", "g", json!({"length": 20})).await?;
+        let more = json!({
+            "deletionPolicy": "Delete", "refreshInterval": "1s", "data": to_place("password", "pushed"),
+            "secretStoreRefs": [{"name": "stays"}, {"name": "goes"}],
+        });
+        let from = json!({"generatorRef": {"kind": "Password", "name": "g"}});
+        apply(ns, push_secret("push", "stays", from, more)).await?;
+        ns.wait_ready(PUSH_SECRET, "push", "True", "Synced").await?;
+        let held = |store: Option<&Value>| {
+            store.is_some_and(|s| {
+                s["metadata"]["finalizers"].to_string().contains("secretstore.externalsecrets.io/finalizer")
+            })
+        };
+        ns.wait(SECRET_STORE, "goes", held).await?;
+        generator(ns, "Password", "g", json!({"length": 70_000})).await?;
+        ns.wait_ready(PUSH_SECRET, "push", "False", "Errored").await?;
+        ns.kubectl(&["delete", "secretstore", "goes", "--timeout=20s"]).await.map(drop)
     })
 }
 

@@ -64,11 +64,12 @@ fn serve(spec: &AnySpec) -> Result<&dyn Generator, ProviderError> {
     }
 }
 
-/// An API server that knows GeneratorStates only. `refuses`: takes no new ones.
+/// An API server that knows GeneratorStates only. `refuses`: takes no new ones. `denies`: what it does not allow.
 #[derive(Clone, Default)]
 struct Cluster {
     states: Arc<Mutex<BTreeMap<String, Value>>>,
     refuses: bool,
+    denies: Option<Method>,
 }
 
 impl Cluster {
@@ -90,6 +91,7 @@ impl Cluster {
         };
         match *method {
             Method::POST if self.refuses => failure(StatusCode::FORBIDDEN, "Forbidden"),
+            _ if self.denies.as_ref() == Some(method) => failure(StatusCode::FORBIDDEN, "Forbidden"),
             Method::POST
                 if body["kind"] != "GeneratorState" || body["apiVersion"] != "generators.external-secrets.io/v1alpha1" =>
             {
@@ -361,6 +363,43 @@ async fn a_sync_that_fails_is_not_followed_by_itself() {
     }
     assert_eq!(generations, 31, "one every four seconds");
     assert!(out_there("leased-and-back").is_empty());
+}
+
+/// Else the one before, whose lease ends, has another value made at every look.
+#[tokio::test]
+async fn what_was_replaced_calls_for_nothing_though_nobody_can_note_it() {
+    for (denied, name) in [(Method::PATCH, "leased-no-patch"), (Method::GET, "leased-no-list")] {
+        let (cluster, meta) = (Cluster { denies: Some(denied), ..Cluster::default() }, meta());
+        let (hands, asker) = (Hands::on(&cluster), asker(&meta));
+        hands.generate(&asker, &[tokens(0, name)]).await.end(Fate::Commit, hands.tools(), &asker).await;
+        let mut first = cluster.only();
+        first["metadata"]["resourceVersion"] = json!("2");
+        first["spec"]["state"]["lease"]["ends"] = json!("2020-01-01T00:00:00Z");
+        told(&hands.states, &first);
+        let replace_at = || hands.states.replace_at("uid", || labels(&[0]));
+        assert!(replace_at().is_some_and(|at| at < Timestamp::now()), "{name}: its lease ends");
+        let second = hands.generate(&asker, &[tokens(0, name)]).await;
+        let at = second.replace_at;
+        second.end(Fate::Commit, hands.tools(), &asker).await;
+        assert!(at > Some(Timestamp::now()));
+        assert_eq!(replace_at(), at, "{name}");
+        first["metadata"]["resourceVersion"] = json!("3");
+        assert_eq!(told(&hands.states, &first), None, "{name}: nor does what the watch says of it");
+        assert_eq!(replace_at(), at, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn what_was_taken_back_calls_for_nothing_though_no_watch_tells_of_it() {
+    let (cluster, meta) = (Cluster::default(), meta());
+    let (hands, asker) = (Hands::on(&cluster), asker(&meta));
+    let made = hands.generate(&asker, &[tokens(0, "leased-unwatched")]).await;
+    let noted = cluster.only();
+    made.end(Fate::RollBack, hands.tools(), &asker).await;
+    assert!(cluster.states().is_empty() && hands.states.of("uid").is_empty());
+    assert_eq!(hands.states.replace_at("uid", || labels(&[0])), None);
+    assert_eq!(told(&hands.states, &noted), None, "the watch lags behind");
+    assert!(hands.states.of("uid").is_empty());
 }
 
 #[tokio::test]

@@ -5,15 +5,16 @@ use std::collections::BTreeSet;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
-use super::{Goal, Memories, leads, push_all};
+use super::{Goal, Memories, leads, leave, push_all};
 use crate::api::PushSecret;
+use crate::api::push_secret::SyncedPushSecrets;
 use crate::controllers::Ctx;
 use crate::controllers::generate::{self, Asker, Generated};
 use crate::generators::maker::KEPT_FOR;
 use crate::index::Key;
 use crate::plan::external_secret::Generate;
 use crate::plan::generator_state::{self, Fate};
-use crate::plan::push_secret::generate::{STATE_ENTRY, fate, state_labels};
+use crate::plan::push_secret::generate::{STATE_ENTRY, fate, is_pushed_again, state_labels};
 use crate::plan::push_secret::{self as plan, Facts, Failure, NO_SOURCE, Outcome};
 use crate::providers::Source as Values;
 
@@ -57,7 +58,7 @@ pub(super) async fn push_generated(ctx: &Ctx, memories: &Memories, facts: &Facts
         Some(last) => last,
         None => match make(ctx, &asker, order, of).await {
             Ok(made) => made,
-            Err(failure) => return Outcome::Failed { failure, synced: None },
+            Err(failure) => return leave(ctx, facts, Some(failure), SyncedPushSecrets::new()).await,
         },
     };
     let (outcome, reached) = push_all(ctx, facts, attempt.values.clone(), goal).await;
@@ -67,18 +68,15 @@ pub(super) async fn push_generated(ctx: &Ctx, memories: &Memories, facts: &Facts
             remembered.holdings.held()
         })
     };
-    match fate(&outcome, &reached, before.is_some(), again) {
-        Fate::Commit => {
-            let held = note();
-            attempt.generated.commit(ctx.generating(), &asker, &held).await;
-        }
-        Fate::RollBack => attempt.generated.end(Fate::RollBack, ctx.generating(), &asker).await,
-        Fate::Leave => {
-            note();
-            if matches!(outcome, Outcome::Failed { .. }) {
-                memories.with(&key, |remembered| remembered.unanswered = Some(attempt));
-            }
-        }
+    let fate = fate(&outcome, &reached, before.is_some(), again);
+    let held = if fate == Fate::RollBack { BTreeSet::new() } else { note() };
+    if fate == Fate::Commit {
+        attempt.generated.commit(ctx.generating(), &asker, &held).await;
+    }
+    if is_pushed_again(&outcome, fate) {
+        memories.with(&key, |remembered| remembered.unanswered = Some(attempt));
+    } else if fate == Fate::RollBack {
+        attempt.generated.end(fate, ctx.generating(), &asker).await;
     }
     outcome
 }

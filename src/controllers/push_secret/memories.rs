@@ -18,7 +18,7 @@ pub(super) struct Remembered {
     memory: Memory,
     /// What the stores hold of generated values.
     pub(super) holdings: Holdings,
-    /// What was generated, and pushed without an answer.
+    /// What was generated, and pushed without an answer, or not everywhere.
     pub(super) unanswered: Option<Attempt>,
 }
 

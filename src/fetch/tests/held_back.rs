@@ -73,7 +73,7 @@ async fn what_is_pushed_while_it_is_read_is_read_anew() {
     let push = Push { place: Place { key: "a".into(), ..Place::default() }, ..Push::default() };
     let written = async {
         sleep(LATENCY / 2).await; // the read is under way
-        outlet.push(&push).await.unwrap()
+        write(&outlet, &push).await.unwrap()
     };
     let (reads, written) = tokio::join!(read(&fetcher, &store, &["a"], aged(10)), written);
     assert_eq!((text(&reads[0]).as_str(), written), ("a as ns", Pushed::Written));

@@ -112,3 +112,23 @@ async fn a_store_that_logs_in_in_another_way_leaves_no_login_of_the_old_one() {
         assert_eq!(fetcher.handles.all().len(), handles);
     }
 }
+
+/// Else one who changes its own login in a loop would have all the others log in anew.
+#[tokio::test(start_paused = true)]
+async fn a_consumer_whose_login_changed_logs_in_anew_alone() {
+    let provider = Provider::new(1);
+    let fetcher = fetcher(&provider);
+    let auth = json!({ "jwt": { "serviceAccountRef": { "name": "sa" } } });
+    let store = cluster_store(&json!({ "aws": { "service": "SecretsManager", "region": "eu-west-1", "auth": auth } }));
+    let read = async || {
+        for consumer in ["red", "blue"] {
+            let reads = fetcher.read(&store, 0, consumer, &[get("a")], aged(10), "test").await.reads;
+            assert!(reads[0].answer.is_ok());
+        }
+    };
+    read().await;
+    assert_eq!(provider.logins(), ["red", "blue"]);
+    fetcher.forget_login(&StoreId::of(&store), "red");
+    read().await;
+    assert_eq!((provider.logins(), provider.calls().len()), (vec!["red".into(), "blue".into(), "red".into()], 3));
+}

@@ -57,7 +57,7 @@ pub struct Reached {
 }
 
 /// What becomes of the states of values that were generated, now that their push ended so. `known`: it is known what was in use before.
-/// `again`: they were pushed before, and some place gave no answer; it may have them, whatever it says now, until all is well.
+/// `again`: they were pushed before; some place has them, or may have, whatever it says now, until all is well.
 #[must_use]
 pub fn fate(outcome: &Outcome, reached: &BTreeMap<StoreId, Reached>, known: bool, again: bool) -> Fate {
     let somewhere = reached.values().any(|at| !at.places.is_empty());
@@ -68,6 +68,13 @@ pub fn fate(outcome: &Outcome, reached: &BTreeMap<StoreId, Reached>, known: bool
         (false, false) if !again => Fate::RollBack,
         _ => Fate::Leave,
     }
+}
+
+/// Whether the next try pushes the same values: it failed, and some place has them, or may have. Others would take their place there with
+/// each try, for as long as another store fails.
+#[must_use]
+pub fn is_pushed_again(outcome: &Outcome, fate: Fate) -> bool {
+    fate != Fate::RollBack && matches!(outcome, Outcome::Failed { .. })
 }
 
 /// What becomes of the states of a generator that was the source before, now that a push of values that were read ended so: they go out

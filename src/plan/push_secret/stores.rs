@@ -125,7 +125,10 @@ pub fn removals(facts: &Facts, rules: &Rules, wanted: &SyncedPushSecrets) -> Rem
         let store = facts.stores.get(&id);
         let unserved = id.kind == StoreKind::ClusterSecretStore && !rules.cluster_stores;
         if unserved || store.is_some_and(|store| !is_ours(store, rules)) {
-            removals.kept.insert(key, pushed);
+            // of nothing, nothing is left
+            if !pushed.is_empty() {
+                removals.kept.insert(key, pushed);
+            }
             continue;
         }
         let there = wanted.get(&key);

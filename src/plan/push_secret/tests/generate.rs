@@ -1,6 +1,8 @@
 //! Generators as the source: when one is asked, what is told where it cannot be, and what becomes of the states.
 
-use super::super::generate::{Holdings, Plan, Reached, STATE_ENTRY, fate, fate_of_former, plan, state_labels};
+use super::super::generate::{
+    Holdings, Plan, Reached, STATE_ENTRY, fate, fate_of_former, is_pushed_again, plan, state_labels,
+};
 use super::*;
 use crate::api::external_secret::GeneratorKind;
 use crate::api::generators::GeneratorObject;
@@ -119,14 +121,14 @@ fn each_generation_is_told_at_once() {
     };
     let (made, read) =
         (once_pushed(), pushed(&facts(push_secret(&spec(json!({}))), one_store()), &[("SecretStore/s", "r")]));
-    assert!(must_write(&made.ps, &again(&made), heartbeat));
+    assert!(must_write(&made, &again(&made), heartbeat));
     let unchanged = PushSecretStatus { source_version: read.ps.status.clone().unwrap().source_version, ..again(&read) };
-    assert!(!must_write(&read.ps, &unchanged, heartbeat), "what is read is not");
+    assert!(!must_write(&read, &unchanged, heartbeat), "what is read is not");
     let failed = settle(&made, Outcome::Failed { failure: Failure::retry("x"), synced: None }).status.unwrap();
-    assert!(must_write(&made.ps, &failed, heartbeat), "a failure is news once");
+    assert!(must_write(&made, &failed, heartbeat), "a failure is news once");
     let failing = Facts { ps: Arc::new(PushSecret { status: Some(failed), ..(*made.ps).clone() }), now: at(60), ..made };
     let same = settle(&failing, Outcome::Failed { failure: Failure::retry("x"), synced: None }).status.unwrap();
-    assert!(!must_write(&failing.ps, &same, heartbeat));
+    assert!(!must_write(&failing, &same, heartbeat));
 }
 
 fn states(names: &[&str]) -> BTreeSet<String> {
@@ -173,6 +175,20 @@ fn what_may_be_in_a_store_is_not_taken_back() {
         let reached = BTreeMap::from([(one.clone(), at_one), (other.clone(), at_other)]);
         let outcome = if fails { failed() } else { synced_now() };
         assert_eq!(fate(&outcome, &reached, known, again), wanted, "{outcome:?} {reached:?} {known} {again}");
+    }
+}
+
+/// Else each try, for as long as one store fails, changes what the others have.
+#[test]
+fn what_some_store_has_is_pushed_again_while_another_one_fails() {
+    for (outcome, fate, again) in [
+        (failed(), Fate::Commit, true),
+        (failed(), Fate::Leave, true),
+        (failed(), Fate::RollBack, false),
+        (synced_now(), Fate::Commit, false),
+        (synced_now(), Fate::Leave, false),
+    ] {
+        assert_eq!(is_pushed_again(&outcome, fate), again, "{outcome:?} {fate:?}");
     }
 }
 
@@ -260,6 +276,51 @@ fn the_next_look_comes_before_the_lease_ends() {
     assert_eq!(wake(Some(at(10))), after(10));
     assert_eq!(wake(Some(at(-5))), after(60), "the one before could not be noted as out of use");
     assert_eq!(wake(Some(at(99_999))), wake(None), "the interval is shorter");
+}
+
+/// Else each try to tell of a value makes another, and pushes that.
+#[test]
+fn what_could_not_be_told_is_told_and_not_done_again() {
+    let before = fresh();
+    let report =
+        settle(&before, Outcome::Synced { synced: synced(&[("SecretStore/s", "r")]), written: true, sources: vec![] });
+    let status = report.status.clone().unwrap();
+    let look = |facts: &Facts, memory: &Memory, ps: PushSecret| {
+        let (memory, ps) = memory.clone().told(Arc::new(ps));
+        Facts { memory, ps, ..facts.clone() }
+    };
+    let mut memory = report.memory.clone().untold(&before, status.clone());
+    for _ in 0..3 {
+        let facts = look(&before, &memory, (*before.ps).clone());
+        let Next::Settle(report) = before_push(&facts, &Rules::default()) else { panic!("nothing else is due") };
+        assert_eq!((report.status.as_ref(), report.notes.len(), report.failure), (Some(&status), 0, None));
+        assert!(must_write(&facts, report.status.as_ref().unwrap(), Duration::from_secs(300)));
+        memory = Memory { untold: None, ..report.memory }.untold(&facts, status.clone());
+    }
+    let mut edited = (*before.ps).clone();
+    edited.metadata.generation = Some(9);
+    let edited = look(&before, &memory, edited);
+    assert_eq!(next(&edited), "push");
+    assert_eq!(edited.ps.status, Some(status.clone()), "and it knows what is pushed where");
+    let written = PushSecret { status: Some(status), ..(*before.ps).clone() };
+    let written = look(&before, &memory, written);
+    assert_eq!((next(&written), written.memory.untold), ("later", None), "the write had come through");
+    let mut other = (*before.ps).clone();
+    other.metadata.uid = Some("another".into());
+    assert_eq!(next(&look(&before, &memory, other)), "push");
+}
+
+/// A failure is told with the next try, at its pace.
+#[test]
+fn a_failure_that_could_not_be_told_does_not_end_its_pause() {
+    let pushed = once_pushed();
+    let report = settle(&pushed, failed());
+    let memory = report.memory.clone().untold(&pushed, report.status.unwrap());
+    let (memory, ps) = memory.told(pushed.ps.clone());
+    let facts = Facts { memory, ps, woken: Priority::Periodic, ..pushed };
+    let Next::Settle(again) = before_push(&facts, &Rules::default()) else { panic!("it pauses") };
+    assert_eq!(again.wake, Wake::After(again.memory.paused.unwrap().1, Priority::Periodic));
+    assert_eq!((again.memory.failures, again.failure), (1, Some("internal")), "what was made is kept");
 }
 
 /// Its own states, and those of others, wake it at any time.

@@ -162,6 +162,19 @@ fn a_push_is_due_as_in_eso_and_when_the_source_changed() {
     assert_eq!(next(&Facts { memory: Memory::default(), now: at(600), ..hourly() }), "later");
 }
 
+/// Else it is pushed at every look until that time has come.
+#[test]
+fn a_refresh_time_in_the_future_is_written_anew() {
+    let mut good = pushed(&facts(push_secret(&spec(json!({}))), one_store()), &[("SecretStore/s", "r")]);
+    good = Facts { now: at(-600), memory: Memory::default(), ..good };
+    let outcome =
+        Outcome::Synced { synced: synced(&[("SecretStore/s", "r")]), written: false, sources: good.sources.clone() };
+    let status = settle(&good, outcome).status.unwrap();
+    assert!(must_write(&good, &status, Duration::from_secs(300)));
+    Arc::make_mut(&mut good.ps).status = Some(status);
+    assert_eq!(next(&good), "later");
+}
+
 #[test]
 fn a_success_says_so_once() {
     let first = facts(push_secret(&spec(json!({}))), one_store());
@@ -171,7 +184,7 @@ fn a_success_says_so_once() {
     assert_eq!(second.ps.status.as_ref().unwrap().synced_push_secrets, None, "an empty book is none");
     let again = settle(&second, Outcome::Synced { synced: synced(&[]), written: false, sources: vec![source_at("1")] });
     assert!(again.notes.is_empty());
-    assert!(!must_write(&second.ps, &again.status.unwrap(), Duration::from_secs(300)));
+    assert!(!must_write(&second, &again.status.unwrap(), Duration::from_secs(300)));
     let kept = facts(push_secret(&spec(json!({ "updatePolicy": "IfNotExists" }))), one_store());
     assert_eq!(
         condition(&pushed(&kept, &[])),
@@ -233,6 +246,11 @@ fn what_makes_no_sense_is_told_before_anything_is_read() {
         other => panic!("{other:?}"),
     };
     assert!(message(json!({ "refreshInterval": "soon" })).starts_with("spec.refreshInterval: "));
+    let mut graceless = push_secret(&spec(json!({})));
+    graceless.metadata.annotations = Some([(crate::api::ANNOTATION_GRACE.to_owned(), "soon".to_owned())].into());
+    let Next::Settle(report) = before_push(&facts(graceless, one_store()), &Rules::default()) else { panic!() };
+    let text = report.status.unwrap().conditions.remove(0).message.unwrap();
+    assert!(text.starts_with("annotation keyferry.io/generator-grace: \"soon\" is not a duration"), "{text}");
     for (entry, text) in [
         (json!({}), "dataTo[0]: storeRef is required"),
         (json!({ "storeRef": {} }), "dataTo[0]: storeRef must have name or labelSelector"),
@@ -349,6 +367,17 @@ fn entries_of_another_controller_stay_in_the_book() {
     let removals = stores::removals(&facts, &rules, &SyncedPushSecrets::new());
     assert!(removals.delete.is_empty());
     assert_eq!(removals.kept, synced(&[("SecretStore/f", "r"), ("ClusterSecretStore/c", "x")]));
+}
+
+/// As after a push that failed before it began.
+#[test]
+fn a_store_of_another_controller_that_holds_nothing_holds_nothing_up() {
+    let foreign = store("team-a", "f", json!({ "spec": { "controller": "other" } }));
+    let mut facts = deleting(&[], true, Vec::new());
+    facts.stores = BTreeMap::from([(StoreId::of(&foreign), Arc::new(foreign))]);
+    let nothing = SyncedPushSecrets::from([("SecretStore/f".to_owned(), BTreeMap::new())]);
+    Arc::make_mut(&mut facts.ps).status.as_mut().unwrap().synced_push_secrets = Some(nothing);
+    assert_eq!(stores::removals(&facts, &Rules::default(), &SyncedPushSecrets::new()), Removals::default());
 }
 
 /// CVE-2020-8568's lesson: a status that somebody wrote gives no right that the object's namespace does not have.
