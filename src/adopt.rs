@@ -9,7 +9,7 @@ use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Namespace, Secret};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{Api, ApiResource, DynamicObject, ListParams, Patch, PatchParams};
-use kube::core::{DeserializeGuard, NamespaceResourceScope, PartialObjectMeta};
+use kube::core::{NamespaceResourceScope, PartialObjectMeta};
 use kube::{Client, Resource};
 use serde::de::DeserializeOwned;
 
@@ -19,6 +19,8 @@ use crate::api::{
 };
 use crate::apply::error::WriteError;
 use crate::cli::Adopt;
+use crate::controllers::guard::Guard;
+use crate::controllers::watch::without_value;
 use crate::index::{Key, StoreId, target_key};
 use crate::plan::adopt::{self as plan, Change, Step};
 
@@ -236,7 +238,7 @@ impl Mover<'_> {
     }
 
     /// All objects of one of our kinds; those that cannot be understood are told of. A kind that is not installed has none.
-    async fn objects<K>(&self, api: &Api<DeserializeGuard<K>>, steps: &mut Vec<Step>) -> Result<Vec<K>, AdoptError>
+    async fn objects<K>(&self, api: &Api<Guard<K>>, steps: &mut Vec<Step>) -> Result<Vec<K>, AdoptError>
     where
         K: Resource<DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug,
     {
@@ -244,13 +246,13 @@ impl Mover<'_> {
         for object in self.all(api, &K::kind(&())).await? {
             match object.0 {
                 Ok(object) => found.push(object),
-                Err(invalid) => steps.push(Step {
+                Err((meta, why)) => steps.push(Step {
                     kind: "object",
-                    key: Key::of(&invalid.metadata),
+                    key: Key::of(&meta),
                     warns: vec![format!(
                         "it is no {} that keyferry understands, and is left alone: {}",
                         K::kind(&()),
-                        invalid.error
+                        without_value(&why)
                     )],
                     ..Step::default()
                 }),

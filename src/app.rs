@@ -12,8 +12,7 @@ use std::time::Duration;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Secret, ServiceAccount};
 use kube::Api;
-use kube::client::ClientBuilder;
-use kube::core::{DeserializeGuard, PartialObjectMeta};
+use kube::core::PartialObjectMeta;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Semaphore;
 use tokio::sync::mpsc::UnboundedReceiver;
@@ -22,7 +21,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use self::changes::{
-    on_config_map, on_external_secret, on_namespace, on_parent, on_push_secret, on_reference, on_secret, on_store,
+    on_config_map, on_external_secret, on_namespace, on_parent, on_push_secret, on_push_secrets_listed, on_reference,
+    on_secret, on_store,
 };
 use self::order::{in_order, look_again, once_in_step};
 use self::unlisted::Unlisted;
@@ -33,6 +33,7 @@ use crate::api::{ClusterExternalSecret, ClusterPushSecret, PushSecret};
 use crate::api::{ClusterSecretStore, ExternalSecret, SecretStore, StoreKind};
 use crate::apply::{Writer, digest_key};
 use crate::cli::{Scope, Settings};
+use crate::controllers::guard::Guard;
 use crate::controllers::manifest::Manifests;
 use crate::controllers::watch::{self, Change, Watched};
 use crate::controllers::{
@@ -42,7 +43,7 @@ use crate::fetch::{Fetcher, Limits};
 use crate::generators::maker::Maker;
 use crate::index::{Index, Key, ParentId, StoreId};
 use crate::lease::{self, Election, Leadership};
-use crate::outbound::Outbound;
+use crate::outbound::{Outbound, api_server};
 use crate::plan::Rules;
 use crate::plan::digest::Digester;
 use crate::providers::ReferenceKind;
@@ -86,6 +87,8 @@ const LOG_OUT: Duration = Duration::from_secs(3);
 
 /// What the watch of namespaces is called.
 const NAMESPACE: &str = "Namespace";
+/// And that of PushSecrets.
+const PUSH_SECRET: &str = "PushSecret";
 
 /// Why the process ends other than by request.
 #[derive(Debug, thiserror::Error)]
@@ -166,7 +169,7 @@ impl Operator {
     fn new(settings: Settings, config: kube::Config) -> Result<(Self, Option<Election>), AppError> {
         let (namespace, cluster) = (config.default_namespace.clone(), OwnCluster::of(&config));
         let metrics = Arc::new(Metrics::default());
-        let client = ClientBuilder::try_from(config).map_err(|e| AppError::Config(e.to_string()))?;
+        let client = api_server::client(config).map_err(|e| AppError::Config(e.to_string()))?;
         let client = client.with_layer(&CountRequests::new(metrics.clone())).build();
         let identity = lease::identity()?;
         let election = settings.election.as_ref().map(|election| {
@@ -393,10 +396,12 @@ impl Operator {
         if !self.settings.generator_state {
             return;
         }
-        for api in self.scope().apis::<DeserializeGuard<GeneratorState>>(&self.client) {
-            let (ctx, stop) = (ctx.clone(), self.stop.clone());
+        for api in self.scope().apis::<Guard<GeneratorState>>(&self.client) {
+            let (holder, ctx, stop) = (ctx.clone(), ctx.clone(), self.stop.clone());
+            let namespace = api.namespace().map(str::to_owned);
+            let held = move || holder.states.keys(namespace.as_deref());
             let handle = move |change: watch::Change<GeneratorState>| generator_state::on_change(&ctx, change);
-            self.tasks.spawn(watch::watch(api, "GeneratorState".into(), |_| (), stop, handle));
+            self.tasks.spawn(watch::watch_what_is_held(api, "GeneratorState".into(), |_| (), stop, handle, held));
         }
     }
 
@@ -411,36 +416,36 @@ impl Operator {
     /// Begins all watches.
     fn watch_all(&self, ctx: &Arc<Ctx>) {
         let (client, scope) = (&self.client, self.scope());
-        self.watch(ctx, scope.apis::<DeserializeGuard<ExternalSecret>>(client), "ExternalSecret", on_external_secret);
+        self.watch(ctx, scope.apis::<Guard<ExternalSecret>>(client), "ExternalSecret", on_external_secret);
         self.watch(ctx, scope.apis::<PartialObjectMeta<Secret>>(client), "Secret", on_secret);
         self.watch(ctx, scope.apis::<PartialObjectMeta<ServiceAccount>>(client), "ServiceAccount", |ctx, change| {
             on_reference(ctx, ReferenceKind::ServiceAccount, change);
         });
         self.watch(ctx, scope.apis::<PartialObjectMeta<ConfigMap>>(client), "ConfigMap", on_config_map);
-        self.watch(ctx, scope.apis::<DeserializeGuard<SecretStore>>(client), "SecretStore", |ctx, change| {
+        self.watch(ctx, scope.apis::<Guard<SecretStore>>(client), "SecretStore", |ctx, change| {
             on_store(ctx, StoreKind::SecretStore, change);
         });
         if self.settings.push_secrets || self.settings.cluster_push_secrets {
-            self.watch(ctx, scope.apis::<DeserializeGuard<PushSecret>>(client), "PushSecret", on_push_secret);
+            self.watch(ctx, scope.apis::<Guard<PushSecret>>(client), PUSH_SECRET, on_push_secret);
         }
         if self.settings.asks_for_namespaces() {
             self.watch(ctx, vec![Api::<PartialObjectMeta<Namespace>>::all(client.clone())], NAMESPACE, on_namespace);
         }
         self.follow_namespace(ctx);
         if self.settings.cluster_external_secrets {
-            let api = Api::<DeserializeGuard<ClusterExternalSecret>>::all(client.clone());
+            let api = Api::<Guard<ClusterExternalSecret>>::all(client.clone());
             self.watch(ctx, vec![api], "ClusterExternalSecret", |ctx, change| {
                 on_parent(ctx, ParentKind::ClusterExternalSecret, change);
             });
         }
         if self.settings.cluster_push_secrets {
-            let api = Api::<DeserializeGuard<ClusterPushSecret>>::all(client.clone());
+            let api = Api::<Guard<ClusterPushSecret>>::all(client.clone());
             self.watch(ctx, vec![api], "ClusterPushSecret", |ctx, change| {
                 on_parent(ctx, ParentKind::ClusterPushSecret, change);
             });
         }
         if self.settings.cluster_stores {
-            let api = Api::<DeserializeGuard<ClusterSecretStore>>::all(client.clone());
+            let api = Api::<Guard<ClusterSecretStore>>::all(client.clone());
             self.watch(ctx, vec![api], "ClusterSecretStore", |ctx, change| {
                 on_store(ctx, StoreKind::ClusterSecretStore, change);
             });
@@ -477,8 +482,11 @@ impl Operator {
             self.health.watch_expected(&name, api.namespace());
             let (ctx, health, stop) = (ctx.clone(), self.health.clone(), self.stop.clone());
             let (health_name, order) = (name.clone(), api.namespace().and_then(|name| self.unlisted.get(name)).cloned());
-            let before = order.clone();
+            let (before, holder, namespace) = (order.clone(), ctx.clone(), api.namespace().map(str::to_owned));
             let fares = move |fares: watch::Fares| {
+                if fares == watch::Fares::Synced && kind == PUSH_SECRET {
+                    on_push_secrets_listed(&holder, namespace.as_deref());
+                }
                 fares.tell(&health, &health_name);
                 if let (watch::Fares::Synced, Some(order)) = (fares, &order) {
                     order.listed(kind);
@@ -490,7 +498,11 @@ impl Operator {
                 }
                 let (holder, namespace) = (ctx.clone(), api.namespace().map(str::to_owned));
                 let held = move || fan_out::children_held(&holder, kind, namespace.as_deref());
-                watch::watch_what_is_held(api, name, fares, stop, move |change| handle(&ctx, change), held).await;
+                let handle = move |change: Change<W::Object>| {
+                    ctx.events.withdraw(kind, || watch::well::<W>(&change));
+                    handle(&ctx, change);
+                };
+                watch::watch_what_is_held(api, name, fares, stop, handle, held).await;
             });
         }
     }

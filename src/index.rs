@@ -12,6 +12,7 @@ mod renew;
 mod tests;
 
 pub use fan_out::{NamespaceView, ParentId};
+pub use logins::Touched;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -23,6 +24,7 @@ use crate::api::{
     ANNOTATION_FORCE_SYNC, ANNOTATION_FORCE_SYNC_SHORT, AnyStore, ExternalSecret, LABEL_CREATED_BY, LABEL_MANAGED,
     LABEL_MANAGED_VALUE, StoreKind,
 };
+use crate::plan::failover;
 use crate::plan::template::{Versions, follows_sources};
 use crate::providers::{Reference, ReferenceKind};
 use crate::queue::Priority;
@@ -176,6 +178,7 @@ pub struct Index {
     namespaces: HashMap<Arc<str>, Arc<BTreeMap<String, String>>>,
     secrets: HashMap<Key, TargetView>,
     store_users: HashMap<StoreId, BTreeSet<Key>>,
+    stood_in_for: HashMap<StoreId, BTreeSet<StoreId>>,
     target_users: HashMap<Key, BTreeSet<Key>>,
     owned: HashMap<Key, BTreeSet<Key>>,
     reference_users: HashMap<(ReferenceKind, String), BTreeSet<StoreId>>,
@@ -238,6 +241,9 @@ impl Index {
         for reference in references(&new) {
             self.reference_users.entry((reference.kind, reference.name)).or_default().insert(id.clone());
         }
+        for stand_in in stand_ins(&new) {
+            self.stood_in_for.entry(stand_in).or_default().insert(id.clone());
+        }
         self.stores.insert(id, new);
         changed
     }
@@ -270,20 +276,36 @@ impl Index {
     }
 
     /// Notes what a check of a store came to, and says who waited for it: its users that are not synced, and after the first
-    /// check of a revision all of them, as also one that is synced may have become due meanwhile. A store that went during the check
-    /// has none to note.
+    /// check of a revision all of them, as also one that is synced may have become due meanwhile. Where it can be used again, also those
+    /// that wait for a store in whose place it stands. A store that went during the check has none to note.
     pub fn set_health(&mut self, id: &StoreId, health: StoreHealth) -> Wakes {
         if !self.stores.contains_key(id) {
             return Wakes::new();
         }
-        let first = self.health.get(id).is_none_or(|old| !old.is_of_revision_of(&health));
+        let old = self.health.get(id).filter(|old| old.is_of_revision_of(&health));
+        let (first, recovered) = (old.is_none(), health.ready && old.is_none_or(|old| !old.ready));
         self.health.insert(id.clone(), health);
-        self.users(id).filter(|(_, es)| first || !is_synced(es)).map(|(key, es)| (key.clone(), urgency(es))).collect()
+        let own = self.users(id).filter(|(_, es)| first || !is_synced(es));
+        let stood_in = self.stood_in_users(id).filter(|(_, es)| recovered && !is_synced(es));
+        own.chain(stood_in).map(|(key, es)| (key.clone(), urgency(es))).collect()
+    }
+
+    /// The ExternalSecrets of a namespace that wait for a store, or for one in whose place it stands.
+    #[must_use]
+    pub fn waiting_for_store(&self, id: &StoreId, namespace: &str) -> Wakes {
+        let users = self.users(id).chain(self.stood_in_users(id));
+        let waiting = users.filter(|(key, es)| *key.namespace == *namespace && !is_synced(es));
+        waiting.map(|(key, es)| (key.clone(), urgency(es))).collect()
     }
 
     fn users(&self, id: &StoreId) -> impl Iterator<Item = (&Key, &ExternalSecret)> {
         let users = self.store_users.get(id).into_iter().flatten();
         users.filter_map(|key| Some((key, self.external_secrets.get(key)?.as_ref())))
+    }
+
+    /// The users of those stores in whose place a store stands while they are unavailable.
+    fn stood_in_users(&self, id: &StoreId) -> impl Iterator<Item = (&Key, &ExternalSecret)> {
+        self.stood_in_for.get(id).into_iter().flatten().flat_map(move |store| self.users(store))
     }
 
     /// A Secret appeared or changed: which ExternalSecrets write it, or wrote it.
@@ -428,6 +450,9 @@ impl Index {
         for reference in references(store) {
             remove_user(&mut self.reference_users, &(reference.kind, reference.name), id);
         }
+        for stand_in in stand_ins(store) {
+            remove_user(&mut self.stood_in_for, &stand_in, id);
+        }
     }
 
     fn unlink_secret(&mut self, key: &Key, view: Option<&TargetView>) {
@@ -467,6 +492,10 @@ fn source_slot(user: &Key, source: &Source) -> (ReferenceKind, Key) {
 
 fn references(store: &AnyStore) -> Vec<Reference> {
     store.spec.provider.served().map(|p| p.references()).unwrap_or_default()
+}
+
+fn stand_ins(store: &AnyStore) -> Vec<StoreId> {
+    failover::stand_ins(store).unwrap_or_default()
 }
 
 fn remove_user<K: Eq + std::hash::Hash, U: Ord>(map: &mut HashMap<K, BTreeSet<U>>, key: &K, user: &U) {

@@ -9,17 +9,24 @@ use serde_json::{Value, json};
 
 use super::*;
 
-/// A client of a server that has one ExternalSecret, and forbids to list some kinds.
+/// A client of a server that has one ExternalSecret and one that is spoilt, and forbids to list some kinds.
 fn client(forbidden: &'static [&'static str]) -> Client {
     let service = tower::service_fn(move |request: Request<Body>| async move {
         let path = request.uri().path().to_owned();
         let kind = path.rsplit('/').next().unwrap_or_default();
         let items: Vec<Value> = match kind {
-            "externalsecrets" => vec![json!({
-                "apiVersion": "external-secrets.io/v1", "kind": "ExternalSecret", "metadata": { "name": "app", "namespace": "team" },
-                "spec": { "secretStoreRef": { "name": "s", "kind": "ClusterSecretStore" },
-                    "data": [{ "secretKey": "k", "remoteRef": { "key": "r" } }] },
-            })],
+            "externalsecrets" => vec![
+                json!({
+                    "apiVersion": "external-secrets.io/v1", "kind": "ExternalSecret",
+                    "metadata": { "name": "app", "namespace": "team" },
+                    "spec": { "secretStoreRef": { "name": "s", "kind": "ClusterSecretStore" },
+                        "data": [{ "secretKey": "k", "remoteRef": { "key": "r" } }] },
+                }),
+                json!({
+                    "apiVersion": "external-secrets.io/v1", "kind": "ExternalSecret",
+                    "metadata": { "name": "spoilt", "namespace": "team" }, "spec": { "data": CANARY },
+                }),
+            ],
             _ => Vec::new(),
         };
         let (code, body) = match forbidden.contains(&kind) {
@@ -35,11 +42,22 @@ fn client(forbidden: &'static [&'static str]) -> Client {
     Client::new(service, "default")
 }
 
+/// A value that somebody put into the wrong place.
+const CANARY: &str = "hunter2";
+
 async fn told(namespace: &str, forbidden: &'static [&'static str]) -> (Result<(), AdoptError>, String) {
     let what = Adopt { dry_run: true, undo: false, leave_secrets: false, namespace: namespace.into(), force: false };
     let mut out = Vec::new();
     let done = Mover { client: client(forbidden), what: &what }.run(&mut out).await;
     (done, String::from_utf8(out).unwrap())
+}
+
+#[tokio::test]
+async fn what_cannot_be_understood_is_told_without_its_value() {
+    let (_, said) = told("team", &[]).await;
+    let why =
+        "! object team/spoilt: it is no ExternalSecret that keyferry understands, and is left alone: invalid type string";
+    assert!(said.contains(why) && !said.contains(CANARY), "{said}");
 }
 
 #[tokio::test]

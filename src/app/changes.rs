@@ -2,6 +2,7 @@
 //! good as gone, so that nobody works on by what it said before; but where that would have others forget what they pushed, or let go of
 //! it, the last that was understood holds.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -43,13 +44,19 @@ pub(super) fn on_external_secret(ctx: &Ctx, change: Change<ExternalSecret>) {
         }
         Change::Gone(key) => {
             let gone = ctx.index_mut().remove_external_secret(&key);
-            fan_out::wake_parents_of(ctx, ParentKind::ClusterExternalSecret, gone.iter().map(|es| &es.metadata));
+            let meta = last_known(&key, gone.as_ref().map(|es| &es.metadata));
+            fan_out::wake_parents_of(ctx, ParentKind::ClusterExternalSecret, [&*meta]);
             ctx.manifests.drop_unused(ctx);
             ctx.metrics.deleted(ObjectKind::ExternalSecret, &key.namespace, &key.name);
             ctx.forced.done(&key, Instant::now());
             ctx.external_secrets.gone(key, Priority::Periodic);
         }
     }
+}
+
+/// What was known of an object that is gone. Of one that nobody could understand that is its name, which took a child's place.
+fn last_known<'a>(key: &Key, meta: Option<&'a ObjectMeta>) -> Cow<'a, ObjectMeta> {
+    meta.map_or_else(|| Cow::Owned(ObjectMeta { name: Some(key.name.to_string()), ..ObjectMeta::default() }), Cow::Borrowed)
 }
 
 /// A PushSecret did.
@@ -70,13 +77,22 @@ pub(super) fn on_push_secret(ctx: &Ctx, change: Change<PushSecret>) {
         Change::Invalid(meta, why) => controllers::tell_invalid(ctx, "PushSecret", &meta, &why, AS_BEFORE),
         Change::Gone(key) => {
             let gone = ctx.index_mut().remove_push_secret(&key);
-            fan_out::wake_parents_of(ctx, ParentKind::ClusterPushSecret, gone.iter().map(|ps| &ps.metadata));
-            if let Some(gone) = gone {
-                push_secret::hold_stores(ctx, &gone);
+            let meta = last_known(&key, gone.as_ref().map(|ps| &ps.metadata));
+            fan_out::wake_parents_of(ctx, ParentKind::ClusterPushSecret, [&*meta]);
+            if let Some(gone) = &gone {
+                push_secret::hold_stores(ctx, gone);
             }
             ctx.metrics.deleted(ObjectKind::PushSecret, &key.namespace, &key.name);
             ctx.push_secrets.gone(key, Priority::Periodic);
         }
+    }
+}
+
+/// All PushSecrets of a namespace, or of the cluster, were told of: stores that were kept until then may be let go.
+pub(super) fn on_push_secrets_listed(ctx: &Ctx, namespace: Option<&str>) {
+    let stores = ctx.index_mut().know_push_secrets(namespace);
+    for id in stores {
+        ctx.stores.wake(id, Priority::Changed);
     }
 }
 
@@ -190,9 +206,27 @@ pub(super) fn on_reference(ctx: &Ctx, kind: ReferenceKind, change: Change<Object
         ctx.external_secrets.wake(key, priority);
     }
     let has_used = |id: &StoreId, version: &str| ctx.fetcher.has_used(id, kind, &key, version);
-    let stores = ctx.index_mut().touch_reference(kind, &key, version.as_deref(), has_used);
-    for id in stores {
+    let touched = ctx.index_mut().touch_reference(kind, &key, version.as_deref(), has_used);
+    for id in touched.stores {
         ctx.stores.wake(id, Priority::Changed);
+    }
+    for id in touched.as_consumers {
+        log_in_anew(ctx, &id, &key.namespace);
+    }
+}
+
+/// What a store is logged in with for a namespace changed: nobody else need notice.
+fn log_in_anew(ctx: &Ctx, id: &StoreId, namespace: &str) {
+    ctx.fetcher.forget_login(id, namespace);
+    let (waiting, pushing) = {
+        let index = ctx.index();
+        (index.waiting_for_store(id, namespace), index.push_waiting(id))
+    };
+    for (key, priority) in waiting {
+        ctx.external_secrets.wake(key, priority);
+    }
+    for (key, priority) in pushing.into_iter().filter(|(key, _)| *key.namespace == *namespace) {
+        ctx.push_secrets.wake(key, priority);
     }
 }
 
@@ -219,5 +253,32 @@ pub(super) fn on_namespace(ctx: &Ctx, change: Change<ObjectMeta>) {
             ctx.fetcher.forget_consumer(&key.name);
         }
         Change::Invalid(..) => {}
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::api::ClusterExternalSecret;
+    use crate::index::Index;
+
+    /// Else its place would stay empty until the parent's next look.
+    #[test]
+    fn the_end_of_what_nobody_could_understand_concerns_the_parents_whose_childs_place_it_took() {
+        let object =
+            json!({"metadata": {"name": "parent"}, "spec": {"externalSecretName": "child", "externalSecretSpec": {}}});
+        let parent = Parent::from(serde_json::from_value::<ClusterExternalSecret>(object).unwrap());
+        let (mut index, id) = (Index::default(), ParentId::of(&parent));
+        index.upsert_parent(Arc::new(parent));
+        let kind = ParentKind::ClusterExternalSecret;
+        let woken = |name: &str| index.parents_of(kind, &last_known(&Key::new("ns", name), None));
+        assert_eq!(woken("child"), [id].into());
+        assert!(woken("another").is_empty());
+        // and one that was understood is told of as it was
+        let known = ObjectMeta { name: Some("child".into()), uid: Some("uid".into()), ..ObjectMeta::default() };
+        assert_eq!(*last_known(&Key::new("ns", "child"), Some(&known)), known);
     }
 }

@@ -29,6 +29,9 @@ pub enum WriteError {
     /// The API server did not answer, or with an error of its own.
     #[error("{0}")]
     Unavailable(String),
+    /// It was done, and the object that the API server gave back cannot be understood.
+    #[error("{0}")]
+    Unreadable(String),
     /// It failed so, and yet the object may hold what was to be written, or a part of it.
     #[error("{0}")]
     Unsure(Box<WriteError>),
@@ -38,8 +41,14 @@ impl WriteError {
     /// Puts an answer of the API server into our words.
     #[must_use]
     pub fn of(error: kube::Error, verb: &str, kind: &str, key: &Key) -> Self {
-        let kube::Error::Api(status) = error else {
-            return Self::Unavailable(format!("unable to {verb} {kind} {key}: the API server did not answer"));
+        let status = match error {
+            kube::Error::Api(status) => status,
+            kube::Error::SerdeError(_) => {
+                return Self::Unreadable(format!(
+                    "unable to {verb} {kind} {key}: the API server's answer cannot be understood"
+                ));
+            }
+            _ => return Self::Unavailable(format!("unable to {verb} {kind} {key}: the API server did not answer")),
         };
         let causes = status.details.as_ref().map(|d| d.causes.as_slice()).unwrap_or_default();
         match status.code {
@@ -72,7 +81,16 @@ impl WriteError {
     #[must_use]
     pub fn of_values(self) -> Self {
         match self {
-            Self::Unavailable(_) => self.halfway(),
+            Self::Unavailable(_) | Self::Unreadable(_) => self.halfway(),
+            other => other,
+        }
+    }
+
+    /// What a write of a status came to: where the object that came back cannot be understood, as one of its fields was spoilt since it was
+    /// last read, it is the object as it was with the status that was written.
+    pub(super) fn or_as_it_was<K>(written: Result<K, Self>, known: impl FnOnce() -> K) -> Result<K, Self> {
+        match written {
+            Err(Self::Unreadable(_)) => Ok(known()),
             other => other,
         }
     }

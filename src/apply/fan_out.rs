@@ -177,7 +177,7 @@ impl Writer {
         let params = DeleteParams::default().preconditions(preconditions);
         let api = namespaced::<K>(&self.client, &key.namespace);
         match self.within(api.delete(&key.name, &params), "delete", kind, key).await {
-            Ok(_) | Err(WriteError::Gone) => Ok(()),
+            Ok(_) | Err(WriteError::Gone | WriteError::Unreadable(_)) => Ok(()),
             Err(error) => Err(error),
         }
     }

@@ -160,7 +160,8 @@ impl Writer {
         priority: Priority,
     ) -> Result<ExternalSecret, WriteError> {
         let api = namespaced(&self.client, es.metadata.namespace.as_deref().unwrap_or_default());
-        self.whole_status(&api, &es.metadata, status, priority, "ExternalSecret").await
+        let written = self.whole_status(&api, &es.metadata, status, priority, "ExternalSecret").await;
+        WriteError::or_as_it_was(written, || ExternalSecret { status: Some(status.clone()), ..es.clone() })
     }
 
     /// Writes a status, all of it, of the object of that uid and no other of its name; gives the object as it is then.
@@ -194,9 +195,9 @@ impl Writer {
     /// What the API server said.
     pub async fn store_status(&self, store: &AnyStore, status: &StoreStatus) -> Result<AnyStore, WriteError> {
         let key = Key::of(&store.metadata);
-        let status = json!({ "capabilities": status.capabilities, "conditions": status.conditions });
-        let patch = Patch::Merge(json!({ "status": status }));
-        match store.kind {
+        let fields = json!({ "capabilities": status.capabilities, "conditions": status.conditions });
+        let patch = Patch::Merge(json!({ "status": fields }));
+        let written = match store.kind {
             StoreKind::SecretStore => {
                 let api: Api<SecretStore> = Api::namespaced(self.client.clone(), &key.namespace);
                 self.status(&api, &key, &patch, Priority::Changed, "SecretStore").await.map(AnyStore::from)
@@ -205,7 +206,8 @@ impl Writer {
                 let api: Api<ClusterSecretStore> = Api::all(self.client.clone());
                 self.status(&api, &key, &patch, Priority::Changed, "ClusterSecretStore").await.map(AnyStore::from)
             }
-        }
+        };
+        WriteError::or_as_it_was(written, || AnyStore { status: Some(status.clone()), ..store.clone() })
     }
 
     /// Takes ESO's finalizer off an ExternalSecret.
@@ -282,7 +284,7 @@ impl Writer {
                 Err(_) => return Err(WriteError::late(verb, kind, key)),
             };
             if let Err(error) = &answer
-                && !matches!(error, kube::Error::Api(_))
+                && !matches!(error, kube::Error::Api(_) | kube::Error::SerdeError(_))
             {
                 tokio::time::sleep(UNREACHABLE).await;
             }

@@ -63,7 +63,8 @@ impl Writer {
         priority: Priority,
     ) -> Result<PushSecret, WriteError> {
         let api = namespaced(&self.client, ps.metadata.namespace.as_deref().unwrap_or_default());
-        self.whole_status(&api, &ps.metadata, status, priority, "PushSecret").await
+        let written = self.whole_status(&api, &ps.metadata, status, priority, "PushSecret").await;
+        WriteError::or_as_it_was(written, || PushSecret { status: Some(status.clone()), ..ps.clone() })
     }
 
     /// Puts our finalizer on a PushSecret, or takes it off; gives the object as it is then, `None` where it is gone.

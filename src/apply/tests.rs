@@ -9,6 +9,8 @@ use http::{Request, Response};
 use kube::client::Body;
 
 use super::*;
+use crate::api::secret_store::Capabilities;
+use crate::api::{PushSecret, PushSecretStatus};
 use crate::plan::target::{Content, desired};
 
 /// How the API server takes a request.
@@ -18,6 +20,8 @@ enum Answer {
     Done,
     /// Done, and somebody else has a part in the object.
     Shared,
+    /// Done, and a field of the object cannot be understood.
+    Spoilt,
     /// With that code.
     Code(u16),
     /// It gives none.
@@ -35,12 +39,13 @@ fn writer(answers: &[Answer]) -> (Writer, Arc<Mutex<Vec<Value>>>) {
         let (answers, seen) = (answers.clone(), seen.clone());
         async move {
             let body = request.into_body().collect_bytes().await.unwrap();
-            seen.lock().unwrap().push(serde_json::from_slice(&body).unwrap());
+            seen.lock().unwrap().push(serde_json::from_slice(&body).unwrap_or_default());
             let answer = answers.lock().unwrap().pop_front().unwrap();
             let (code, body) = match answer {
                 Answer::Never => std::future::pending().await,
                 Answer::Done => (200, secret("keyferry")),
                 Answer::Shared => (200, secret("somebody")),
+                Answer::Spoilt => (200, json!({ "metadata": 7 })),
                 Answer::Code(code) => {
                     (code, json!({ "kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code }))
                 }
@@ -83,10 +88,11 @@ fn update() -> Update {
 
 #[tokio::test]
 async fn a_write_without_an_answer_may_have_been_done() {
-    use Answer::{Code, Done, Never, Shared};
-    let table: [(&[Answer], Option<bool>); 7] = [
+    use Answer::{Code, Done, Never, Shared, Spoilt};
+    let table: [(&[Answer], Option<bool>); 8] = [
         (&[Done], None),
         (&[Never], Some(true)),
+        (&[Spoilt], Some(true)),
         (&[Code(500)], Some(true)),
         (&[Shared], Some(true)),
         (&[Code(403)], Some(false)),
@@ -98,8 +104,9 @@ async fn a_write_without_an_answer_may_have_been_done() {
         let result = writer.create(&wanted(), Priority::New).await;
         assert_eq!(result.err().map(|error| error.certainty().1), unsure, "create: {answers:?}");
     }
-    let table: [(&[Answer], Option<bool>); 10] = [
+    let table: [(&[Answer], Option<bool>); 11] = [
         (&[Done, Done, Done], None),
+        (&[Done, Spoilt], Some(true)),
         (&[Never], Some(false)),
         (&[Code(409)], Some(false)),
         (&[Done, Never], Some(true)),
@@ -124,6 +131,36 @@ async fn a_status_is_written_to_the_object_it_tells_of() {
     let refused = writer.external_secret_status(&es(), &ExternalSecretStatus::default(), Priority::New).await;
     assert!(matches!(refused, Err(WriteError::Refused(_))), "{refused:?}");
     assert_eq!(sent.lock().unwrap()[0][0], json!({ "op": "test", "path": "/metadata/uid", "value": "mine" }));
+}
+
+/// Else it would be written again and again, each time after another check or push: what is held of such an object is as it was.
+#[tokio::test(start_paused = true)]
+async fn a_status_is_written_though_what_comes_back_cannot_be_understood() {
+    let begun = tokio::time::Instant::now();
+    let meta = json!({ "name": "a", "namespace": "ns", "uid": "mine", "resourceVersion": "7" });
+    let held = |meta: ObjectMeta, is_told: bool| (meta.resource_version, is_told);
+    let (writer, sent) = writer(&[Answer::Spoilt; 4]);
+    let known = (Some("7".to_owned()), true);
+
+    let store: SecretStore = serde_json::from_value(json!({ "metadata": meta, "spec": {} })).unwrap();
+    let status = StoreStatus { capabilities: Some(Capabilities::ReadWrite), conditions: Vec::new() };
+    let store = writer.store_status(&AnyStore::from(store), &status).await.unwrap();
+    assert_eq!(held(store.metadata, store.status == Some(status)), known);
+
+    let ps: PushSecret = serde_json::from_value(json!({ "metadata": meta })).unwrap();
+    let status = PushSecretStatus { synced_resource_version: Some("1-x".into()), ..PushSecretStatus::default() };
+    let ps = writer.push_secret_status(&ps, &status, Priority::New).await.unwrap();
+    assert_eq!(held(ps.metadata, ps.status == Some(status)), known);
+
+    let es: ExternalSecret = serde_json::from_value(json!({ "metadata": meta })).unwrap();
+    let status = ExternalSecretStatus { synced_resource_version: Some("1-x".into()), ..ExternalSecretStatus::default() };
+    let es = writer.external_secret_status(&es, &status, Priority::New).await.unwrap();
+    assert_eq!(held(es.metadata, es.status == Some(status)), known);
+
+    let unread = writer.read(&Key::new("ns", "a"), Priority::New).await.unwrap_err();
+    assert_eq!(unread.to_string(), "unable to read Secret ns/a: the API server's answer cannot be understood");
+    assert!(begun.elapsed() < UNREACHABLE, "the API server is there: no place is held");
+    assert_eq!(sent.lock().unwrap().len(), 4);
 }
 
 /// However many objects want to write, they do not storm an API server that is away, nor one that comes back.

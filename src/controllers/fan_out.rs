@@ -179,7 +179,7 @@ fn outcome(result: Result<(), WriteError>) -> Outcome {
         Err(WriteError::Conflict | WriteError::Gone) => Outcome::Again,
         Err(WriteError::Terminating | WriteError::NotLeader) => Outcome::Moot,
         Err(WriteError::Busy(why) | WriteError::Unavailable(why)) => Outcome::Unavailable(why),
-        Err(WriteError::Refused(why)) => Outcome::Refused(why),
+        Err(WriteError::Refused(why) | WriteError::Unreadable(why)) => Outcome::Refused(why),
         Err(WriteError::Unsure(error)) => outcome(Err(*error)),
     }
 }

@@ -15,7 +15,7 @@ use super::watch::{self, Change, Scope, Watched};
 use crate::api::external_secret::GeneratorKind;
 use crate::api::generators::GeneratorObject;
 use crate::api::{ExternalSecret, PushSecret};
-use crate::index::{AnyGenerator, GeneratorId, GeneratorWakes, generator_ids, pushed_generator};
+use crate::index::{AnyGenerator, GeneratorId, GeneratorWakes, Key, generator_ids, pushed_generator};
 
 /// Asks for watches of kinds.
 pub type Wanted = UnboundedSender<GeneratorKind>;
@@ -41,6 +41,10 @@ impl Watched for GeneratorObject {
     fn open(mut self) -> Result<Self, (Box<ObjectMeta>, String)> {
         self.metadata.managed_fields = None;
         Ok(self)
+    }
+
+    fn key_of(object: &Self) -> Key {
+        Key::of(&object.metadata)
     }
 }
 

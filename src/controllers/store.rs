@@ -1,39 +1,97 @@
 //! The reconcile of a store of either kind: check the login, tell, and wake those who waited for it.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::time::Instant;
 
 use super::{Ctx, object_reference, turn};
-use crate::api::AnyStore;
+use crate::api::{AnyStore, StoreStatus};
 use crate::apply::error::WriteError;
 use crate::fetch::is_referent;
 use crate::index::StoreId;
-use crate::plan::Wake;
 use crate::plan::store::{self as plan, Next, Outcome};
+use crate::plan::{Note, Wake};
 use crate::queue::{Job, Priority};
 use crate::report::metrics::{ObjectKind, Ready};
 
-/// Failures in a row, by store.
+/// What failed, by store.
 #[derive(Default)]
-pub struct Failures(Mutex<HashMap<StoreId, u32>>);
+pub struct Failures {
+    /// How many checks in a row.
+    checks: Mutex<HashMap<StoreId, u32>>,
+    /// What could not be written.
+    unwritten: Mutex<HashMap<StoreId, Checked>>,
+}
 
 impl Failures {
     fn of(&self, id: &StoreId) -> u32 {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(id).copied().unwrap_or_default()
+        lock(&self.checks).get(id).copied().unwrap_or_default()
     }
 
     fn set(&self, id: &StoreId, failed: bool) {
-        let mut failures = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut checks = lock(&self.checks);
         match failed {
-            true => *failures.entry(id.clone()).or_default() += 1,
+            true => *checks.entry(id.clone()).or_default() += 1,
             false => {
-                failures.remove(id);
+                checks.remove(id);
             }
         }
+    }
+
+    fn keep(&self, id: &StoreId, checked: Checked) {
+        lock(&self.unwritten).insert(id.clone(), checked);
+    }
+
+    fn take(&self, id: &StoreId) -> Option<Checked> {
+        lock(&self.unwritten).remove(id)
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What a check came to. It is kept while it, or the finalizer, could not be written: until the next check is due, only that is tried
+/// again, and nothing is told twice.
+struct Checked {
+    /// The store as it was.
+    store: Arc<AnyStore>,
+    /// Version of the objects that it logs in with.
+    credentials: u64,
+    /// When that was.
+    at: Instant,
+    /// How long after it the next check is due.
+    wake: Wake,
+    /// The status to write.
+    status: Option<StoreStatus>,
+    /// The events that tell what that status says.
+    notes: Vec<Note>,
+}
+
+impl Checked {
+    /// When the next check is due, from now on.
+    fn next(&self, now: Instant) -> Wake {
+        match self.wake {
+            Wake::OnChange => Wake::OnChange,
+            Wake::After(time, priority) => {
+                Wake::After(time.saturating_sub(now.saturating_duration_since(self.at)), priority)
+            }
+        }
+    }
+
+    /// Whether a check would come to the same, as far as one can tell, and is not due.
+    fn holds(&self, store: &AnyStore, credentials: u64, now: Instant) -> bool {
+        let version = |store: &AnyStore| (store.metadata.uid.clone(), store.metadata.resource_version.clone());
+        let is_due = matches!(self.next(now), Wake::After(time, _) if time.is_zero());
+        !is_due && self.credentials == credentials && version(&self.store) == version(store)
+    }
+
+    /// Whether events of a store tell what these have not told.
+    fn is_news(&self, store: &AnyStore, notes: &[Note]) -> bool {
+        self.store.metadata.uid != store.metadata.uid || self.notes != notes
     }
 }
 
@@ -46,6 +104,7 @@ pub async fn reconcile(ctx: Arc<Ctx>, failures: Arc<Failures>, job: Job<StoreId>
     };
     let Some(store) = store.filter(|_| plan::serves(id.kind, &ctx.rules)) else {
         failures.set(&id, false);
+        failures.take(&id);
         ctx.fetcher.forget(&id);
         ctx.retries.done(&id.to_string());
         ctx.retries.done(&finalizer_of(&id));
@@ -61,6 +120,10 @@ pub async fn reconcile(ctx: Arc<Ctx>, failures: Arc<Failures>, job: Job<StoreId>
             Err(wake) => return wake,
         },
     };
+    let last = match failures.take(&id) {
+        Some(last) if last.holds(&store, credentials, begun) => return write(&ctx, &failures, &id, last, again).await,
+        last => last,
+    };
     let outcome = match next {
         Next::Ignore => return Wake::OnChange,
         Next::Known(outcome) => outcome,
@@ -71,7 +134,8 @@ pub async fn reconcile(ctx: Arc<Ctx>, failures: Arc<Failures>, job: Job<StoreId>
     failures.set(&id, failed);
     let kind = ObjectKind::of_store(id.kind);
     ctx.metrics.reconciled(kind, begun.elapsed(), turn(failed, report.wake));
-    log(&id, &outcome, !report.notes.is_empty());
+    let news = !report.notes.is_empty() && last.is_none_or(|last| last.is_news(&store, &report.notes));
+    log(&id, &outcome, news);
     let waiting = ctx.index_mut().set_health(&id, report.health);
     for (key, priority) in waiting {
         ctx.external_secrets.wake(key, priority);
@@ -81,29 +145,45 @@ pub async fn reconcile(ctx: Arc<Ctx>, failures: Arc<Failures>, job: Job<StoreId>
         ctx.push_secrets.wake(key, priority);
     }
     let reference = object_reference(id.kind.as_str(), &store.metadata);
-    for note in report.notes {
-        ctx.events.record(reference.clone(), note);
+    for note in report.notes.iter().filter(|_| news) {
+        ctx.events.record(reference.clone(), note.clone());
     }
     if let Some(status) = report.status.as_ref().or(store.status.as_ref()) {
         // also what was written before a restart
         ctx.metrics.condition(kind, &id.key.namespace, &id.key.name, Ready::of(&status.conditions));
     }
-    let Some(status) = report.status else {
-        ctx.retries.done(&id.to_string());
-        return sooner(report.wake, again);
+    let (wake, status, notes) = (report.wake, report.status, report.notes);
+    let checked = Checked { store, credentials, at: Instant::now(), wake, status, notes };
+    write(&ctx, &failures, &id, checked, again).await
+}
+
+/// Writes what a check came to, where that is not written yet, and says when to look again. `again`: so soon for the finalizer.
+async fn write(ctx: &Ctx, failures: &Failures, id: &StoreId, mut checked: Checked, again: Option<Duration>) -> Wake {
+    let refused = match &checked.status {
+        None => None,
+        Some(status) => match ctx.writer.store_status(&checked.store, status).await {
+            Ok(updated) => {
+                let updated = Arc::new(updated);
+                ctx.index_mut().renew_store(updated.clone());
+                // what the status says is told
+                checked = Checked { store: updated, status: None, notes: Vec::new(), ..checked };
+                None
+            }
+            Err(WriteError::Gone | WriteError::NotLeader | WriteError::Terminating) => return Wake::OnChange,
+            Err(error) => Some(ctx.retries.failed(&id.to_string(), &error, "the status could not be written")),
+        },
     };
-    match ctx.writer.store_status(&store, &status).await {
-        Ok(updated) => {
+    let wake = match refused {
+        Some(pause) => Wake::After(pause, Priority::Changed),
+        None => {
             ctx.retries.done(&id.to_string());
-            ctx.index_mut().renew_store(Arc::new(updated));
-            sooner(report.wake, again)
+            checked.next(Instant::now())
         }
-        Err(WriteError::Gone | WriteError::NotLeader | WriteError::Terminating) => Wake::OnChange,
-        Err(error) => {
-            let pause = ctx.retries.failed(&id.to_string(), &error, "the status could not be written");
-            sooner(Wake::After(pause, Priority::Changed), again)
-        }
+    };
+    if refused.is_some() || again.is_some() {
+        failures.keep(id, checked);
     }
+    sooner(wake, again)
 }
 
 /// Puts the finalizer on the store that PushSecrets need, or takes it off; gives the store as it is then, and when to try again what could
@@ -159,6 +239,60 @@ fn log(id: &StoreId, outcome: &Outcome, news: bool) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::StoreKind;
+    use crate::index::Key;
+
+    fn store(uid: &str, version: &str) -> AnyStore {
+        let mut store = AnyStore::default();
+        store.metadata.uid = Some(uid.into());
+        store.metadata.resource_version = Some(version.into());
+        store
+    }
+
+    /// A store that was checked at that moment and is to be checked again after 300 s.
+    fn checked(at: Instant) -> Checked {
+        Checked {
+            store: Arc::new(store("uid", "5")),
+            credentials: 1,
+            at,
+            wake: Wake::After(Duration::from_secs(300), Priority::Periodic),
+            status: Some(StoreStatus::default()),
+            notes: vec![Note::warning("InvalidProviderConfig", "denied")],
+        }
+    }
+
+    /// Else each try to write it would log in to the provider.
+    #[tokio::test(start_paused = true)]
+    async fn what_could_not_be_written_holds_until_the_next_check_is_due() {
+        let (now, seconds) = (Instant::now(), Duration::from_secs);
+        let checked = checked(now);
+        assert_eq!(checked.next(now + seconds(60)), Wake::After(seconds(240), Priority::Periodic));
+        assert!(checked.holds(&store("uid", "5"), 1, now + seconds(299)));
+        assert!(!checked.holds(&store("uid", "5"), 1, now + seconds(300)), "it is due");
+        assert!(!checked.holds(&store("uid", "6"), 1, now), "the store was changed");
+        assert!(!checked.holds(&store("another", "5"), 1, now));
+        assert!(!checked.holds(&store("uid", "5"), 2, now), "what it logs in with was changed");
+    }
+
+    /// Else an event and a log line would tell the same at each try.
+    #[test]
+    fn what_was_told_is_no_news_while_the_status_cannot_say_it() {
+        let checked = checked(Instant::now());
+        let same = || Note::warning("InvalidProviderConfig", "denied");
+        assert!(!checked.is_news(&store("uid", "6"), &[same()]));
+        assert!(checked.is_news(&store("uid", "6"), &[Note::normal("Valid", "store validated")]));
+        assert!(checked.is_news(&store("another", "6"), &[same()]));
+    }
+
+    #[test]
+    fn what_failed_is_kept_by_store_until_it_is_taken() {
+        let (failures, now) = (Failures::default(), Instant::now());
+        let id = |name: &str| StoreId { kind: StoreKind::SecretStore, key: Key::new("ns", name) };
+        failures.keep(&id("a"), checked(now));
+        assert!(failures.take(&id("b")).is_none());
+        assert_eq!(failures.take(&id("a")).map(|checked| checked.at), Some(now));
+        assert!(failures.take(&id("a")).is_none());
+    }
 
     #[test]
     fn a_write_that_failed_is_tried_again_before_the_next_check() {

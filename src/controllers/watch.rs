@@ -7,12 +7,13 @@ use futures::StreamExt as _;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Api;
 use kube::Resource;
-use kube::core::{DeserializeGuard, PartialObjectMeta};
+use kube::core::PartialObjectMeta;
 use kube::runtime::WatchStreamExt as _;
 use kube::runtime::watcher::{self, Event};
 use serde::de::DeserializeOwned;
 use tokio_util::sync::CancellationToken;
 
+use super::guard::Guard;
 use crate::index::Key;
 use crate::server::Health;
 
@@ -36,18 +37,23 @@ pub trait Watched: Resource + Clone + DeserializeOwned + Debug + Send + Sync + '
     /// # Errors
     /// See above.
     fn open(self) -> Result<Self::Object, (Box<ObjectMeta>, String)>;
+
+    /// Which object it is.
+    fn key_of(object: &Self::Object) -> Key;
 }
 
-impl<K> Watched for DeserializeGuard<K>
+impl<K> Watched for Guard<K>
 where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
 {
     type Object = K;
 
     fn open(self) -> Result<K, (Box<ObjectMeta>, String)> {
-        let mut object = self.0.map_err(|invalid| (Box::new(invalid.metadata), without_value(&invalid.error)))?;
-        object.meta_mut().managed_fields = None;
-        Ok(object)
+        self.0.map_err(|(meta, why)| (meta, without_value(&why)))
+    }
+
+    fn key_of(object: &K) -> Key {
+        Key::of(object.meta())
     }
 }
 
@@ -62,6 +68,20 @@ where
 
     fn open(self) -> Result<ObjectMeta, (Box<ObjectMeta>, String)> {
         Ok(self.metadata)
+    }
+
+    fn key_of(object: &ObjectMeta) -> Key {
+        Key::of(object)
+    }
+}
+
+/// Which object a change is of, unless that cannot be understood.
+#[must_use]
+pub fn well<W: Watched>(change: &Change<W::Object>) -> Option<Key> {
+    match change {
+        Change::Upsert(object) => Some(W::key_of(object)),
+        Change::Invalid(..) => None,
+        Change::Gone(key) => Some(key.clone()),
     }
 }
 
@@ -114,18 +134,7 @@ impl Fares {
 }
 
 /// Watches objects until it is stopped, and hands each change to `handle`. `name` is what logs call the watch; `fares` is told how
-/// it goes.
-pub async fn watch<W: Watched>(
-    api: Api<W>,
-    name: String,
-    fares: impl Fn(Fares),
-    stop: CancellationToken,
-    handle: impl FnMut(Change<W::Object>),
-) {
-    follow(api, name, fares, stop, handle, |_| (), Vec::new).await;
-}
-
-/// Like [`watch`]; `held` are objects that are held as our own writes left them. The watch may have been broken for as long as one of
+/// it goes. `held` are objects that are held as our own writes left them. The watch may have been broken for as long as one of
 /// them was there: it is gone where the next list does not have it.
 pub async fn watch_what_is_held<W: Watched>(
     api: Api<W>,
@@ -138,7 +147,7 @@ pub async fn watch_what_is_held<W: Watched>(
     follow(api, name, fares, stop, handle, |_| (), held).await;
 }
 
-/// Like [`watch`]; `tell` hears whenever the watch has listed its objects, and why whenever it breaks.
+/// Like [`watch_what_is_held`], with none; `tell` hears whenever the watch has listed its objects, and why whenever it breaks.
 pub async fn watch_and_tell<W: Watched>(
     api: Api<W>,
     name: String,
@@ -226,7 +235,8 @@ fn upsert<W: Watched>(object: W, handle: &mut impl FnMut(Change<W::Object>)) -> 
 }
 
 /// What serde says of an object, without the value that it quotes, which may be a secret's: of which kind that is, and what is expected.
-fn without_value(why: &str) -> String {
+#[must_use]
+pub fn without_value(why: &str) -> String {
     const QUOTING: [&str; 5] = ["invalid type", "invalid value", "invalid length", "unknown variant", "unknown field"];
     const EXPECTED: &str = "expected ";
     let lower = why.to_ascii_lowercase();
@@ -293,6 +303,8 @@ mod tests {
     fn what_cannot_be_understood_is_told_without_its_value() {
         for (serde, told) in [
             (r#"Invalid type string "hun, ter2. Expected x". Expected u32"#, "invalid type string, expected u32"),
+            (r#"invalid type: string "hun, ter2, expected x", expected u32"#, "invalid type string, expected u32"),
+            ("unknown variant `hunter2`, expected `Owner` or `Merge`", "unknown variant, expected `Owner` or `Merge`"),
             ("invalid type: integer `5`, expected a string", "invalid type integer, expected a string"),
             ("Invalid type map. Expected a sequence", "invalid type map, expected a sequence"),
             ("Invalid length 7. Expected 2 elements", "invalid length, expected 2 elements"),
@@ -307,9 +319,19 @@ mod tests {
             "apiVersion": "external-secrets.io/v1", "kind": "ExternalSecret", "metadata": {"name": "es", "namespace": "ns"},
             "spec": {"data": "hunter2"},
         });
-        let (meta, why) = serde_json::from_value::<DeserializeGuard<ExternalSecret>>(object).unwrap().open().unwrap_err();
+        let (meta, why) = serde_json::from_value::<Guard<ExternalSecret>>(object).unwrap().open().unwrap_err();
         assert_eq!(Key::of(&meta), Key::new("ns", "es"));
         assert!(why.starts_with("invalid type string, expected ") && !why.contains("hunter2"), "{why}");
+    }
+
+    #[test]
+    fn a_change_is_well_unless_it_cannot_be_understood() {
+        type Watch = PartialObjectMeta<Secret>;
+        let meta = ObjectMeta { namespace: Some("ns".into()), name: Some("a".into()), ..ObjectMeta::default() };
+        let key = Key::new("ns", "a");
+        assert_eq!(well::<Watch>(&Change::Upsert(meta.clone())), Some(key.clone()));
+        assert_eq!(well::<Watch>(&Change::Gone(key.clone())), Some(key));
+        assert_eq!(well::<Watch>(&Change::Invalid(Box::new(meta), String::new())), None);
     }
 
     /// A client of an API server that answers so, one request after the other, and then no more.
@@ -354,7 +376,7 @@ mod tests {
                 stop.cancel();
             }
         };
-        watch(api(client), "Secret".into(), hear, stop.clone(), |_| ()).await;
+        watch_what_is_held(api(client), "Secret".into(), hear, stop.clone(), |_| (), Vec::new).await;
         heard.into_inner().unwrap()
     }
 

@@ -16,6 +16,16 @@ use crate::queue::Priority;
 pub(super) struct PushSecrets {
     all: HashMap<Key, Arc<PushSecret>>,
     sources: HashMap<Key, BTreeSet<String>>,
+    /// The namespaces of which all are known, without a name the cluster.
+    known: BTreeSet<Option<Arc<str>>>,
+}
+
+impl PushSecrets {
+    /// Whether all are known that may mean a store.
+    fn are_known_of(&self, store: &AnyStore) -> bool {
+        let known = |namespace: Option<&str>| self.known.contains(&namespace.map(Arc::<str>::from));
+        known(None) || store.namespace().is_some_and(|own| known(Some(own)))
+    }
 }
 
 impl Index {
@@ -108,10 +118,22 @@ impl Index {
         touched.filter(|(_, store)| self.store_finalizer(store).is_some()).map(|(id, _)| id.clone()).collect()
     }
 
-    /// Whether our finalizer is to be put on a store, or taken off.
+    /// Whether our finalizer is to be put on a store, or taken off. It is not taken off before all PushSecrets are known that may need
+    /// it, and those who need a ClusterSecretStore are only known to who watches the cluster: others leave it as it is.
     #[must_use]
     pub fn store_finalizer(&self, store: &AnyStore) -> Option<bool> {
-        stores::finalizer(store, self.push_users(store).map(AsRef::as_ref))
+        let wanted = stores::finalizer(store, self.push_users(store).map(AsRef::as_ref))?;
+        let is_certain = (wanted && store.kind == StoreKind::SecretStore) || self.push_secrets.are_known_of(store);
+        is_certain.then_some(wanted)
+    }
+
+    /// All PushSecrets of a namespace, or of the cluster, are known: which stores must get or lose our finalizer now.
+    pub fn know_push_secrets(&mut self, namespace: Option<&str>) -> Vec<StoreId> {
+        if !self.push_secrets.known.insert(namespace.map(Arc::<str>::from)) {
+            return Vec::new();
+        }
+        let near = self.stores.iter().filter(|(_, s)| namespace.is_none() || s.namespace() == namespace);
+        near.filter(|(_, store)| self.store_finalizer(store).is_some()).map(|(id, _)| id.clone()).collect()
     }
 
     /// Notes which Secrets a PushSecret takes its values from. One that went meanwhile takes none.
@@ -182,7 +204,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::api::{FINALIZER_STORE, SecretStore};
+    use crate::api::{ClusterSecretStore, FINALIZER_STORE, SecretStore};
 
     fn push_secret(namespace: &str, name: &str, spec: &Value) -> Arc<PushSecret> {
         let metadata =
@@ -261,6 +283,7 @@ mod tests {
     #[test]
     fn stores_are_held_for_those_who_delete() {
         let mut index = Index::default();
+        index.know_push_secrets(None);
         index.upsert_store(store("a", &[]));
         index.upsert_store(store("b", &[FINALIZER_STORE]));
         let keeps = push_secret("a", "keeps", &spec(json!({ "name": "src" }), "None"));
@@ -276,6 +299,50 @@ mod tests {
         assert_eq!(index.push_wakes(&store("a", &[])).len(), 2);
         index.remove_push_secret(&Key::of(&deletes.metadata));
         assert_eq!(held(&index, &deletes), Vec::<String>::new());
+    }
+
+    /// Else one in deletion would be let go with what was pushed to it, where the PushSecrets come later than the stores.
+    #[test]
+    fn no_store_is_let_go_before_all_are_known_who_may_need_it() {
+        let mut index = Index::default();
+        let (a, b, c) = (store("a", &[FINALIZER_STORE]), store("b", &[FINALIZER_STORE]), store("c", &[]));
+        for store in [&a, &b, &c] {
+            index.upsert_store(store.clone());
+        }
+        assert_eq!([&a, &b].map(|store| index.store_finalizer(store)), [None, None]);
+        index.upsert_push_secret(push_secret("a", "deletes", &spec(json!({ "name": "src" }), "Delete")));
+        index.upsert_push_secret(push_secret("c", "deletes", &spec(json!({ "name": "src" }), "Delete")));
+        assert_eq!(index.store_finalizer(&c), Some(true), "one that needs it is enough");
+        assert!(index.know_push_secrets(Some("a")).is_empty());
+        assert_eq!([&a, &b].map(|store| index.store_finalizer(store)), [None, None], "a: needed, b: not known yet");
+        assert_eq!(index.know_push_secrets(Some("b")), [StoreId::of(&b)]);
+        assert_eq!(index.store_finalizer(&b), Some(false));
+        assert!(index.know_push_secrets(Some("b")).is_empty(), "listed once more");
+    }
+
+    /// Two that serve a namespace each would put it on and take it off without end.
+    #[test]
+    fn who_does_not_see_all_leaves_the_finalizer_of_a_cluster_wide_store_alone() {
+        let cluster_store = |finalizers: &[&str]| -> Arc<AnyStore> {
+            let metadata = json!({ "name": "s", "finalizers": finalizers });
+            let object = json!({ "metadata": metadata, "spec": { "provider": { "fake": { "data": [] } } } });
+            Arc::new(serde_json::from_value::<ClusterSecretStore>(object).unwrap().into())
+        };
+        let mut needs = spec(json!({ "name": "src" }), "Delete");
+        needs["secretStoreRefs"][0]["kind"] = json!("ClusterSecretStore");
+        let (free, held) = (cluster_store(&[]), cluster_store(&[FINALIZER_STORE]));
+        let mut index = Index::default();
+        index.know_push_secrets(Some("a"));
+        assert_eq!(index.store_finalizer(&held), None);
+        index.upsert_push_secret(push_secret("a", "deletes", &needs));
+        assert_eq!(index.store_finalizer(&free), None);
+
+        let mut index = Index::default();
+        index.upsert_store(held.clone());
+        assert_eq!(index.know_push_secrets(None), [StoreId::of(&held)]);
+        assert_eq!(index.store_finalizer(&held), Some(false));
+        index.upsert_push_secret(push_secret("a", "deletes", &needs));
+        assert_eq!([&free, &held].map(|store| index.store_finalizer(store)), [Some(true), None]);
     }
 
     #[test]

@@ -148,12 +148,23 @@ impl Cluster {
         self.stores.iter().filter(|(_, store)| uses(store)).map(|(id, _)| id.clone()).collect()
     }
 
+    /// Those of stores that log in for all, and those that log in as each of their consumers.
+    fn split(&self, ids: &BTreeSet<StoreId>) -> [BTreeSet<StoreId>; 2] {
+        let as_consumers = |id: &&StoreId| self.stores.get(*id).is_some_and(crate::fetch::is_referent);
+        let (as_consumers, for_all) = ids.iter().partition::<Vec<_>, _>(as_consumers);
+        [for_all, as_consumers].map(|ids| ids.into_iter().cloned().collect())
+    }
+
     fn owned_by(&self, es: &Key) -> BTreeSet<Key> {
         let owned = |key: &Key, meta: &ObjectMeta| {
             key.namespace == es.namespace && controller_of(meta).is_some_and(|o| *o.name == *es.name)
         };
         self.secrets.iter().filter(|(key, meta)| owned(key, meta)).map(|(key, _)| key.clone()).collect()
     }
+}
+
+fn sorted(touched: &Touched) -> [BTreeSet<StoreId>; 2] {
+    [&touched.stores, &touched.as_consumers].map(|ids| ids.iter().cloned().collect())
 }
 
 fn keys(wakes: Wakes) -> BTreeSet<Key> {
@@ -199,18 +210,18 @@ fn tell(index: &mut Index, cluster: &mut Cluster, event: &Event, version: usize)
             let users = cluster.log_in_with(&key);
             let before: Vec<u64> = users.iter().map(|id| index.credentials(id)).collect();
             let touched = index.touch_reference(ReferenceKind::Secret, &key, Some(&version.to_string()), |_, _| false);
-            prop_assert_eq!(touched.into_iter().collect::<BTreeSet<_>>(), users.clone());
-            prop_assert!(users.iter().zip(before).all(|(id, old)| index.credentials(id) > old), "it logs in anew");
-            prop_assert!(
-                index.touch_reference(ReferenceKind::Secret, &key, Some(&version.to_string()), |_, _| false).is_empty()
-            );
+            prop_assert_eq!(sorted(&touched), cluster.split(&users));
+            let bumped = |id: &StoreId, old: u64| index.credentials(id) > old;
+            prop_assert!(users.iter().zip(before).all(|(id, old)| bumped(id, old) == touched.stores.contains(id)));
+            let again = index.touch_reference(ReferenceKind::Secret, &key, Some(&version.to_string()), |_, _| false);
+            prop_assert_eq!(again, Touched::default());
             cluster.secrets.insert(key, meta);
         }
         Event::NoSecret { namespace, name } => {
             let key = Key::new(namespace, name);
             prop_assert_eq!(index.remove_secret(&key), cluster.writers(&key));
             let touched = index.touch_reference(ReferenceKind::Secret, &key, None, |_, _| false);
-            prop_assert_eq!(touched.into_iter().collect::<BTreeSet<_>>(), cluster.log_in_with(&key));
+            prop_assert_eq!(sorted(&touched), cluster.split(&cluster.log_in_with(&key)));
             cluster.secrets.remove(&key);
         }
         Event::Namespace { name, team } => {
@@ -272,13 +283,18 @@ proptest! {
         // the stores went before what they log in with
         for key in cluster.secrets.keys() {
             let touched = index.touch_reference(ReferenceKind::Secret, key, None, |_, _| false);
-            prop_assert!(touched.is_empty());
+            prop_assert_eq!(touched, Touched::default());
         }
         let left = (index.store_users.len(), index.target_users.len(), index.owned.len(), index.reference_users.len());
         prop_assert_eq!(left, (0, 0, 0, 0), "nothing is left of what is gone");
         let left = (index.health.len(), index.credentials.len(), index.reference_versions.len());
         prop_assert_eq!(left, (0, 0, 0), "nor of its checks");
+        prop_assert!(index.stood_in_for.is_empty());
     }
+}
+
+fn cluster_store_id(name: &str) -> StoreId {
+    StoreId::resolve(&SecretStoreRef { name: Some(name.into()), kind: Some(StoreKind::ClusterSecretStore) }, "ns")
 }
 
 /// Else a Secret of one namespace would have a store log in anew for all the others.
@@ -290,17 +306,76 @@ fn the_end_of_an_object_concerns_those_who_read_it() {
     }
     // as the logins tell: that of "c" has read nothing, the others the first version
     let has_used = |id: &StoreId, version: &str| *id.key.name == *"c" || version == "1";
-    let touched = |index: &mut Index, version: Option<&str>| -> Vec<String> {
-        let ids = index.touch_reference(ReferenceKind::Secret, &Key::new("ns", "auth"), version, has_used);
-        ids.iter().map(|id| id.key.name.to_string()).collect()
+    let touched = |index: &mut Index, version: Option<&str>| {
+        index.touch_reference(ReferenceKind::Secret, &Key::new("ns", "auth"), version, has_used)
     };
-    assert!(touched(&mut index, Some("1")).is_empty());
-    assert_eq!(touched(&mut index, None), ["a", "b"]);
-    let credentials = |name: &str| {
-        let reference = SecretStoreRef { name: Some(name.into()), kind: Some(StoreKind::ClusterSecretStore) };
-        index.credentials(&StoreId::resolve(&reference, "ns"))
+    assert_eq!(touched(&mut index, Some("1")), Touched::default());
+    let expected = Touched { stores: vec![cluster_store_id("b")], as_consumers: vec![cluster_store_id("a")] };
+    assert_eq!(touched(&mut index, None), expected);
+    let credentials = |name: &str| index.credentials(&cluster_store_id(name));
+    assert_eq!(["a", "b", "c"].map(credentials), [0, 1, 0], "\"a\" is another login for one namespace only");
+}
+
+/// Values that are in such objects are news for those who follow them, also if they are synced: that is told by the counter.
+#[test]
+fn a_change_of_values_that_are_in_the_cluster_is_counted() {
+    let mut index = Index::default();
+    let store: ClusterSecretStore = serde_json::from_value(json!({
+        "metadata": { "name": "a", "uid": "a", "generation": 1, "resourceVersion": "1" },
+        "spec": { "provider": { "sops": { "source": { "configMap": { "name": "file", "key": "k" } } } } },
+    }))
+    .unwrap();
+    index.upsert_store(Arc::new(store.into()));
+    let touched = index.touch_reference(ReferenceKind::ConfigMap, &Key::new("ns", "file"), Some("1"), |_, _| false);
+    assert_eq!(touched, Touched { stores: vec![cluster_store_id("a")], as_consumers: Vec::new() });
+    assert_eq!(index.credentials(&cluster_store_id("a")), 1);
+}
+
+/// An ExternalSecret on the ClusterSecretStore "a".
+fn user_of_a(index: &mut Index, namespace: &str, ready: bool) -> Key {
+    let mut es = external_secret("es", "es", &[], ready, 1);
+    es.metadata.namespace = Some(namespace.into());
+    let key = Key::of(&es.metadata);
+    index.upsert_external_secret(Arc::new(es));
+    key
+}
+
+#[test]
+fn those_of_one_namespace_wait_for_what_the_store_logs_in_with_there() {
+    let mut index = Index::default();
+    index.upsert_store(Arc::new(cluster_store("a", "auth", None, 1)));
+    let waiting = user_of_a(&mut index, "ns", false);
+    user_of_a(&mut index, "other", true);
+    user_of_a(&mut index, "third", false);
+    let waits = |namespace| keys(index.waiting_for_store(&cluster_store_id("a"), namespace));
+    assert_eq!(waits("ns"), [waiting].into());
+    assert_eq!(waits("other"), BTreeSet::new(), "it is synced");
+}
+
+#[test]
+fn who_waits_for_a_store_is_woken_when_one_that_stands_in_for_it_is_back() {
+    let mut index = Index::default();
+    let main = |stand_in: &str, version| {
+        let mut store = cluster_store("a", "auth", Some("ns"), version);
+        let annotation = (crate::api::ANNOTATION_FAILOVER.to_owned(), stand_in.to_owned());
+        store.metadata.annotations = Some([annotation].into());
+        Arc::new(store)
     };
-    assert_eq!(["a", "b", "c"].map(credentials), [1, 1, 0]);
+    index.upsert_store(main("dr", 1));
+    index.upsert_store(Arc::new(cluster_store("dr", "auth", Some("ns"), 1)));
+    let waiting = user_of_a(&mut index, "ns", false);
+    user_of_a(&mut index, "other", true);
+    let dr = cluster_store_id("dr");
+    let check = |index: &mut Index, ready| {
+        keys(index.set_health(&dr, StoreHealth { uid: "dr".into(), generation: 1, ready, ..StoreHealth::default() }))
+    };
+    assert_eq!(check(&mut index, false), BTreeSet::new(), "it cannot be used either");
+    assert_eq!(check(&mut index, true), [waiting.clone()].into());
+    assert_eq!(check(&mut index, true), BTreeSet::new(), "nothing changed");
+    assert_eq!(keys(index.waiting_for_store(&dr, "ns")), [waiting].into());
+    check(&mut index, false);
+    index.upsert_store(main("elsewhere", 2));
+    assert_eq!(check(&mut index, true), BTreeSet::new(), "it stands in for nobody any more");
 }
 
 #[test]

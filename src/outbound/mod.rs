@@ -4,6 +4,7 @@
 //! No error holds a URL, a header or a part of a body.
 
 mod address;
+pub mod api_server;
 mod call;
 mod dial;
 mod ntlm;

@@ -24,7 +24,7 @@ use super::digest::Digester;
 use super::entries::generates;
 use super::refresh::{self, Due, LastSync};
 use super::target::{self, Change, Content, Desired};
-use super::{Note, Rules, Wake, backoff, duration, lease, manifest, object_hash, status, template};
+use super::{Note, Rules, Wake, backoff, duration, generator_state, lease, manifest, object_hash, status, template};
 use crate::api::external_secret::{Binding, CreationPolicy, DeletionPolicy, TargetStatus};
 use crate::api::{ExternalSecret, ExternalSecretStatus, FINALIZER_ESO};
 use crate::index::{Key, TargetView, store_ids};
@@ -42,7 +42,7 @@ pub use words::{
 
 /// How old a shared value may be for an object that is new or was changed.
 const NEW_AGE: Duration = Duration::from_secs(10);
-/// How long to wait for something that is about to go away, such as a Secret in deletion.
+/// How soon to plan anew what changed while it was carried out.
 const SOON: Duration = Duration::from_millis(500);
 /// When to look again at what only somebody else can mend, should its change have been missed.
 const LATER: Duration = Duration::from_secs(300);
@@ -153,13 +153,9 @@ pub fn after_fetch(facts: &Facts, rules: &Rules, gathered: Result<&Gathered, &Fa
     if policy == CreationPolicy::None {
         return Decision::Settle(Box::new(synced(facts, gathered, "Synced", "secret synced", None, Vec::new())));
     }
-    match &facts.target {
-        None if policy == CreationPolicy::Merge => {
-            let message = words::not_created(es);
-            return Decision::Settle(Box::new(synced(facts, gathered, "Missing", message, None, Vec::new())));
-        }
-        Some(view) if view.deleting => return Decision::Settle(Box::new(absent::soon(facts))),
-        _ => {}
+    if facts.target.is_none() && policy == CreationPolicy::Merge {
+        let message = words::not_created(es);
+        return Decision::Settle(Box::new(synced(facts, gathered, "Missing", message, None, Vec::new())));
     }
     // what an immutable target holds stays as it is, whatever a template would make
     let stays = es.target().immutable == Some(true) && facts.target.is_some();
@@ -441,9 +437,15 @@ fn delete(facts: &Facts, gathered: &Gathered) -> Decision {
         return Decision::Settle(Box::new(failed(facts, &failure)));
     }
     let uid = es.metadata.uid.as_deref();
+    let deleted = || {
+        let message = "secret deleted due to DeletionPolicy=Delete";
+        Decision::Settle(Box::new(synced(facts, gathered, "Deleted", message, None, Vec::new())))
+    };
     match &facts.target {
         Some(view) if view.controller.as_deref() == uid => match target::vanished(es).filter(|_| gathered.found_nothing()) {
             Some(cause) => Decision::Settle(Box::new(failed(facts, &Failure::retry(words::not_deleted(es), cause)))),
+            // only a finalizer holds it
+            None if view.deleting => deleted(),
             None => Decision::Delete { uid: view.uid.clone() },
         },
         Some(_) => {
@@ -451,10 +453,7 @@ fn delete(facts: &Facts, gathered: &Gathered) -> Decision {
             let missing = gathered.missing.clone();
             Decision::Settle(Box::new(failed(facts, &Failure { missing, ..Failure::target(words::not_deleted(es), cause) })))
         }
-        None => {
-            let message = "secret deleted due to DeletionPolicy=Delete";
-            Decision::Settle(Box::new(synced(facts, gathered, "Deleted", message, None, Vec::new())))
-        }
+        None => deleted(),
     }
 }
 
@@ -511,8 +510,10 @@ fn last_sync(facts: &Facts) -> LastSync<'_> {
 fn last_of<'a>(status: Option<&'a ExternalSecretStatus>, memory: &Memory, replace_at: Option<Timestamp>) -> LastSync<'a> {
     let recorded = status.and_then(|s| s.refresh_time.as_ref()).map(|t| t.0);
     let read_again = status.and_then(|s| s.target.as_ref()?.read_again.as_ref()).map(|t| t.0);
+    let refresh_time = recorded.max(memory.refresh_time);
+    let replace_at = replace_at.map(|at| generator_state::replace_again(at, refresh_time));
     LastSync {
-        refresh_time: recorded.max(memory.refresh_time),
+        refresh_time,
         synced: status.and_then(|s| s.synced_resource_version.as_deref()),
         again: memory.read_again.or(read_again).into_iter().chain(replace_at).min(),
     }

@@ -273,8 +273,13 @@ pub fn compare(es: &ExternalSecret, desired: &Desired, live: &Secret) -> Result<
         desired.annotations = kept(live.metadata.annotations.as_ref(), &owned.annotations);
         claim(es, &mut desired.labels);
     }
+    let there = live.metadata.finalizers.as_deref().unwrap_or_default();
+    if live.metadata.deletion_timestamp.is_some() {
+        // the API server takes no new ones then, and refuses the whole write
+        desired.finalizers.retain(|f| there.contains(f));
+    }
     // ESO adds finalizers and never takes one off; apply would, if they were not named again
-    let finalizers = live.metadata.finalizers.iter().flatten().filter(|f| owned.finalizers.contains(*f));
+    let finalizers = there.iter().filter(|f| owned.finalizers.contains(*f));
     let kept: Vec<String> = finalizers.filter(|f| !desired.finalizers.contains(*f)).cloned().collect();
     desired.finalizers.extend(kept);
     let ours_gone = owned.data.iter().any(|key| !desired.data.contains_key(key) && data.contains_key(key));

@@ -1,5 +1,5 @@
 //! Counts the requests to the API server, as a layer of kube's client, so that none can be forgotten:
-//! `ClientBuilder::try_from(config)?.with_layer(&CountRequests::new(metrics)).build()`.
+//! `api_server::client(config)?.with_layer(&CountRequests::new(metrics)).build()`.
 
 use std::pin::Pin;
 use std::sync::Arc;

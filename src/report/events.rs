@@ -3,8 +3,10 @@
 //! kube's `Recorder` walks its whole cache at each event, which costs more than the event at ten thousand objects; repeats
 //! are kept back by the plan already, so events are simply created.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use futures::StreamExt as _;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::api::events::v1::Event;
@@ -14,6 +16,7 @@ use tokio::sync::mpsc;
 use tokio::time::Duration;
 use tokio_util::sync::CancellationToken;
 
+use crate::index::Key;
 use crate::lease::Leadership;
 use crate::plan::Note;
 use crate::plan::status::truncate;
@@ -38,6 +41,8 @@ pub const COMPONENT: &str = "keyferry";
 #[derive(Clone)]
 pub struct Events {
     sender: mpsc::Sender<Recorded>,
+    early: Early,
+    leadership: Leadership,
     metrics: Arc<Metrics>,
     last: CancellationToken,
 }
@@ -49,9 +54,34 @@ struct Recorded {
     at: Timestamp,
 }
 
+/// What is told of objects before this process leads, as of those that it cannot understand: the last of each, by kind and key. `None` once
+/// it leads.
+#[derive(Clone)]
+struct Early(Arc<Mutex<Option<Kept>>>);
+
+type Kept = HashMap<(String, Key), Recorded>;
+
+impl Early {
+    fn lock(&self) -> MutexGuard<'_, Option<Kept>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Keeps an event if there is room.
+fn keep(kept: &mut Kept, recorded: Recorded) -> bool {
+    let ObjectReference { kind, namespace, name, .. } = &recorded.object;
+    let key = Key::new(namespace.as_deref().unwrap_or_default(), name.as_deref().unwrap_or_default());
+    let of = (kind.clone().unwrap_or_default(), key);
+    let has_room = kept.len() < MOST_WAITING || kept.contains_key(&of);
+    if has_room {
+        kept.insert(of, recorded);
+    }
+    has_room
+}
+
 impl Events {
-    /// Events, and the future that writes them until all senders are gone or [`Events::close`] is called. `busy` says whether there is more urgent work for
-    /// the API server.
+    /// Events, and the future that writes them, once this process leads, until all senders are gone or [`Events::close`] is called.
+    /// `busy` says whether there is more urgent work for the API server.
     pub fn new(
         client: kube::Client,
         leadership: Leadership,
@@ -60,15 +90,32 @@ impl Events {
         metrics: Arc<Metrics>,
     ) -> (Self, impl Future<Output = ()>) {
         let (sender, receiver) = mpsc::channel(MOST_WAITING);
-        let last = CancellationToken::new();
-        let writer = Writer { client, leadership, instance, metrics: metrics.clone() };
-        (Self { sender, metrics, last: last.clone() }, write_all(writer, busy, receiver, last))
+        let (last, early) = (CancellationToken::new(), Early(Arc::new(Mutex::new(Some(Kept::new())))));
+        let writer = Writer { client, leadership: leadership.clone(), instance, metrics: metrics.clone() };
+        let writing = write_all(writer, busy, early.clone(), receiver, last.clone());
+        (Self { sender, early, leadership, metrics, last }, writing)
     }
 
     /// Records an event on an object.
     pub fn record(&self, object: ObjectReference, note: Note) {
-        if self.sender.try_send(Recorded { object, note, at: Timestamp::now() }).is_err() {
+        let recorded = Recorded { object, note, at: Timestamp::now() };
+        let mut early = self.early.lock();
+        let has_place = match early.as_mut().filter(|_| !self.leadership.may_write()) {
+            Some(kept) => keep(kept, recorded),
+            None => self.sender.try_send(recorded).is_ok(),
+        };
+        if !has_place {
             self.metrics.event_dropped();
+        }
+    }
+
+    /// An object of that kind is well, or gone: what was told of it before this process leads holds no more.
+    pub fn withdraw(&self, kind: &str, key: impl FnOnce() -> Option<Key>) {
+        let mut early = self.early.lock();
+        if let Some(kept) = early.as_mut().filter(|kept| !kept.is_empty())
+            && let Some(key) = key()
+        {
+            kept.remove(&(kind.to_owned(), key));
         }
     }
 
@@ -86,7 +133,16 @@ struct Writer {
     metrics: Arc<Metrics>,
 }
 
-async fn write_all(writer: Writer, busy: impl Fn() -> bool, receiver: mpsc::Receiver<Recorded>, last: CancellationToken) {
+async fn write_all(
+    writer: Writer,
+    busy: impl Fn() -> bool,
+    early: Early,
+    receiver: mpsc::Receiver<Recorded>,
+    last: CancellationToken,
+) {
+    tokio::select! { () = writer.leadership.elected() => {}, () = last.cancelled() => {} }
+    let kept = early.lock().take();
+    let kept = futures::stream::iter(kept.into_iter().flatten().map(|(_, event)| event));
     let events = futures::stream::unfold((receiver, last), |(mut receiver, last)| async move {
         let event = tokio::select! {
             biased;
@@ -99,11 +155,12 @@ async fn write_all(writer: Writer, busy: impl Fn() -> bool, receiver: mpsc::Rece
         Some((event?, (receiver, last)))
     });
     let (writer, busy) = (&writer, &busy);
-    futures::StreamExt::for_each_concurrent(events, WRITERS, |event| async move {
-        give_way(busy).await;
-        writer.write(event).await;
-    })
-    .await;
+    kept.chain(events)
+        .for_each_concurrent(WRITERS, |event| async move {
+            give_way(busy).await;
+            writer.write(event).await;
+        })
+        .await;
 }
 
 /// Waits while there is more urgent work, but not for ever.
@@ -124,6 +181,7 @@ impl Writer {
         let api: Api<Event> = Api::namespaced(self.client.clone(), &namespace);
         for is_last in [false, true] {
             if !self.leadership.may_write() {
+                self.metrics.event_dropped();
                 return;
             }
             match api.create(&PostParams::default(), &event).await {
@@ -177,6 +235,7 @@ mod tests {
     use tokio::time::Instant;
 
     use super::*;
+    use crate::lease::{Election, Timing};
 
     #[tokio::test(start_paused = true)]
     async fn an_event_lets_urgent_work_go_first_but_not_for_ever() {
@@ -257,6 +316,84 @@ mod tests {
         assert_eq!(created.load(Ordering::Relaxed), 7);
         events.record(ObjectReference::default(), note());
         assert!(metrics.encode().unwrap().contains("\nkeyferry_events_dropped_total 1\n"));
+    }
+
+    /// An election, and a client of its API server, which grants the lease at once and notes which objects events are about.
+    fn election() -> (Election, kube::Client, Arc<Mutex<Vec<String>>>) {
+        let told = Arc::new(Mutex::new(Vec::new()));
+        let hears = told.clone();
+        let service = tower::service_fn(move |request: Request<Body>| {
+            let hears = hears.clone();
+            async move {
+                let is_lease = request.uri().path().contains("/leases");
+                let is_read = request.method() == http::Method::GET;
+                let body = request.into_body().collect_bytes().await.unwrap().to_vec();
+                if !is_lease {
+                    let event: Event = serde_json::from_slice(&body).unwrap();
+                    hears.lock().unwrap().push(event.regarding.and_then(|object| object.name).unwrap());
+                }
+                let missing = br#"{"kind":"Status","apiVersion":"v1","status":"Failure","reason":"NotFound","code":404}"#;
+                let (code, body) = if is_read { (404, missing.to_vec()) } else { (201, body) };
+                Ok::<_, Infallible>(Response::builder().status(code).body(Body::from(body)).unwrap())
+            }
+        });
+        let client = kube::Client::new(service, "ns");
+        let timing = Timing::new(Duration::from_secs(15), Duration::from_secs(10), Duration::from_secs(2)).unwrap();
+        let api = Api::namespaced(client.clone(), "ns");
+        (Election::new(api, "lease".into(), "one".into(), timing), client, told)
+    }
+
+    fn of(kind: &str, name: &str) -> ObjectReference {
+        ObjectReference {
+            kind: Some(kind.into()),
+            namespace: Some("ns".into()),
+            name: Some(name.into()),
+            ..ObjectReference::default()
+        }
+    }
+
+    /// As of what the first list brings: it may be long until this process leads, and what was wrong then may be mended.
+    #[tokio::test]
+    async fn what_is_told_before_this_process_leads_is_told_then_if_it_still_holds() {
+        let metrics = Arc::new(Metrics::default());
+        let (election, client, told) = election();
+        let (leadership, lead) = (election.leadership(), CancellationToken::new());
+        let (events, writing) = Events::new(client, leadership.clone(), "one".into(), || false, metrics.clone());
+        let writing = tokio::spawn(writing);
+        for name in ["bad", "mended", "bad"] {
+            events.record(of("ExternalSecret", name), note());
+        }
+        events.withdraw("ExternalSecret", || Some(Key::new("ns", "mended")));
+        events.withdraw("SecretStore", || Some(Key::new("ns", "bad")));
+        events.withdraw("ExternalSecret", || None);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        assert!(told.lock().unwrap().is_empty(), "another process may lead");
+
+        let elected = tokio::spawn(election.run(lead.clone()));
+        leadership.elected().await;
+        for _ in 0..2 {
+            events.record(of("ExternalSecret", "later"), note());
+        }
+        events.close();
+        tokio::time::timeout(Duration::from_secs(9), writing).await.unwrap().unwrap();
+        lead.cancel();
+        elected.await.unwrap().unwrap();
+        let mut told = told.lock().unwrap().clone();
+        told.sort();
+        assert_eq!(told, ["bad", "later", "later"]);
+        assert!(metrics.encode().unwrap().contains("\nkeyferry_events_dropped_total 0\n"));
+    }
+
+    #[tokio::test]
+    async fn what_waits_for_the_lease_is_bounded() {
+        let metrics = Arc::new(Metrics::default());
+        let (election, client, _) = election();
+        let (events, _writing) = Events::new(client, election.leadership(), "one".into(), || false, metrics.clone());
+        for n in 0..MOST_WAITING + 3 {
+            events.record(of("ExternalSecret", &n.to_string()), note());
+        }
+        events.record(of("ExternalSecret", "0"), note());
+        assert!(metrics.encode().unwrap().contains("\nkeyferry_events_dropped_total 3\n"));
     }
 
     #[tokio::test(start_paused = true)]

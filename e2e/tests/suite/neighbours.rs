@@ -314,6 +314,8 @@ fn a_secret_in_deletion_is_awaited() -> Result<()> {
         let old = uid(ns, "secret", "app").await?;
         delete(ns, ("v1", "Secret"), "app").await?;
         patch(ns, EXTERNAL_SECRET, "app", json!({"spec": {"data": one("key", "other")}})).await?;
+        // while it is held it is kept as it should be
+        ns.wait_secret("app", |data| data.get("key").is_some_and(|value| value == "other")).await?;
         let beside = good_one_is_served(ns, "good").await?;
         tokio::time::sleep(Duration::from_secs(2)).await;
         ensure!(uid(ns, "secret", "app").await? == old, "the Secret is another although it was held");

@@ -70,7 +70,7 @@ pub(super) fn went(facts: &Facts) -> Option<Report> {
 }
 
 /// Nothing is said or done; soon the object is looked at again.
-pub(super) fn soon(facts: &Facts) -> Report {
+fn soon(facts: &Facts) -> Report {
     Report {
         status: None,
         notes: Vec::new(),

@@ -4,9 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::words::{Facts, Failure, FetchPlan, Gathered, Next};
-use super::{LATER, SOON, failed, generate, interval};
+use super::{LATER, failed, generate, interval};
 use crate::api::StoreKind;
-use crate::api::external_secret::CreationPolicy;
 use crate::fetch::Request;
 use crate::index::StoreId;
 use crate::plan::entries::{self, Entry};
@@ -17,11 +16,6 @@ use crate::queue::Priority;
 /// Plans the reads, if all stores can be used.
 pub(super) fn fetch(facts: &Facts, rules: &Rules, max_age: Duration, priority: Priority) -> Next {
     let es = &facts.es;
-    let writes = es.target().creation_policy.unwrap_or_default() != CreationPolicy::None;
-    if writes && facts.target.as_ref().is_some_and(|target| target.deleting) {
-        // nothing can be written there, so nothing is read or generated for it
-        return Next::Idle(Wake::After(SOON, Priority::Changed));
-    }
     let mut requests: BTreeMap<StoreId, BTreeSet<Request>> = BTreeMap::new();
     let mut stand_ins = BTreeMap::new();
     let mut generate = Vec::new();

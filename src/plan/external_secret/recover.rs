@@ -40,7 +40,7 @@ pub(super) fn may_be_written(facts: &Facts) -> bool {
     let announced = announced(facts).is_some_and(|p| p.synced_resource_version == synced_resource_version(&facts.es));
     // the watch may lag behind our own write
     let ours = facts.memory.written_to(facts.es.target_name()).is_some();
-    announced && facts.target.as_ref().map_or(ours, |view| view.managed && !view.deleting)
+    announced && facts.target.as_ref().map_or(ours, |view| view.managed)
 }
 
 /// What the status announces.
@@ -68,7 +68,7 @@ pub(super) fn written(facts: &Facts, live: &Seen) -> Option<Report> {
 /// Whether a look at the Secret can take the place of generating or reading anew: the values are not due, and a Secret is there that
 /// this object wrote. One whose digest is missing, or was made with a key that is lost, is taken as it stands.
 pub(super) fn can_be_known(facts: &Facts) -> bool {
-    let there = facts.target.as_ref().is_some_and(|view| view.managed && !view.deleting);
+    let there = facts.target.as_ref().is_some_and(|view| view.managed);
     there && (generates(&facts.es) || stays(facts))
 }
 

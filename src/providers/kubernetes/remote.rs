@@ -7,19 +7,17 @@ use std::time::Duration;
 use http::header::{HeaderValue, RETRY_AFTER, USER_AGENT};
 use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Limited};
-use hyper_util::rt::TokioExecutor;
-use kube::client::{Body, Client, ConfigExt as _};
+use kube::client::{Body, Client};
 use regex::Regex;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
-use tower::{BoxError, ServiceBuilder};
 
 use super::login::{Login, from_token};
 use super::{ConnectCx, ErrorKind, ProviderError, asked};
 use crate::api::refs::ServiceAccountSelector;
-use crate::outbound::{self, Outbound};
+use crate::outbound::{self, Outbound, api_server};
 use crate::providers::CallCx;
 
 /// Time that a call may take, from the token it needs to the last byte of the answer.
@@ -127,10 +125,11 @@ impl Remote {
             renew_at = Some(Instant::now() + token.life.mul_f64(0.8));
         }
         let made = match &self.guard {
-            None => Client::try_from(config).ok(),
-            Some(outbound) => guarded(config, outbound),
+            None => api_server::client(config).map(|client| client.build()),
+            // what an address out of a manifest stands for is checked when it is connected to
+            Some(outbound) => api_server::client_over(config, outbound.dial()).map(|client| client.build()),
         };
-        let client = made.ok_or_else(|| {
+        let client = made.map_err(|_| {
             let text = "spec.provider.kubernetes: no connection can be set up: check the certificate authority, the client \
                         certificate with its key, and that a kubeconfig names no proxy";
             ProviderError::new(ErrorKind::Misconfigured, text)
@@ -138,22 +137,6 @@ impl Remote {
         *current = Some(Current { client: client.clone(), renew_at });
         Ok(client)
     }
-}
-
-/// A client for an address out of a manifest: what it stands for is checked when it is connected to.
-fn guarded(config: kube::Config, outbound: &Outbound) -> Option<Client> {
-    if config.proxy_url.is_some() {
-        return None;
-    }
-    let connector = config.rustls_https_connector_with_connector(outbound.dial()).ok()?;
-    let connections = hyper_util::client::legacy::Client::builder(TokioExecutor::new()).build::<_, Body>(connector);
-    let service = ServiceBuilder::new()
-        .layer(config.base_uri_layer())
-        .option_layer(config.auth_layer().ok()?)
-        .layer(config.extra_headers_layer().ok()?)
-        .map_err(BoxError::from)
-        .service(connections);
-    Some(Client::new(service, config.default_namespace))
 }
 
 fn is_same_server(one: &http::Uri, other: &http::Uri) -> bool {

@@ -437,6 +437,28 @@ fn a_write_in_doubt_is_found_out_at_the_next_look() {
     }
 }
 
+/// A finalizer holds the Secret, and others may use it until it is gone.
+#[test]
+fn what_a_secret_in_deletion_holds_is_known_as_ever() {
+    let mut world = first();
+    world.es.status.as_mut().unwrap().target = None;
+    world.delete_held();
+    assert_eq!(look(&mut world), ["inspect"], "what is recorded of it is lost, and that alone makes no new value");
+    assert_eq!(password(&world), "first");
+
+    let mut world = first();
+    world.pass(refresh::DEFAULT_INTERVAL);
+    let (facts, made, desired) = due_anew(&world);
+    let announced = plan::pending(&facts, &desired, world.now, &digester());
+    world.look(Ok(made));
+    world.es.status = Some(announced);
+    world.delete_held();
+    assert_eq!(look(&mut world), ["inspect", "retire"], "it was written before the process ended");
+    assert_eq!(password(&world), "written");
+    world.secrets.clear();
+    assert_eq!(look(&mut world), ["fetch", "create"]);
+}
+
 /// The process ended before the Secret was written, or the object was changed since: the announcement means nothing.
 #[test]
 fn an_announcement_that_does_not_fit_means_nothing() {

@@ -87,6 +87,19 @@ fn what_was_generated_is_replaced_when_its_lease_is_over() {
     assert!(is_due(&world));
 }
 
+/// As where the state of the one before cannot be written: each sync writes the Secret, and that wakes it again.
+#[test]
+fn what_is_overdue_all_the_same_is_not_generated_at_every_look() {
+    let mut world = World::new(&spec(&json!({})));
+    world.look(values(&[("k", "v")]));
+    world.replace_at = Some(world.now - SignedDuration::from_secs(1));
+    assert_eq!(wake(&world), Some(Duration::from_secs(60)));
+    world.pass(Duration::from_secs(59));
+    assert!(!is_due(&world));
+    world.pass(Duration::from_secs(1));
+    assert!(is_due(&world));
+}
+
 #[test]
 fn a_wrong_annotation_is_told() {
     let mut world = World::new(&spec(&json!({})));

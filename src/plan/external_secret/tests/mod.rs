@@ -1,6 +1,7 @@
 //! The plan of an ExternalSecret, as tables over a small simulated cluster.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod deletion;
 mod due;
 mod failover;
 mod failures;

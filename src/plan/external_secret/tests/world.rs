@@ -191,6 +191,15 @@ impl World {
         secret.metadata.resource_version = Some(version);
     }
 
+    /// Somebody deletes the target, and a finalizer holds it.
+    pub fn delete_held(&mut self) {
+        let (name, now) = (self.es.target_name().to_owned(), self.now);
+        self.meddle(&name, |secret| {
+            secret.metadata.deletion_timestamp = Some(Time(now));
+            secret.metadata.finalizers.get_or_insert_default().push("example.org/hold".into());
+        });
+    }
+
     pub fn facts(&self) -> Facts {
         let view = |secret: &Secret| TargetView::of(&secret.metadata);
         let owned = self.secrets.iter().map(|(name, secret)| (Key::new("ns", name), view(secret)));
@@ -381,6 +390,8 @@ impl World {
         }
         data.extend(desired.data.iter().map(|(k, v)| (k.clone(), ByteString(v.expose().to_vec()))));
         let finalizers = meta.finalizers.get_or_insert_default();
+        let adds = desired.finalizers.iter().any(|f| !finalizers.contains(f));
+        assert!(!adds || meta.deletion_timestamp.is_none(), "the API server takes no new finalizers in deletion");
         finalizers.retain(|f| before["f:metadata"]["f:finalizers"].get(format!("v:{}", json!(f))).is_none());
         finalizers.extend(desired.finalizers.clone());
         let owners = meta.owner_references.get_or_insert_default();

@@ -569,16 +569,3 @@ fn a_failed_read_keeps_the_old_secret_of_a_renamed_target() {
     assert_eq!(world.look(provider_failure(ErrorKind::Unavailable)).did, ["fetch"]);
     assert!(world.secrets.contains_key("t"));
 }
-
-#[test]
-fn a_secret_in_deletion_is_waited_for() {
-    let mut world = World::synced(&policies("Owner", "Retain"));
-    let now = world.now;
-    world.meddle("t", |s| {
-        s.metadata.deletion_timestamp = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(now));
-        s.data = None;
-    });
-    let step = world.look(values(&[("k", "v")]));
-    assert_eq!(step.did, ["inspect"], "nothing is read or generated for it");
-    assert_eq!(step.wake, crate::plan::Wake::After(Duration::from_millis(500), crate::queue::Priority::Changed));
-}
