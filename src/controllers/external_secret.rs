@@ -139,7 +139,7 @@ async fn work(ctx: &Ctx, facts: &Facts, priority: Priority) -> Result<Option<Rep
             generate::retire_superseded(ctx.generating(), &facts.es.metadata).await;
             Ok(Some(sweep(ctx, facts, *report, priority).await))
         }
-        Next::Settle(report) if report.failure.is_none() && plan::has_left_orphans(&facts.es) => {
+        Next::Settle(report) if report.failure.is_none() && plan::may_have_left_orphans(facts) => {
             Ok(Some(sweep(ctx, facts, *report, priority).await))
         }
         Next::Settle(report) => Ok(Some(*report)),

@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::guard::Guard;
 use crate::index::Key;
+use crate::outbound::api_server;
 use crate::server::Health;
 
 /// A change of a watched object.
@@ -273,7 +274,11 @@ fn is_refusal(error: &watcher::Error) -> bool {
 fn explain(error: &watcher::Error) -> String {
     let of = |what: &str, e: &kube::Error| match e {
         kube::Error::Api(status) => format!("{what}: the API server answered {} ({})", status.code, status.reason),
-        _ => format!("{what}: the API server did not answer"),
+        kube::Error::SerdeError(_) => format!("{what}: the API server's answer cannot be understood"),
+        e => match api_server::why(e) {
+            Some(why) => format!("{what}: the API server did not answer ({why})"),
+            None => format!("{what}: the API server did not answer"),
+        },
     };
     match error {
         watcher::Error::InitialListFailed(e) => of("the list failed", e),

@@ -59,6 +59,8 @@ pub struct Cache {
     flying: HashMap<Request, Flying>,
     /// Failures of single requests; what is kept of earlier reads stays, for those to whom it is new enough.
     failed: HashMap<Request, Read>,
+    /// When those that are over were last taken out of them.
+    swept: Option<Instant>,
     bytes: usize,
     most_entries: usize,
     most_bytes: usize,
@@ -68,7 +70,7 @@ impl Cache {
     /// A cache of at most that many entries and bytes. It takes memory as it fills, not before: most stores hold few values.
     pub fn new(most_entries: usize, most_bytes: usize) -> Self {
         let (flying, failed) = Default::default();
-        Self { kept: LruCache::unbounded(), flying, failed, bytes: 0, most_entries, most_bytes }
+        Self { kept: LruCache::unbounded(), flying, failed, swept: None, bytes: 0, most_entries, most_bytes }
     }
 
     /// Looks a request up.
@@ -128,7 +130,10 @@ impl Cache {
     pub fn settle(&mut self, request: &Request, read: &Read, waiter: &Waiter) {
         let flew = self.flying.get(request).is_some_and(|flying| flying.waiter.same_channel(waiter));
         let Some(flying) = flew.then(|| self.flying.remove(request)).flatten() else { return };
-        self.failed.retain(|_, failed| read.sent.saturating_duration_since(failed.sent) < FAILED);
+        if self.swept.is_none_or(|last| read.sent.saturating_duration_since(last) >= FAILED) {
+            self.failed.retain(|_, failed| read.sent.saturating_duration_since(failed.sent) < FAILED);
+            self.swept = Some(read.sent);
+        }
         if let Err(error) = &read.answer
             && error.kind != ErrorKind::NotFound
         {

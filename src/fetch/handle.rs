@@ -127,6 +127,7 @@ pub struct Handle {
     gate: Mutex<Gate>,
     line: Mutex<Line>,
     calls: Arc<Semaphore>,
+    writes: Writes,
 }
 
 impl Handle {
@@ -160,6 +161,7 @@ impl Handle {
             limits,
             observer,
             is_deleted,
+            writes: Writes::default(),
         }
     }
 
@@ -173,14 +175,9 @@ impl Handle {
     }
 
     /// Waits for the turn of a key, and gives what a call needs.
-    pub(super) async fn turn<'a>(
-        &'a self,
-        writes: &'a Writes,
-        key: &str,
-        cause: &str,
-    ) -> Result<(Turn<'a>, CallCx), ProviderError> {
+    pub(super) async fn turn(&self, key: &str, cause: &str) -> Result<(Turn<'_>, CallCx), ProviderError> {
         let pass = self.enter()?;
-        let Some(writers) = writes.of(self.provider.name(), key) else {
+        let Some(writers) = self.writes.of(key) else {
             return Err(ProviderError::new(ErrorKind::Unavailable, "no turn for a write"));
         };
         // before a call: who waits for a key holds up no reads, and who has a call waits for no key
@@ -364,7 +361,7 @@ impl Handle {
         // All say the same meanwhile, whoever finds out: what changes with each try would be news with each try.
         for error in answers.iter_mut().filter_map(|a| a.as_mut().err()).filter(|e| e.kind.is_store_wide()) {
             if let Some(closed) = &closed {
-                let retry_after = closed.retry_after.map(|held| held + held / 4);
+                let retry_after = closed.retry_after.map(|held| held + held / 4).or(error.retry_after);
                 *error = ProviderError { kind: error.kind, retry_after, ..closed.clone() };
             }
         }

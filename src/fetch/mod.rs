@@ -31,7 +31,6 @@ use crate::queue::Priority;
 use handle::Handle;
 use handles::{Handles, Revision};
 
-use outlet::Writes;
 pub use outlet::{NotPushed, Outlet, Writing};
 
 /// What can be asked of a store.
@@ -229,7 +228,6 @@ pub struct Fetcher {
     limits: Limits,
     observer: Arc<dyn Observer>,
     handles: Handles,
-    writes: Writes,
 }
 
 impl Fetcher {
@@ -242,8 +240,8 @@ impl Fetcher {
         limits: Limits,
         observer: Arc<dyn Observer>,
     ) -> Self {
-        let (login, handles, writes) = (Arc::new(ProviderLogin), Handles::default(), Writes::default());
-        Self { login, client, cluster, outbound, limits, observer, handles, writes }
+        let (login, handles) = (Arc::new(ProviderLogin), Handles::default());
+        Self { login, client, cluster, outbound, limits, observer, handles }
     }
 
     /// Reads from a store.

@@ -10,24 +10,19 @@ use super::handle::{Handle, Turn};
 use crate::index::StoreId;
 use crate::providers::{CallCx, ErrorKind, Place, ProviderError, Push, Pushed, Session};
 
-/// How many keys can be written to at a time.
-const KEYS: usize = 1024;
+/// How many keys of a store can be written to at a time.
+const KEYS: usize = 16;
 
-/// One lock for some of the keys at a kind of provider, through whichever store and as whomever they are written: a write that sets a part
-/// of a value reads it first, and nobody else may write between.
-pub(super) struct Writes(Vec<Mutex<()>>);
-
-impl Default for Writes {
-    fn default() -> Self {
-        Self((0..KEYS).map(|_| Mutex::new(())).collect())
-    }
-}
+/// One lock for some of a store's keys: a write that sets a part of a value reads it first, and nobody else may write between. No lock is
+/// shared by stores: one whose server hangs would hold up the others.
+#[derive(Default)]
+pub(super) struct Writes([Mutex<()>; KEYS]);
 
 impl Writes {
     /// The lock of a key.
-    pub(super) fn of(&self, provider: &str, key: &str) -> Option<&Mutex<()>> {
+    pub(super) fn of(&self, key: &str) -> Option<&Mutex<()>> {
         let mut hasher = DefaultHasher::new();
-        (provider, key).hash(&mut hasher);
+        key.hash(&mut hasher);
         self.0.get(usize::try_from(hasher.finish() % KEYS as u64).unwrap_or_default())
     }
 }
@@ -75,19 +70,8 @@ impl<'a> Outlet<'a> {
     /// # Errors
     /// Why no call can go out.
     pub async fn writing(&self, place: &Place) -> Result<Writing<'_>, ProviderError> {
-        let (turn, cx) = self.handle.turn(&self.fetcher.writes, &place.key, &self.cause).await?;
+        let (turn, cx) = self.handle.turn(&place.key, &self.cause).await?;
         Ok(Writing { outlet: self, cx, _turn: turn })
-    }
-
-    /// Deletes what was pushed to a place.
-    ///
-    /// # Errors
-    /// What the provider said.
-    pub async fn delete(&self, place: &Place) -> Result<(), ProviderError> {
-        let Writing { cx, _turn, .. } = self.writing(place).await?;
-        let deleted = self.handle.one("Delete", &cx, self.session.delete(place, &cx)).await;
-        self.fetcher.forget_key(&self.id, &place.key);
-        deleted
     }
 }
 
@@ -110,6 +94,17 @@ impl Writing<'_> {
             fetcher.forget_key(id, &push.place.key);
         }
         pushed.map_err(NotPushed::of_write)
+    }
+
+    /// Deletes what was pushed to the place.
+    ///
+    /// # Errors
+    /// What the provider said.
+    pub async fn delete(&self, place: &Place) -> Result<(), ProviderError> {
+        let Outlet { fetcher, id, handle, session, .. } = self.outlet;
+        let deleted = handle.one("Delete", &self.cx, session.delete(place, &self.cx)).await;
+        fetcher.forget_key(id, &place.key);
+        deleted
     }
 
     /// Whether there is a value at the place.

@@ -2,6 +2,7 @@
 //! request over a TLS session that was resumed then waits for the server's delayed acknowledgement of the handshake, 40 ms.
 
 use std::error::Error;
+use std::io;
 
 use http::{Request, Response, Uri};
 use hyper::body::Incoming;
@@ -62,4 +63,58 @@ where
         .map_err(BoxError::from)
         .service(Client::builder(TokioExecutor::new()).build(connector));
     Ok(ClientBuilder::new(service, config.default_namespace))
+}
+
+/// Why a server gave no answer, as far as that can be told: what the system says of the connection, or what is wrong with its TLS.
+#[must_use]
+pub fn why(error: &(dyn Error + 'static)) -> Option<String> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(tls) = error.downcast_ref::<rustls::Error>() {
+            return Some(format!("TLS: {tls}"));
+        }
+        next = match error.downcast_ref::<io::Error>() {
+            // its source is that of what it holds
+            Some(io) => match io.get_ref() {
+                Some(inner) => Some(inner),
+                None => return Some(io.kind().to_string()),
+            },
+            None => error.source(),
+        };
+    }
+    None
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    async fn asked(config: kube::Config) -> Option<String> {
+        let client = client(config).unwrap().build();
+        why(&client.apiserver_version().await.unwrap_err())
+    }
+
+    #[tokio::test]
+    async fn says_why_there_is_no_answer() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let plain = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            tokio::io::AsyncWriteExt::write_all(&mut stream, b"no TLS here").await.unwrap();
+        });
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        let told = asked(kube::Config::new(format!("https://{address}").parse().unwrap())).await.unwrap();
+        assert!(told.starts_with("TLS: "), "{told}");
+        plain.await.unwrap();
+        let refused = asked(kube::Config::new(format!("http://{address}").parse().unwrap())).await;
+        assert_eq!(refused.as_deref(), Some("connection refused"));
+    }
+
+    #[test]
+    fn a_proxy_is_refused() {
+        let mut config = kube::Config::new("http://127.0.0.1:1".parse().unwrap());
+        config.proxy_url = Some("http://127.0.0.1:2".parse().unwrap());
+        assert!(matches!(client(config).err(), Some(kube::Error::ProxyProtocolUnsupported { .. })));
+    }
 }

@@ -239,10 +239,10 @@ pub fn orphans(facts: &Facts) -> Vec<(Key, TargetView)> {
     old.cloned().collect()
 }
 
-/// Whether the last sync wrote the Secret, and could not delete the old ones.
+/// Whether the last sync may have failed to delete the old Secrets: what else failed since then says nothing of them.
 #[must_use]
-pub fn has_left_orphans(es: &ExternalSecret) -> bool {
-    es.ready().and_then(|c| c.message.as_deref()).is_some_and(|message| message.starts_with(ORPHANS_LEFT))
+pub fn may_have_left_orphans(facts: &Facts) -> bool {
+    has_failed(&facts.es)
 }
 
 /// The report of a success after which so many old Secrets were deleted. Where one could not be, it is no success, as in ESO, and soon

@@ -29,10 +29,11 @@ pub(super) struct Attempt {
 
 impl Attempt {
     /// Whether the next try pushes the same values. What the stores may have holds as long as nothing else is pushed, and each value more
-    /// would hold besides.
-    fn holds(&self, of: &str, now: Timestamp) -> bool {
+    /// would hold besides; unless somebody took it back. `in_use`: the states whose values hold, as far as they are known.
+    fn holds(&self, of: &str, now: Timestamp, in_use: Option<&BTreeSet<String>>) -> bool {
         let replaced = self.generated.replace_at.is_some_and(|at| at <= now);
-        self.of == of && self.since.elapsed() < KEPT_FOR && !replaced
+        let taken_back = in_use.is_some_and(|states| !self.generated.names().is_subset(states));
+        self.of == of && self.since.elapsed() < KEPT_FOR && !replaced && !taken_back
     }
 }
 
@@ -51,8 +52,8 @@ pub(super) async fn push_generated(ctx: &Ctx, memories: &Memories, facts: &Facts
     let asker = asker(&facts.ps, &revision);
     let before = in_use(ctx, &facts.ps).await;
     let of = subject(&facts.ps, &order, &revision);
-    let unanswered =
-        memories.with(&key, |remembered| remembered.unanswered.take()).filter(|last| last.holds(&of, facts.now));
+    let unanswered = memories.with(&key, |remembered| remembered.unanswered.take());
+    let unanswered = unanswered.filter(|last| last.holds(&of, facts.now, before.as_ref()));
     let again = unanswered.is_some();
     let attempt = match unanswered {
         Some(last) => last,
@@ -133,14 +134,14 @@ mod tests {
         let now = Timestamp::UNIX_EPOCH;
         let second = jiff::SignedDuration::from_secs(1);
         let lasting = attempt(None);
-        assert!(lasting.holds("u/g/1/r", now));
-        assert!(!lasting.holds("u/g/1/r2", now), "it, or its generator, changed");
+        assert!(lasting.holds("u/g/1/r", now, None));
+        assert!(!lasting.holds("u/g/1/r2", now, None), "it, or its generator, changed");
         let leased = attempt(Some(now + second));
-        assert!(leased.holds("u/g/1/r", now));
-        assert!(!leased.holds("u/g/1/r", now + second), "its lease ends");
+        assert!(leased.holds("u/g/1/r", now, None));
+        assert!(!leased.holds("u/g/1/r", now + second, None), "its lease ends");
         tokio::time::advance(KEPT_FOR - Duration::from_secs(1)).await;
-        assert!(lasting.holds("u/g/1/r", now));
+        assert!(lasting.holds("u/g/1/r", now, None));
         tokio::time::advance(Duration::from_secs(1)).await;
-        assert!(!lasting.holds("u/g/1/r", now), "too old");
+        assert!(!lasting.holds("u/g/1/r", now, None), "too old");
     }
 }

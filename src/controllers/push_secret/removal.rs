@@ -8,6 +8,7 @@ use crate::controllers::Ctx;
 use crate::index::StoreId;
 use crate::plan::Wake;
 use crate::plan::push_secret::{self as plan, Facts, Failure, Outcome, Removal, Removals, Report, stores};
+use crate::providers::ProviderError;
 
 /// The object is being deleted: deletes what it pushed, and lets it go. What belongs to another controller keeps it.
 pub(super) async fn clean_up(ctx: &Ctx, facts: &Facts, removals: Removals) -> Result<Wake, Box<Report>> {
@@ -81,8 +82,11 @@ pub(super) async fn delete_all(
 async fn delete(ctx: &Ctx, facts: &Facts, removal: &Removal) -> Result<(), Failure> {
     let Some(store) = facts.stores.get(&removal.store) else { return Ok(()) };
     let outlet = outlet(ctx, facts, &removal.store, store, &removal.store_key).await?;
-    leads(ctx)?;
-    outlet.delete(&removal.place).await.map_err(|error| {
+    let failed = |error: ProviderError| {
         Failure::after_provider(&error, &format!("could not delete {} from {}", removal.entry, removal.store_key))
-    })
+    };
+    let writing = outlet.writing(&removal.place).await.map_err(failed)?;
+    // after the wait for its turn: another process may lead by now, and have pushed there
+    leads(ctx)?;
+    writing.delete(&removal.place).await.map_err(failed)
 }

@@ -63,14 +63,13 @@ fn pushed(value: &str, property: &str) -> Push {
     Push { source: Arc::new(Source::default()), secret_key: Some(value.into()), place }
 }
 
-/// Else one of two teams, each with a store of its own, takes away what the other one has pushed.
+/// Else one of two objects takes away what the other one has pushed.
 #[tokio::test(start_paused = true)]
-async fn properties_that_are_written_through_two_stores_are_both_there() {
+async fn properties_that_are_written_at_once_are_both_there() {
     let service = Arc::new(Service::default());
-    let fetcher = leading_to(&service);
-    let [one, other] = ["one", "other"].map(store);
-    let one = fetcher.outlet(&one, 0, "ns", "push").await.unwrap();
-    let other = fetcher.outlet(&other, 0, "ns", "push").await.unwrap();
+    let (fetcher, store) = (leading_to(&service), store("s"));
+    let one = fetcher.outlet(&store, 0, "ns", "push").await.unwrap();
+    let other = fetcher.outlet(&store, 0, "ns", "push").await.unwrap();
     let (a, b) = (pushed("from one", "a"), pushed("from other", "b"));
     let (first, second) = tokio::join!(write(&one, &a), write(&other, &b));
     assert_eq!((first.unwrap(), second.unwrap()), (Pushed::Written, Pushed::Written));
@@ -83,10 +82,10 @@ async fn properties_that_are_written_through_two_stores_are_both_there() {
 async fn who_looks_whether_a_place_is_free_has_its_turn_until_it_has_written() {
     let service = Arc::new(Service::default());
     let fetcher = &leading_to(&service);
-    let stores: Vec<AnyStore> = (0..4).map(|i| store(&format!("s{i}"))).collect();
-    let push_if_free = |store| async move {
+    let store = &store("s");
+    let push_if_free = |value: String| async move {
         let outlet = fetcher.outlet(store, 0, "ns", "push").await.unwrap();
-        let push = pushed(AnyStore::name(store), "p");
+        let push = pushed(&value, "p");
         let writing = outlet.writing(&push.place).await.unwrap();
         let is_free = !writing.exists(&push.place).await.unwrap();
         if is_free {
@@ -94,8 +93,8 @@ async fn who_looks_whether_a_place_is_free_has_its_turn_until_it_has_written() {
         }
         is_free
     };
-    let free = join_all(stores.iter().map(push_if_free)).await;
+    let free = join_all((0..4).map(|i| push_if_free(format!("v{i}")))).await;
     assert_eq!(free.iter().filter(|free| **free).count(), 1);
     let first = free.iter().position(|free| *free).unwrap();
-    assert_eq!(service.of("key"), [("p".to_owned(), format!("s{first}"))]);
+    assert_eq!(service.of("key"), [("p".to_owned(), format!("v{first}"))]);
 }

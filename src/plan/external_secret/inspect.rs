@@ -6,7 +6,7 @@
 use k8s_openapi::api::core::v1::Secret;
 
 use super::words::{self, Facts, Memory, Next, Report, Seen};
-use super::{NEW_AGE, due, fetch, has_failed, idle_wake, interval, recover, what_is_due};
+use super::{NEW_AGE, due, fetch, has_failed, idle_wake, interval, recover, synced_resource_version, what_is_due};
 use crate::api::external_secret::TargetStatus;
 use crate::api::{ExternalSecret, ExternalSecretStatus};
 use crate::index::TargetView;
@@ -63,6 +63,11 @@ fn noted(facts: &Facts, live: &Seen) -> Option<String> {
         return None;
     }
     let recorded = es.status.as_ref().and_then(|s| s.target.as_ref()?.digest.as_ref());
+    // what it is to hold since it was edited was never written
+    let synced = es.status.as_ref().and_then(|s| s.synced_resource_version.as_ref());
+    if has_failed(es) && recorded.is_none() && synced != Some(&synced_resource_version(es)) {
+        return None;
+    }
     // an older version recorded that of the whole, where others merge
     if let Some(same) = recorded.filter(|digest| **digest == live.digest || own(es, live) == Some(*digest)) {
         return Some(same.clone());

@@ -3,9 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use serde_json::{Value, json};
 
 use super::world::{World, digester, values};
+use crate::api::LABEL_MANAGED;
 use crate::api::external_secret::{GeneratorKind, PendingStatus};
 use crate::api::generators::GeneratorObject;
 use crate::index::{AnyGenerator, GeneratorFacts, GeneratorId, Key};
@@ -66,6 +68,37 @@ fn the_order_names_the_generator() {
     let orders: Vec<_> = fetch.generate.iter().map(|o| (o.index, o.spec.kind(), &*o.generator.id.key.name)).collect();
     assert_eq!(orders, [(0, GeneratorKind::Password, "g")]);
     assert!(fetch.requests.is_empty());
+}
+
+#[test]
+fn what_could_not_be_written_is_not_taken_to_be_there() {
+    let into = |name: &str| {
+        let mut spec = spec(&to("Password"));
+        spec["refreshPolicy"] = "CreatedOnce".into();
+        spec["target"] = json!({ "name": name });
+        spec
+    };
+    let mut world = World::new(&into("a"));
+    world.generators.extend([found(GeneratorKind::Password, &json!({}))]);
+    world.look(values(&[("password", "first")]));
+    world.edit(&into("b"));
+    world.meddle("b", |s| {
+        s.metadata.labels = Some([(LABEL_MANAGED.to_owned(), "true".to_owned())].into());
+        let owner = OwnerReference {
+            api_version: "external-secrets.io/v1".into(),
+            kind: "ExternalSecret".into(),
+            name: "other".into(),
+            uid: "other".into(),
+            controller: Some(true),
+            ..OwnerReference::default()
+        };
+        s.metadata.owner_references = Some(vec![owner]);
+    });
+    for _ in 0..3 {
+        look(&mut world);
+        let ready = world.es.ready().unwrap();
+        assert_eq!(ready.status, "False", "{:?}", ready.message);
+    }
 }
 
 /// Golden cases gen-04 and gen-05, and more of their kind.

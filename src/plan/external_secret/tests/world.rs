@@ -250,7 +250,7 @@ impl World {
                 did.push("retire");
                 self.sweep(&facts, *report, &mut did)
             }
-            Next::Settle(report) if report.failure.is_none() && plan::has_left_orphans(&facts.es) => {
+            Next::Settle(report) if report.failure.is_none() && plan::may_have_left_orphans(&facts) => {
                 self.sweep(&facts, *report, &mut did)
             }
             Next::Settle(report) => *report,
