@@ -339,7 +339,8 @@ pub fn failed(facts: &Facts, failure: &Failure) -> Report {
     status.conditions = vec![status::ready(false, &words::error_reason(es, failure), &message, es.ready(), facts.now)];
     if failure.bound && es.target().manifest.is_none() {
         if recover::is_of_another(es) {
-            status.target = None;
+            // of this one nothing is known: it was never written
+            status.target = Some(TargetStatus::default());
         }
         status.binding = Some(Binding { name: es.target_name().to_owned() });
     }

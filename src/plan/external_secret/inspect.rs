@@ -6,7 +6,7 @@
 use k8s_openapi::api::core::v1::Secret;
 
 use super::words::{self, Facts, Memory, Next, Report, Seen};
-use super::{NEW_AGE, due, fetch, has_failed, idle_wake, interval, recover, synced_resource_version, what_is_due};
+use super::{NEW_AGE, due, fetch, has_failed, idle_wake, interval, recover, what_is_due};
 use crate::api::external_secret::TargetStatus;
 use crate::api::{ExternalSecret, ExternalSecretStatus};
 use crate::index::TargetView;
@@ -59,15 +59,12 @@ pub fn after_inspection(facts: &Facts, rules: &Rules, live: Option<Seen>) -> Nex
 fn noted(facts: &Facts, live: &Seen) -> Option<String> {
     let es = &facts.es;
     let ours = live.view.managed || generates(es) || recover::stays(facts);
-    if !ours || recover::is_of_another(es) {
+    // generated values that this object wrote are never made anew because another target failed meanwhile
+    let held = generates(es) && es.metadata.uid.is_some() && live.view.controller == es.metadata.uid;
+    if !ours || (!held && (recover::is_of_another(es) || recover::was_never_written(es))) {
         return None;
     }
     let recorded = es.status.as_ref().and_then(|s| s.target.as_ref()?.digest.as_ref());
-    // what it is to hold since it was edited was never written
-    let synced = es.status.as_ref().and_then(|s| s.synced_resource_version.as_ref());
-    if has_failed(es) && recorded.is_none() && synced != Some(&synced_resource_version(es)) {
-        return None;
-    }
     // an older version recorded that of the whole, where others merge
     if let Some(same) = recorded.filter(|digest| **digest == live.digest || own(es, live) == Some(*digest)) {
         return Some(same.clone());

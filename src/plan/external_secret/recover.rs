@@ -90,6 +90,13 @@ pub(super) fn is_of_another(es: &ExternalSecret) -> bool {
     es.target().manifest.is_none() && binding.is_some_and(|binding| binding.name != es.target_name())
 }
 
+/// Whether the Secret that the spec names since it was edited could not be written so far. (A status of ESO's records nothing of any.)
+pub(super) fn was_never_written(es: &ExternalSecret) -> bool {
+    let Some(status) = es.status.as_ref().filter(|_| has_failed(es)) else { return false };
+    let edited = status.synced_resource_version.as_ref() != Some(&synced_resource_version(es));
+    edited && status.target.as_ref().is_some_and(|target| target.digest.is_none())
+}
+
 /// Whether the last failure was that the Secret may not be changed or deleted: that what it holds is known does not make it good.
 fn is_refused(es: &ExternalSecret) -> bool {
     let message = es.ready().and_then(|c| c.message.as_deref()).unwrap_or_default();

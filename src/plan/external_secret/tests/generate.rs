@@ -70,18 +70,24 @@ fn the_order_names_the_generator() {
     assert!(fetch.requests.is_empty());
 }
 
-#[test]
-fn what_could_not_be_written_is_not_taken_to_be_there() {
-    let into = |name: &str| {
-        let mut spec = spec(&to("Password"));
-        spec["refreshPolicy"] = "CreatedOnce".into();
-        spec["target"] = json!({ "name": name });
-        spec
-    };
-    let mut world = World::new(&into("a"));
+/// An object whose value is generated once, for a Secret of that name.
+fn once(target: &str) -> Value {
+    let mut spec = spec(&to("Password"));
+    spec["refreshPolicy"] = "CreatedOnce".into();
+    spec["target"] = json!({ "name": target });
+    spec
+}
+
+fn generated_once() -> World {
+    let mut world = World::new(&once("a"));
     world.generators.extend([found(GeneratorKind::Password, &json!({}))]);
-    world.look(values(&[("password", "first")]));
-    world.edit(&into("b"));
+    assert_eq!(world.look(values(&[("password", "first")])).did, ["fetch", "create"]);
+    world
+}
+
+/// Renames the target to a Secret of another ExternalSecret's.
+fn rename_to_what_is_not_ours(world: &mut World) {
+    world.edit(&once("b"));
     world.meddle("b", |s| {
         s.metadata.labels = Some([(LABEL_MANAGED.to_owned(), "true".to_owned())].into());
         let owner = OwnerReference {
@@ -94,11 +100,44 @@ fn what_could_not_be_written_is_not_taken_to_be_there() {
         };
         s.metadata.owner_references = Some(vec![owner]);
     });
+    look(world);
+}
+
+#[test]
+fn what_could_not_be_written_is_not_taken_to_be_there() {
+    let mut world = generated_once();
     for _ in 0..3 {
-        look(&mut world);
+        rename_to_what_is_not_ours(&mut world);
         let ready = world.es.ready().unwrap();
         assert_eq!(ready.status, "False", "{:?}", ready.message);
     }
+}
+
+#[test]
+fn a_rename_that_fails_and_is_undone_makes_no_other_value() {
+    let mut world = generated_once();
+    rename_to_what_is_not_ours(&mut world);
+    world.edit(&once("a"));
+    look(&mut world);
+    assert_eq!((password(&world).as_str(), world.es.ready().unwrap().status.as_str()), ("first", "True"));
+}
+
+/// ESO records nothing of the Secret, and leaves `syncedResourceVersion` as it was when it wrote it.
+#[test]
+fn what_eso_generated_outlives_an_edit_and_a_failure() {
+    let mut world = generated_once();
+    world.es.status.as_mut().unwrap().target = None;
+    world.memory = Default::default();
+    let mut wrong = once("a");
+    wrong["refreshInterval"] = "soon".into();
+    world.edit(&wrong);
+    look(&mut world);
+    assert_eq!(world.es.ready().unwrap().status, "False");
+    let mut edited = once("a");
+    edited["refreshInterval"] = "2h".into();
+    world.edit(&edited);
+    look(&mut world);
+    assert_eq!((password(&world).as_str(), world.es.ready().unwrap().status.as_str()), ("first", "True"));
 }
 
 /// Golden cases gen-04 and gen-05, and more of their kind.
