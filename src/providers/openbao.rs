@@ -1,4 +1,5 @@
-//! OpenBao: speaks the protocol of Vault, from which it came. Here is its block, and all else is Vault's.
+//! OpenBao: speaks the protocol of Vault, from which it came. Here is its block; all else is Vault's, but for keys that begin with the
+//! mount's name (`vault/mount.rs`).
 
 use std::sync::Arc;
 

@@ -143,7 +143,9 @@ impl AzureSession {
             self.set(key, name, metadata, &value, None, cx).await?;
             return Ok(Pushed::Written);
         };
-        if held != Some(&value) {
+        // A date is taken away by a new version only. Entries of other properties may be those that set it.
+        let is_to_last = expires.is_none() && current.attributes.exp.is_some() && push.place.property().is_none();
+        if held != Some(&value) || is_to_last {
             self.set(key, name, metadata, &value, current.content_type.as_deref(), cx).await?;
             return Ok(Pushed::Written);
         }
@@ -360,4 +362,45 @@ fn is_same_key(held: &str, jwk: &BTreeMap<String, SecretBytes>) -> bool {
         }
     };
     ["kty", "n", "e", "crv", "x", "y"].into_iter().all(same)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::super::conformance::{connect, vault};
+    use super::*;
+    use crate::outbound::testing::{Pki, Reply};
+    use crate::providers::Source;
+
+    /// A vault takes a date away by a new version only, as ESO writes it. An entry of a property may have a neighbour with a date.
+    #[tokio::test]
+    async fn a_date_that_is_no_longer_pushed_goes() {
+        let pki = Pki::new();
+        let object = json!({
+            "value": r#"{"p":"v"}"#, "id": "https://v/secrets/db/0f", "contentType": "text/plain",
+            "attributes": {"enabled": true, "exp": 1798761599}, "tags": {"managed-by": "external-secrets"},
+        });
+        let mut written = object.clone();
+        written.as_object_mut().unwrap().remove("id");
+        written["attributes"] = json!({"enabled": true});
+        for (property, value, pushed, writes) in
+            [(None, r#"{"p":"v"}"#, Pushed::Written, vec![written]), (Some("p"), "v", Pushed::Unchanged, vec![])]
+        {
+            let there = object.clone();
+            let server = vault(&pki, move |_| Reply::json(200, &there)).await;
+            let session = connect(&server, &pki).await;
+            let data = [("pw".to_owned(), SecretBytes::from(value))].into();
+            let place = Place { key: "db".into(), property: property.map(Into::into), ..Place::default() };
+            let source = Arc::new(Source { data, ..Source::default() });
+            let push = Push { source, secret_key: Some("pw".into()), place };
+            assert_eq!(session.push(&push, &CallCx::default()).await, Ok(pushed), "{property:?}");
+            let sent = server
+                .received()
+                .into_iter()
+                .filter(|asked| !asked.line.starts_with("GET ") && !asked.line.starts_with("POST "));
+            assert_eq!(sent.map(|asked| asked.json()).collect::<Vec<_>>(), writes, "{property:?}");
+        }
+    }
 }

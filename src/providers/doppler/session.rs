@@ -30,6 +30,8 @@ const PATH: &str = "spec.provider.doppler";
 const EXPIRATION: i64 = 600;
 /// The key of all secrets as one file.
 const FILE: &str = "DOPPLER_SECRETS_FILE";
+/// The format of a download whose keys are taken apart.
+const JSON: &str = "json";
 /// One download has all keys: as many wants as may come.
 const BATCH: usize = 1000;
 
@@ -111,15 +113,18 @@ impl DopplerSession {
     /// A download: the one that is kept where Doppler says that nothing has changed.
     async fn download(
         &self,
-        more: &[(&str, &str)],
+        format: &str,
+        more: Option<(&str, &str)>,
         kept: &Mutex<Option<Kept>>,
         cx: &CallCx,
     ) -> Result<Arc<SecretBytes>, ProviderError> {
         let what = "Doppler: download of the config's secrets";
-        let url = self.url("secrets/download", more);
+        let pairs: Vec<_> = [("format", format)].into_iter().chain(more).collect();
+        let url = self.url("secrets/download", &pairs);
+        let accept: &[u8] = if format == JSON { b"application/json" } else { b"text/plain" };
         let last = kept.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let make = |token: &SecretBytes| {
-            let call = Call::new(Method::GET, &url, PATH)?.bearer(token, what)?;
+            let call = Call::new(Method::GET, &url, PATH)?.bearer(token, what)?.header("accept", accept, what)?;
             match &last {
                 Some(last) => call.header("if-none-match", last.tag.expose(), what),
                 None => Ok(call),
@@ -140,7 +145,7 @@ impl DopplerSession {
 
     /// All secrets as a JSON object of texts.
     async fn values(&self, cx: &CallCx) -> Result<Arc<SecretBytes>, ProviderError> {
-        self.download(&[("format", "json")], &self.values, cx).await
+        self.download(JSON, None, &self.values, cx).await
     }
 
     /// A secret as it was written, with its references to others unresolved. None: there is none. `Some(None)`: there is one
@@ -255,9 +260,8 @@ impl Session for DopplerSession {
         refuse_metadata(!query.tags.is_empty())?;
         let name = query.matcher()?;
         let transform = self.store.name_transformer.map(|by| ("name_transformer", by.as_str()));
-        let format = ("format", self.store.format.map_or("json", |format| format.as_str()));
-        let more: Vec<_> = [format].into_iter().chain(transform).collect();
-        let body = self.download(&more, &self.shaped, cx).await?;
+        let format = self.store.format.map_or(JSON, |format| format.as_str());
+        let body = self.download(format, transform, &self.shaped, cx).await?;
         let all = match self.store.format {
             Some(_) => vec![Found { name: FILE.to_owned(), bytes: body.as_ref().clone() }],
             None => {

@@ -158,6 +158,9 @@ async fn names_and_files_are_made_by_doppler() {
         let [(name, file)] = &found(session.as_ref(), "", "").await[..] else { panic!("one file") };
         assert_eq!(name, "DOPPLER_SECRETS_FILE");
         assert!(file.contains(part), "{format}: {file}");
+        let asked = service.server.received().pop().unwrap();
+        let accept = if format == "json" { "application/json" } else { "text/plain" };
+        assert_eq!(asked.header("accept"), accept, "{format}: {}", asked.line);
         assert_eq!(read(session.as_ref(), &["API_KEY"]).await[0].as_ref().unwrap(), "k");
     }
     let tags = FindQuery { tags: [("a".to_owned(), "b".to_owned())].into(), ..FindQuery::default() };

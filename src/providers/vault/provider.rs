@@ -39,7 +39,7 @@ impl Block {
     pub async fn connect(self, vault: &Vault, cx: &ConnectCx) -> Result<Arc<dyn Session>, ProviderError> {
         let retries = Retries::of(cx.retry.as_ref(), "spec.retrySettings")?;
         let client = VaultClient::login(vault, self.path(), retries, cx).await?;
-        Ok(Arc::new(VaultSession::new(client, Mount::of(vault), self)))
+        Ok(Arc::new(VaultSession::new(client, Mount::of(vault, self), self)))
     }
 }
 

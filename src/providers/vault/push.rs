@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::client::Request;
 use super::config::Version;
-use super::data::{self, MANAGED_BY, OWNER, Stored, Values};
+use super::data::{self, MANAGED_BY, Metadata, OWNER, Stored, Values};
 use super::session::VaultSession;
 use super::transport::misconfigured;
 use crate::providers::push::{self, Place, Push, Pushed};
@@ -118,7 +118,7 @@ impl VaultSession {
         let is_new = known.as_ref().is_none_or(|metadata| metadata.current == 0) && current.is_none();
         let known = known.unwrap_or_default();
         let is_half_made = known.current == 1 && self.unmarked().contains(key);
-        if !is_new && !known.is_ours() && !is_half_made {
+        if !is_new && !is_half_made && !self.is_ours(key, &known, cx).await? {
             return Err(foreign(""));
         }
         if is_new {
@@ -141,6 +141,23 @@ impl VaultSession {
             pushed = Pushed::Written;
         }
         Ok(pushed)
+    }
+
+    /// Whether a secret is ours: its mark says so, or it has none but the older one.
+    async fn is_ours(&self, key: &str, known: &Metadata, cx: &CallCx) -> Result<bool, ProviderError> {
+        let has_mark = known.custom.contains_key(MANAGED_BY);
+        Ok(known.is_ours() || !has_mark && self.older_mark(key, cx).await?.is_some())
+    }
+
+    /// Where the mark is that ESO up to 2.9 put at a place of its own. A secret that is at that place has its mark for itself.
+    async fn older_mark(&self, key: &str, cx: &CallCx) -> Result<Option<String>, ProviderError> {
+        let Some(path) = self.mount.older_metadata(key) else { return Ok(None) };
+        let found = self.metadata_at(&path, cx).await;
+        match found {
+            // a policy that does not know that place says nothing of the mark
+            Err(error) if error.kind == ErrorKind::Denied => Ok(None),
+            found => Ok(found?.filter(|(metadata, _)| metadata.is_ours() && metadata.current == 0).map(|_| path)),
+        }
     }
 
     fn unmarked(&self) -> MutexGuard<'_, HashSet<String>> {
@@ -173,7 +190,10 @@ impl VaultSession {
         let mut values = stored.as_ref().map(Stored::values);
         let is_ours = match self.mount.version {
             Version::V1 => values.as_ref().is_some_and(data::is_marked),
-            Version::V2 => self.metadata(key, cx).await?.is_some_and(|(metadata, _)| metadata.is_ours()),
+            Version::V2 => {
+                let known = self.metadata(key, cx).await?.map(|(metadata, _)| metadata);
+                self.is_ours(key, &known.unwrap_or_default(), cx).await?
+            }
         };
         if !is_ours {
             return Ok(());
@@ -190,7 +210,13 @@ impl VaultSession {
             }
         }
         // with versions, this takes all of them
-        self.remove(self.mount.metadata(key), cx).await
+        self.remove(self.mount.metadata(key), cx).await?;
+        // left where it is, it would be the mark of what somebody else puts there next
+        let Some(older) = self.older_mark(key, cx).await? else { return Ok(()) };
+        match self.remove(older, cx).await {
+            Err(error) if error.kind == ErrorKind::Denied => Ok(()),
+            result => result,
+        }
     }
 }
 

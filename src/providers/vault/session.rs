@@ -109,9 +109,16 @@ impl VaultSession {
         key: &str,
         cx: &CallCx,
     ) -> Result<Option<(Metadata, Option<String>)>, ProviderError> {
-        let path = self.mount.metadata(key);
+        self.metadata_at(&self.mount.metadata(key), cx).await
+    }
+
+    pub(super) async fn metadata_at(
+        &self,
+        path: &str,
+        cx: &CallCx,
+    ) -> Result<Option<(Metadata, Option<String>)>, ProviderError> {
         let what = format!("Vault path {path:?}");
-        let body = self.client.request(&Request::read(&path), &what, cx).await?;
+        let body = self.client.request(&Request::read(path), &what, cx).await?;
         let answer = Answer::of(body.as_ref(), &what)?;
         let metadata = Metadata::of(&answer, &what)?;
         Ok(metadata.map(|metadata| (metadata, answer.request_id)))
@@ -126,9 +133,11 @@ impl VaultSession {
         Ok(found.map(|(metadata, request_id)| Fetched { bytes: metadata.object(), version: None, request_id }))
     }
 
-    /// The names in a folder and below it, each as a key of the store.
-    async fn names(&self, folder: &str, cx: &CallCx) -> Result<Vec<String>, ProviderError> {
-        let Some(first) = self.list(folder, cx).await? else { return Err(ProviderError::not_found(folder)) };
+    /// The names in a folder and below it, each as a key of the store. As in ESO, they begin with the path as it was written, and a
+    /// slash: the keys of a Secret are made of them.
+    async fn names(&self, path: &str, cx: &CallCx) -> Result<Vec<String>, ProviderError> {
+        let folder = if path.is_empty() { String::new() } else { format!("{path}/") };
+        let Some(first) = self.list(&folder, cx).await? else { return Err(ProviderError::not_found(path)) };
         let (mut names, mut folders) = split(first);
         for _ in 0..DEPTH {
             if folders.is_empty() {
@@ -143,14 +152,14 @@ impl VaultSession {
         Ok(names)
     }
 
-    /// What is in a folder: keys, and folders with a slash at their end. `None`: there is no such folder.
+    /// What is in a folder, which has a slash at its end: keys, and folders. `None`: there is no such folder. Without the slash,
+    /// `secret/data` would be a folder `data`.
     async fn list(&self, folder: &str, cx: &CallCx) -> Result<Option<Vec<String>>, ProviderError> {
         #[derive(Deserialize)]
         struct Listed {
             keys: Vec<String>,
         }
-        let folder = folder.trim_matches('/');
-        if folder.is_empty() && self.mount.path().is_none() {
+        if folder.trim_matches('/').is_empty() && self.mount.path().is_none() {
             let text = "find needs to know where to look: set spec.provider.vault.path, or find.path";
             return Err(misconfigured(text.to_owned()));
         }
@@ -160,8 +169,7 @@ impl VaultSession {
         let answer = Answer::of(Some(&body), &what)?;
         let Some(data) = answer.data() else { return Ok(None) };
         let listed: Listed = serde_json::from_slice(data).map_err(|_| super::answer::malformed(&what))?;
-        let below = |key: String| if folder.is_empty() { key } else { format!("{folder}/{key}") };
-        Ok(Some(listed.keys.into_iter().map(below).collect()))
+        Ok(Some(listed.keys.into_iter().map(|key| format!("{folder}{key}")).collect()))
     }
 
     /// The secret, if it has the tags. What was deleted since the list was made is not there.

@@ -50,7 +50,7 @@ async fn lending(rules: Rules) -> (FakeServer, Arc<Mutex<Rules>>, Arc<dyn Sessio
     .await;
     let block = store(&server.url, json!({"path": "database", "version": "v1", "auth": app_role()}));
     let client = VaultClient::login(&block, "x", NONE, &keys().cx(&outbound()).connect).await.unwrap();
-    let session = VaultSession::new(client, mount::Mount::of(&block), provider::Block::Vault);
+    let session = VaultSession::new(client, mount::Mount::of(&block, provider::Block::Vault), provider::Block::Vault);
     (server, rules, Arc::new(session))
 }
 

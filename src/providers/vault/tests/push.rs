@@ -143,6 +143,51 @@ async fn what_others_wrote_stays_also_where_it_is_deleted() {
     );
 }
 
+/// ESO 2.9 takes the mount out of the path of the values, and not out of that of the mark.
+#[tokio::test]
+async fn what_older_versions_of_eso_marked_is_ours() {
+    let ours = BTreeMap::from([("managed-by".to_owned(), "external-secrets".to_owned())]);
+    let moved = || {
+        let fake = Server::new(2, MOUNT);
+        fake.put("app", json!({"p": "1"}), &BTreeMap::new());
+        fake.put("team/kv/app", json!({}), &ours);
+        fake.with(|state| state.secrets.get_mut("team/kv/app").unwrap().versions.clear());
+        fake
+    };
+    let push = |value: &str, property| {
+        let mut push = push(value, property, None);
+        push.place.key = "team/kv/app".into();
+        push
+    };
+    let server = Service::start(moved()).await;
+    let session = connect(server.url(), json!({})).await;
+    assert_eq!(session.push(&push("2", Some("p")), &cx()).await.unwrap(), Pushed::Written);
+    assert_eq!(session.push(&push("2", Some("p")), &cx()).await.unwrap(), Pushed::Unchanged);
+    let app = server.fake.with(|state| state.secrets["app"].clone());
+    assert_eq!((app.versions.len(), Value::Object(app.custom)), (2, json!({"managed-by": "external-secrets"})));
+    session.delete(&push("", None).place, &cx()).await.unwrap();
+    assert!(server.fake.with(|state| state.secrets.is_empty()), "the older mark goes too");
+
+    let server = Service::start(moved()).await;
+    let session = connect(server.url(), json!({})).await;
+    session.delete(&push("", None).place, &cx()).await.unwrap();
+    assert!(server.fake.with(|state| state.secrets.is_empty()));
+
+    // A secret that is there has its mark for itself, and who is named at the secret is asked nowhere else.
+    let server = Service::start(moved()).await;
+    let session = connect(server.url(), json!({})).await;
+    server.fake.put("team/kv/app", json!({"k": "v"}), &BTreeMap::new());
+    let error = session.push(&push("2", Some("p")), &cx()).await.unwrap_err();
+    assert_eq!((error.kind, error.detail.as_str()), (ErrorKind::Denied, "secret not managed by external-secrets"));
+    let server = Service::start(moved()).await;
+    let session = connect(server.url(), json!({})).await;
+    let theirs = json!("terraform");
+    server.fake.with(|state| state.secrets.get_mut("app").unwrap().custom.insert("managed-by".to_owned(), theirs));
+    assert_eq!(session.push(&push("2", Some("p")), &cx()).await.unwrap_err().kind, ErrorKind::Denied);
+    session.delete(&push("", None).place, &cx()).await.unwrap();
+    assert_eq!(server.fake.with(|state| state.secrets.len()), 2, "nothing is deleted");
+}
+
 #[tokio::test]
 async fn an_engine_without_versions_keeps_the_mark_in_the_secret() {
     let server = Service::start(Server::new(1, MOUNT)).await;

@@ -340,7 +340,9 @@ async fn folders_are_searched_to_their_ground() {
     };
     assert_eq!(names("", "").await.unwrap(), ["a/b/c/three", "a/b/two", "a/one", "top", "z/a/four"]);
     assert_eq!(names("a", "").await.unwrap(), ["a/b/c/three", "a/b/two", "a/one"], "the path stays in the name");
-    assert_eq!(names("/a/b/", "t.o$").await.unwrap(), ["a/b/two"]);
+    assert_eq!(names("/a/b/", "t.o$").await.unwrap(), ["/a/b//two"], "as it was written, and a slash, as in ESO");
+    assert_eq!(names("a/", "").await.unwrap(), ["a//b/c/three", "a//b/two", "a//one"]);
+    assert_eq!(names("team/kv", "top").await.unwrap(), ["team/kv/top"]);
     assert_eq!(names("team/kv/a", "one").await.unwrap(), ["team/kv/a/one"], "ESO lets the mount stand in the path");
     assert_eq!(names("", "^a/").await.unwrap().len(), 3);
     assert_eq!(names("a", "nothing").await.unwrap().len(), 0);
@@ -367,8 +369,14 @@ async fn a_store_without_a_mount_finds_by_the_path() {
     let found = find(session.as_ref(), FindQuery { path: "kv/a".into(), ..FindQuery::default() }).await.unwrap();
     assert_eq!(found, BTreeMap::from([("kv/a/one".to_owned(), r#"{"k":1}"#.to_owned())]));
     assert_eq!(text(&get(session.as_ref(), &want("kv/a/one")).await.unwrap().bytes), r#"{"k":1}"#);
-    let error = find(session.as_ref(), FindQuery::default()).await.unwrap_err();
-    assert!(error.kind == ErrorKind::Misconfigured && error.detail.contains("find.path"), "{error}");
+    for (path, name) in [("kv/data", "kv/data/a/one"), ("/kv/a", "/kv/a/one")] {
+        let found = find(session.as_ref(), FindQuery { path: path.into(), ..FindQuery::default() }).await.unwrap();
+        assert_eq!(found, BTreeMap::from([(name.to_owned(), r#"{"k":1}"#.to_owned())]), "{path}");
+    }
+    for path in ["", "/"] {
+        let error = find(session.as_ref(), FindQuery { path: path.into(), ..FindQuery::default() }).await.unwrap_err();
+        assert!(error.kind == ErrorKind::Misconfigured && error.detail.contains("find.path"), "{error}");
+    }
 }
 
 #[tokio::test]
@@ -380,7 +388,7 @@ async fn other_engines_are_read_as_one_without_versions() {
     let server = saying(200, &body.to_string()).await;
     let vault = store(&server.url, json!({"path": "database", "version": "v1"}));
     let client = VaultClient::login(&vault, "x", NONE, &keys().cx(&outbound()).connect).await.unwrap();
-    let session = VaultSession::new(client, mount::Mount::of(&vault), Block::Vault);
+    let session = VaultSession::new(client, mount::Mount::of(&vault, Block::Vault), Block::Vault);
     assert_eq!(text(&get(&session, &want("creds/app")).await.unwrap().bytes), r#"{"password":"p","username":"u"}"#);
     assert!(session.holds_until(&want("creds/app")).is_some(), "what is lent ends");
 }
