@@ -21,7 +21,7 @@ use crate::report::metrics::{ObjectKind, Ready};
 
 /// How many namespaces of one parent are worked on at once; `--concurrent` bounds the requests of all.
 const AT_ONCE: usize = 16;
-/// Pause before the next try where nothing is told.
+/// Pause before the next try where somebody else's write came before.
 const AGAIN: Duration = Duration::from_secs(2);
 
 /// Looks at one parent, does what is due, and says when it is next.
@@ -42,7 +42,7 @@ pub async fn reconcile(ctx: Arc<Ctx>, job: Job<ParentId>) -> Wake {
     };
     let outcomes = carry_out(&ctx, &facts, &plan).await;
     let pause = pause(&ctx.retries, &id, &outcomes);
-    let report = plan::settle(&parent, plan, outcomes, released.is_err(), pause);
+    let report = plan::settle(&parent, plan, outcomes, released.err(), pause);
     let turn = turn(!report.ready, report.wake);
     ctx.metrics.reconciled(ObjectKind::of_parent(id.kind), begun.elapsed(), turn);
     tell(&ctx, &facts, report).await
@@ -70,17 +70,30 @@ fn pause(retries: &Retries, id: &ParentId, outcomes: &[(String, Outcome)]) -> Du
 
 /// Takes ESO's finalizers off, the parent's own last. Where one is left, says when to try again.
 async fn release(ctx: &Ctx, facts: &Facts, plan: &Plan) -> Result<(), Duration> {
-    let mut all = Ok(());
+    let mut left = Vec::new();
     for release in &plan.release {
         let key = Key::new("", &release.namespace);
         if let Err(error) = ctx.writer.namespace_finalizers(&key, &release.finalizers, &release.resource_version).await {
-            all = Err(AGAIN);
             tracing::debug!(namespace = %key, parent = %facts.id, %error, "ESO's finalizer could not be taken off; trying again");
+            left.push((key, error));
         }
     }
+    let all = held(&ctx.retries, &facts.id, &left);
     let (Some(parent), Some(finalizers), Ok(())) = (&facts.parent, &plan.let_go, all) else { return all };
     let written = ctx.writer.parent_finalizers(parent, finalizers).await;
     written.map_err(|error| ctx.retries.failed(&facts.id.to_string(), &error, "an object in deletion could not be let go"))
+}
+
+/// Says when to try again to take off the finalizers that are left: ever later, where nobody else's write was in the way.
+fn held(retries: &Retries, id: &ParentId, left: &[(Key, WriteError)]) -> Result<(), Duration> {
+    let object = format!("{id} (finalizers of namespaces)");
+    let refused = left.iter().find(|(_, error)| !matches!(error, WriteError::Conflict | WriteError::NotLeader));
+    if let Some((namespace, error)) = refused {
+        let what = format!("ESO's finalizer could not be taken off Namespace {namespace}");
+        return Err(retries.failed(&object, error, &what));
+    }
+    retries.done(&object);
+    if left.is_empty() { Ok(()) } else { Err(AGAIN) }
 }
 
 /// Deletes first, so that a new name never stands beside the old one for long, then writes.
@@ -235,5 +248,20 @@ mod tests {
         assert_eq!([(); 4].map(|()| look(unavailable())), [1, 2, 4, 8]);
         assert_eq!(look(Outcome::Refused("why".into())), 0);
         assert_eq!(look(unavailable()), 1, "from the beginning");
+    }
+
+    #[test]
+    fn a_finalizer_that_cannot_be_taken_off_is_tried_ever_later() {
+        let (retries, id) = (Retries::default(), ParentId::new(ParentKind::ClusterExternalSecret, "p"));
+        let look = |errors: &[WriteError]| {
+            let left: Vec<_> = errors.iter().map(|error| (Key::new("", "ns"), error.clone())).collect();
+            held(&retries, &id, &left).map_err(|pause| pause.as_secs())
+        };
+        let refused = WriteError::Refused("why".into());
+        let both = [WriteError::Conflict, refused.clone()];
+        assert_eq!([(); 4].map(|()| look(&both)), [Err(10), Err(20), Err(40), Err(60)]);
+        assert_eq!(look(&[WriteError::Conflict]), Err(2), "somebody else was faster");
+        assert_eq!(look(&[refused]), Err(10), "from the beginning");
+        assert_eq!(look(&[]), Ok(()));
     }
 }

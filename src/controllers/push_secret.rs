@@ -489,10 +489,10 @@ fn show(ctx: &Ctx, key: &Key, status: Option<&PushSecretStatus>) {
 
 /// Takes the object as our own write left it. `Some`: somebody changed it as we wrote.
 fn renew(ctx: &Ctx, ps: &Arc<PushSecret>) -> Option<Priority> {
+    let before = ctx.index().push_secret(&Key::of(&ps.metadata));
     let wake = ctx.index_mut().renew_push_secret(ps.clone());
-    if wake.is_some() {
-        fan_out::wake_parents_of(ctx, ParentKind::ClusterPushSecret, [&ps.metadata]);
-    }
+    let before = before.as_ref().map(|ps| &ps.metadata);
+    fan_out::child_changed(ctx, ParentKind::ClusterPushSecret, before, &ps.metadata, wake.is_some());
     wake
 }
 

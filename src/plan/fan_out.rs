@@ -15,7 +15,7 @@ use serde_json::{Map, Value, json};
 
 use super::{Note, Wake, access, duration, phase};
 use crate::api::fan_out::{Child, NamespaceFailure, Parent, ParentKind, ParentStatus, Provided};
-use crate::api::{Condition, FINALIZER_ESO_CLUSTER, FINALIZER_ESO_NAMESPACE};
+use crate::api::{Condition, FINALIZER_ESO_CLUSTER, FINALIZER_ESO_NAMESPACE, FINALIZER_PUSH};
 use crate::index::{Key, NamespaceView, ParentId, controller_of};
 use crate::queue::Priority;
 
@@ -23,7 +23,7 @@ use crate::queue::Priority;
 const DEFAULT_REFRESH: Duration = Duration::from_secs(3600);
 /// When a write is tried again that somebody else's write came before.
 const SOON: Duration = Duration::from_secs(2);
-/// When a write is tried again that the API server refused.
+/// When a write is tried again that the API server refused, if nothing is due before.
 const LATER: Duration = Duration::from_secs(300);
 /// ESO's name for a failure that is of no namespace.
 const UNKNOWN: &str = "unknown";
@@ -167,7 +167,12 @@ pub fn plan(facts: &Facts) -> Plan {
     for key in wanted {
         let namespace = key.namespace.to_string();
         match facts.children.get(&key) {
-            None => plan.write.push(Write { key, live: None }),
+            None => match former(facts, &key) {
+                None => plan.write.push(Write { key, live: None }),
+                // made as soon as the former one is gone, which wakes us
+                Some(former) if former.metadata().deletion_timestamp.is_none() => {}
+                Some(former) => drop(plan.failed.insert(namespace, waits_for(former))),
+            },
             Some(live) if !is_ours(&facts.id, live.metadata()) => {
                 plan.failed.insert(namespace, facts.id.kind.exists().into());
             }
@@ -180,6 +185,19 @@ pub fn plan(facts: &Facts) -> Plan {
         }
     }
     plan
+}
+
+/// A child of another name that will delete what it pushed. One beside it would find the same values at the provider, and lose them.
+fn former<'a>(facts: &'a Facts, key: &Key) -> Option<&'a Child> {
+    let deletes = |meta: &ObjectMeta| meta.finalizers.iter().flatten().any(|f| f == FINALIZER_PUSH);
+    let near = facts.children.iter().filter(|(other, _)| other.namespace == key.namespace && *other != key);
+    let own = near.filter(|(_, child)| matches!(child, Child::PushSecret(_)) && is_ours(&facts.id, child.metadata()));
+    own.map(|(_, child)| child).find(|child| deletes(child.metadata()))
+}
+
+fn waits_for(former: &Child) -> String {
+    let name = former.metadata().name.as_deref().unwrap_or_default();
+    format!("the former PushSecret {name:?} is still deleting what it pushed")
 }
 
 /// The namespaces that carry ESO's finalizer for this parent: it has no purpose here, whether the parent means them or not.
@@ -288,13 +306,21 @@ fn owner_reference(parent: &Parent) -> OwnerReference {
 }
 
 /// Says what to tell of a plan that was carried out: `outcomes` are those of its deletions and writes, by namespace; `held`
-/// says that a finalizer could not be taken off; `pause` how long an API server is let be that had no time for some of them, else zero.
+/// says when to try again to take off a finalizer that was left; `pause` how long an API server is let be that had no time for some of them, else zero.
 #[must_use]
-pub fn settle(parent: &Parent, plan: Plan, outcomes: Vec<(String, Outcome)>, held: bool, pause: Duration) -> Report {
+pub fn settle(
+    parent: &Parent,
+    plan: Plan,
+    outcomes: Vec<(String, Outcome)>,
+    held: Option<Duration>,
+    pause: Duration,
+) -> Report {
     let old = parent.status().unwrap_or_default();
     let (mut provisioned, mut failed) = (plan.provisioned, plan.failed);
     let written: BTreeSet<&str> = plan.write.iter().map(|w| &*w.key.namespace).collect();
-    let mut again = held.then_some(SOON);
+    let interval = interval(parent);
+    let refresh = refresh(parent, interval.as_ref().copied().unwrap_or(DEFAULT_REFRESH));
+    let mut again = held;
     let mut hurry = |pause| again = Some(again.map_or(pause, |a: Duration| a.min(pause)));
     for (namespace, outcome) in outcomes {
         let was = old.seen.provisioned.contains(&namespace);
@@ -312,13 +338,12 @@ pub fn settle(parent: &Parent, plan: Plan, outcomes: Vec<(String, Outcome)>, hel
                 failed.insert(namespace, why);
             }
             Outcome::Refused(why) => {
-                hurry(LATER);
+                hurry(refresh.map_or(LATER, |time| time.min(LATER)));
                 failed.insert(namespace, why);
             }
         }
     }
     provisioned.retain(|namespace| !failed.contains_key(namespace));
-    let interval = interval(parent);
     let condition = condition(parent.kind(), plan.lost, !failed.is_empty(), interval.as_ref().err());
     let ready = condition.is_ready();
     let failed = failed.into_iter().map(|(namespace, reason)| NamespaceFailure { namespace, reason: Some(reason) });
@@ -330,7 +355,7 @@ pub fn settle(parent: &Parent, plan: Plan, outcomes: Vec<(String, Outcome)>, hel
             conditions: vec![condition],
         },
     };
-    let wake = match (again, refresh(parent, interval.unwrap_or(DEFAULT_REFRESH))) {
+    let wake = match (again, refresh) {
         // each look tries all of them
         (Some(soon), _) => Wake::After(soon.max(pause), Priority::Changed),
         (None, Some(time)) => Wake::After(time, Priority::Periodic),

@@ -1,6 +1,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod properties;
+mod waits;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -152,7 +153,7 @@ impl World {
             self.store_child(id.kind, &write.key, value);
             outcomes.push((write.key.namespace.to_string(), Outcome::Done));
         }
-        let report = settle(&parent, plan, outcomes, false, Duration::ZERO);
+        let report = settle(&parent, plan, outcomes, None, Duration::ZERO);
         if let Some(status) = &report.status {
             self.writes += 1;
             let mut value = self.parent.clone().unwrap();
@@ -527,7 +528,7 @@ fn what_becomes_of_writes_that_fail() {
     let report = |outcome: Outcome, other: Outcome, pause: u64| {
         let facts = world.index.fan_out_facts(&id);
         let outcomes = vec![("a1".into(), outcome), ("a2".into(), other)];
-        settle(&facts.parent.clone().unwrap(), plan(&facts), outcomes, false, Duration::from_secs(pause))
+        settle(&facts.parent.clone().unwrap(), plan(&facts), outcomes, None, Duration::from_secs(pause))
     };
     let unavailable = || Outcome::Unavailable("why".into());
     // one that somebody else was faster with does not bring on those that the API server has no time for
