@@ -30,7 +30,8 @@ pub fn expand(manifests: &mut Manifests, named: bool) {
             Some(why) => manifests.problems.push(format!("{label}: {why}")),
             None => manifests.problems.extend(failed),
         }
-        if planned.write.is_empty() && planned.failed.is_empty() && planned.lost.is_none() {
+        let none = planned.write.is_empty() && planned.provisioned.is_empty() && planned.failed.is_empty();
+        if none && planned.lost.is_none() {
             manifests.notes.push(format!("{label}: it means no Namespace that is among the manifests"));
         }
         for write in planned.write {

@@ -142,7 +142,10 @@ impl Live {
         if let Some(selector) = &needs.pushed_by_label {
             let api: Api<Secret> = Api::namespaced(self.client.clone(), namespace);
             for secret in listed(&api, selector, "Secrets", namespace).await? {
-                manifests.secrets.entry(Key::of(&secret.metadata)).or_insert_with(|| opened(secret));
+                let key = Key::of(&secret.metadata);
+                if !made.contains(&key) {
+                    manifests.secrets.entry(key).or_insert_with(|| opened(secret));
+                }
             }
         }
         Ok(())

@@ -263,12 +263,23 @@ impl Maker {
                 "could not update secret: the API server would not take Secret {target}: {why}"
             ));
         }
-        self.made.entry(target).or_insert_with(|| secret.as_ref().clone());
+        self.made.entry(target).and_modify(|first| join(first, &secret)).or_insert_with(|| secret.as_ref().clone());
         if let Some(owners) = &mut secret.metadata.owner_references {
             owners.retain(|owner| !owner.uid.starts_with(NO_CLUSTER));
         }
         secret.metadata.owner_references = secret.metadata.owner_references.filter(|owners| !owners.is_empty());
         Outcomes::Made(Made::Secret(secret, es, names))
+    }
+}
+
+/// Adds to a Secret what a further ExternalSecret makes of it.
+fn join(first: &mut Secret, more: &Secret) {
+    first.data.get_or_insert_default().extend(more.data.clone().unwrap_or_default());
+    let (into, meta) = (&mut first.metadata, &more.metadata);
+    into.labels.get_or_insert_default().extend(meta.labels.clone().unwrap_or_default());
+    into.annotations.get_or_insert_default().extend(meta.annotations.clone().unwrap_or_default());
+    if into.owner_references.is_none() {
+        into.owner_references.clone_from(&meta.owner_references);
     }
 }
 

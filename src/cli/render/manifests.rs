@@ -244,7 +244,8 @@ impl Manifests {
                 self.config_maps.insert(key, SourceText { version: String::new(), texts });
             }
             Kind::Secret => {
-                let decode = |text: &str| STANDARD.decode(text).ok().map(SecretBytes::new);
+                // line breaks are passed over, as the API server does
+                let decode = |text: &str| STANDARD.decode(text.replace(['\r', '\n'], "")).ok().map(SecretBytes::new);
                 let mut data = texts(value, "data", &mut problems, decode);
                 data.extend(texts(value, "stringData", &mut problems, |text| Some(SecretBytes::from(text))));
                 let type_ = value["type"].as_str().map(str::to_owned);
@@ -337,6 +338,8 @@ impl Manifests {
             map
         };
         let (labels, annotations) = (map("labels"), map("annotations"));
+        // by its owner a child is known, where a cluster was printed
+        let owner_references = serde_json::from_value(value["metadata"]["ownerReferences"].clone()).unwrap_or_default();
         let uid = text_of(&value["metadata"], "uid");
         let uid = if uid.is_empty() {
             format!("{NO_CLUSTER}{}/{name}", namespace.as_deref().unwrap_or_default())
@@ -350,6 +353,7 @@ impl Manifests {
             annotations,
             uid: Some(uid),
             generation: Some(1),
+            owner_references,
             ..ObjectMeta::default()
         }
     }
@@ -479,6 +483,34 @@ mod tests {
             assert!(problems.iter().any(|p| p.contains(wanted)), "{text}\n{problems:?}");
             assert!(!problems.iter().any(|p| p.contains("canary")), "{problems:?}");
         }
+    }
+
+    #[test]
+    fn base64_may_have_line_breaks() {
+        let all = read(
+            "apiVersion: v1\nkind: Secret\nmetadata: {name: s}\ndata:\n  k: |\n    aGVs\n    bG8=\n  r: \"aGVs\\r\\nbG8=\"\n",
+        );
+        assert_eq!(all.problems, Vec::<String>::new());
+        let data = &all.secrets[&Key::new("team", "s")].data;
+        assert_eq!([&data["k"], &data["r"]].map(SecretBytes::expose_str), [Some("hello"); 2]);
+    }
+
+    #[test]
+    fn what_is_merged_into_is_not_made_whole() {
+        let es = |name: &str, target: &str| {
+            ES.replace("app", name).replace("spec: {", &format!("spec: {{target: {{{target}}}, "))
+        };
+        let all = [
+            es("own", ""),
+            es("orphan", "name: o, creationPolicy: Orphan"),
+            es("merge", "creationPolicy: Merge"),
+            es("both", "creationPolicy: CreateOrMerge"),
+            es("none", "creationPolicy: None"),
+            es("other", "manifest: {apiVersion: v1, kind: ConfigMap}"),
+        ];
+        let all = read(&all.join("---\n"));
+        assert_eq!(all.problems, Vec::<String>::new());
+        assert_eq!(all.targets().iter().map(ToString::to_string).collect::<Vec<_>>(), ["team/o", "team/own"]);
     }
 
     #[test]

@@ -5,9 +5,11 @@ use std::collections::BTreeSet;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
 use super::manifests::Manifests;
+use crate::api::external_secret::CreationPolicy;
 use crate::api::{ExternalSecret, PushSecret, StoreKind};
 use crate::index::{GeneratorId, Key, StoreId, generator_ids, pushed_generator, store_ids};
 use crate::plan::push_secret::{Source as Pushed, source, stores};
+use crate::plan::target::merges;
 use crate::providers::ReferenceKind;
 use crate::render::target::{Source, sources};
 
@@ -82,9 +84,14 @@ impl Manifests {
         !self.namespaces.contains_key(&needs.namespace) && conditions.any(|c| c.namespace_selector.is_some())
     }
 
-    /// The Secrets that the ExternalSecrets make.
+    /// The Secrets that the ExternalSecrets make whole. In one that they merge into may be more.
     #[must_use]
     pub fn targets(&self) -> BTreeSet<Key> {
-        self.external_secrets.iter().map(|(key, es)| crate::index::target_key(key, &es.object)).collect()
+        let makes = |es: &ExternalSecret| {
+            let (target, policy) = (es.target(), es.target().creation_policy.unwrap_or_default());
+            target.manifest.is_none() && policy != CreationPolicy::None && !merges(policy)
+        };
+        let made = self.external_secrets.iter().filter(|(_, es)| makes(&es.object));
+        made.map(|(key, es)| crate::index::target_key(key, &es.object)).collect()
     }
 }

@@ -208,7 +208,12 @@ impl Blanks {
             match (&entry, entry.request()) {
                 (Entry::Data(_, data), Some(Request::Get(want))) => {
                     let property = data.remote_ref.property.clone().filter(|p| !p.is_empty());
-                    blanks.single.insert((want, property), data.remote_ref.decoding_strategy.unwrap_or_default());
+                    // one value for all who read it: where any decodes it, it must be base64
+                    let decoding = data.remote_ref.decoding_strategy.unwrap_or_default();
+                    let held = blanks.single.entry((want, property)).or_default();
+                    if matches!(decoding, DecodingStrategy::Base64 | DecodingStrategy::Base64Url) {
+                        *held = decoding;
+                    }
                 }
                 (Entry::From(_, from), Some(Request::Get(want))) => {
                     let extract = from.extract.clone().unwrap_or_default();
@@ -262,7 +267,7 @@ impl Blanks {
 /// The keys that a template names, as far as its text tells.
 pub(super) fn named(template: &Template, sources: &Sources) -> BTreeSet<String> {
     static FIELD: LazyLock<Option<Regex>> =
-        LazyLock::new(|| Regex::new(r#"(?:^|[\s(|{])\.([A-Za-z_][A-Za-z0-9_]*)|index\s+\.\s+["`]([^"`]+)["`]"#).ok());
+        LazyLock::new(|| Regex::new(r#"(?:^|[\s(|{=,$])\.([A-Za-z_][A-Za-z0-9_]*)|index\s+[.$]\s+["`]([^"`]+)["`]"#).ok());
     let metadata = template.metadata.iter().flat_map(|m| m.labels.values().chain(m.annotations.values()));
     let own = template.data.values().chain(metadata).chain(template.template_from.iter().filter_map(|f| f.literal.as_ref()));
     let others = sources.values().flatten().flat_map(|source| source.texts.values()).filter_map(SecretBytes::expose_str);

@@ -7,7 +7,8 @@ use serde_json::{Map, Value, json};
 
 use super::make::Made;
 use super::names::Names;
-use crate::api::ExternalSecret;
+use crate::api::{ExternalSecret, LABEL_CREATED_BY, LABEL_MANAGED, LABEL_MANAGED_VALUE};
+use crate::plan::object_hash;
 
 /// Stands for a value. It is no base64, so that nobody applies it by mistake, and as long as no value in particular.
 pub const MASK: &str = "<masked>";
@@ -25,8 +26,8 @@ pub const REMOTE_KEY: &str = "remoteKey";
 pub const PROPERTY: &str = "property";
 /// Its fields that `dataTo` makes of the key of the Secret.
 const NAMED_BY_KEY: [&str; 3] = [SECRET_KEY, REMOTE_KEY, PROPERTY];
-/// What keyferry's own labels begin with.
-const OWN: &str = "reconcile.external-secrets.io/";
+/// keyferry's own labels.
+const OWN: [&str; 2] = [LABEL_MANAGED, LABEL_CREATED_BY];
 
 /// Form of the output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -115,10 +116,11 @@ fn mask(object: &mut Value, es: &ExternalSecret, names: &Names) {
             "type" | "immutable" if es.target().manifest.is_none() => {}
             "metadata" => {
                 for part in ["labels", "annotations"] {
+                    let own = |key: &str, text: &str| part == "labels" && is_own(es, key, text);
                     let Some(map) = field.get_mut(part).and_then(Value::as_object_mut) else { continue };
                     for (key, value) in map.iter_mut() {
-                        let known = value.as_str().is_some_and(|text| clear.contains(&(key.as_str(), text)));
-                        if !known && !key.starts_with(OWN) {
+                        let is_known = |text: &str| clear.contains(&(key.as_str(), text)) || own(key.as_str(), text);
+                        if !value.as_str().is_some_and(is_known) {
                             *value = MASK.into();
                         }
                     }
@@ -147,7 +149,7 @@ fn mask_names(fields: &mut Map<String, Value>, names: &Names) {
     let mut hidden = 0;
     let all = std::mem::take(fields);
     fields.extend(all.into_iter().map(|(name, value)| {
-        if names.shows(&name) || name.starts_with(OWN) {
+        if names.shows(&name) || OWN.contains(&name.as_str()) {
             return (name, value);
         }
         hidden += 1;
@@ -164,6 +166,16 @@ fn mask_all(value: &mut Value, names: &Names) {
         Value::Array(items) => items.iter_mut().for_each(|item| mask_all(item, names)),
         Value::Null => {}
         other => *other = MASK.into(),
+    }
+}
+
+/// Whether a label is keyferry's own, and says what keyferry says: a template can make one of the same name.
+fn is_own(es: &ExternalSecret, key: &str, text: &str) -> bool {
+    let (namespace, name) = (es.metadata.namespace.as_deref(), es.metadata.name.as_deref());
+    match key {
+        LABEL_MANAGED => text == LABEL_MANAGED_VALUE,
+        LABEL_CREATED_BY => text == object_hash::created_by_label(namespace.unwrap_or_default(), name.unwrap_or_default()),
+        _ => false,
     }
 }
 

@@ -11,8 +11,9 @@ use serde_json::{Value, json};
 use super::make::{Made, Maker, Origin, Outcomes};
 use super::names::Names;
 use super::offline::{PLACEHOLDER, named};
+use super::print::MASK;
 use super::{generators, print};
-use crate::api::push_secret::PushUpdatePolicy;
+use crate::api::push_secret::{PushConversion, PushUpdatePolicy};
 use crate::api::secret_store::Capabilities;
 use crate::api::{AnyStore, FINALIZER_PUSH, PushSecret};
 use crate::chance::SystemChance;
@@ -113,7 +114,7 @@ impl Maker {
             names.know(values.data.keys());
             let source = Arc::new(plan::shaped(&facts.ps, &self.rules, values, &templates, outside(facts, &Cell::new(0)))?);
             for id in &targets {
-                if let Err(failure) = self.push_to(facts, id, &source, &mut places, &mut kept).await {
+                if let Err(failure) = self.push_to(facts, id, &source, names, &mut places, &mut kept).await {
                     failures.insert(id.clone(), failure);
                 }
             }
@@ -126,28 +127,33 @@ impl Maker {
         facts: &Facts,
         id: &StoreId,
         source: &Arc<Values>,
+        names: &Names,
         places: &mut Vec<Value>,
         kept: &mut Vec<String>,
     ) -> Result<(), Failure> {
         let Some(store) = facts.stores.get(id) else { return Ok(()) };
         let outlet = self.outlet(facts, id, store).await?;
         let namespace = facts.ps.metadata.namespace.as_deref().unwrap_or_default();
-        for Entry { data, push } in
-            entries::entries(&facts.ps.spec, namespace, store, source, outside(facts, &Cell::new(0)))?
-        {
-            let push = push?;
+        let all = entries::entries(&facts.ps.spec, namespace, store, source, outside(facts, &Cell::new(0)));
+        let all_shown = source.data.keys().all(|key| names.shows(key));
+        for Entry { data, push } in all.map_err(|failure| masked(failure, all_shown))? {
+            // without a conversion it names a key of the PushSecret only
+            let harmless = all_shown || data.conversion_strategy.unwrap_or_default() == PushConversion::None;
+            let push = push.map_err(|failure| masked(failure, harmless))?;
+            let shown = push.secret_key.as_deref().map_or(all_shown, |key| names.shows(key));
             if let Some(outlet) = &outlet
-                && is_kept(facts, outlet, &push.place).await?
+                && is_kept(facts, outlet, &push.place).await.map_err(|failure| masked(failure, shown))?
             {
-                kept.push(plan::entry_key(&data));
+                kept.push(if shown { plan::entry_key(&data) } else { MASK.to_owned() });
                 continue;
             }
             if let Some(provider) = store.spec.provider.served() {
-                let key = push.secret_key.as_deref().unwrap_or_default();
+                let key = if shown { push.secret_key.as_deref().unwrap_or_default() } else { MASK };
                 let words = format!("could not write remote ref {key} to target secretstore {}", id.key.name);
-                provider.check_push(&push, store.kind).map_err(|e| Failure::provider(words, &e))?;
+                let failed = |e: ProviderError| masked(Failure::provider(words, &e), shown);
+                provider.check_push(&push, store.kind).map_err(failed)?;
             }
-            places.push(place(id, &push).map_err(|e| Failure::provider("could not write", &e))?);
+            places.push(place(id, &push).map_err(|e| masked(Failure::provider("could not write", &e), shown))?);
         }
         Ok(())
     }
@@ -221,6 +227,16 @@ impl Maker {
             (given, made) => made.or(given),
         }
     }
+}
+
+/// A failure without what may name a key that a template made of a value. `shown`: there is none such.
+fn masked(failure: Failure, shown: bool) -> Failure {
+    if shown {
+        return failure;
+    }
+    // what stands first is of our own words
+    let head = failure.message.split_once(": ").map_or("it cannot be pushed", |(head, _)| head);
+    Failure { message: format!("{head}: {MASK}: it may name keys that a template made of values"), ..failure }
 }
 
 fn outside<'a>(facts: &Facts, taken: &'a Cell<u64>) -> Outside<'a> {

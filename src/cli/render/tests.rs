@@ -193,6 +193,95 @@ fn a_value_that_became_a_key_is_masked() {
 }
 
 #[test]
+fn what_a_template_calls_like_our_own_labels_is_masked() {
+    let own = "reconcile.external-secrets.io";
+    let template = format!(
+        "metadata: {{labels: {{{own}/x: '{{{{ .k }}}}'}}, annotations: {{{own}/managed: '{{{{ .k }}}}'}}}}, templateFrom: [{{target: Annotations, literal: '{own}/{{{{ .k }}}}: x'}}]"
+    );
+    let manifests =
+        fake("{key: r, value: canary}") + &external_secret("a", &format!("  target: {{template: {{{template}}}}}\n{ONE}"));
+    let masked = run(&["-"], &manifests);
+    assert!(masked.code == 0 && !masked.out.contains("canary"), "{}{}", masked.out, masked.log);
+    assert!(masked.out.contains(&format!("{own}/managed: \"true\"")), "{}", masked.out);
+    assert!(!masked.out.contains("created-by: <"), "{}", masked.out);
+    assert_eq!(run(&["-", "--show-values"], &manifests).out.matches("canary").count(), 3);
+}
+
+#[test]
+fn a_push_that_fails_names_no_key_that_a_value_became() {
+    let secret = "apiVersion: v1\nkind: Secret\nmetadata: {name: src}\nstringData: {user: canary}\n---\n";
+    let kubernetes = "apiVersion: external-secrets.io/v1\nkind: SecretStore\nmetadata: {name: s}\nspec: {provider: {kubernetes: {server: {caProvider: {type: ConfigMap, name: ca, key: ca.crt}}, auth: {serviceAccount: {name: r}}}}}\n---\n";
+    let push = |literal: &str, entries: &str| {
+        format!(
+            "{secret}apiVersion: external-secrets.io/v1alpha1\nkind: PushSecret\nmetadata: {{name: p}}\nspec:\n  secretStoreRefs: [{{name: s}}]\n  selector: {{secret: {{name: src}}}}\n  template: {{templateFrom: [{{literal: '{literal}'}}]}}\n  {entries}\n"
+        )
+    };
+    let same = "dataTo: [{storeRef: {name: s}, rewrite: [{regexp: {source: '^.*$', target: same}}]}]";
+    let lost = "data: [{match: {secretKey: lost, remoteRef: {remoteKey: r}}}]";
+    let table = [
+        (
+            fake("") + &push("{{ .user }}: x", same),
+            "failed to expand dataTo: <masked>: it may name keys that a template made of values",
+        ),
+        (fake("") + &push("fixed: x", same), "duplicate remote key \"same\" from source key \"user\""),
+        (fake("") + &push("{{ .user }}: x", lost), "secret key lost does not exist"),
+        (
+            kubernetes.to_owned() + &push("{{ .user }}: x", "dataTo: [{storeRef: {name: s}}]"),
+            "could not write remote ref <masked> to target secretstore s: <masked>: it may name keys that a template made of values",
+        ),
+    ];
+    for (manifests, wanted) in table {
+        let ran = run(&["-", "-q"], &manifests);
+        assert!(ran.code == 1 && ran.log.contains(wanted) && !ran.log.contains("canary"), "{wanted}\n{}", ran.log);
+    }
+}
+
+#[test]
+fn what_is_merged_into_one_secret_is_pushed_as_one() {
+    let merged = |name: &str, key: &str, policy: &str| {
+        let data = format!("  data: [{{secretKey: {key}, remoteRef: {{key: r}}}}]");
+        external_secret(name, &format!("  target: {{name: app, creationPolicy: {policy}}}\n{data}"))
+    };
+    let push = "apiVersion: external-secrets.io/v1alpha1\nkind: PushSecret\nmetadata: {name: p}\nspec:\n  secretStoreRefs: [{name: s}]\n  selector: {secret: {name: app}}\n  data: [{match: {secretKey: a, remoteRef: {remoteKey: ra}}}, {match: {secretKey: b, remoteRef: {remoteKey: rb}}}]\n";
+    for policy in ["CreateOrMerge", "Merge"] {
+        let all = fake("{key: r, value: v}") + &merged("one", "a", policy) + &merged("two", "b", "Merge") + push;
+        let ran = run(&["-", "-q"], &all);
+        assert_eq!((ran.code, ran.log.as_str()), (0, ""), "{policy}");
+        assert!(ran.out.contains("remoteKey: ra") && ran.out.contains("remoteKey: rb"), "{policy}\n{}", ran.out);
+    }
+}
+
+#[test]
+fn children_that_are_there_are_their_parents() {
+    let spec = "{secretStoreRef: {name: s}, data: [{secretKey: k, remoteRef: {key: r}}]}";
+    for uid in ["u", "former"] {
+        let all = format!(
+            "{}apiVersion: external-secrets.io/v1\nkind: ClusterExternalSecret\nmetadata: {{name: c, uid: u}}\nspec: {{namespaces: [default], externalSecretSpec: {spec}}}\n---\n\
+             apiVersion: external-secrets.io/v1\nkind: ExternalSecret\nmetadata: {{name: c, ownerReferences: [{{apiVersion: external-secrets.io/v1, kind: ClusterExternalSecret, name: c, uid: {uid}, controller: true}}]}}\nspec: {spec}\n",
+            fake("{key: r, value: v}")
+        );
+        let ran = run(&["-"], &all);
+        assert_eq!((ran.code, ran.log.as_str(), ran.out.matches("kind: Secret\n").count()), (0, "", 1), "{uid}");
+    }
+}
+
+#[test]
+fn placeholders_are_of_the_shape_that_is_asked_for() {
+    let texts =
+        "a: '{{ range $i := until 2 }}{{ $.password }}{{ end }}', b: '{{$p:=.user}}{{$p}}', c: '{{ index $ \"d-e\" }}'";
+    let (raw, decoded) =
+        ("{secretKey: a, remoteRef: {key: r}}", "{secretKey: b, remoteRef: {key: r, decodingStrategy: Base64}}");
+    for spec in [
+        format!("  target: {{template: {{data: {{{texts}}}}}}}\n  dataFrom: [{{extract: {{key: r}}}}]"),
+        format!("  data: [{raw}, {decoded}]"),
+        format!("  data: [{decoded}, {raw}]"),
+    ] {
+        let ran = run(&["-", "-q", "--missing=placeholder"], &external_secret("one", &spec));
+        assert_eq!((ran.code, ran.log.as_str()), (0, ""), "{spec}");
+    }
+}
+
+#[test]
 fn each_mistake_is_one_line_that_says_what_to_do() {
     let store = fake("{key: r, value: v}");
     let table: &[(&str, String, &str)] = &[

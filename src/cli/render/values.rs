@@ -115,7 +115,10 @@ impl Values {
         let mut keys: Vec<&String> = own.into_iter().chain([&self.shared]).flat_map(|held| held.keys()).collect();
         keys.sort();
         keys.dedup();
-        let current = keys.into_iter().filter(|key| !key.contains(VERSION) && !key.ends_with(METADATA));
+        // a version is one of a key that is there, else the sign is a part of the name
+        let versioned =
+            |key: &str| key.match_indices(VERSION).any(|(at, _)| keys.iter().any(|k| Some(k.as_str()) == key.get(..at)));
+        let current = keys.iter().copied().filter(|key| !versioned(key) && !key.ends_with(METADATA));
         Ok(current
             .filter(|key| name.is_match(key) && key.starts_with(&query.path) && self.has_tags(store, key, &query.tags))
             .cloned()
@@ -197,6 +200,12 @@ stores:
         assert!(values.find("s", &query("", "", &[("team", "b")])).unwrap().is_empty());
         assert_eq!(values.find("s", &query(r"\Qpl\E", "", &[])).unwrap(), ["plain"], "RE2's syntax, as providers take it");
         assert!(values.find("s", &query("a**", "", &[])).is_err());
+    }
+
+    #[test]
+    fn a_search_finds_keys_with_the_sign_of_a_version() {
+        let values = Values::parse(&"{user@corp: x, user@corp@v1: old, a@b@c: y, plain: z, plain@v1: old}".into()).unwrap();
+        assert_eq!(values.find("s", &FindQuery::default()).unwrap(), ["a@b@c", "plain", "user@corp"]);
     }
 
     #[test]
