@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand, ValueEnum};
+use keyferry_e2e::sops::Sops;
 use keyferry_e2e::tools::Tools;
 use keyferry_e2e::{bench, demo, progress, tools};
 
@@ -67,6 +68,8 @@ async fn run(command: Command) -> Result<()> {
                 progress::note(format!("postgresql:    {}", tools::postgres::find_or_install()?.display()));
                 progress::note(format!("openldap:      {}", tools::ldap::OpenLdap::find_or_unpack()?.slapd.display()));
                 progress::note(format!("vault:         {}", tools::vault::find_or_make()?.display()));
+                // else the tests that use it build it beside others, which wait for the machine then
+                progress::note(format!("sops:          {}", Sops::find_or_make()?.bin.display()));
             }
             Ok(())
         }

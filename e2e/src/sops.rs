@@ -16,7 +16,8 @@ const AGE: &str = "1.1.1";
 /// Where the programs are.
 #[derive(Debug, Clone)]
 pub struct Sops {
-    bin: PathBuf,
+    /// Their directory.
+    pub bin: PathBuf,
 }
 
 /// An age key.
