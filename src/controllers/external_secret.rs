@@ -473,14 +473,7 @@ async fn tell(ctx: &Ctx, facts: &Facts, report: Report, priority: Priority, begu
     };
     // what was done is not told: it is due again
     ctx.memory().insert(key, memory.untold(&facts.memory));
-    if matches!(error, WriteError::Gone | WriteError::NotLeader | WriteError::Terminating) {
-        return Wake::OnChange;
-    }
-    let pause = ctx.retries.failed(&object, &error, "the status could not be written");
-    match report.wake {
-        Wake::After(backoff, priority) if report.failure.is_some() => Wake::After(backoff.max(pause), priority),
-        _ => Wake::After(pause, Priority::Changed),
-    }
+    ctx.retries.untold(&object, &error, report.wake, report.failure.is_some())
 }
 
 /// An object as it is called beside those of other kinds.

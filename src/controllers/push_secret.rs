@@ -470,14 +470,7 @@ async fn tell(ctx: &Ctx, memories: &Memories, facts: &Facts, report: Report, pri
         Err(error) => error,
     };
     memories.set(&key, Some(memory.untold(facts, status)));
-    if matches!(error, WriteError::Gone | WriteError::NotLeader | WriteError::Terminating) {
-        return Wake::OnChange;
-    }
-    let pause = ctx.retries.failed(&cause, &error, "the status could not be written");
-    match report.wake {
-        Wake::After(backoff, priority) if report.failure.is_some() => Wake::After(backoff.max(pause), priority),
-        _ => Wake::After(pause, Priority::Changed),
-    }
+    ctx.retries.untold(&cause, &error, report.wake, report.failure.is_some())
 }
 
 /// Shows the object's condition in the metrics: after a restart, too, when nothing is due.
