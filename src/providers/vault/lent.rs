@@ -77,6 +77,8 @@ impl Lent {
             return;
         }
         state.until = state.until.max(Some(noted.ends.0));
+        // nobody may ever read again what was lent for a path that is not in use any more
+        state.held.retain(|_, held| held.lease.ends.0 > Timestamp::now());
         let held = Held { id: lease.id.clone(), body: body.clone(), token: token.id.clone(), lease: noted };
         state.held.insert(path.to_owned(), held);
     }

@@ -1,6 +1,6 @@
 //! Writes secrets that are ours, and only what differs.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{MutexGuard, PoisonError};
 
 use serde::Deserialize;
@@ -117,15 +117,18 @@ impl VaultSession {
         };
         let is_new = known.as_ref().is_none_or(|metadata| metadata.current == 0) && current.is_none();
         let known = known.unwrap_or_default();
-        let is_half_made = known.current == 1 && self.unmarked().contains(key);
+        let is_same = data::same(current.as_ref(), &wanted, Version::V2);
+        // an answer that was lost leaves open who made the first version: what it holds tells
+        let is_half_made = known.current == 1 && self.unmarked().get(key).is_some_and(|taken| *taken || is_same);
         if !is_new && !is_half_made && !self.is_ours(key, &known, cx).await? {
             return Err(foreign(""));
         }
         if is_new {
+            self.unmarked().insert(key.to_owned(), false);
             self.write(self.mount.data(key), versioned(&wanted, known.current), cx).await?;
-            self.unmarked().insert(key.to_owned());
+            self.unmarked().insert(key.to_owned(), true);
         }
-        let is_there = is_new || data::same(current.as_ref(), &wanted, Version::V2);
+        let is_there = is_new || is_same;
         let custom = block.merged(&known.custom);
         let mut pushed = if is_new { Pushed::Written } else { Pushed::Unchanged };
         if custom != known.custom {
@@ -160,7 +163,7 @@ impl VaultSession {
         }
     }
 
-    fn unmarked(&self) -> MutexGuard<'_, HashSet<String>> {
+    fn unmarked(&self) -> MutexGuard<'_, HashMap<String, bool>> {
         self.unmarked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -1,6 +1,6 @@
 //! Reads and finds secrets of the key-value engine, and checks that the store can.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
@@ -36,8 +36,8 @@ pub struct VaultSession {
     block: Block,
     /// What was lent: it lasts no longer than the token.
     lent: Lent,
-    /// Keys of the secrets that a push made, and could not mark as ours yet.
-    pub(super) unmarked: Mutex<HashSet<String>>,
+    /// Keys of the secrets that a push makes, until they are marked as ours; `true`: Vault said that it took the first version.
+    pub(super) unmarked: Mutex<HashMap<String, bool>>,
     tending: AbortHandle,
 }
 
@@ -89,15 +89,23 @@ impl VaultSession {
         query: Vec<(String, String)>,
         cx: &CallCx,
     ) -> Result<Option<(Stored, Option<String>)>, ProviderError> {
-        let path = self.mount.data(key);
+        self.stored_at(&self.mount.data(key), query, cx).await
+    }
+
+    async fn stored_at(
+        &self,
+        path: &str,
+        query: Vec<(String, String)>,
+        cx: &CallCx,
+    ) -> Result<Option<(Stored, Option<String>)>, ProviderError> {
         let what = format!("Vault path {path:?}");
-        let body = match self.lent.again(&self.client, &path, cx).await? {
+        let body = match self.lent.again(&self.client, path, cx).await? {
             Some(lent) => Some(lent),
-            None => self.client.request(&Request { query, ..Request::read(&path) }, &what, cx).await?,
+            None => self.client.request(&Request { query, ..Request::read(path) }, &what, cx).await?,
         };
         let answer = Answer::of(body.as_ref(), &what)?;
         if let (Some(lease), Some(body)) = (answer.lease(), &body) {
-            self.lent.note(&path, &lease, body, &self.client.lends(lease.duration, cx).await);
+            self.lent.note(path, &lease, body, &self.client.lends(lease.duration, cx).await);
         }
         let stored = Stored::of(&answer, self.mount.version, &what)?;
         Ok(stored.map(|stored| (stored, answer.request_id)))
@@ -133,37 +141,37 @@ impl VaultSession {
         Ok(found.map(|(metadata, request_id)| Fetched { bytes: metadata.object(), version: None, request_id }))
     }
 
-    /// The names in a folder and below it, each as a key of the store. As in ESO, they begin with the path as it was written, and a
-    /// slash: the keys of a Secret are made of them.
-    async fn names(&self, path: &str, cx: &CallCx) -> Result<Vec<String>, ProviderError> {
-        let folder = if path.is_empty() { String::new() } else { format!("{path}/") };
-        let Some(first) = self.list(&folder, cx).await? else { return Err(ProviderError::not_found(path)) };
+    /// What is in a folder and below it, each by its path from there; `None`: there is no such folder. A folder's path has a slash at
+    /// its end: without it, `secret/data` would be a folder `data`. What is below is added to the path as it is: a folder there may
+    /// have the mount's name.
+    async fn below(&self, folder: &str, cx: &CallCx) -> Result<Option<Vec<String>>, ProviderError> {
+        if folder.trim_matches('/').is_empty() && self.mount.path().is_none() {
+            let text = "find needs to know where to look: set spec.provider.vault.path, or find.path";
+            return Err(misconfigured(text.to_owned()));
+        }
+        let root = &self.mount.metadata(folder);
+        let Some(first) = self.list(root, "", cx).await? else { return Ok(None) };
         let (mut names, mut folders) = split(first);
         for _ in 0..DEPTH {
             if folders.is_empty() {
                 break;
             }
-            let lists = stream::iter(folders).map(|folder| async move { self.list(&folder, cx).await });
+            let lists = stream::iter(folders).map(|folder| async move { self.list(root, &folder, cx).await });
             let lists: Vec<_> = lists.buffered(AT_A_TIME).try_collect().await?;
             let (more, next) = split(lists.into_iter().flatten().flatten().collect());
             names.extend(more);
             folders = next;
         }
-        Ok(names)
+        Ok(Some(names))
     }
 
-    /// What is in a folder, which has a slash at its end: keys, and folders. `None`: there is no such folder. Without the slash,
-    /// `secret/data` would be a folder `data`.
-    async fn list(&self, folder: &str, cx: &CallCx) -> Result<Option<Vec<String>>, ProviderError> {
+    /// What is in a folder below another: keys, and folders. `None`: there is no such folder.
+    async fn list(&self, root: &str, folder: &str, cx: &CallCx) -> Result<Option<Vec<String>>, ProviderError> {
         #[derive(Deserialize)]
         struct Listed {
             keys: Vec<String>,
         }
-        if folder.trim_matches('/').is_empty() && self.mount.path().is_none() {
-            let text = "find needs to know where to look: set spec.provider.vault.path, or find.path";
-            return Err(misconfigured(text.to_owned()));
-        }
-        let path = self.mount.metadata(folder);
+        let path = format!("{root}{folder}");
         let what = format!("list of Vault path {path:?}");
         let Some(body) = self.client.request(&Request::list(&path), &what, cx).await? else { return Ok(None) };
         let answer = Answer::of(Some(&body), &what)?;
@@ -172,17 +180,23 @@ impl VaultSession {
         Ok(Some(listed.keys.into_iter().map(|key| format!("{folder}{key}")).collect()))
     }
 
-    /// The secret, if it has the tags. What was deleted since the list was made is not there.
+    /// The secret of that path below a folder, if it has the tags. What was deleted since the list was made is not there. As in ESO, its
+    /// name begins with the folder as it was written: the keys of a Secret are made of it.
     async fn found(
         &self,
-        name: String,
+        folder: &str,
+        below: String,
         tags: &BTreeMap<String, String>,
         cx: &CallCx,
     ) -> Result<Option<Found>, ProviderError> {
-        if !tags.is_empty() && !self.metadata(&name, cx).await?.is_some_and(|(metadata, _)| metadata.has(tags)) {
-            return Ok(None);
+        if !tags.is_empty() {
+            let known = self.metadata_at(&format!("{}{below}", self.mount.metadata(folder)), cx).await?;
+            if !known.is_some_and(|(metadata, _)| metadata.has(tags)) {
+                return Ok(None);
+            }
         }
-        let stored = self.stored(&name, Vec::new(), cx).await?;
+        let stored = self.stored_at(&format!("{}{below}", self.mount.data(folder)), Vec::new(), cx).await?;
+        let name = format!("{folder}{below}");
         Ok(stored.map(|(stored, _)| Found { name, bytes: stored.object }))
     }
 
@@ -249,9 +263,10 @@ impl Session for VaultSession {
         let none = BTreeMap::new();
         // a name goes before tags, as in ESO
         let tags = if query.name.is_empty() { &query.tags } else { &none };
-        let names = self.names(&query.path, cx).await?;
-        let matching = names.into_iter().filter(|candidate| name.is_match(candidate));
-        let found = stream::iter(matching).map(|name| self.found(name, tags, cx)).buffered(AT_A_TIME);
+        let folder = if query.path.is_empty() { String::new() } else { format!("{}/", query.path) };
+        let Some(below) = self.below(&folder, cx).await? else { return Err(ProviderError::not_found(&query.path)) };
+        let matching = below.into_iter().filter(|below| name.is_match(&format!("{folder}{below}")));
+        let found = stream::iter(matching).map(|below| self.found(&folder, below, tags, cx)).buffered(AT_A_TIME);
         found.try_filter_map(async |found| Ok(found)).try_collect().await
     }
 

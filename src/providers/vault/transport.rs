@@ -2,6 +2,8 @@
 
 use std::sync::{Mutex, PoisonError};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use http::header::{LOCATION, USER_AGENT};
 use http::{HeaderValue, StatusCode};
 use url::Url;
@@ -121,7 +123,11 @@ impl Transport {
         if let Some(index) = &self.index
             && let Some(state) = answer.headers.get("x-vault-index")
         {
-            *index.lock().unwrap_or_else(PoisonError::into_inner) = Some(state.clone());
+            let mut known = index.lock().unwrap_or_else(PoisonError::into_inner);
+            // answers may come in another order than they were made in
+            if known.as_ref().is_none_or(|known| !is_older(state, known)) {
+                *known = Some(state.clone());
+            }
         }
         if answer.status.is_success() {
             return Ok(answer);
@@ -191,6 +197,19 @@ impl Transport {
         }
         Ok(call.maybe_json(request.body.as_ref()))
     }
+}
+
+/// Whether a state of a cluster is one that another, already known, holds. It is base64 of `v1:CLUSTER:LOCAL:REPLICATED:HMAC`, as Vault's own
+/// client reads it; one that cannot be read, or is of another cluster, is none that is known.
+fn is_older(state: &HeaderValue, known: &HeaderValue) -> bool {
+    let read = |state: &HeaderValue| {
+        let text = String::from_utf8(STANDARD.decode(state).ok()?).ok()?;
+        let mut parts = text.split(':').map(str::to_owned);
+        parts.next().filter(|version| version == "v1")?;
+        Some((parts.next()?, parts.next()?.parse::<u64>().ok()?, parts.next()?.parse::<u64>().ok()?))
+    };
+    let (Some(state), Some(known)) = (read(state), read(known)) else { return false };
+    state.0 == known.0 && state.1 <= known.1 && state.2 <= known.2
 }
 
 /// What an answer holds.
@@ -274,4 +293,29 @@ pub(super) fn or_key(selector: &SecretKeySelector, key: &str) -> SecretKeySelect
 
 pub(super) fn misconfigured(text: String) -> ProviderError {
     ProviderError::new(ErrorKind::Misconfigured, text)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use super::*;
+
+    #[test]
+    fn the_state_that_reads_must_see_never_goes_back() {
+        let state = |text: &str| HeaderValue::from_str(&STANDARD.encode(text)).unwrap();
+        let known = state("v1:cluster:7:3:c2lnbmVk");
+        for (text, older) in [
+            ("v1:cluster:6:3:x", true),
+            ("v1:cluster:7:3:x", true),
+            ("v1:cluster:8:3:x", false),
+            ("v1:cluster:7:4:x", false),
+            ("v1:another:6:3:x", false),
+            ("v2:cluster:6:3:x", false),
+            ("v1:cluster:six:3:x", false),
+        ] {
+            assert_eq!(is_older(&state(text), &known), older, "{text}");
+        }
+        assert!(!is_older(&HeaderValue::from_static("%"), &known));
+    }
 }

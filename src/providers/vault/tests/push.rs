@@ -124,6 +124,32 @@ async fn a_push_that_broke_off_before_the_mark_goes_on_from_there() {
     assert_eq!(marked, (1, 1));
 }
 
+/// Vault took the first version, and its answer was lost: what is there is known by what it holds.
+#[tokio::test]
+async fn a_first_push_whose_answer_was_lost_goes_on_from_there() {
+    for tries in [None, Some(3)] {
+        let fake = Arc::new(Server::new(2, MOUNT));
+        let (inner, lost) = (fake.clone(), std::sync::atomic::AtomicBool::new(false));
+        let server = FakeServer::start(move |asked| {
+            let answer = keyferry_fakes::Fake::answer(inner.as_ref(), asked);
+            let is_first = asked.line.starts_with("PUT /v1/team/kv/data");
+            if is_first && !lost.swap(true, std::sync::atomic::Ordering::SeqCst) { Reply::text(502, "") } else { answer }
+        })
+        .await;
+        let mut connect = keys().cx(&outbound()).connect;
+        connect.retry = Some(RetrySettings { max_retries: tries, retry_interval: tries.map(|_| "1ms".to_owned()) });
+        let session = store(&server.url, json!({})).connect(&connect).await.unwrap();
+        let push = push("v", Some("p"), None);
+        if tries.is_none() {
+            assert_eq!(session.push(&push, &cx()).await.unwrap_err().kind, ErrorKind::Unavailable);
+        }
+        assert_eq!(session.push(&push, &cx()).await.unwrap(), Pushed::Written, "the mark");
+        assert_eq!(session.push(&push, &cx()).await.unwrap(), Pushed::Unchanged);
+        let marked = fake.with(|state| (state.secrets["new"].versions.len(), state.secrets["new"].custom.len()));
+        assert_eq!(marked, (1, 1), "{tries:?}");
+    }
+}
+
 #[tokio::test]
 async fn what_others_wrote_stays_also_where_it_is_deleted() {
     let server = Service::start(Server::new(2, MOUNT)).await;

@@ -325,6 +325,25 @@ async fn find(session: &dyn Session, query: FindQuery) -> Result<BTreeMap<String
     Ok(found.into_iter().map(|Found { name, bytes }| (name, text(&bytes).to_owned())).collect())
 }
 
+/// The mount may stand in the path of a search, and only there: a folder that is found below is what it is, whatever its name.
+#[tokio::test]
+async fn a_folder_that_is_found_may_have_the_mounts_name() {
+    let server = Service::start(Server::new(2, MOUNT)).await;
+    for key in ["x", "team/kv/y", "data/z"] {
+        server.fake.put(key, json!({"k": key}), &BTreeMap::from([("t".to_owned(), "1".to_owned())]));
+    }
+    let session = connect(server.url(), json!({})).await;
+    let expected = ["x", "team/kv/y", "data/z"].map(|key| (key.to_owned(), json!({"k": key}).to_string()));
+    let tags = BTreeMap::from([("t".to_owned(), "1".to_owned())]);
+    for query in [FindQuery::default(), FindQuery { tags, ..FindQuery::default() }] {
+        assert_eq!(find(session.as_ref(), query).await.unwrap(), BTreeMap::from(expected.clone()));
+    }
+    let without = connect(server.url(), json!({"path": null})).await;
+    let query = FindQuery { path: "team/kv/data".into(), ..FindQuery::default() };
+    let names: Vec<_> = find(without.as_ref(), query).await.unwrap().into_keys().collect();
+    assert_eq!(names, ["team/kv/data/data/z", "team/kv/data/team/kv/y", "team/kv/data/x"]);
+}
+
 #[tokio::test]
 async fn folders_are_searched_to_their_ground() {
     let server = Service::start(Server::new(2, MOUNT)).await;
