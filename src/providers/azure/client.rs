@@ -93,6 +93,11 @@ impl Client {
         self.rest.log_in(self).await
     }
 
+    /// Whether the store asks for the newer of ESO's two clients.
+    pub(super) fn is_of_new_sdk(&self) -> bool {
+        self.store.use_azure_sdk == Some(true)
+    }
+
     /// The path of a page's address, if the page is of this vault: no token goes elsewhere.
     pub(super) fn page(&self, link: &str) -> Option<String> {
         page_of(&self.vault, link)

@@ -6,6 +6,8 @@ mod config;
 mod conformance;
 mod objects;
 mod push;
+#[cfg(test)]
+mod push_tests;
 mod session;
 #[cfg(test)]
 mod session_tests;

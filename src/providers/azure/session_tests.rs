@@ -1,12 +1,9 @@
 //! Where Key Vault's tokens go, what is asked of it, and what is made of its answers.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use base64::Engine as _;
-use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use serde_json::{Value, json};
 
 use super::conformance::{TOKEN, challenge, cluster, connect, cx, entra, refused, store, vault};
@@ -16,10 +13,7 @@ use crate::api::secret_store::StoreKind;
 use crate::generators::testing::cluster::{CANARY, redacted};
 use crate::jwt::tests::{key, verified};
 use crate::outbound::testing::{FakeServer, Pki, Received, Reply};
-use crate::providers::{
-    CallCx, ErrorKind, Fetched, FindQuery, Place, Provider as _, ProviderError, Push, Pushed, Session, Source, Want,
-};
-use crate::secret_bytes::SecretBytes;
+use crate::providers::{CallCx, ErrorKind, Fetched, FindQuery, Provider as _, ProviderError, Session, Want};
 
 async fn get(session: &Arc<dyn Session>, want: Want) -> Result<Fetched, ProviderError> {
     session.get(&[want], &CallCx::default()).await.remove(0)
@@ -29,12 +23,12 @@ fn want(key: &str) -> Want {
     Want { key: key.into(), ..Want::default() }
 }
 
-fn secret(value: &str) -> Reply {
+pub(super) fn secret(value: &str) -> Reply {
     Reply::json(200, &json!({"value": value, "id": "https://v/secrets/db/0f", "attributes": {"enabled": true}}))
 }
 
 /// What was asked of the vault with a token.
-fn lines(server: &FakeServer) -> Vec<String> {
+pub(super) fn lines(server: &FakeServer) -> Vec<String> {
     let received = server.received().into_iter().filter(|r| !r.header("authorization").is_empty());
     received.map(|r| r.line).collect()
 }
@@ -349,236 +343,6 @@ async fn only_enabled_secrets_of_the_vault_itself_are_found() {
     let server = vault(&pki, move |_| Reply::json(200, &elsewhere)).await;
     let error = connect(&server, &pki).await.find(&FindQuery::default(), &CallCx::default()).await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::Malformed);
-}
-
-fn push(key: &str, value: &[u8], property: Option<&str>, spec: Option<Value>) -> Push {
-    let data = BTreeMap::from([("pw".to_owned(), SecretBytes::new(value.to_vec()))]);
-    let block = |spec| json!({ "apiVersion": "kubernetes.external-secrets.io/v1alpha1", "kind": "PushSecretMetadata", "spec": spec });
-    let place =
-        Place { key: key.into(), property: property.map(Into::into), metadata: spec.map(block), namespace: "team-a".into() };
-    Push { source: Arc::new(Source { data, ..Source::default() }), secret_key: Some("pw".into()), place }
-}
-
-fn sent(server: &FakeServer, start: &str) -> Value {
-    let found = server.received().into_iter().find(|r| r.line.starts_with(start));
-    found.unwrap_or_else(|| panic!("no {start}: {:?}", server.lines())).json()
-}
-
-/// A vault that has this object, and takes whatever is written.
-async fn holding(pki: &Pki, object: Value) -> FakeServer {
-    vault(pki, move |asked| match asked.line.starts_with("GET ") {
-        true if object.is_null() => refused(404, "SecretNotFound", ""),
-        true => Reply::json(200, &object),
-        false => Reply::json(200, &json!({})),
-    })
-    .await
-}
-
-fn ours(value: &str) -> Value {
-    json!({
-        "value": value, "id": "https://v/secrets/db/0f", "contentType": "text/plain", "attributes": {"enabled": true},
-        "tags": {"managed-by": "external-secrets", "theirs": "x"},
-    })
-}
-
-#[tokio::test]
-async fn a_secret_is_set_as_the_block_says() {
-    let pki = Pki::new();
-    let server = holding(&pki, Value::Null).await;
-    let session = connect(&server, &pki).await;
-    let spec = json!({"expirationDate": "2026-12-31T23:59:59Z", "contentType": "text/x", "tags": {"team": "a"}});
-    assert_eq!(
-        session.push(&push("db", CANARY.as_bytes(), None, Some(spec)), &CallCx::default()).await,
-        Ok(Pushed::Written)
-    );
-    let body = json!({
-        "value": CANARY, "contentType": "text/x", "tags": {"managed-by": "external-secrets", "team": "a"},
-        "attributes": {"enabled": true, "exp": 1798761599},
-    });
-    assert_eq!(sent(&server, "PUT /secrets/db?"), body);
-
-    let server = holding(&pki, ours("old")).await;
-    let session = connect(&server, &pki).await;
-    session.push(&push("secret/db", "a\"b\n".as_bytes(), None, None), &CallCx::default()).await.unwrap();
-    let put = sent(&server, "PUT /secrets/db?");
-    assert_eq!((&put["value"], &put["contentType"]), (&json!("a\"b\n"), &json!("text/plain")), "the content type stays");
-}
-
-#[tokio::test]
-async fn what_is_there_makes_no_new_version() {
-    let pki = Pki::new();
-    for (spec, changes) in [
-        (None, None),
-        (Some(json!({"contentType": "text/plain"})), None),
-        (Some(json!({"tags": {"theirs": "x"}})), None),
-        (
-            Some(json!({"tags": {"team": "a"}})),
-            Some(json!({"tags": {"managed-by": "external-secrets", "team": "a", "theirs": "x"}})),
-        ),
-        (
-            Some(json!({"expirationDate": "2026-12-31T23:59:59Z", "contentType": "y"})),
-            Some(json!({
-                "tags": {"managed-by": "external-secrets", "theirs": "x"}, "attributes": {"exp": 1798761599}, "contentType": "y",
-            })),
-        ),
-    ] {
-        let server = holding(&pki, ours(CANARY)).await;
-        let session = connect(&server, &pki).await;
-        let pushed = session.push(&push("db", CANARY.as_bytes(), None, spec), &CallCx::default()).await.unwrap();
-        match changes {
-            None => {
-                assert_eq!((pushed, lines(&server)), (Pushed::Unchanged, vec!["GET /secrets/db?api-version=7.4".to_owned()]))
-            }
-            Some(changes) => {
-                assert_eq!(pushed, Pushed::Written);
-                assert_eq!(sent(&server, "PATCH /secrets/db/0f?"), changes);
-            }
-        }
-    }
-}
-
-#[tokio::test]
-async fn what_is_not_ours_is_left_alone() {
-    let pki = Pki::new();
-    let server = holding(&pki, json!({"value": "theirs", "tags": {"managed-by": "terraform"}})).await;
-    let session = connect(&server, &pki).await;
-    for key in ["db", "key/db", "cert/db"] {
-        let error = session.push(&push(key, b"x", None, None), &CallCx::default()).await.unwrap_err();
-        assert_eq!((error.kind, error.detail), (ErrorKind::Denied, format!("{key} not managed by external-secrets")));
-        assert_eq!(session.delete(&push(key, b"x", None, None).place, &CallCx::default()).await, Ok(()));
-    }
-    assert!(lines(&server).iter().all(|line| line.starts_with("GET ")), "{:?}", lines(&server));
-}
-
-#[tokio::test]
-async fn a_deleted_secret_of_ours_is_recovered_first() {
-    let pki = Pki::new();
-    let recovered = Arc::new(AtomicUsize::new(0));
-    for (owner, expected) in [("external-secrets", Ok(Pushed::Written)), ("terraform", Err(ErrorKind::Denied))] {
-        recovered.store(0, Ordering::SeqCst);
-        let done = recovered.clone();
-        let server = vault(&pki, move |asked| {
-            let is_there = done.load(Ordering::SeqCst) > 0;
-            match asked.line.split('?').next().unwrap() {
-                "GET /secrets/db" if is_there => Reply::json(200, &ours("old")),
-                "GET /secrets/db" => refused(404, "SecretNotFound", ""),
-                "PUT /secrets/db" if is_there => secret(CANARY),
-                "PUT /secrets/db" => refused(409, "Conflict", "ObjectIsDeletedButRecoverable"),
-                "GET /deletedsecrets/db" => Reply::json(200, &json!({"tags": {"managed-by": owner}})),
-                "POST /deletedsecrets/db/recover" => {
-                    done.store(1, Ordering::SeqCst);
-                    Reply::json(200, &json!({}))
-                }
-                other => panic!("{other}"),
-            }
-        })
-        .await;
-        let session = connect(&server, &pki).await;
-        let pushed = session.push(&push("db", CANARY.as_bytes(), None, None), &CallCx::default()).await;
-        assert_eq!(pushed.map_err(|e| e.kind), expected);
-        assert_eq!(recovered.load(Ordering::SeqCst), usize::from(owner == "external-secrets"));
-    }
-}
-
-#[tokio::test]
-async fn a_private_key_is_imported_as_a_jwk() {
-    let pki = Pki::new();
-    let (pem, _) = key();
-    let server = holding(&pki, Value::Null).await;
-    let session = connect(&server, &pki).await;
-    assert_eq!(session.push(&push("key/k", pem.as_bytes(), None, None), &CallCx::default()).await, Ok(Pushed::Written));
-    let made = sent(&server, "PUT /keys/k?");
-    assert_eq!(made["tags"], json!({"managed-by": "external-secrets"}));
-    let names: Vec<&String> = made["key"].as_object().unwrap().keys().collect();
-    assert_eq!(names, ["d", "dp", "dq", "e", "kty", "n", "p", "q", "qi"]);
-    assert_eq!((&made["key"]["kty"], &made["key"]["e"]), (&json!("RSA"), &json!("AQAB")));
-
-    // The vault shows the public half; numbers may have zeroes in front.
-    let n = URL_SAFE_NO_PAD.decode(made["key"]["n"].as_str().unwrap()).unwrap();
-    let n = URL_SAFE_NO_PAD.encode([&[0], n.as_slice()].concat());
-    for (held, expected) in [(n.as_str(), Pushed::Unchanged), ("AQ", Pushed::Written)] {
-        let jwk = json!({"kid": "https://v/keys/k/1", "kty": "RSA-HSM", "n": held, "e": "AQAB", "key_ops": ["sign"]});
-        let server = holding(&pki, json!({"key": jwk, "tags": {"managed-by": "external-secrets"}})).await;
-        let pushed = connect(&server, &pki).await.push(&push("key/k", pem.as_bytes(), None, None), &CallCx::default()).await;
-        assert_eq!(pushed, Ok(expected));
-    }
-
-    let (_, ec) = pki.issue("ec");
-    let server = holding(&pki, Value::Null).await;
-    let session = connect(&server, &pki).await;
-    session.push(&push("key/k", ec.as_bytes(), None, None), &CallCx::default()).await.unwrap();
-    let made = sent(&server, "PUT /keys/k?");
-    assert_eq!((&made["key"]["kty"], &made["key"]["crv"]), (&json!("EC"), &json!("P-256")));
-    for part in ["x", "y", "d"] {
-        assert_eq!(URL_SAFE_NO_PAD.decode(made["key"][part].as_str().unwrap()).unwrap().len(), 32, "{part}");
-    }
-    let error = redacted(session.push(&push("key/k", CANARY.as_bytes(), None, None), &CallCx::default()).await);
-    assert!(error.detail.starts_with("could not load private key key/k"), "{error}");
-    let error = redacted(session.push(&push("key/k", pem.as_bytes(), Some("x"), None), &CallCx::default()).await);
-    assert_eq!(error.kind, ErrorKind::Unsupported);
-}
-
-#[tokio::test]
-async fn a_certificate_is_imported_and_compared() {
-    let pki = Pki::new();
-    let (certificate, private) = pki.issue("app.test");
-    let bundle = format!("{private}{certificate}");
-    let server = holding(&pki, Value::Null).await;
-    let session = connect(&server, &pki).await;
-    let spec = json!({"tags": {"team": "a"}});
-    session.push(&push("cert/c", bundle.as_bytes(), None, Some(spec)), &CallCx::default()).await.unwrap();
-    let body = json!({
-        "value": bundle, "tags": {"managed-by": "external-secrets", "team": "a"},
-        "policy": {"secret_props": {"contentType": "application/x-pem-file"}},
-    });
-    assert_eq!(sent(&server, "POST /certificates/c/import?"), body);
-
-    let der = crate::render::template::crypto::leaf_certificate(bundle.as_bytes()).unwrap();
-    let held = json!({"cer": STANDARD.encode(&der), "tags": {"managed-by": "external-secrets"}});
-    let server = holding(&pki, held).await;
-    let session = connect(&server, &pki).await;
-    assert_eq!(
-        session.push(&push("cert/c", bundle.as_bytes(), None, None), &CallCx::default()).await,
-        Ok(Pushed::Unchanged)
-    );
-    assert_eq!(session.push(&push("cert/c", &der, None, None), &CallCx::default()).await, Ok(Pushed::Unchanged));
-    let error = redacted(session.push(&push("cert/c", CANARY.as_bytes(), None, None), &CallCx::default()).await);
-    assert!(error.detail.starts_with("value from secret is not a valid certificate"), "{error}");
-}
-
-#[tokio::test]
-async fn a_push_that_makes_no_sense_is_told_of() {
-    let pki = Pki::new();
-    let server = holding(&pki, Value::Null).await;
-    let session = connect(&server, &pki).await;
-    for (push, part) in [
-        (push("db", b"x", None, Some(json!({"nosuch": 1}))), "failed to parse push secret metadata: "),
-        (
-            push("db", b"x", None, Some(json!({"tags": {"managed-by": "me"}}))),
-            "error parsing tags in metadata: Cannot specify",
-        ),
-        (push("db", b"x", None, Some(json!({"expirationDate": "tomorrow"}))), "error parsing expiration date in metadata"),
-        (push("db", b"\xff\xfe", None, None), "\"db\": a vault's secrets are UTF-8 text"),
-        (push("other/db", b"x", None, None), "unknown Azure Keyvault object Type"),
-    ] {
-        let error = redacted(session.push(&push, &CallCx::default()).await);
-        assert_eq!(error.kind, ErrorKind::Misconfigured);
-        assert!(error.detail.starts_with(part), "{error}");
-    }
-    assert!(server.lines().iter().all(|line| !line.starts_with("PUT")));
-}
-
-#[tokio::test]
-async fn deletions_and_looks_are_for_each_kind() {
-    let pki = Pki::new();
-    for (key, path) in [("db", "secrets/db"), ("key/db", "keys/db"), ("cert/db", "certificates/db")] {
-        let server = holding(&pki, json!({"tags": {"managed-by": "external-secrets"}})).await;
-        let session = connect(&server, &pki).await;
-        let place = push(key, b"x", None, None).place;
-        assert_eq!(session.exists(&place, &CallCx::default()).await, Ok(true));
-        assert_eq!(session.delete(&place, &CallCx::default()).await, Ok(()));
-        assert_eq!(lines(&server)[2], format!("DELETE /{path}?api-version=7.4"));
-    }
 }
 
 /// Only what is asked for reaches the vault: a challenge that comes without a login is no answer.
