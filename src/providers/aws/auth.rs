@@ -37,6 +37,8 @@ const FAILURE_HELD: Duration = Duration::from_secs(5);
 const UNKNOWN_HELD: Duration = Duration::from_secs(60);
 /// Longest time for a login, with its objects, tokens and roles' own calls.
 const LOGIN_TIMEOUT: Duration = Duration::from_secs(45);
+/// The same while the credentials that are kept can still be used: those who wait for it have deadlines of their own.
+const RENEWAL_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Annotations of a ServiceAccount: the role that its token is exchanged for, and the token's audience.
 const ROLE_ARN: &str = "eks.amazonaws.com/role-arn";
@@ -174,22 +176,24 @@ impl Login {
     pub(super) async fn credentials(&self) -> Result<Credentials, ProviderError> {
         let mut state = self.state.lock().await;
         let kept = &mut state.kept;
-        let now = SystemTime::now();
+        let begun = SystemTime::now();
         if let Some(Kept { outcome, renew }) = kept.as_ref()
-            && renew.is_none_or(|at| now < at)
+            && renew.is_none_or(|at| begun < at)
         {
             return outcome.clone();
         }
+        let old = kept.as_ref().and_then(|kept| kept.outcome.as_ref().ok());
+        let limit = if old.is_some_and(|old| is_usable(old, begun)) { RENEWAL_TIMEOUT } else { LOGIN_TIMEOUT };
         // A role's own login is of the same kind, so the call to itself needs a box.
-        let loaded = match tokio::time::timeout(LOGIN_TIMEOUT, Box::pin(self.source.load())).await {
+        let loaded = match tokio::time::timeout(limit, Box::pin(self.source.load())).await {
             Ok(loaded) => loaded,
             Err(_) => Err(ProviderError::new(ErrorKind::Unavailable, "the login to AWS did not end in time")),
         };
+        // a login that hangs takes longer than its failure is held
+        let now = SystemTime::now();
         let next = match (loaded, kept.take().and_then(|k| k.outcome.ok())) {
             (Ok(new), _) => Kept { renew: self.source.renewal(&new, now), outcome: Ok(new) },
-            (Err(_), Some(old)) if old.expiry().is_none_or(|at| now + USE_UNTIL < at) => {
-                Kept { outcome: Ok(old), renew: Some(now + FAILURE_HELD) }
-            }
+            (Err(_), Some(old)) if is_usable(&old, now) => Kept { outcome: Ok(old), renew: Some(now + FAILURE_HELD) },
             (Err(error), _) => Kept { outcome: Err(error), renew: Some(now + FAILURE_HELD) },
         };
         kept.insert(next).outcome.clone()
@@ -217,6 +221,11 @@ impl Login {
         state.kept = None;
         true
     }
+}
+
+/// Whether credentials may be used for a call now.
+fn is_usable(credentials: &Credentials, now: SystemTime) -> bool {
+    credentials.expiry().is_none_or(|at| now + USE_UNTIL < at)
 }
 
 impl fmt::Debug for Login {

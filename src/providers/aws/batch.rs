@@ -1,14 +1,15 @@
 //! Reads of many values: in batches where the role may, one by one where not.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use aws_smithy_runtime_api::client::result::SdkError;
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 use futures::{StreamExt, stream};
+use tokio::time::Instant;
 
 use super::errors::is_access_denied;
 use super::session::Caller;
@@ -19,6 +20,8 @@ use crate::providers::{ConnectCx, ErrorKind, Fetched, FindQuery, Found, Provider
 const PARALLEL: usize = 8;
 /// Most values that are kept out of batches. They are as many as the stores' users name and may not read.
 const APART: usize = 1000;
+/// A role that may not call the action is tried on it once in this long: it may have been given the right.
+pub(super) const DENIED_HELD: Duration = Duration::from_secs(600);
 
 /// Outcomes by id.
 pub(super) type Outcomes = BTreeMap<String, Result<Fetched, ProviderError>>;
@@ -47,8 +50,8 @@ pub(super) enum Refusal {
 pub(super) struct Memory {
     /// The store, for the log.
     store: String,
-    /// The role may not call the action.
-    denied: AtomicBool,
+    /// The role may not call the action: when that was found, or it was last tried on it.
+    denied: Mutex<Option<Instant>>,
     /// Values that the role may not read: each would spoil the batch that it is in.
     apart: Mutex<BTreeSet<String>>,
 }
@@ -56,13 +59,33 @@ pub(super) struct Memory {
 impl Memory {
     pub(super) fn new(cx: &ConnectCx) -> Self {
         let store = format!("{} {}/{}", cx.store_kind, cx.namespace, cx.store_name);
-        Self { store, denied: AtomicBool::new(false), apart: Mutex::default() }
+        Self { store, denied: Mutex::default(), apart: Mutex::default() }
     }
 
-    fn deny(&self, action: &str) {
-        if !self.denied.swap(true, Ordering::Relaxed) {
+    fn denied(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.denied.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn deny(&self, action: &str, now: Instant) {
+        if self.denied().replace(now).is_none() {
             tracing::info!(store = self.store, "the role may not call {action}: values are read one by one");
         }
+    }
+
+    fn allow(&self, action: &str) {
+        if self.denied().take().is_some() {
+            tracing::info!(store = self.store, "the role may call {action} again: values are read in batches");
+        }
+    }
+
+    /// Whether a batch may go out. Of a role that was refused one may after a while; the others wait for what comes of it.
+    fn may_batch(&self, now: Instant) -> bool {
+        let mut denied = self.denied();
+        let over = denied.is_none_or(|since| now.saturating_duration_since(since) >= DENIED_HELD);
+        if over && denied.is_some() {
+            *denied = Some(now);
+        }
+        over
     }
 
     fn apart(&self) -> MutexGuard<'_, BTreeSet<String>> {
@@ -81,7 +104,10 @@ impl Memory {
         let mut apart = self.apart();
         apart.retain(|id| !is_allowed(id));
         if !suspects.is_empty() && suspects.iter().all(|id| is_allowed(id)) {
-            self.deny(action);
+            self.deny(action, Instant::now());
+        } else if suspects.iter().any(|id| is_denied(id)) {
+            // the next batch is without those, and tells
+            *self.denied() = None;
         }
         for id in suspects.iter().filter(|id| is_denied(id)) {
             if apart.len() < APART {
@@ -143,14 +169,19 @@ pub(super) trait ReadMany: Send + Sync {
         };
         let (mut read, mut suspects) = (Outcomes::new(), Vec::new());
         for chunk in together.chunks(Self::SIZE) {
-            if chunk.len() == 1 || memory.denied.load(Ordering::Relaxed) {
+            if chunk.len() == 1 || !memory.may_batch(Instant::now()) {
                 break;
             }
             match self.read_batch(chunk, caller).await {
-                Batch::Read(outcomes) => read.extend(outcomes),
+                Batch::Read(outcomes) => {
+                    if outcomes.values().any(Result::is_ok) {
+                        memory.allow(Self::ACTION);
+                    }
+                    read.extend(outcomes);
+                }
                 Batch::ReadSingly => {}
                 Batch::Denied => match Self::REFUSAL {
-                    Refusal::OfAction => memory.deny(Self::ACTION),
+                    Refusal::OfAction => memory.deny(Self::ACTION, Instant::now()),
                     Refusal::OfSome => suspects.extend_from_slice(chunk),
                 },
                 Batch::Forbidden => suspects.extend_from_slice(chunk),
@@ -231,4 +262,21 @@ fn is_by_name(query: &FindQuery) -> bool {
 /// Whether a failure is one secret's own: the role may not read it, or its KMS key is disabled.
 fn is_of_one(kind: ErrorKind) -> bool {
     matches!(kind, ErrorKind::Denied | ErrorKind::Misconfigured)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refused_role_is_tried_again_once_in_a_while() {
+        let memory = Memory { store: String::new(), denied: Mutex::default(), apart: Mutex::default() };
+        let begun = Instant::now();
+        let may = |seconds| memory.may_batch(begun + Duration::from_secs(seconds));
+        assert_eq!([0, 1].map(may), [true; 2]);
+        memory.deny("action", begun);
+        assert_eq!([1, 599, 600, 600, 1199, 1200].map(may), [false, false, true, false, false, true]);
+        memory.allow("action");
+        assert_eq!([1201, 1202].map(may), [true; 2]);
+    }
 }

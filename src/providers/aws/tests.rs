@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -129,6 +130,38 @@ async fn a_denied_batch_is_found_out_once() {
     }
     let batches = server.actions().iter().filter(|a| *a == "BatchGetSecretValue").count();
     assert_eq!((batches, server.actions().len()), (1, 5));
+}
+
+/// The right was missing for a moment, or has been given since.
+#[tokio::test]
+async fn a_batch_that_was_denied_is_tried_again_after_a_while() {
+    let allowed = Arc::new(AtomicBool::new(false));
+    let switch = allowed.clone();
+    let server = Server::start(move |request: &Request| match request.action().as_str() {
+        "BatchGetSecretValue" if switch.load(Ordering::SeqCst) => {
+            Answer::json(&json!({"SecretValues": [entry("a"), entry("b")]}))
+        }
+        "BatchGetSecretValue" => Answer::error(400, "AccessDeniedException"),
+        _ => single(request),
+    })
+    .await;
+    let session = server.session().await;
+    let sent = async || {
+        let before = server.actions().len();
+        let got = session.get(&[want("a"), want("b")], &call_cx()).await;
+        assert_eq!(got.iter().map(outcome).collect::<Vec<_>>(), [Ok("value of a"), Ok("value of b")]);
+        server.actions().split_off(before)
+    };
+    let (batch, singles) = ("BatchGetSecretValue", ["GetSecretValue"; 2]);
+    assert_eq!(sent().await, [&[batch][..], &singles].concat());
+    allowed.store(true, Ordering::SeqCst);
+    assert_eq!(sent().await, singles);
+    tokio::time::pause();
+    tokio::time::advance(batch::DENIED_HELD).await;
+    tokio::time::resume();
+    for _ in 0..2 {
+        assert_eq!(sent().await, [batch]);
+    }
 }
 
 /// As with moto under IAM, or a proxy: nothing says whose refusal it is.

@@ -360,6 +360,49 @@ async fn credentials_that_aws_does_not_know_are_given_up_once_in_a_while() {
     assert!(login.forget(unknown, &new).await);
 }
 
+/// The login of a role whose kept credentials are due for renewal, and have that much time left.
+async fn due_for_renewal(server: &Server, left: Duration) -> (Arc<Login>, Credentials) {
+    let from = Login::new(Source::Key(Credentials::new("a", "b", None, None, "test")));
+    let sdk = Sdk::new(&store(), &server.cx()).await.unwrap();
+    let sts = sdk.sts(Some(SharedCredentialsProvider::from(from.clone() as Arc<dyn ProvideCredentials>))).unwrap();
+    let login = Login::new(Source::Role { sts, from, role: Box::new(Role::plain(ROLE, "session")) });
+    let now = SystemTime::now();
+    let old = Credentials::new("old", "b", None, Some(now + left), "test");
+    login.state.lock().await.kept = Some(Kept { outcome: Ok(old.clone()), renew: Some(now) });
+    (login, old)
+}
+
+/// Else those who wait for the renewal pass their own deadlines, while what they need is there.
+#[tokio::test]
+async fn credentials_that_hold_are_used_while_sts_hangs() {
+    let server = Server::start(|_: &Request| Answer::raw(200, "").after(HOUR)).await;
+    let (good, old) = due_for_renewal(&server, Duration::from_secs(240)).await;
+    let (ending, _) = due_for_renewal(&server, USE_UNTIL).await;
+    tokio::time::pause();
+    let begun = tokio::time::Instant::now();
+    assert_eq!(good.credentials().await, Ok(old.clone()));
+    assert_eq!(begun.elapsed().as_secs(), RENEWAL_TIMEOUT.as_secs());
+    assert_eq!(good.credentials().await, Ok(old));
+    assert_eq!(begun.elapsed().as_secs(), RENEWAL_TIMEOUT.as_secs(), "not tried again at once");
+
+    let begun = tokio::time::Instant::now();
+    assert_eq!(ending.credentials().await.unwrap_err().kind, ErrorKind::Unavailable);
+    assert!(begun.elapsed() > RENEWAL_TIMEOUT, "a login that is needed has its time");
+}
+
+#[tokio::test]
+async fn a_failed_renewal_is_held_from_its_end_on() {
+    const TOOK: Duration = Duration::from_millis(300);
+    let server = Server::start(|_: &Request| Answer::sts_error(403, "AccessDenied", "no").after(TOOK)).await;
+    for left in [Duration::from_secs(240), Duration::ZERO] {
+        let (login, old) = due_for_renewal(&server, left).await;
+        let begun = SystemTime::now();
+        assert_eq!(login.credentials().await.ok(), Some(old).filter(|_| !left.is_zero()));
+        let renew = login.state.lock().await.kept.as_ref().and_then(|kept| kept.renew).unwrap();
+        assert!(renew >= begun + TOOK + FAILURE_HELD, "{left:?}");
+    }
+}
+
 /// The role was deleted and made again under its name: AWS does not know the sessions of the old one.
 #[tokio::test]
 async fn a_session_of_a_role_that_was_made_anew_is_replaced() {
