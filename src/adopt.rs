@@ -20,8 +20,8 @@ use crate::api::{
 use crate::apply::error::WriteError;
 use crate::cli::Adopt;
 use crate::controllers::guard::Guard;
-use crate::controllers::watch::without_value;
 use crate::index::{Key, StoreId, target_key};
+use crate::outbound::api_server;
 use crate::plan::adopt::{self as plan, Change, Step};
 
 /// Objects that one answer to a list holds.
@@ -72,8 +72,9 @@ pub enum AdoptError {
 pub fn run(what: &Adopt, out: &mut impl Write) -> Result<(), AdoptError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(AdoptError::Setup)?;
     runtime.block_on(async {
-        let client = Client::try_default().await.map_err(|e| AdoptError::Config(e.to_string()))?;
-        Mover { client, what }.run(out).await
+        let config = api_server::infer().await.map_err(|e| AdoptError::Config(e.to_string()))?;
+        let client = api_server::client(config).map_err(|e| AdoptError::Config(e.to_string()))?;
+        Mover { client: client.build(), what }.run(out).await
     })
 }
 
@@ -249,11 +250,7 @@ impl Mover<'_> {
                 Err((meta, why)) => steps.push(Step {
                     kind: "object",
                     key: Key::of(&meta),
-                    warns: vec![format!(
-                        "it is no {} that keyferry understands, and is left alone: {}",
-                        K::kind(&()),
-                        without_value(&why)
-                    )],
+                    warns: vec![format!("it is no {} that keyferry understands, and is left alone: {}", K::kind(&()), why)],
                     ..Step::default()
                 }),
             }

@@ -81,17 +81,18 @@ fn keep(kept: &mut Kept, recorded: Recorded) -> bool {
 
 impl Events {
     /// Events, and the future that writes them, once this process leads, until all senders are gone or [`Events::close`] is called.
-    /// `busy` says whether there is more urgent work for the API server.
+    /// A request may take as long as `limit`; `busy` says whether there is more urgent work for the API server.
     pub fn new(
         client: kube::Client,
         leadership: Leadership,
         instance: String,
+        limit: Duration,
         busy: impl Fn() -> bool,
         metrics: Arc<Metrics>,
     ) -> (Self, impl Future<Output = ()>) {
         let (sender, receiver) = mpsc::channel(MOST_WAITING);
         let (last, early) = (CancellationToken::new(), Early(Arc::new(Mutex::new(Some(Kept::new())))));
-        let writer = Writer { client, leadership: leadership.clone(), instance, metrics: metrics.clone() };
+        let writer = Writer { client, leadership: leadership.clone(), instance, limit, metrics: metrics.clone() };
         let writing = write_all(writer, busy, early.clone(), receiver, last.clone());
         (Self { sender, early, leadership, metrics, last }, writing)
     }
@@ -130,6 +131,7 @@ struct Writer {
     client: kube::Client,
     leadership: Leadership,
     instance: String,
+    limit: Duration,
     metrics: Arc<Metrics>,
 }
 
@@ -184,17 +186,17 @@ impl Writer {
                 self.metrics.event_dropped();
                 return;
             }
-            match api.create(&PostParams::default(), &event).await {
-                Ok(_) => return,
+            match tokio::time::timeout(self.limit, api.create(&PostParams::default(), &event)).await {
+                Ok(Ok(_)) => return,
                 // a namespace in deletion takes no events, and an event is never worth a failure
-                Err(kube::Error::Api(status)) => {
+                Ok(Err(kube::Error::Api(status))) => {
                     let object = event.regarding.as_ref().and_then(|o| o.name.as_deref()).unwrap_or_default();
                     let reason = event.reason.as_deref().unwrap_or_default();
                     tracing::debug!(object, reason, code = status.code, "the event could not be written");
                     return;
                 }
-                Err(_) if is_last => self.metrics.event_dropped(),
-                Err(_) => tokio::time::sleep(AGAIN).await,
+                _ if is_last => self.metrics.event_dropped(),
+                _ => tokio::time::sleep(AGAIN).await,
             }
         }
     }
@@ -236,6 +238,8 @@ mod tests {
 
     use super::*;
     use crate::lease::{Election, Timing};
+
+    const LIMIT: Duration = Duration::from_secs(5);
 
     #[tokio::test(start_paused = true)]
     async fn an_event_lets_urgent_work_go_first_but_not_for_ever() {
@@ -282,7 +286,7 @@ mod tests {
             std::future::ready(answer)
         });
         let client = kube::Client::new(service, "ns");
-        let (events, writing) = Events::new(client, Leadership::alone(), "one".into(), || false, metrics.clone());
+        let (events, writing) = Events::new(client, Leadership::alone(), "one".into(), LIMIT, || false, metrics.clone());
         events.record(ObjectReference::default(), note());
         events.close();
         writing.await;
@@ -298,6 +302,19 @@ mod tests {
         assert!(metrics.encode().unwrap().contains("\nkeyferry_events_dropped_total 1\n"));
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn what_hangs_keeps_no_writer_for_ever() {
+        let (metrics, start) = (Arc::new(Metrics::default()), Instant::now());
+        let hangs = tower::service_fn(|_: Request<Body>| std::future::pending::<Result<Response<Body>, Infallible>>());
+        let client = kube::Client::new(hangs, "ns");
+        let (events, writing) = Events::new(client, Leadership::alone(), "one".into(), LIMIT, || false, metrics.clone());
+        events.record(ObjectReference::default(), note());
+        events.close();
+        writing.await;
+        assert_eq!(start.elapsed().as_secs(), 5 + 2 + 5);
+        assert!(metrics.encode().unwrap().contains("\nkeyferry_events_dropped_total 1\n"));
+    }
+
     fn note() -> Note {
         Note::warning("Reason", "message")
     }
@@ -306,7 +323,8 @@ mod tests {
     async fn what_waits_at_the_end_is_written() {
         let created = Arc::new(AtomicU64::new(0));
         let metrics = Arc::new(Metrics::default());
-        let (events, writing) = Events::new(client(&created), Leadership::alone(), "one".into(), || false, metrics.clone());
+        let (events, writing) =
+            Events::new(client(&created), Leadership::alone(), "one".into(), LIMIT, || false, metrics.clone());
         let writing = tokio::spawn(writing);
         for _ in 0..7 {
             events.record(ObjectReference::default(), note());
@@ -358,7 +376,7 @@ mod tests {
         let metrics = Arc::new(Metrics::default());
         let (election, client, told) = election();
         let (leadership, lead) = (election.leadership(), CancellationToken::new());
-        let (events, writing) = Events::new(client, leadership.clone(), "one".into(), || false, metrics.clone());
+        let (events, writing) = Events::new(client, leadership.clone(), "one".into(), LIMIT, || false, metrics.clone());
         let writing = tokio::spawn(writing);
         for name in ["bad", "mended", "bad"] {
             events.record(of("ExternalSecret", name), note());
@@ -388,7 +406,7 @@ mod tests {
     async fn what_waits_for_the_lease_is_bounded() {
         let metrics = Arc::new(Metrics::default());
         let (election, client, _) = election();
-        let (events, _writing) = Events::new(client, election.leadership(), "one".into(), || false, metrics.clone());
+        let (events, _writing) = Events::new(client, election.leadership(), "one".into(), LIMIT, || false, metrics.clone());
         for n in 0..MOST_WAITING + 3 {
             events.record(of("ExternalSecret", &n.to_string()), note());
         }
@@ -400,7 +418,8 @@ mod tests {
     async fn events_that_find_no_place_are_counted() {
         let metrics = Arc::new(Metrics::default());
         let created = Arc::new(AtomicU64::new(0));
-        let (events, _writing) = Events::new(client(&created), Leadership::alone(), "one".into(), || false, metrics.clone());
+        let (events, _writing) =
+            Events::new(client(&created), Leadership::alone(), "one".into(), LIMIT, || false, metrics.clone());
         for _ in 0..MOST_WAITING + 3 {
             events.record(ObjectReference::default(), note());
         }

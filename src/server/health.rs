@@ -16,8 +16,8 @@ pub const STALE_AFTER: Duration = Duration::from_secs(60);
 /// while, is no reason to restart too; a client that cannot find its way back is.
 pub const BROKEN_AFTER: Duration = Duration::from_secs(900);
 /// How long after its last failure a watch without events counts as working again. One that resumes where it was shows nothing
-/// until an object changes; one that does not fails again within this time, which is more than the client's read timeout of
-/// 295 seconds and the longest pause between two tries.
+/// until an object changes; one that does not fails again within this time, which is more than a connection and an answer may
+/// take (30 s, and [`SILENCE`](crate::outbound::api_server::SILENCE)) with the pause before them.
 pub const QUIET: Duration = Duration::from_secs(360);
 /// What is said of a watch that the API server refuses.
 const REFUSED: &str = "may not be listed or watched (403), so that its namespace is not served; asked again";

@@ -29,7 +29,8 @@ const SECRETS: usize = 200;
 async fn run(cluster: &Cluster, args: &[&str]) -> Result<Output> {
     let binary = tokio::task::spawn_blocking(program::binary).await??;
     let mut command = tokio::process::Command::new(binary);
-    command.arg("adopt").args(args).env("KUBECONFIG", cluster.kubeconfig());
+    // the way to the API server is a direct one
+    command.arg("adopt").args(args).env("KUBECONFIG", cluster.kubeconfig()).env("HTTPS_PROXY", "http://127.0.0.1:1");
     command.output().await.context("cannot start keyferry")
 }
 

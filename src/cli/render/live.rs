@@ -18,7 +18,7 @@ use crate::controllers::template::text_of_config_map;
 use crate::fetch::{CallReport, Fetcher, Limits, Lookup, Observer};
 use crate::generators::maker::Maker;
 use crate::index::{AnyGenerator, GeneratorId, Key, StoreId};
-use crate::outbound::Outbound;
+use crate::outbound::{Outbound, api_server};
 use crate::plan::access;
 use crate::plan::push_secret::opened;
 use crate::providers::ReferenceKind;
@@ -65,9 +65,9 @@ impl Live {
     /// # Errors
     /// None is configured.
     pub async fn connect(allow_local: bool) -> Result<Self, LiveError> {
-        let config = kube::Config::infer().await.map_err(|e| LiveError::Config(e.to_string()))?;
+        let config = api_server::infer().await.map_err(|e| LiveError::Config(e.to_string()))?;
         let cluster = OwnCluster::of(&config);
-        let client = Client::try_from(config).map_err(|e| LiveError::Config(e.to_string()))?;
+        let client = api_server::client(config).map_err(|e| LiveError::Config(e.to_string()))?.build();
         let outbound = Arc::new(Outbound::new(Arc::new(std::env::vars().collect()), allow_local));
         let limits = Limits::default();
         let fetcher = Fetcher::new(client.clone(), cluster.clone(), outbound.clone(), limits, Arc::new(Unobserved));

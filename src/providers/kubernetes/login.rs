@@ -2,12 +2,13 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use kube::config::{AuthInfo, KubeConfigOptions, Kubeconfig};
+use kube::config::{AuthInfo, Kubeconfig};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 
 use super::{CertAuth, ConnectCx, DEFAULT_URL, ErrorKind, Kubernetes, ProviderError, Server};
 use crate::api::refs::{SecretKeySelector, ServiceAccountSelector};
+use crate::outbound::api_server;
 use crate::secret_bytes::SecretBytes;
 
 /// A login that is ready to be used.
@@ -93,7 +94,7 @@ async fn from_kubeconfig(selector: &SecretKeySelector, cx: &ConnectCx) -> Result
     let unreadable = || misconfigured(format!("{what}: the value is not a kubeconfig with a context, a cluster and a user"));
     let parsed = text.expose_str().and_then(|text| Kubeconfig::from_yaml(text).ok()).ok_or_else(unreadable)?;
     refuse_the_operators_own(&parsed, what)?;
-    kube::Config::from_custom_kubeconfig(parsed, &KubeConfigOptions::default()).await.map_err(|_| unreadable())
+    api_server::of_kubeconfig(parsed).await.map_err(|_| unreadable())
 }
 
 /// A kubeconfig can name programs and files. In the operator's Pod these would be the operator's: its author could run code there,

@@ -467,6 +467,16 @@ async fn logs_in_with_a_token_and_with_a_kubeconfig() {
     assert!(!error.detail.contains(CANARY), "{error}");
 }
 
+/// In a process of its own, as the environment is the process's: the same once more, where it names a proxy.
+#[test]
+fn a_kubeconfig_does_not_lead_through_the_proxy_of_the_environment() {
+    let mut same = std::process::Command::new(std::env::current_exe().unwrap());
+    same.args(["--exact", "providers::kubernetes::tests::logs_in_with_a_token_and_with_a_kubeconfig"]);
+    let ran = same.env("HTTPS_PROXY", "http://127.0.0.1:1").output().unwrap();
+    let said = String::from_utf8_lossy(&ran.stdout);
+    assert!(ran.status.success() && said.contains(" 1 passed"), "{said}");
+}
+
 #[tokio::test]
 async fn the_check_asks_for_the_rules_and_then_for_the_right() {
     for (rights, expected) in [
