@@ -4,18 +4,18 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Api;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::Ctx;
-use super::watch::{self, Change, Scope, Watched};
+use super::guard::Guard;
+use super::watch::{self, Change, Scope};
 use crate::api::external_secret::GeneratorKind;
 use crate::api::generators::GeneratorObject;
 use crate::api::{ExternalSecret, PushSecret};
-use crate::index::{AnyGenerator, GeneratorId, GeneratorWakes, Key, generator_ids, pushed_generator};
+use crate::index::{AnyGenerator, GeneratorId, GeneratorWakes, generator_ids, pushed_generator};
 
 /// Asks for watches of kinds.
 pub type Wanted = UnboundedSender<GeneratorKind>;
@@ -33,19 +33,6 @@ pub fn want_pushed(ctx: &Ctx, ps: &PushSecret) {
 fn ask_for(ctx: &Ctx, id: &GeneratorId) {
     // whoever listens has ended only when the process does
     let _ = ctx.wanted_generators.send(id.kind);
-}
-
-impl Watched for GeneratorObject {
-    type Object = Self;
-
-    fn open(mut self) -> Result<Self, (Box<ObjectMeta>, String)> {
-        self.metadata.managed_fields = None;
-        Ok(self)
-    }
-
-    fn key_of(object: &Self) -> Key {
-        Key::of(&object.metadata)
-    }
 }
 
 /// Begins a watch for each kind that is asked for, until the process stops. They are no part of the process's health: a cluster
@@ -84,7 +71,7 @@ pub async fn watch_wanted(
     }
 }
 
-fn apis(scope: &Scope, client: &kube::Client, kind: GeneratorKind) -> Vec<Api<GeneratorObject>> {
+fn apis(scope: &Scope, client: &kube::Client, kind: GeneratorKind) -> Vec<Api<Guard<GeneratorObject>>> {
     match scope {
         Scope::Namespaces(names) if kind != GeneratorKind::ClusterGenerator => {
             names.iter().map(|name| Api::namespaced_with(client.clone(), name, &kind)).collect()
@@ -94,14 +81,13 @@ fn apis(scope: &Scope, client: &kube::Client, kind: GeneratorKind) -> Vec<Api<Ge
 }
 
 fn on_change(ctx: &Ctx, kind: GeneratorKind, change: Change<GeneratorObject>) {
-    match change {
-        Change::Upsert(object) => {
-            let wakes = ctx.index_mut().upsert_generator(AnyGenerator::read(kind, object));
-            wake(ctx, wakes);
-        }
-        Change::Gone(key) => ctx.index_mut().remove_generator(&GeneratorId { kind, key }),
-        Change::Invalid(..) => {}
-    }
+    let generator = match change {
+        Change::Upsert(object) => AnyGenerator::read(kind, object),
+        Change::Invalid(meta, why) => AnyGenerator::invalid(kind, *meta, why),
+        Change::Gone(key) => return ctx.index_mut().remove_generator(&GeneratorId { kind, key }),
+    };
+    let wakes = ctx.index_mut().upsert_generator(generator);
+    wake(ctx, wakes);
 }
 
 fn wake(ctx: &Ctx, wakes: GeneratorWakes) {

@@ -4,86 +4,145 @@
 //! often the half of an object, and nobody asks for it.
 
 use std::borrow::Cow;
+use std::cell::Cell;
 use std::fmt;
-use std::marker::PhantomData;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Resource;
-use serde::de::{DeserializeOwned, Deserializer, IgnoredAny, MapAccess, Visitor};
+use serde::de::{DeserializeOwned, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, de};
 use serde_json::{Map, Value};
 
-/// Metadata that are not read.
-const LEFT_OUT: &str = "managedFields";
+/// How deep what is in an object may be nested, of the object on. The API server takes far more, and serde_json fails all of an
+/// answer, so a list of every object of the kind, where something in it is 128 deep.
+const DEPTH: usize = 64;
 
-/// An object, or its metadata and why the rest cannot be understood; without its managed fields.
+/// An object, or its metadata and why the rest cannot be understood, without a value. Its managed fields are left out, unless the metadata are
+/// all that is asked for.
 #[derive(Clone, Debug)]
 pub struct Guard<K>(pub Result<K, (Box<ObjectMeta>, String)>);
 
-impl<'de, K: DeserializeOwned> Deserialize<'de> for Guard<K> {
+impl<'de, K: Resource + DeserializeOwned> Deserialize<'de> for Guard<K> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let object = deserializer.deserialize_map(Fields::<Object>(PhantomData))?;
-        let why = match K::deserialize(&object) {
-            Ok(object) => return Ok(Self(Ok(object))),
-            Err(error) => error.to_string(),
+        let too_deep = Cell::new(false);
+        let object = Part { at: At::Object { fields: K::metadata_api() }, depth: 0, too_deep: &too_deep };
+        let object = deserializer.deserialize_map(object)?;
+        let why = if too_deep.get() {
+            format!("it is nested more than {DEPTH} levels deep")
+        } else {
+            match K::deserialize(&object) {
+                Ok(object) => return Ok(Self(Ok(object))),
+                Err(error) => without_value(&error.to_string()),
+            }
         };
         let meta = object.get("metadata").map(ObjectMeta::deserialize).transpose().map_err(de::Error::custom)?;
         Ok(Self(Err((Box::new(meta.unwrap_or_default()), why))))
     }
 }
 
-/// What to do with a field of an object that is read.
-trait Field {
-    fn read<'de, A: MapAccess<'de>>(name: &str, from: &mut A) -> Result<Option<Value>, A::Error>;
+/// Where in an object a part of it is.
+#[derive(Clone, Copy)]
+enum At {
+    /// The object itself; `fields`: with its managed fields.
+    Object { fields: bool },
+    /// Its metadata.
+    Metadata { fields: bool },
+    /// Its managed fields: as deep as the object, and nobody asks for what is deep in them.
+    ManagedFields,
+    /// Elsewhere.
+    Inside,
 }
 
-struct Object;
+/// A part of an object, read no deeper than is safe: what is deeper is skipped, and noted.
+#[derive(Clone, Copy)]
+struct Part<'c> {
+    at: At,
+    depth: usize,
+    too_deep: &'c Cell<bool>,
+}
 
-impl Field for Object {
-    fn read<'de, A: MapAccess<'de>>(name: &str, from: &mut A) -> Result<Option<Value>, A::Error> {
-        match name {
-            "metadata" => from.next_value::<Metadata>().map(|metadata| Some(metadata.0)),
-            _ => from.next_value().map(Some),
+impl Part<'_> {
+    /// The part of that name in this one, if it is read.
+    fn child(self, name: &str) -> Option<Self> {
+        let at = match (self.at, name) {
+            (At::Object { fields }, "metadata") => At::Metadata { fields },
+            (At::Metadata { fields: false }, "managedFields") => return None,
+            (At::Metadata { fields: true }, "managedFields") | (At::ManagedFields, _) => At::ManagedFields,
+            _ => At::Inside,
+        };
+        Some(Self { at, depth: self.depth + 1, ..self })
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Part<'_> {
+    type Value = Value;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        if self.depth > DEPTH {
+            self.too_deep.set(self.too_deep.get() || !matches!(self.at, At::ManagedFields));
+            return deserializer.deserialize_ignored_any(IgnoredAny).map(|_| Value::Null);
         }
+        deserializer.deserialize_any(self)
     }
 }
 
-struct Meta;
+impl<'de> Visitor<'de> for Part<'_> {
+    type Value = Value;
 
-impl Field for Meta {
-    fn read<'de, A: MapAccess<'de>>(name: &str, from: &mut A) -> Result<Option<Value>, A::Error> {
-        match name {
-            LEFT_OUT => from.next_value::<IgnoredAny>().map(|_| None),
-            _ => from.next_value().map(Some),
+    fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str(if matches!(self.at, At::Object { .. }) { "an object" } else { "a JSON value" })
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_f64<E>(self, value: f64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_string<E>(self, value: String) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut from: A) -> Result<Value, A::Error> {
+        let mut items = Vec::new();
+        let at = if matches!(self.at, At::ManagedFields) { At::ManagedFields } else { At::Inside };
+        while let Some(item) = from.next_element_seed(Self { at, depth: self.depth + 1, ..self })? {
+            items.push(item);
         }
-    }
-}
-
-struct Metadata(Value);
-
-impl<'de> Deserialize<'de> for Metadata {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_map(Fields::<Meta>(PhantomData)).map(|fields| Self(Value::Object(fields)))
-    }
-}
-
-struct Fields<F>(PhantomData<F>);
-
-impl<'de, F: Field> Visitor<'de> for Fields<F> {
-    type Value = Map<String, Value>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an object")
+        Ok(Value::Array(items))
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut from: A) -> Result<Self::Value, A::Error> {
+    fn visit_map<A: MapAccess<'de>>(self, mut from: A) -> Result<Value, A::Error> {
         let mut fields = Map::new();
         while let Some(name) = from.next_key::<String>()? {
-            if let Some(value) = F::read(&name, &mut from)? {
-                fields.insert(name, value);
+            match self.child(&name) {
+                Some(child) => {
+                    fields.insert(name, from.next_value_seed(child)?);
+                }
+                None => {
+                    from.next_value::<IgnoredAny>()?;
+                }
             }
         }
-        Ok(fields)
+        Ok(Value::Object(fields))
     }
 }
 
@@ -107,6 +166,11 @@ impl<K: Resource> Resource for Guard<K> {
         K::plural(of)
     }
 
+    /// As kube reads it off the type: a guard around metadata asks for metadata.
+    fn metadata_api() -> bool {
+        K::metadata_api()
+    }
+
     fn meta(&self) -> &ObjectMeta {
         self.0.as_ref().map_or_else(|(meta, _)| &**meta, K::meta)
     }
@@ -116,10 +180,33 @@ impl<K: Resource> Resource for Guard<K> {
     }
 }
 
+/// What serde says of an object, without the value that it quotes, which may be a secret's: of which kind that is, and what is expected.
+fn without_value(why: &str) -> String {
+    const QUOTING: [&str; 5] = ["invalid type", "invalid value", "invalid length", "unknown variant", "unknown field"];
+    const EXPECTED: &str = "expected ";
+    let lower = why.to_ascii_lowercase();
+    if ["missing field ", "duplicate field "].iter().any(|head| lower.starts_with(head)) {
+        return why.to_owned();
+    }
+    let head = QUOTING.into_iter().find(|head| lower.starts_with(head));
+    // the last: what comes before may be the value
+    let expected = lower.rfind(EXPECTED).and_then(|at| why.get(at + EXPECTED.len()..));
+    let Some((head, expected)) = head.zip(expected) else {
+        return "a value in it has not the form that its kind asks for".into();
+    };
+    let kind = match head {
+        "invalid type" | "invalid value" => why.get(head.len()..).and_then(|rest| rest.split(['"', '`', ',', '.']).next()),
+        _ => None,
+    };
+    let kind = kind.unwrap_or_default().trim_matches([':', ' ']);
+    let space = if kind.is_empty() { "" } else { " " };
+    format!("{head}{space}{kind}, {EXPECTED}{expected}")
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use kube::core::{ObjectList, WatchEvent};
+    use kube::core::{ObjectList, PartialObjectMeta, WatchEvent};
     use serde_json::json;
 
     use super::*;
@@ -149,6 +236,59 @@ mod tests {
         assert!(why.contains("invalid type"), "{why}");
         assert_eq!(list.items[0].meta().resource_version.as_deref(), Some("7"));
         assert!(list.items[1].0.is_ok());
+    }
+
+    #[test]
+    fn what_cannot_be_understood_is_told_without_its_value() {
+        for (serde, told) in [
+            (r#"Invalid type string "hun, ter2. Expected x". Expected u32"#, "invalid type string, expected u32"),
+            (r#"invalid type: string "hun, ter2, expected x", expected u32"#, "invalid type string, expected u32"),
+            ("unknown variant `hunter2`, expected `Owner` or `Merge`", "unknown variant, expected `Owner` or `Merge`"),
+            ("invalid type: integer `5`, expected a string", "invalid type integer, expected a string"),
+            ("Invalid type map. Expected a sequence", "invalid type map, expected a sequence"),
+            ("Invalid length 7. Expected 2 elements", "invalid length, expected 2 elements"),
+            ("Unknown variant hunter2. Expected one of Owner, Merge", "unknown variant, expected one of Owner, Merge"),
+            ("Missing field provider", "Missing field provider"),
+            ("hunter2 is no duration", "a value in it has not the form that its kind asks for"),
+            ("unknown variant hunter2", "a value in it has not the form that its kind asks for"),
+        ] {
+            assert_eq!(without_value(serde), told, "{serde}");
+        }
+        let object = json!({
+            "apiVersion": "external-secrets.io/v1", "kind": "ExternalSecret", "metadata": {"name": "es", "namespace": "ns"},
+            "spec": {"data": "hunter2"},
+        });
+        let (meta, why) = serde_json::from_value::<Guard<ExternalSecret>>(object).unwrap().0.unwrap_err();
+        assert_eq!((meta.namespace.as_deref(), meta.name.as_deref()), (Some("ns"), Some("es")));
+        assert!(why.starts_with("invalid type string, expected ") && !why.contains("hunter2"), "{why}");
+    }
+
+    /// As the API server takes them, and serde_json does not.
+    #[test]
+    fn one_that_is_too_deep_stops_no_other() {
+        let nested = |levels: usize| format!("{}1{}", "[".repeat(levels), "]".repeat(levels));
+        let of = |levels: usize| object(&json!({ "x": "DEEP" })).to_string().replace(r#""DEEP""#, &nested(levels));
+        let list = format!(r#"{{"metadata":{{"resourceVersion":"9"}},"items":[{},{},{}]}}"#, of(62), of(63), of(9_000));
+        let list: ObjectList<Guard<ExternalSecret>> = serde_json::from_str(&list).unwrap();
+        assert!(list.items[0].0.is_ok());
+        for item in &list.items[1..] {
+            let (meta, why) = item.0.as_ref().unwrap_err();
+            assert_eq!((meta.name.as_deref(), why.as_str()), (Some("a"), "it is nested more than 64 levels deep"));
+        }
+        let event = format!(r#"{{"type":"ADDED","object":{}}}"#, of(9_000));
+        assert!(matches!(serde_json::from_str(&event).unwrap(), WatchEvent::Added(Guard::<ExternalSecret>(Err(_)))));
+    }
+
+    /// The managed fields of an object are as deep as the object.
+    #[test]
+    fn metadata_keep_their_managed_fields_as_far_down_as_anybody_asks() {
+        let deep = format!("{}1{}", r#"{"f:a":"#.repeat(9_000), "}".repeat(9_000));
+        let text = object(&json!({})).to_string().replace(r#"{"f:spec":{}}"#, &deep);
+        let meta = serde_json::from_str::<Guard<PartialObjectMeta<ExternalSecret>>>(&text).unwrap().0.unwrap().metadata;
+        let fields = meta.managed_fields.unwrap();
+        assert!(fields[0].fields_v1.as_ref().unwrap().0["f:a"]["f:a"].is_object());
+        assert_eq!(fields[0].manager.as_deref(), Some("kubectl"));
+        assert!(Guard::<PartialObjectMeta<ExternalSecret>>::metadata_api() && !Guard::<ExternalSecret>::metadata_api());
     }
 
     /// Whichever of the two a server writes first.

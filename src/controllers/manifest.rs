@@ -6,7 +6,6 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Api;
 use kube::api::{ApiResource, DynamicObject};
 use kube::core::{GroupVersionKind, PartialObjectMeta};
@@ -16,6 +15,7 @@ use tokio::sync::watch as told;
 use tokio_util::sync::CancellationToken;
 
 use super::external_secret::{Carried, MOST_CONFLICTS, Outcome};
+use super::guard::Guard;
 use super::watch::{Change, Fares, Scope, watch_and_tell};
 use super::{Ctx, template};
 use crate::api::external_secret::ManifestRef;
@@ -28,10 +28,15 @@ use crate::plan::manifest::{self as plan, Change as Write, Desired};
 use crate::queue::Priority;
 use crate::render::Outside;
 
+/// How long the API server may take to tell of a kind.
+const ANSWER: Duration = Duration::from_secs(10);
 /// How long the first list of a kind may take.
 const FIRST_LIST: Duration = Duration::from_secs(10);
 /// ESO's text where a target cannot be looked at.
 const UNREADABLE: &str = "could not get target resource";
+
+/// What is watched of a target: its metadata, whose managed fields may be as deep as its author made it.
+type Meta = Guard<PartialObjectMeta<DynamicObject>>;
 
 /// The kinds that are targets, each with a watch of its objects' metadata.
 pub struct Manifests {
@@ -73,13 +78,15 @@ impl Unusable {
         Self { why, certain: true }
     }
 
-    /// What it means that a kind could not be looked for.
-    fn of(kind: &ManifestRef, error: &kube::Error) -> Self {
+    /// What it means that a kind could not be looked for; without an error there was no answer in time.
+    fn of(kind: &ManifestRef, error: Option<&kube::Error>) -> Self {
         let ManifestRef { api_version, kind } = kind;
         let failed = |why: String| Self { why: format!("unable to look for {api_version} {kind}: {why}"), certain: false };
         match error {
-            kube::Error::Api(status) if status.code != 404 => failed(format!("the API server answered {}", status.code)),
-            kube::Error::Api(_) | kube::Error::Discovery(_) | kube::Error::HttpError(_) => Self::certainly(format!(
+            Some(kube::Error::Api(status)) if status.code != 404 => {
+                failed(format!("the API server answered {}", status.code))
+            }
+            Some(kube::Error::Api(_) | kube::Error::Discovery(_) | kube::Error::HttpError(_)) => Self::certainly(format!(
                 "the API server knows no {api_version} {kind}: check target.manifest, and that the CRD is installed"
             )),
             _ => failed("the API server did not answer".into()),
@@ -149,14 +156,15 @@ impl Manifests {
 
     async fn discover(&self, kind: &ManifestRef) -> Result<ApiResource, Unusable> {
         let (group, version) = kind.api_version.split_once('/').unwrap_or(("", &kind.api_version));
-        let found = pinned_kind(&self.client, &GroupVersionKind::gvk(group, version, &kind.kind)).await;
-        match found {
+        let gvk = GroupVersionKind::gvk(group, version, &kind.kind);
+        let answer = tokio::time::timeout(ANSWER, pinned_kind(&self.client, &gvk)).await;
+        match answer.map_err(|_| None).and_then(|found| found.map_err(Some)) {
             Ok((resource, capabilities)) if capabilities.scope == KindScope::Namespaced => Ok(resource),
             Ok(_) => Err(Unusable::certainly(format!(
                 "{} {} is cluster-scoped: a target lives in the ExternalSecret's namespace",
                 kind.api_version, kind.kind
             ))),
-            Err(error) => Err(Unusable::of(kind, &error)),
+            Err(error) => Err(Unusable::of(kind, error.as_ref())),
         }
     }
 
@@ -183,13 +191,13 @@ impl Manifests {
 
     fn begin(&self, ctx: &Arc<Ctx>, kind: &ManifestRef, resource: ApiResource) -> Kind {
         let stop = self.stop.child_token();
-        let apis: Vec<Api<PartialObjectMeta<DynamicObject>>> = match &self.scope {
+        let apis: Vec<Api<Meta>> = match &self.scope {
             Scope::Cluster => vec![Api::all_with(self.client.clone(), &resource)],
             Scope::Namespaces(names) => {
                 names.iter().map(|name| Api::namespaced_with(self.client.clone(), name, &resource)).collect()
             }
         };
-        let follow = |api: Api<PartialObjectMeta<DynamicObject>>| {
+        let follow = |api: Api<Meta>| {
             let (ctx, namespace) = (Arc::downgrade(ctx), api.namespace().map(str::to_owned));
             Follower { ctx, kind: kind.clone(), namespace, stop: stop.clone() }.follow(api)
         };
@@ -208,7 +216,7 @@ struct Follower {
 }
 
 impl Follower {
-    fn follow(self, api: Api<PartialObjectMeta<DynamicObject>>) -> List {
+    fn follow(self, api: Api<Meta>) -> List {
         let (teller, list) = told::channel(None);
         let listed = self.clone();
         // what breaks after the first list comes back by itself, and until then the view is as it was
@@ -237,10 +245,10 @@ impl Follower {
         (namespace, list)
     }
 
-    fn on_change(&self, change: Change<ObjectMeta>) {
+    fn on_change(&self, change: Change<PartialObjectMeta<DynamicObject>>) {
         let Some(ctx) = self.ctx.upgrade() else { return };
         let (key, view) = match change {
-            Change::Upsert(meta) => (Key::of(&meta), Some(TargetView::of(&meta))),
+            Change::Upsert(object) => (Key::of(&object.metadata), Some(TargetView::of(&object.metadata))),
             Change::Gone(key) => (key, None),
             Change::Invalid(..) => return,
         };
@@ -409,10 +417,21 @@ mod tests {
             let answer = Response::builder().status(code).header("content-type", "application/json").body(body);
             async move { Ok::<_, Infallible>(answer.unwrap()) }
         });
-        let client = kube::Client::new(service, "ns");
+        told_by(kube::Client::new(service, "ns")).await
+    }
+
+    async fn told_by(client: kube::Client) -> Unusable {
         let kinds = Manifests::new(client, Scope::Cluster, CancellationToken::new());
         let kind = ManifestRef { api_version: "example.org/v1".into(), kind: "Thing".into() };
         kinds.discover(&kind).await.unwrap_err()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_api_server_that_tells_nothing_keeps_nobody() {
+        let hangs = tower::service_fn(|_: Request<Body>| std::future::pending::<Result<Response<Body>, Infallible>>());
+        let told = tokio::time::timeout(Duration::from_secs(11), told_by(kube::Client::new(hangs, "ns"))).await.unwrap();
+        let why = "unable to look for example.org/v1 Thing: the API server did not answer".into();
+        assert_eq!(told, Unusable { why, certain: false });
     }
 
     #[tokio::test]

@@ -2,21 +2,26 @@
 
 use std::collections::HashSet;
 use std::fmt::Debug;
+use std::time::Duration;
 
 use futures::StreamExt as _;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Api;
 use kube::Resource;
 use kube::core::PartialObjectMeta;
-use kube::runtime::WatchStreamExt as _;
-use kube::runtime::watcher::{self, Event};
+use kube::runtime::utils::Backoff as _;
+use kube::runtime::watcher::{self, DefaultBackoff, Event};
 use serde::de::DeserializeOwned;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::guard::Guard;
 use crate::index::Key;
 use crate::outbound::api_server;
 use crate::server::Health;
+
+/// A watch that failed, worked for so long, and fails in the same way once more says so again.
+const TOLD_AGAIN: Duration = Duration::from_secs(120);
 
 /// A change of a watched object.
 pub enum Change<K> {
@@ -45,12 +50,12 @@ pub trait Watched: Resource + Clone + DeserializeOwned + Debug + Send + Sync + '
 
 impl<K> Watched for Guard<K>
 where
-    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
+    K: Resource + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
 {
     type Object = K;
 
     fn open(self) -> Result<K, (Box<ObjectMeta>, String)> {
-        self.0.map_err(|(meta, why)| (meta, without_value(&why)))
+        self.0
     }
 
     fn key_of(object: &K) -> Key {
@@ -58,8 +63,7 @@ where
     }
 }
 
-/// Without a guard: kube asks the API server for metadata only for this very type, and a guard around it would bring the
-/// Secrets' data into the process.
+/// Metadata of a kind whose objects are flat, so that nothing in them is nested too deep: without a guard, which would cost time.
 impl<K> Watched for PartialObjectMeta<K>
 where
     K: Resource + Clone + Debug + Send + Sync + 'static,
@@ -170,8 +174,10 @@ async fn follow<W: Watched>(
     held: impl Fn() -> Vec<Key>,
 ) {
     let of_namespace = api.namespace().is_some();
-    let mut refused = false;
-    let mut stream = std::pin::pin!(watcher::watcher(api, watcher::Config::default().any_semantic()).default_backoff());
+    // kube's own way to wait begins anew with each try to list
+    let mut stream = std::pin::pin!(watcher::watcher(api, watcher::Config::default().any_semantic()));
+    let mut backoff = DefaultBackoff::default();
+    let mut failed: Option<(String, Instant)> = None;
     let mut known: HashSet<Key> = HashSet::new();
     let mut listed: HashSet<Key> = HashSet::new();
     loop {
@@ -193,12 +199,15 @@ async fn follow<W: Watched>(
                     handle(Change::Gone(gone.clone()));
                 }
                 known = std::mem::take(&mut listed);
-                refused = false;
+                failed = None;
+                backoff.reset();
                 fares(Fares::Synced);
                 tell(Ok(()));
             }
             Some(Ok(Event::Apply(object))) => {
                 known.insert(upsert(object, &mut handle));
+                failed = None;
+                backoff.reset();
                 fares(Fares::Works);
             }
             Some(Ok(Event::Delete(object))) => {
@@ -207,11 +216,12 @@ async fn follow<W: Watched>(
                 handle(Change::Gone(key));
             }
             Some(Err(error)) => {
-                let was_refused = std::mem::replace(&mut refused, of_namespace && is_refusal(&error));
+                let refused = of_namespace && is_refusal(&error);
                 fares(if refused { Fares::Refused } else { Fares::Failed });
                 let error = explain(&error);
+                let is_told = failed.as_ref().is_some_and(|(text, at)| *text == error && at.elapsed() < TOLD_AGAIN);
                 match refused {
-                    true if was_refused => tracing::debug!(watch = %name, error, "a watch is still refused"),
+                    _ if is_told => tracing::debug!(watch = %name, error, "a watch still fails"),
                     true => tracing::warn!(
                         watch = %name,
                         error,
@@ -219,7 +229,12 @@ async fn follow<W: Watched>(
                     ),
                     false => tracing::warn!(watch = %name, error, "a watch broke off; it is begun again"),
                 }
+                failed = Some((error.clone(), Instant::now()));
                 tell(Err(error));
+                tokio::select! {
+                    () = tokio::time::sleep(backoff.next().unwrap_or_default()) => {}
+                    () = stop.cancelled() => return,
+                }
             }
             None => return,
         }
@@ -233,30 +248,6 @@ fn upsert<W: Watched>(object: W, handle: &mut impl FnMut(Change<W::Object>)) -> 
         Err((meta, why)) => handle(Change::Invalid(meta, why)),
     }
     key
-}
-
-/// What serde says of an object, without the value that it quotes, which may be a secret's: of which kind that is, and what is expected.
-#[must_use]
-pub fn without_value(why: &str) -> String {
-    const QUOTING: [&str; 5] = ["invalid type", "invalid value", "invalid length", "unknown variant", "unknown field"];
-    const EXPECTED: &str = "expected ";
-    let lower = why.to_ascii_lowercase();
-    if ["missing field ", "duplicate field "].iter().any(|head| lower.starts_with(head)) {
-        return why.to_owned();
-    }
-    let head = QUOTING.into_iter().find(|head| lower.starts_with(head));
-    // the last: what comes before may be the value
-    let expected = lower.rfind(EXPECTED).and_then(|at| why.get(at + EXPECTED.len()..));
-    let Some((head, expected)) = head.zip(expected) else {
-        return "a value in it has not the form that its kind asks for".into();
-    };
-    let kind = match head {
-        "invalid type" | "invalid value" => why.get(head.len()..).and_then(|rest| rest.split(['"', '`', ',', '.']).next()),
-        _ => None,
-    };
-    let kind = kind.unwrap_or_default().trim_matches([':', ' ']);
-    let space = if kind.is_empty() { "" } else { " " };
-    format!("{head}{space}{kind}, {EXPECTED}{expected}")
 }
 
 /// Whether the operator has no right to what it watches.
@@ -302,32 +293,6 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::api::ExternalSecret;
-
-    #[test]
-    fn what_cannot_be_understood_is_told_without_its_value() {
-        for (serde, told) in [
-            (r#"Invalid type string "hun, ter2. Expected x". Expected u32"#, "invalid type string, expected u32"),
-            (r#"invalid type: string "hun, ter2, expected x", expected u32"#, "invalid type string, expected u32"),
-            ("unknown variant `hunter2`, expected `Owner` or `Merge`", "unknown variant, expected `Owner` or `Merge`"),
-            ("invalid type: integer `5`, expected a string", "invalid type integer, expected a string"),
-            ("Invalid type map. Expected a sequence", "invalid type map, expected a sequence"),
-            ("Invalid length 7. Expected 2 elements", "invalid length, expected 2 elements"),
-            ("Unknown variant hunter2. Expected one of Owner, Merge", "unknown variant, expected one of Owner, Merge"),
-            ("Missing field provider", "Missing field provider"),
-            ("hunter2 is no duration", "a value in it has not the form that its kind asks for"),
-            ("unknown variant hunter2", "a value in it has not the form that its kind asks for"),
-        ] {
-            assert_eq!(without_value(serde), told, "{serde}");
-        }
-        let object = json!({
-            "apiVersion": "external-secrets.io/v1", "kind": "ExternalSecret", "metadata": {"name": "es", "namespace": "ns"},
-            "spec": {"data": "hunter2"},
-        });
-        let (meta, why) = serde_json::from_value::<Guard<ExternalSecret>>(object).unwrap().open().unwrap_err();
-        assert_eq!(Key::of(&meta), Key::new("ns", "es"));
-        assert!(why.starts_with("invalid type string, expected ") && !why.contains("hunter2"), "{why}");
-    }
 
     #[test]
     fn a_change_is_well_unless_it_cannot_be_understood() {
@@ -419,6 +384,19 @@ mod tests {
     async fn what_our_own_write_brought_may_be_gone_before_the_watch_saw_it() {
         assert_eq!(heard([list(&["b"], "")]).await, ["+ns/b", "-ns/own"]);
         assert_eq!(heard([list(&["own", "b"], "")]).await, ["+ns/own", "+ns/b"]);
+    }
+
+    /// A list that fails is tried ever later: a kind that is not installed costs little.
+    #[tokio::test(start_paused = true)]
+    async fn lists_that_fail_are_tried_ever_later() {
+        let begun = Instant::now();
+        assert_eq!(fares(Api::all, &[404; 9]).await, [Fares::Failed; 9]);
+        // 0.8 s, doubled up to 30 s, each up to twice as long
+        assert!((Duration::from_secs(109)..Duration::from_secs(220)).contains(&begun.elapsed()), "{:?}", begun.elapsed());
+        let begun = Instant::now();
+        let codes = [503, 503, 503, 503, 200];
+        assert_eq!(fares(Api::all, &codes).await.last(), Some(&Fares::Synced));
+        assert!(begun.elapsed() >= Duration::from_secs(12), "{:?}", begun.elapsed());
     }
 
     #[tokio::test(start_paused = true)]

@@ -3,6 +3,8 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+
 use super::{Index, Key, Wakes, is_older, is_synced, remove_user, urgency};
 use crate::api::external_secret::{GeneratorKind, GeneratorRef};
 use crate::api::generators::{self, AnySpec, ClusterGeneratorSpec, GeneratorObject, InvalidSpec};
@@ -64,12 +66,18 @@ impl AnyGenerator {
             }
             _ => (class_of(&spec), AnySpec::read(kind, spec, "spec")),
         };
+        Self { class, spec: spec.map(Arc::new), ..Self::invalid(kind, metadata, String::new()) }
+    }
+
+    /// One that cannot be understood, and why.
+    #[must_use]
+    pub fn invalid(kind: GeneratorKind, metadata: ObjectMeta, why: String) -> Self {
         Self {
             id: GeneratorId { kind, key: Key::of(&metadata) },
             uid: metadata.uid.unwrap_or_default(),
             generation: metadata.generation.unwrap_or_default(),
-            class,
-            spec: spec.map(Arc::new),
+            class: None,
+            spec: Err(InvalidSpec(why)),
             resource_version: metadata.resource_version,
         }
     }

@@ -44,6 +44,11 @@ async fn good_one_is_served(ns: &Sandbox<'_>, name: &str) -> Result<Duration> {
 #[test]
 fn bad_specs_disturb_nobody() -> Result<()> {
     with_lab("bad-specs", async |ns| {
+        // deeper than serde_json reads, so that it would fail the first list of its kind
+        let deep = json!([{"match": {"remoteRef": {"remoteKey": "r"}}, "metadata": {"deep": "HERE"}}]);
+        let deep = push_secret("deep", "store", json!({"secret": {"name": "good"}}), json!({"data": deep})).to_string();
+        let deep = deep.replace("\"HERE\"", &format!("{}{}", "[".repeat(200), "]".repeat(200)));
+        ns.cluster().kubectl_with_input(&["apply", "-n", &ns.name, "-f", "-"], &deep).await?;
         let operator = operator(ns, &["--log-format=text"]).await?;
         apply(ns, fake_store("store", &[("remote", "value")])).await?;
         apply(ns, store("unserved", json!({"device42": {"host": "d42.invalid"}}))).await?;
@@ -65,6 +70,7 @@ fn bad_specs_disturb_nobody() -> Result<()> {
             ensure!(message.contains(provider), "{message:?} does not name {provider}");
         }
         ns.wait_event("SecretStore", "unserved", "Warning UnsupportedProvider: ").await?;
+        ns.wait_event("PushSecret", "deep", "Warning UpdateFailed: the object cannot be understood").await?;
 
         // Each recovers when it is mended.
         patch(ns, EXTERNAL_SECRET, "soon", json!({"spec": {"refreshInterval": "1h"}})).await?;
