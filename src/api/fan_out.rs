@@ -224,16 +224,6 @@ impl Parent {
         Some(ParentStatus { child_name: child_name.clone(), seen: seen.clone() })
     }
 
-    /// Whether a child wants what this parent wants of it.
-    #[must_use]
-    pub fn is_spec_of(&self, child: &Child) -> bool {
-        match (self, child) {
-            (Self::ClusterExternalSecret(ces), Child::ExternalSecret(es)) => ces.spec.external_secret_spec == es.spec,
-            (Self::ClusterPushSecret(cps), Child::PushSecret(ps)) => cps.spec.push_secret_spec == ps.spec,
-            _ => false,
-        }
-    }
-
     /// `spec` of every child.
     ///
     /// # Errors

@@ -3,6 +3,7 @@
 //! No finalizer is set, on the parent or on a namespace, as ESO does: children go with their parent by their owner reference,
 //! and with their namespace. Those that ESO left are taken off as soon as they are seen, also where ESO would forget them.
 
+mod same;
 #[cfg(test)]
 mod tests;
 
@@ -13,7 +14,7 @@ use std::time::Duration;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta, OwnerReference};
 use serde_json::{Map, Value, json};
 
-use super::{Note, Wake, access, duration, phase};
+use super::{Note, Rules, Wake, access, duration, phase};
 use crate::api::fan_out::{Child, NamespaceFailure, Parent, ParentKind, ParentStatus, Provided};
 use crate::api::{Condition, FINALIZER_ESO_CLUSTER, FINALIZER_ESO_NAMESPACE, FINALIZER_PUSH};
 use crate::index::{Key, NamespaceView, ParentId, controller_of};
@@ -123,8 +124,8 @@ pub fn is_meant(parent: &Parent, name: &str, labels: &BTreeMap<String, String>) 
 
 /// Decides what is to be done.
 #[must_use]
-pub fn plan(facts: &Facts) -> Plan {
-    let mut plan = Plan { release: releases(facts), ..Plan::default() };
+pub fn plan(facts: &Facts, rules: &Rules) -> Plan {
+    let mut plan = Plan { release: releases(facts, rules), ..Plan::default() };
     let Some(parent) = &facts.parent else {
         plan.silent = true;
         return plan;
@@ -200,9 +201,10 @@ fn waits_for(former: &Child) -> String {
     format!("the former PushSecret {name:?} is still deleting what it pushed")
 }
 
-/// The namespaces that carry ESO's finalizer for this parent: it has no purpose here, whether the parent means them or not.
-fn releases(facts: &Facts) -> Vec<Release> {
-    if facts.id.kind != ParentKind::ClusterExternalSecret {
+/// The namespaces that carry ESO's finalizer for this parent: it has no purpose here, whether the parent means them or not. Where such
+/// parents are not served, ESO may run beside us and hold the namespaces.
+fn releases(facts: &Facts, rules: &Rules) -> Vec<Release> {
+    if facts.id.kind != ParentKind::ClusterExternalSecret || !rules.cluster_external_secrets {
         return Vec::new();
     }
     let finalizer = format!("{FINALIZER_ESO_NAMESPACE}{}", facts.id.name);
@@ -231,7 +233,7 @@ fn in_line(parent: &Parent, live: &Child) -> bool {
     meta.labels.clone().unwrap_or_default() == parent.child_labels()
         && meta.annotations.clone().unwrap_or_default() == parent.child_annotations()
         && controller_of(meta).is_some_and(|owner| Some(&owner.uid) == parent.metadata().uid.as_ref())
-        && parent.is_spec_of(live)
+        && same::is_wanted(parent, live)
 }
 
 /// Why a selector cannot be understood, in ESO's words. Such a one matches nothing, and must not be taken for one that does so
@@ -273,6 +275,11 @@ pub fn patch(parent: &Parent, live: &Child) -> Result<Value, serde_json::Error> 
     let is_own = |o: &&OwnerReference| ParentKind::of_owner(o) == Some(own.kind) && o.name == *own.name;
     let others = meta.owner_references.iter().flatten().filter(|o| !is_own(o)).cloned();
     let owners: Vec<OwnerReference> = others.chain([owner_reference(parent)]).collect();
+    // the same in other words is no difference: a new generation would make new values
+    let spec = match same::is_wanted(parent, live) {
+        true => json!({}),
+        false => difference(&live.spec()?, &parent.child_spec()?),
+    };
     Ok(json!({
         "metadata": {
             "uid": meta.uid,
@@ -281,7 +288,7 @@ pub fn patch(parent: &Parent, live: &Child) -> Result<Value, serde_json::Error> 
             "annotations": changes(meta.annotations.clone(), parent.child_annotations()),
             "ownerReferences": owners,
         },
-        "spec": difference(&live.spec()?, &parent.child_spec()?),
+        "spec": spec,
     }))
 }
 

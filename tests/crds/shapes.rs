@@ -200,7 +200,7 @@ fn look_at_parent(parent: Parent) {
     index.see_namespace(&serde_json::from_value(json!({ "name": "ns", "labels": { "a": "b" } })).unwrap());
     index.upsert_parent(Arc::new(parent));
     let facts = index.fan_out_facts(&id);
-    let plan = fan_out::plan(&facts);
+    let plan = fan_out::plan(&facts, &Rules::default());
     for write in &plan.write {
         let key = Key::new("ns", facts.parent.as_ref().unwrap().child_name());
         let body = fan_out::body(facts.parent.as_ref().unwrap(), &key).unwrap();

@@ -11,12 +11,15 @@ use keyferry_e2e::progress;
 use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 
+use crate::fan_out::with_cluster;
+use crate::generators::{API_VERSION, generator};
 use crate::lab::{
     EXTERNAL_SECRET, apply, eventually, external_secret, external_secrets, fake_store, fingerprints, is_write, operator,
     patch, ready, requests, secrets, with_lab,
 };
 use crate::object_hash;
 
+const PARENT: (&str, &str) = ("external-secrets.io/v1", "ClusterExternalSecret");
 pub const FINALIZER: &str = "externalsecrets.external-secrets.io/externalsecret-cleanup";
 pub const VALUES: [(&str, &str); 2] = [("user", "admin"), ("password", "first")];
 
@@ -34,9 +37,20 @@ pub async fn left_by_eso(ns: &Sandbox<'_>, name: &str, policy: &str) -> Result<(
     let mut object = external_secret(name, json!({"data": both(), "target": {"name": name, "creationPolicy": policy}}));
     object["metadata"]["finalizers"] = json!([FINALIZER]);
     apply(ns, object).await?;
+    let synced = "1-0123456789abcdef0123456789abcdef0123456789abcdef01234567";
+    written_by_eso(ns, (name, policy), &VALUES, ("2026-01-01T00:00:00Z", synced)).await
+}
+
+/// The Secret and the status that ESO leaves of an ExternalSecret that is there: when it read the values, and what it was then.
+async fn written_by_eso(
+    ns: &Sandbox<'_>,
+    (name, policy): (&str, &str),
+    values: &[(&str, &str)],
+    (refreshed, synced): (&str, &str),
+) -> Result<()> {
     let api: Api<DynamicObject> = ns.cluster().api(EXTERNAL_SECRET.0, EXTERNAL_SECRET.1, &ns.name).await?;
     let live = api.get(name).await?;
-    let encoded: BTreeMap<&str, ByteString> = VALUES.iter().map(|(k, v)| (*k, ByteString(v.as_bytes().to_vec()))).collect();
+    let encoded: BTreeMap<&str, ByteString> = values.iter().map(|(k, v)| (*k, ByteString(v.as_bytes().to_vec()))).collect();
     let mut labels = json!({"reconcile.external-secrets.io/managed": "true"});
     let mut owners = json!([]);
     if policy == "Owner" {
@@ -56,8 +70,8 @@ pub async fn left_by_eso(ns: &Sandbox<'_>, name: &str, policy: &str) -> Result<(
     secrets.create(&manager, &secret).await?;
     let status = json!({"status": {
         "binding": {"name": name},
-        "refreshTime": "2026-01-01T00:00:00Z",
-        "syncedResourceVersion": "1-0123456789abcdef0123456789abcdef0123456789abcdef01234567",
+        "refreshTime": refreshed,
+        "syncedResourceVersion": synced,
         "conditions": [{"type": "Ready", "status": "True", "reason": "SecretSynced", "message": "secret synced", "lastTransitionTime": "2026-01-01T00:00:00Z"}],
     }});
     api.patch_status(name, &PatchParams::default(), &Patch::Merge(status)).await?;
@@ -107,6 +121,79 @@ fn unchanged_values_write_no_secret() -> Result<()> {
             count("get")
         ));
         ensure!(writes == 0 && count("get") <= before.len(), "{writes} writes, {} reads", count("get"));
+        Ok(())
+    })
+}
+
+/// A ClusterExternalSecret of the namespace on a generator, and the child that ESO made of it: in Go's words, with the CRDs' defaults.
+async fn parent_left_by_eso(ns: &Sandbox<'_>) -> Result<()> {
+    generator(ns, "Password", "g", json!({})).await?;
+    let data = json!({"password": "{{ .password }}"});
+    apply(
+        ns,
+        json!({"apiVersion": PARENT.0, "kind": PARENT.1, "metadata": {"name": ns.name}, "spec": {
+            "namespaces": [ns.name], "externalSecretName": "child", "externalSecretSpec": {
+                "refreshInterval": "24h",
+                "target": {"template": {"data": data}},
+                "dataFrom": [{"sourceRef": {"generatorRef": {"kind": "Password", "name": "g"}}}],
+            },
+        }}),
+    )
+    .await?;
+    let uid = ns.cluster().api(PARENT.0, PARENT.1, "").await?.get(&ns.name).await?.metadata.uid;
+    let owner = json!({"apiVersion": PARENT.0, "kind": PARENT.1, "name": ns.name, "uid": uid,
+        "controller": true, "blockOwnerDeletion": true});
+    apply(
+        ns,
+        json!({
+            "apiVersion": EXTERNAL_SECRET.0, "kind": EXTERNAL_SECRET.1,
+            "metadata": {"name": "child", "finalizers": [FINALIZER], "ownerReferences": [owner]},
+            "spec": {
+                "refreshInterval": "24h0m0s",
+                "secretStoreRef": {"kind": "SecretStore"},
+                "target": {"creationPolicy": "Owner", "deletionPolicy": "Retain", "template": {
+                    "engineVersion": "v2", "mergePolicy": "Replace", "metadata": {}, "data": data,
+                }},
+                "dataFrom": [{"sourceRef": {"generatorRef": {"apiVersion": API_VERSION, "kind": "Password", "name": "g"}}}],
+            },
+        }),
+    )
+    .await?;
+    let now = k8s_openapi::jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+    let synced = object_hash::synced_resource_version(1, &BTreeMap::new(), &BTreeMap::new());
+    written_by_eso(ns, ("child", "Owner"), &[("password", "first")], (&now, &synced)).await
+}
+
+/// A child that is written anew without need has another generation, and so another password.
+#[test]
+fn what_the_child_of_a_parent_generated_stays() -> Result<()> {
+    with_cluster("takeover-parent", async |ns| {
+        let mut operator = ns.env.operator().await?.lock().await;
+        operator.kill().await?;
+        let seeded = parent_left_by_eso(ns).await;
+        let before = fingerprints(ns).await;
+        // others' tests need it, too
+        operator.start_again().await?;
+        drop(operator);
+        seeded?;
+        let before = before?;
+        recorded(ns).await?;
+        let parents = ns.cluster().api(PARENT.0, PARENT.1, "").await?;
+        eventually("the parent counts the child in", async || {
+            let parent = serde_json::to_value(parents.get(&ns.name).await?)?;
+            Ok(parent["status"]["provisionedNamespaces"] == json!([ns.name]))
+        })
+        .await?;
+        let child = async || anyhow::Ok(external_secrets(ns).await?.remove(0));
+        let generation = child().await?["metadata"]["generation"].clone();
+        ensure!(generation == 1, "the child was written: generation {generation}");
+        ensure!(before.len() == 1 && fingerprints(ns).await? == before, "the Secret was written");
+
+        let edit = json!({"spec": {"externalSecretSpec": {"refreshInterval": "12h"}}});
+        let parent = parents.patch(&ns.name, &PatchParams::default(), &Patch::Merge(edit)).await?;
+        let wanted = serde_json::to_value(parent)?["spec"]["externalSecretSpec"].clone();
+        eventually("a change of the parent reaches the child", async || Ok(child().await?["spec"] == wanted)).await?;
+        parents.delete(&ns.name, &DeleteParams::default()).await?;
         Ok(())
     })
 }

@@ -10,6 +10,7 @@ use super::manifests::{At, Located, Manifests, NAMESPACE_NAME, NO_CLUSTER};
 use crate::api::fan_out::{Child, Parent, ParentKind};
 use crate::api::{ExternalSecret, PushSecret};
 use crate::index::{Key, NamespaceView};
+use crate::plan::Rules;
 use crate::plan::fan_out::{self as plan, Facts};
 
 /// Adds the children of all cluster-wide parents. `named`: the namespaces that a parent names are there, known or not.
@@ -23,7 +24,7 @@ pub fn expand(manifests: &mut Manifests, named: bool) {
             namespaces.entry(name.as_str().into()).or_insert_with(|| namespace(name, BTreeMap::new()).1);
         }
         let facts = Facts { id: id.clone(), parent: Some(parent.clone()), namespaces, children };
-        let planned = plan::plan(&facts);
+        let planned = plan::plan(&facts, &Rules::default());
         let label = format!("{id} ({at})");
         let failed = planned.failed.iter().map(|(namespace, why)| format!("{label}: namespace {namespace}: {why}"));
         match &planned.lost {

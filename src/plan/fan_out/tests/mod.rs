@@ -1,6 +1,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod properties;
+mod takeover;
 mod waits;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -26,6 +27,10 @@ struct World {
 
 const CES: ParentKind = ParentKind::ClusterExternalSecret;
 const CPS: ParentKind = ParentKind::ClusterPushSecret;
+
+fn plan(facts: &Facts) -> Plan {
+    super::plan(facts, &Rules::default())
+}
 
 fn labels(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
     pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()
@@ -245,7 +250,7 @@ fn every_edit_by_another_hand_is_undone() {
         json!({"metadata": {"labels": {"by": "hand"}}}),
         json!({"metadata": {"annotations": {"by": "hand"}}}),
         json!({"spec": {"refreshInterval": "5m"}}),
-        json!({"spec": {"refreshInterval": null}}),
+        json!({"spec": {"secretStoreRef": null}}),
         json!({"spec": {"target": {"name": "other", "creationPolicy": "Merge"}}}),
         json!({"spec": {"data": []}}),
     ] {
