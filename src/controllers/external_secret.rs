@@ -201,7 +201,7 @@ async fn store(
         other => other,
     };
     let at = gathered.read_at.filter(|_| !fetch.generate.is_empty());
-    let mut announcement = Announcement { at, said: None };
+    let mut announcement = Announcement { at, held: None, said: None };
     let Carried { outcome, unsure } = match decision {
         Decision::Render => manifest::write(ctx, facts, &gathered, priority).await,
         decision => write(ctx, facts, decision, &target, priority, &mut announcement).await,
@@ -215,6 +215,7 @@ async fn store(
     let report = match (report.failure, announcement.said) {
         (None, _) if !gathered.data.is_empty() => sweep(ctx, facts, report, priority).await,
         (Some(_), Some(said)) if unsure => plan::in_doubt(facts, report, said),
+        (Some(_), Some(_)) => plan::refused(facts, report),
         _ => report,
     };
     (Ok(report), fate)
@@ -224,6 +225,8 @@ async fn store(
 struct Announcement {
     /// When they were made; `None`: there are none, and nothing is told.
     at: Option<Timestamp>,
+    /// Digest of the values that the object wrote into the Secret before, if that was read.
+    held: Option<String>,
     /// What was told.
     said: Option<PendingStatus>,
 }
@@ -281,6 +284,8 @@ async fn write(
                             plan::data_digest(&desired, l, &ctx.digester),
                         )
                     });
+                    let own = |live| plan::seen(&facts.es, live, &ctx.digester).own;
+                    announcement.held = live.as_ref().filter(|_| announcement.at.is_some()).and_then(own);
                     decision = plan::with_target(facts, &ctx.rules, desired.clone(), live.as_ref());
                     whole = Some(desired);
                     continue;
@@ -352,7 +357,9 @@ async fn announced(
     announcement: &mut Announcement,
 ) -> Result<(), WriteError> {
     let Some(at) = announcement.at else { return Ok(()) };
-    let status = plan::pending(facts, desired, at, &ctx.digester);
+    let Some(status) = plan::pending(facts, desired, announcement.held.as_deref(), at, &ctx.digester) else {
+        return Ok(());
+    };
     let updated = ctx.writer.external_secret_status(&facts.es, &status, priority).await?;
     renew(ctx, updated);
     announcement.said = status.target.and_then(|target| target.pending);
@@ -457,7 +464,9 @@ async fn tell(ctx: &Ctx, facts: &Facts, report: Report, priority: Priority, begu
         ctx.events.record(reference.clone(), note);
     }
     show(ctx, facts, report.status.as_ref());
-    let old = facts.es.status.as_ref();
+    // what was announced is there by now
+    let there = ctx.index().external_secret(&key).filter(|es| es.metadata.uid == facts.es.metadata.uid);
+    let old = there.as_ref().unwrap_or(&facts.es).status.as_ref();
     let is_news = |new: &ExternalSecretStatus| must_write(old, new, ctx.rules.heartbeat, uid, facts.now);
     let Some(status) = report.status.filter(is_news) else {
         ctx.retries.done(&object);

@@ -104,6 +104,10 @@ pub struct Answers {
     pub session: Option<Arc<dyn Session>>,
 }
 
+/// How long the provider's "it does not exist" is every reader's, whatever the age that they take of a value: a policy may delete on it,
+/// and what was made since must not go.
+const ABSENT: Duration = Duration::from_secs(10);
+
 /// How old an answer may be.
 #[derive(Clone, Copy, Debug)]
 pub struct Freshness {
@@ -122,7 +126,9 @@ impl Freshness {
     fn accepts(&self, read: &Read, now: Instant) -> bool {
         let age = now.saturating_duration_since(read.sent);
         let holds = read.holds.is_none_or(|holds| age < holds);
-        holds && age <= self.max_age && self.not_before.is_none_or(|limit| read.sent >= limit)
+        let is_absent = read.answer.as_ref().is_err_and(|error| error.kind == ErrorKind::NotFound);
+        let max_age = if is_absent { self.max_age.min(ABSENT) } else { self.max_age };
+        holds && age <= max_age && self.not_before.is_none_or(|limit| read.sent >= limit)
     }
 }
 

@@ -1,6 +1,7 @@
 //! The fetcher with a scripted provider and a clock that only the test moves.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+mod absence;
 mod held_back;
 mod revisions;
 mod writes;

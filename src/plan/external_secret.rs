@@ -34,13 +34,13 @@ use crate::validate;
 
 pub use generate::{fate, is_written_once, state_labels};
 pub use inspect::{after_inspection, data_digest, seen};
-pub use recover::{in_doubt, pending};
+pub use recover::{in_doubt, pending, refused};
 pub use words::{
     Decision, Facts, Failure, FetchPlan, Gathered, Generate, Memory, NOT_ALLOWED, Next, ORPHANS_LEFT, Report, Seen,
     StoreFacts, Written, not_deleted,
 };
 
-/// How old a shared value may be for an object that is new or was changed.
+/// How old a shared value may be for an object that is new or was changed, or whose refresh failed.
 const NEW_AGE: Duration = Duration::from_secs(10);
 /// How soon to plan anew what changed while it was carried out.
 const SOON: Duration = Duration::from_millis(500);
@@ -72,6 +72,10 @@ fn what_is_due(facts: &Facts, rules: &Rules) -> Next {
     match due(facts, interval) {
         Due::New => fetch::fetch(facts, rules, NEW_AGE, Priority::New),
         Due::Changed => fetch::fetch(facts, rules, NEW_AGE, Priority::Changed),
+        // it may have failed on what was read: each try would find that again for half the interval
+        Due::Periodic if has_failed(es) => {
+            fetch::fetch(facts, rules, NEW_AGE.min(refresh::shared_age(interval)), Priority::Periodic)
+        }
         Due::Periodic => fetch::fetch(facts, rules, refresh::shared_age(interval), Priority::Periodic),
         Due::NotYet(_) if template::source_changed(facts) => fetch::fetch(facts, rules, NEW_AGE, Priority::Changed),
         Due::NotYet(_) if has_failed(es) && recover::can_be_known(facts) => Next::Inspect,

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use base64::Engine as _;
@@ -12,7 +12,7 @@ use k8s_openapi::api::core::v1::Secret;
 use keyferry_e2e::aws::{ACCOUNT, REGION};
 use keyferry_e2e::env::Sandbox;
 use keyferry_e2e::progress;
-use kube::api::{Api, DeleteParams, ListParams};
+use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams};
 use serde_json::{Value, json};
 use tokio::sync::Mutex;
 
@@ -140,6 +140,50 @@ async fn witness(api: Api<Secret>, first: Arc<Mutex<BTreeMap<String, Vec<u8>>>>,
     Ok(())
 }
 
+/// The generator makes the same each time: that its values are there says nothing of the label, which an admission policy refuses.
+#[test]
+fn a_refused_write_of_the_same_values_is_told_for_as_long_as_it_is_refused() -> Result<()> {
+    with_lab("generated-refused", async |ns| {
+        let name = format!("labels-of-{}", ns.name);
+        let policy = json!({
+            "matchConstraints": {
+                "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": ns.name}},
+                "resourceRules": [{"apiGroups": [""], "apiVersions": ["*"], "operations": ["UPDATE"], "resources": ["secrets"]}],
+            },
+            "validations": [{"expression": "!has(object.metadata.labels) || !('team' in object.metadata.labels)"}],
+        });
+        let binding = json!({"policyName": name, "validationActions": ["Deny"]});
+        for (kind, spec) in [("ValidatingAdmissionPolicy", policy), ("ValidatingAdmissionPolicyBinding", binding)] {
+            let version = "admissionregistration.k8s.io/v1";
+            apply(ns, json!({"apiVersion": version, "kind": kind, "metadata": {"name": name}, "spec": spec})).await?;
+        }
+        let _operator = operator(ns, &[]).await?;
+        generator(ns, "Fake", "g", json!({"data": {"k": "v"}})).await?;
+        user(ns, "es", "Fake", "g").await?;
+        all_synced(ns).await?;
+        let api: Api<Secret> = Api::namespaced(ns.cluster().client.clone(), &ns.name);
+        let label = json!({"metadata": {"labels": {"team": "a"}}});
+        let (trial, labelled) = (PatchParams { dry_run: true, ..PatchParams::default() }, Patch::Merge(label.clone()));
+        eventually("the policy is in force", async || Ok(api.patch("es", &trial, &labelled).await.is_err())).await?;
+
+        patch(ns, EXTERNAL_SECRET, "es", label).await?;
+        ns.wait_ready(EXTERNAL_SECRET, "es", "False", "SecretSyncedError").await?;
+        // it is tried again after one, two and four seconds
+        let told = Instant::now();
+        while told.elapsed() < Duration::from_secs(6) {
+            let all = external_secrets(ns).await?;
+            ensure!(
+                all.iter().all(|es| ready(es).0 == "False"),
+                "after {:.1?}: {:?}",
+                told.elapsed(),
+                all.first().map(ready)
+            );
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        Ok(())
+    })
+}
+
 #[test]
 fn a_generator_that_comes_later_is_used_at_once() -> Result<()> {
     with_lab("generator-later", async |ns| {
@@ -234,7 +278,7 @@ fn a_push_whose_generator_comes_later_goes_on_at_once() -> Result<()> {
         ensure!(message == text, "{message}");
         // the pauses between tries have grown by now
         tokio::time::sleep(Duration::from_secs(12)).await;
-        let begun = std::time::Instant::now();
+        let begun = Instant::now();
         generator(ns, "UUID", "later", json!({})).await?;
         ns.wait_ready(PUSH_SECRET, "push", "True", "Synced").await?;
         ensure!(begun.elapsed() < Duration::from_secs(3), "took {:?}: it was not woken", begun.elapsed());

@@ -17,7 +17,7 @@ use crate::queue::Priority;
 pub(super) fn fetch(facts: &Facts, rules: &Rules, max_age: Duration, priority: Priority) -> Next {
     let es = &facts.es;
     let mut requests: BTreeMap<StoreId, BTreeSet<Request>> = BTreeMap::new();
-    let mut stand_ins = BTreeMap::new();
+    let mut stand_ins: BTreeMap<StoreId, Vec<StoreId>> = BTreeMap::new();
     let mut generate = Vec::new();
     for entry in entries::entries(es) {
         match generate::plan(facts, rules, &entry) {
@@ -32,7 +32,11 @@ pub(super) fn fetch(facts: &Facts, rules: &Rules, max_age: Duration, priority: P
         if let Err(failure) = admitted(facts, rules, &entry, &id) {
             return Next::Settle(Box::new(failed(facts, &failure)));
         }
-        let substitutes = stand_ins_of(facts, rules, &entry, &id);
+        let mut substitutes = stand_ins_of(facts, rules, &entry, &id);
+        // one of them gives what all entries read from the store: each must be able to name it
+        if let Some(known) = stand_ins.get(&id) {
+            substitutes.retain(|one| known.contains(one));
+        }
         match ready(facts, rules, &entry, &id) {
             Ok(true) => {}
             // the read finds out whether it still is

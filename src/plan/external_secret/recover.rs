@@ -16,14 +16,33 @@ use crate::plan::entries::generates;
 use crate::plan::refresh;
 use crate::plan::target::{Desired, IMMUTABLE};
 
-/// The status that announces generated values which are about to be written.
+/// The status that announces generated values which are about to be written. `held` is the digest of those that this object wrote into
+/// the Secret before ([`Seen::own`]); `None` where they are the same, as with a generator that makes no others: to find them there would
+/// not say that the rest was written, too.
 #[must_use]
-pub fn pending(facts: &Facts, desired: &Desired, at: Timestamp, digester: &Digester) -> ExternalSecretStatus {
-    let mut status = facts.es.status.clone().unwrap_or_default();
+pub fn pending(
+    facts: &Facts,
+    desired: &Desired,
+    held: Option<&str>,
+    at: Timestamp,
+    digester: &Digester,
+) -> Option<ExternalSecretStatus> {
     let digest = digester.values(&desired.data);
+    if held == Some(digest.as_str()) {
+        return None;
+    }
+    let mut status = facts.es.status.clone().unwrap_or_default();
     status.target.get_or_insert_default().pending =
         Some(PendingStatus { synced_resource_version: synced_resource_version(&facts.es), refresh_time: Time(at), digest });
-    status
+    Some(status)
+}
+
+/// The report of a write that was announced and did not take place: its status takes the announcement back, also where it has no other
+/// news.
+#[must_use]
+pub fn refused(facts: &Facts, report: Report) -> Report {
+    let status = report.status.or_else(|| facts.es.status.clone());
+    Report { status, ..report }
 }
 
 /// The report of a write of which nobody knows whether it was done: the status goes on announcing its values, so that the next look

@@ -70,6 +70,32 @@ fn a_store_that_failed_its_check_is_passed_over_only_where_it_is_unavailable() {
     assert_eq!(stand_ins(&alone), None);
 }
 
+/// A search that a stand-in of another provider would be refused takes it away from all that is read from the store, wherever it stands.
+#[test]
+fn what_stands_in_for_a_store_could_be_named_by_each_of_its_entries() {
+    let (search, value) = (json!({ "find": { "path": "team" } }), json!({ "extract": { "key": "remote" } }));
+    for (entries, expected) in [
+        (vec![&value, &value], vec![id("dr")]),
+        (vec![&search], vec![]),
+        (vec![&search, &value], vec![]),
+        (vec![&value, &search], vec![]),
+    ] {
+        let mut world = World::new(&spec(&json!({ "data": [], "dataFrom": entries })));
+        let vault: SecretStore = serde_json::from_value(json!({
+            "metadata": {
+                "name": "store", "namespace": "ns", "uid": "store", "generation": 1, "annotations": {ANNOTATION_FAILOVER: "dr"},
+            },
+            "spec": { "provider": { "vault": { "server": "https://v.test" } } },
+        }))
+        .unwrap();
+        world.stores = [facts_of(vault.into()), store("dr")].into();
+        assert_eq!(stand_ins(&world), Some(expected.clone()), "{entries:?}");
+        fails(&mut world, "store", true);
+        let read = Some(expected).filter(|stand_ins| !stand_ins.is_empty());
+        assert_eq!(stand_ins(&world), read, "{entries:?}: the store failed its check");
+    }
+}
+
 #[test]
 fn a_store_that_may_not_be_used_has_no_stand_in() {
     let mut world = World::new(&spec(&json!({"secretStoreRef": {"name": "shared", "kind": "ClusterSecretStore"}})));

@@ -8,7 +8,7 @@ use super::world::{World, facts_of, provider_failure, spec, store, values};
 use crate::api::ClusterSecretStore;
 use crate::index::StoreHealth;
 use crate::plan::Wake;
-use crate::plan::external_secret::{Failure, Gathered, Memory};
+use crate::plan::external_secret::{Failure, Gathered, Memory, Next, before_fetch};
 use crate::providers::{ErrorKind, ProviderError};
 use crate::queue::Priority;
 use crate::render::Place;
@@ -64,6 +64,29 @@ fn the_same_failure_is_told_once_and_a_new_one_again() {
     world.look(values(&[("k", "v")]));
     world.pass(HOUR);
     assert_eq!(world.look(provider_failure(ErrorKind::Denied)).events(), ["UpdateFailed!"]);
+}
+
+/// Who mended the value at the provider does not wait until half the interval has passed.
+#[test]
+fn a_refresh_that_failed_is_tried_again_with_values_of_at_most_ten_seconds() {
+    for (interval, healthy, failed) in [("24h", 12 * 3600, 10), ("15s", 7, 7)] {
+        let mut world = World::synced(&spec(&json!({ "refreshInterval": interval })));
+        world.pass(24 * HOUR);
+        let plan = |world: &World| match before_fetch(&world.facts(), &world.rules) {
+            Next::Fetch(plan) => (plan.priority, plan.insist, plan.max_age.as_secs()),
+            next => panic!("{interval}: {next:?}"),
+        };
+        let refresh = |age: u64| (Priority::Periodic, false, age);
+        assert_eq!(plan(&world), refresh(healthy), "{interval}");
+        for kind in [ErrorKind::MissingProperty, ErrorKind::Malformed] {
+            assert_eq!(world.look(provider_failure(kind)).did, ["fetch"], "{interval}");
+            world.pass(Duration::from_secs(1));
+            assert_eq!(plan(&world), refresh(failed), "{interval}: {kind:?}");
+        }
+        assert_eq!(world.look(values(&[("k", "v")])).told().0, "True", "{interval}");
+        world.pass(24 * HOUR);
+        assert_eq!(plan(&world), refresh(healthy), "{interval}: it is over");
+    }
 }
 
 #[test]

@@ -343,7 +343,7 @@ fn a_status_that_could_not_be_written_changes_no_value() {
     let (facts, made, desired) = due_anew(&world);
     world.look(Ok(made));
     world.lose_status(&facts);
-    world.es.status = Some(plan::pending(&facts, &desired, world.now, &digester()));
+    world.es.status = plan::pending(&facts, &desired, None, world.now, &digester());
     assert_eq!(look(&mut world), ["inspect", "retire"]);
     assert_eq!(password(&world), "written");
     assert!(look(&mut world).is_empty(), "and it is not due");
@@ -446,11 +446,11 @@ fn a_crash_between_the_writes_of_a_sync_changes_no_value() {
             Decision::Create(desired) | Decision::ReadTarget(desired) => desired,
             other => panic!("{other:?}"),
         };
-        let announced = plan::pending(&facts, &desired, world.now, &digester());
+        let announced = plan::pending(&facts, &desired, None, world.now, &digester());
         // the Secret is written, the report of that is lost
         let before = world.es.status.clone();
         world.look(Ok(made));
-        world.es.status = Some(announced);
+        world.es.status = announced;
         world.memory = plan::Memory::default();
         world.pass(Duration::from_secs(5));
         let step = world.look(values(&[("password", "second")]));
@@ -473,9 +473,9 @@ fn a_lagging_watch_changes_no_value() {
     let Decision::Create(desired) = plan::after_fetch(&facts, &world.rules, Ok(&made), &digester()) else {
         panic!("not new")
     };
-    let announced = plan::pending(&facts, &desired, world.now, &digester());
+    let announced = plan::pending(&facts, &desired, None, world.now, &digester());
     world.look(Ok(made));
-    world.es.status = Some(announced);
+    world.es.status = announced;
     let lagging = plan::Facts { target: None, ..world.facts() };
     assert!(matches!(plan::before_fetch(&lagging, &world.rules), Next::Inspect));
     let next =
@@ -493,7 +493,7 @@ fn a_write_in_doubt_is_found_out_at_the_next_look() {
         let mut world = first();
         world.pass(refresh::DEFAULT_INTERVAL);
         let (facts, made, desired) = due_anew(&world);
-        let said = plan::pending(&facts, &desired, world.now, &digester()).target.unwrap().pending.unwrap();
+        let said = plan::pending(&facts, &desired, None, world.now, &digester()).unwrap().target.unwrap().pending.unwrap();
         if arrived {
             world.look(Ok(made));
         }
@@ -509,6 +509,40 @@ fn a_write_in_doubt_is_found_out_at_the_next_look() {
     }
 }
 
+/// Else a look that finds the values there would say that the labels, which may have been refused, are there, too.
+#[test]
+fn what_the_secret_holds_already_is_not_announced() {
+    let mut world = first();
+    world.es.metadata.labels = Some([("team".to_owned(), "a".to_owned())].into());
+    let facts = world.facts();
+    let held = plan::seen(&facts.es, world.target(), &digester()).own;
+    for (value, is_announced) in [("first", false), ("second", true)] {
+        let made = values(&[("password", value)]).unwrap();
+        let Decision::ReadTarget(desired) = plan::after_fetch(&facts, &world.rules, Ok(&made), &digester()) else {
+            panic!("{value}: not edited")
+        };
+        let announced = |held| plan::pending(&facts, &desired, held, world.now, &digester()).is_some();
+        assert_eq!((announced(held.as_deref()), announced(None)), (is_announced, true), "{value}");
+    }
+}
+
+/// The second time the failure is no news, and the status is written all the same.
+#[test]
+fn a_refused_write_takes_its_announcement_back() {
+    let mut world = first();
+    world.pass(refresh::DEFAULT_INTERVAL);
+    let failure = plan::Failure::retry("could not update secret", "refused".into());
+    for is_news in [true, false] {
+        let facts = world.facts();
+        let failed = plan::failed(&facts, &failure);
+        assert_eq!(failed.status.is_some(), is_news);
+        let report = plan::refused(&facts, failed);
+        let status = report.status.unwrap();
+        assert_eq!((status.conditions[0].status.as_str(), &status.target.as_ref().unwrap().pending), ("False", &None));
+        (world.es.status, world.memory) = (Some(status), report.memory);
+    }
+}
+
 /// A finalizer holds the Secret, and others may use it until it is gone.
 #[test]
 fn what_a_secret_in_deletion_holds_is_known_as_ever() {
@@ -521,9 +555,9 @@ fn what_a_secret_in_deletion_holds_is_known_as_ever() {
     let mut world = first();
     world.pass(refresh::DEFAULT_INTERVAL);
     let (facts, made, desired) = due_anew(&world);
-    let announced = plan::pending(&facts, &desired, world.now, &digester());
+    let announced = plan::pending(&facts, &desired, None, world.now, &digester());
     world.look(Ok(made));
-    world.es.status = Some(announced);
+    world.es.status = announced;
     world.delete_held();
     assert_eq!(look(&mut world), ["inspect", "retire"], "it was written before the process ended");
     assert_eq!(password(&world), "written");

@@ -46,6 +46,22 @@ fn an_unchanged_secret_is_neither_rendered_nor_read_also_after_a_restart() {
     assert_eq!(data(&world), pairs(&[("line", "is w")]));
 }
 
+/// A value that comes back empty is told by its key, unless that is a value itself.
+#[test]
+fn an_empty_value_names_no_key_that_a_value_became() {
+    for (literal, told) in [
+        ("{{ .user }}: '{{ .k }}'", "the provider's value for a key that a template makes is empty"),
+        ("fixed: '{{ .k }}'", "the provider's value for key \"fixed\" is empty"),
+    ] {
+        let mut world = World::new(&template(&json!({ "templateFrom": [{ "literal": literal }] })));
+        world.look(values(&[("user", "canary"), ("k", "v")]));
+        world.pass(HOUR);
+        let step = world.look(values(&[("user", "canary"), ("k", "")]));
+        assert_eq!(step.told().0, "False", "{literal}");
+        assert!(step.told().2.contains(told) && !step.told().2.contains("canary"), "{}", step.told().2);
+    }
+}
+
 /// Golden case tfrom-10: a source is taken at the next sync, and no earlier.
 #[test]
 fn a_changed_source_is_taken_at_the_next_refresh() {
