@@ -92,6 +92,7 @@ const EXPOSERS: &[(&str, &str)] = &[
     ("plan/digest.rs", "makes keyed hashes"),
     ("plan/target.rs", "compares them with the Secret's"),
     ("plan/manifest.rs", "compares them with those of a target of another kind"),
+    ("plan/names.rs", "looks for a key in the texts of templates, which may be a Secret's"),
     ("providers/", "log in with them, and take their own values apart"),
     ("generators/", "make them, and log in with them"),
     ("jwt.rs", "signs with keys, and looks into tokens"),

@@ -4,6 +4,26 @@ use std::time::Duration;
 
 use crate::index::Key;
 use crate::plan::external_secret::Failure;
+use crate::plan::target::Desired;
+use crate::render::keys;
+
+/// Stands for a key in the name of a field: a template may have made it of a value.
+const SOME_KEY: &str = "[…]";
+
+/// Keys of which the API server has its own rules.
+const KNOWN: [&str; 8] = [
+    "tls.crt",
+    "tls.key",
+    ".dockerconfigjson",
+    ".dockercfg",
+    "ssh-privatekey",
+    "username",
+    "password",
+    "kubernetes.io/service-account.name",
+];
+
+/// Most keys that are named again.
+const MOST_NAMED: usize = 20;
 
 /// Why a write failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -77,6 +97,20 @@ impl WriteError {
         Self::Unavailable(format!("unable to {verb} {kind} {key}: the API server did not answer in time"))
     }
 
+    /// The same, with the keys named that no Secret can have and that may be told.
+    #[must_use]
+    pub fn naming(self, desired: &Desired) -> Self {
+        match self {
+            Self::Refused(text) => {
+                let some = format!("data{SOME_KEY}");
+                let refused = desired.data.keys().filter(|key| !keys::is_of_secret(key)).take(MOST_NAMED);
+                let told = refused.filter(|key| desired.tells(key));
+                Self::Refused(told.fold(text, |text, key| text.replacen(&some, &format!("data[{key}]"), 1)))
+            }
+            other => other,
+        }
+    }
+
     /// The same, of the request that brings the values: one that got no answer may have been carried out all the same.
     #[must_use]
     pub fn of_values(self) -> Self {
@@ -130,8 +164,84 @@ impl WriteError {
 /// A cause without the value that it quotes: `Invalid value: "…": field is immutable` becomes `field is immutable`.
 fn explain(field: &str, reason: &str, message: &str) -> String {
     let quiet = !field.starts_with("data") && !field.starts_with("stringData");
+    let field = unkeyed(field, quiet);
     match message.rsplit_once("\": ") {
         Some((_, text)) if quiet => format!("{field}: {text}"),
         _ => format!("{field}: {reason}"),
+    }
+}
+
+/// A field without the keys in its name, but for those that are nobody's secret. `indexed`: numbers in it are indexes.
+fn unkeyed(field: &str, indexed: bool) -> String {
+    let is_own = |key: &str| KNOWN.contains(&key) || (indexed && key.bytes().all(|byte| byte.is_ascii_digit()));
+    let mut keys = field.match_indices('[').map(|(open, _)| field.split_at(open));
+    let foreign = keys.find(|(_, key)| !key[1..].split_once(']').is_some_and(|(key, _)| is_own(key)));
+    foreign.map_or_else(|| field.to_owned(), |(before, _)| format!("{before}{SOME_KEY}"))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::plan::names::Names;
+    use crate::plan::target::{Content, desired};
+    use crate::plan::template::Delimiters;
+    use crate::secret_bytes::SecretBytes;
+
+    /// A Secret of these keys; a template made those beside `fixed`.
+    fn made(keys: &[&str], by_template: bool) -> Desired {
+        let es = serde_json::from_value(json!({ "metadata": { "name": "es", "namespace": "ns" }, "spec": {} })).unwrap();
+        let template = serde_json::from_value(json!({ "templateFrom": [{ "literal": "{{ .user }}: x\nfixed !: x" }] }));
+        let names = Names::of(Some(&template.unwrap()), &Default::default(), &Delimiters::default(), false);
+        let data = keys.iter().map(|key| ((*key).to_owned(), SecretBytes::from("x"))).collect();
+        desired(&es, Content { data, names: by_template.then(|| names.into()), ..Content::default() })
+    }
+
+    fn refused(causes: &[(&str, &str, &str)]) -> WriteError {
+        let causes: Vec<_> = causes
+            .iter()
+            .map(|(field, reason, message)| json!({ "field": field, "reason": reason, "message": message }))
+            .collect();
+        let status = json!({ "code": 422, "reason": "Invalid", "details": { "causes": causes } });
+        let status = serde_json::from_value(status).unwrap();
+        WriteError::of(kube::Error::Api(Box::new(status)), "write", "Secret", &Key::new("ns", "es"))
+    }
+
+    #[test]
+    fn a_key_that_may_be_a_value_is_not_told() {
+        let invalid =
+            |key: &str| (format!("data[{key}]"), format!("Invalid value: {key:?}: a valid config key must consist of"));
+        let told = |keys: &[&str], by_template: bool| {
+            let causes: Vec<_> = keys.iter().map(|key| invalid(key)).collect();
+            let causes: Vec<_> =
+                causes.iter().map(|(field, message)| (field.as_str(), "FieldValueInvalid", message.as_str())).collect();
+            refused(&causes).naming(&made(keys, by_template)).to_string()
+        };
+        let head = "unable to write Secret ns/es: it is invalid: ";
+        assert_eq!(told(&["ann@example.org"], true), format!("{head}data[…]: FieldValueInvalid"));
+        assert_eq!(told(&["a] b"], true), format!("{head}data[…]: FieldValueInvalid"));
+        assert_eq!(told(&["fixed !"], true), format!("{head}data[fixed !]: FieldValueInvalid"));
+        assert_eq!(told(&["a b"], false), format!("{head}data[a b]: FieldValueInvalid"));
+        let both = format!("{head}data[fixed !]: FieldValueInvalid; data[…]: FieldValueInvalid");
+        assert_eq!(told(&["ann@example.org", "fixed !"], true), both);
+    }
+
+    #[test]
+    fn what_the_api_server_names_of_itself_stays() {
+        for (field, wanted) in [
+            ("data[tls.crt]", "data[tls.crt]: FieldValueRequired"),
+            ("data[1234]", "data[…]: FieldValueRequired"),
+            ("spec.rules[0].host", "spec.rules[0].host: FieldValueRequired"),
+            ("spec.hosts[canary].port", "spec.hosts[…]: FieldValueRequired"),
+            (
+                "metadata.annotations[kubernetes.io/service-account.name]",
+                "metadata.annotations[kubernetes.io/service-account.name]: FieldValueRequired",
+            ),
+        ] {
+            let text = refused(&[(field, "FieldValueRequired", "Required value")]).to_string();
+            assert_eq!(text, format!("unable to write Secret ns/es: it is invalid: {wanted}"));
+        }
     }
 }

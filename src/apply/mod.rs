@@ -100,7 +100,8 @@ impl Writer {
     pub async fn create(&self, desired: &Desired, priority: Priority) -> Result<Written, WriteError> {
         let key = Key::new(&desired.namespace, &desired.name);
         let _place = self.writing(priority).await?;
-        let live = self.apply(&key, &body(desired, None), &desired.manager, false).await.map_err(WriteError::of_values)?;
+        let live = self.apply(&key, &body(desired, None), &desired.manager, false).await;
+        let live = live.map_err(|error| error.naming(desired).of_values())?;
         if live.metadata.managed_fields.iter().flatten().any(|e| e.manager.as_deref() != Some(&desired.manager)) {
             // somebody made it in the same instant: look at it, and decide again
             return Err(WriteError::Conflict.halfway());
@@ -123,7 +124,7 @@ impl Writer {
             self.leads()?;
         }
         let applied = self.apply(&key, &body(desired, Some(&version)), &desired.manager, true).await;
-        let mut live = applied.map_err(WriteError::of_values)?;
+        let mut live = applied.map_err(|error| error.naming(desired).of_values())?;
         if !update.remove.is_empty() {
             let gone: serde_json::Map<String, Value> = update.remove.iter().map(|k| (k.clone(), Value::Null)).collect();
             let patch = json!({ "metadata": { "resourceVersion": version_of(&live) }, "data": gone });

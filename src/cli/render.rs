@@ -8,7 +8,6 @@ mod kinds;
 mod live;
 mod make;
 mod manifests;
-mod names;
 mod needs;
 mod offline;
 mod print;

@@ -17,6 +17,9 @@ use crate::render::template::Chance;
 use crate::render::{self, Entries, Outside, RenderError};
 use crate::secret_bytes::SecretBytes;
 
+/// Most bytes that the keys and values of an object may have together. A Secret holds an eighth; a template may make less of them.
+const MOST_GATHERED: usize = 8 << 20;
+
 /// What one store answered, or the one that was read from in its place.
 pub struct StoreReads {
     /// Which it was.
@@ -128,7 +131,7 @@ fn gather(
     let es = &facts.es;
     let stood_in = reads.iter().filter(|(id, reads)| **id != reads.from).map(|(id, reads)| (id.clone(), reads.from.clone()));
     *gathered = Gathered { stood_in: stood_in.collect(), replace_at: generated.replace_at, ..Gathered::default() };
-    let (taken, mut asked) = (Cell::new(0), 0);
+    let (taken, mut asked, mut bytes) = (Cell::new(0), 0, 0);
     let outside = Outside { now: facts.now, chance, taken: &taken };
     for entry in entries::entries(es) {
         let place = entry.place();
@@ -139,7 +142,7 @@ fn gather(
             match made.as_ref().map_err(Clone::clone).and_then(|made| {
                 render::generated(*index, &from.rewrite, made.values.clone(), outside).map_err(unrenderable)
             }) {
-                Ok(values) => gathered.data.extend(values),
+                Ok(values) => add(&mut gathered.data, &mut bytes, values).map_err(|e| Failure::provider(&place, &e))?,
                 Err(error) if error.kind == ErrorKind::NotFound && !retains(facts) => gathered.missing.push(place.missing()),
                 Err(error) => return Err(Failure::provider(&place, &error)),
             }
@@ -160,7 +163,7 @@ fn gather(
         gathered.read_again = read.read_again().into_iter().chain(gathered.read_again).min();
         let converts = facts.provider(&answers.from).is_some_and(|provider| provider.converts_found());
         match entry_values(&entry, read, answers.session.as_deref(), converts, outside) {
-            Ok(values) => gathered.data.extend(values),
+            Ok(values) => add(&mut gathered.data, &mut bytes, values).map_err(|e| Failure::provider(&place, &e))?,
             Err(error) if error.kind == ErrorKind::NotFound && answers.from == id && may_miss(facts, &entry, &id) => {
                 gathered.missing.push(place.missing());
             }
@@ -169,6 +172,25 @@ fn gather(
     }
     gathered.gone = asked > 0 && gathered.missing.len() == asked;
     Ok(())
+}
+
+/// Adds keys and values, in place of those of the same keys. `bytes`: what all have together.
+fn add(all: &mut Entries, bytes: &mut usize, more: Entries) -> Result<(), ProviderError> {
+    for (key, value) in more {
+        *bytes += key.len() + value.len();
+        if let Some(former) = all.get(&key) {
+            *bytes -= key.len() + former.len();
+        }
+        all.insert(key, value);
+    }
+    if *bytes <= MOST_GATHERED {
+        return Ok(());
+    }
+    let text = format!(
+        "the values of the object have more than {MOST_GATHERED} bytes together, and a Secret holds 1048576: read fewer, or take \
+         parts of them with property"
+    );
+    Err(ProviderError::new(ErrorKind::Malformed, text))
 }
 
 /// Whether a failure says that something is missing, so that a fresher read may find it.
@@ -271,25 +293,14 @@ mod tests {
     use crate::plan::external_secret::{Memory, StoreFacts};
     use crate::render::rewrite::testing::Sevens;
 
-    /// A search that comes back empty beside it may be an outage.
-    #[test]
-    fn all_is_gone_where_nothing_that_is_asked_for_exists() {
+    fn facts(spec: serde_json::Value) -> (Facts, StoreId) {
         let store: SecretStore = serde_json::from_value(json!({
             "metadata": { "name": "store", "namespace": "ns", "uid": "store", "generation": 1 },
             "spec": { "provider": { "fake": { "data": [] } } },
         }))
         .unwrap();
-        let es: ExternalSecret = serde_json::from_value(json!({
-            "metadata": { "name": "es", "namespace": "ns" },
-            "spec": {
-                "secretStoreRef": { "name": "store" },
-                "target": { "deletionPolicy": "Delete" },
-                "data": [{ "secretKey": "k", "remoteRef": { "key": "optional" } }],
-                "dataFrom": [{ "find": { "name": { "regexp": "^x" } } }],
-            },
-        }))
-        .unwrap();
-        let requests: Vec<Request> = entries::entries(&es).iter().filter_map(|entry| entry.request()).collect();
+        let es: ExternalSecret =
+            serde_json::from_value(json!({ "metadata": { "name": "es", "namespace": "ns" }, "spec": spec })).unwrap();
         let store = AnyStore::from(store);
         let id = StoreId::of(&store);
         let facts = Facts {
@@ -304,22 +315,62 @@ mod tests {
             memory: Memory::default(),
             now: Timestamp::UNIX_EPOCH,
         };
-        let session = facts.provider(&id).unwrap().local();
-        let missing = || Err(ProviderError::new(ErrorKind::NotFound, "there is none"));
+        (facts, id)
+    }
+
+    /// What comes of these answers to all that is asked for.
+    fn gathered(
+        facts: &Facts,
+        id: &StoreId,
+        answers: impl IntoIterator<Item = Result<Answer, ProviderError>>,
+    ) -> Result<Gathered, Failure> {
+        let requests = entries::entries(&facts.es).into_iter().filter_map(|entry| entry.request());
         let read = |answer: Result<Answer, ProviderError>| Read {
             answer,
             at: Timestamp::UNIX_EPOCH,
             sent: tokio::time::Instant::now(),
             holds: None,
         };
+        let reads = requests.zip(answers.into_iter().map(read)).collect();
+        let session = facts.provider(id).unwrap().local();
+        let reads = StoreReads { from: id.clone(), reads, session };
+        values(facts, &Reads::from([(id.clone(), reads)]), &Generated::default(), &Sevens)
+    }
+
+    /// A search that comes back empty beside it may be an outage.
+    #[test]
+    fn all_is_gone_where_nothing_that_is_asked_for_exists() {
+        let (facts, id) = facts(json!({
+            "secretStoreRef": { "name": "store" },
+            "target": { "deletionPolicy": "Delete" },
+            "data": [{ "secretKey": "k", "remoteRef": { "key": "optional" } }],
+            "dataFrom": [{ "find": { "name": { "regexp": "^x" } } }],
+        }));
+        let missing = || Err(ProviderError::new(ErrorKind::NotFound, "there is none"));
         let gone = |find: Result<Answer, ProviderError>| {
-            let answers = requests.iter().cloned().zip([find, missing()].map(read)).collect();
-            let reads = StoreReads { from: id.clone(), reads: answers, session: session.clone() };
-            let reads = Reads::from([(id.clone(), reads)]);
-            let gathered = values(&facts, &reads, &Generated::default(), &Sevens).unwrap();
+            let gathered = gathered(&facts, &id, [find, missing()]).unwrap();
             (gathered.missing.len(), gathered.gone)
         };
         assert_eq!(gone(missing()), (2, true));
         assert_eq!(gone(Ok(Answer::Found(Arc::default()))), (1, false));
+    }
+
+    /// One large value may be read again and again, and each time it is another copy.
+    #[test]
+    fn the_values_of_an_object_have_a_bound_together() {
+        let most = |keys: &[&str], size: usize| {
+            let entry = |key: &&str| json!({ "secretKey": key, "remoteRef": { "key": "large" } });
+            let data: Vec<_> = keys.iter().map(entry).collect();
+            let (facts, id) = facts(json!({ "secretStoreRef": { "name": "store" }, "data": data }));
+            let value = Fetched { bytes: SecretBytes::new(vec![b'x'; size]), ..Fetched::default() };
+            let answers = vec![Ok(Answer::Value(Arc::new(value))); keys.len()];
+            gathered(&facts, &id, answers).map(|gathered| gathered.data.len())
+        };
+        let quarter = MOST_GATHERED / 4;
+        assert_eq!(most(&["a", "b", "c", "d"], quarter - 1).unwrap(), 4);
+        assert_eq!(most(&["a", "a", "a", "a", "a", "a"], quarter).unwrap(), 1, "only the last is kept");
+        let failure = most(&["a", "b", "c", "d"], quarter).unwrap_err();
+        let told = "error processing spec.data[3] (key: large), err: the values of the object have more than 8388608 bytes together";
+        assert!(failure.cause.starts_with(told), "{}", failure.cause);
     }
 }

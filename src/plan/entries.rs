@@ -89,10 +89,12 @@ pub fn generates(es: &ExternalSecret) -> bool {
     entries(es).iter().any(|entry| entry.generator().is_some())
 }
 
-/// Whether putting the values together may take its time: what rewrites and the modifiers of paths do is bounded, and may be much.
+/// Whether putting the values together may take its time: what rewrites do, and paths of more than names, is bounded, and may be much.
 #[must_use]
 pub fn may_take_long(es: &ExternalSecret) -> bool {
-    let modifies = |reference: &RemoteRef| reference.property.as_deref().is_some_and(|path| path.contains(['@', '#']));
+    let modifies = |reference: &RemoteRef| {
+        reference.property.as_deref().is_some_and(|path| path.contains(['@', '#', '[', '{', '|', '*', '?', '!']))
+    };
     let rewrites = es.spec.data_from.iter().any(|from| !from.rewrite.is_empty());
     let extracts = es.spec.data_from.iter().filter_map(|from| from.extract.as_ref());
     rewrites || extracts.chain(es.spec.data.iter().map(|data| &data.remote_ref)).any(modifies)
@@ -127,6 +129,9 @@ mod tests {
         let data =
             |property: &str| json!({ "data": [{ "secretKey": "a", "remoteRef": { "key": "k", "property": property } }] });
         assert!(!long(data("a.b")) && long(data("a|@pretty")) && long(data("#(a==1).b")));
+        for path in ["[a,a]", "{a,b}", "a.[b,b]", "a|b", "*a*a", "a?", "!1"] {
+            assert!(long(data(path)), "{path}");
+        }
         assert!(!long(json!({ "dataFrom": [{ "extract": { "key": "k" } }] })));
         assert!(long(json!({ "dataFrom": [{ "extract": { "key": "k", "property": "@this" } }] })));
         let rewrite = json!([{ "regexp": { "source": "a", "target": "b" } }]);

@@ -1,6 +1,7 @@
 //! What a Secret should look like, who may write it, and what has to change in the one that is there.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use k8s_openapi::ByteString;
@@ -8,6 +9,7 @@ use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectMeta, OwnerReference};
 
 use super::external_secret::Failure;
+use super::names::Names;
 use super::object_hash;
 use crate::api::external_secret::CreationPolicy;
 use crate::api::{ANNOTATION_ALLOW_EMPTY, ExternalSecret, LABEL_CREATED_BY, LABEL_MANAGED, LABEL_MANAGED_VALUE};
@@ -56,8 +58,18 @@ pub struct Desired {
     pub guarded: bool,
     /// Whether it comes of no values, where the provider does not say that they do not exist: then no value of ours goes.
     pub found_nothing: bool,
+    /// Which keys may be told, where a template may have made some of values.
+    pub names: Option<Arc<Names>>,
     /// Keyed digest of all this, or of what all this was rendered from.
     pub applied: String,
+}
+
+impl Desired {
+    /// Whether a key may be told: it is none that a template made of a value.
+    #[must_use]
+    pub fn tells(&self, key: &str) -> bool {
+        self.names.as_ref().is_none_or(|names| names.shows(key))
+    }
 }
 
 /// What goes into a Secret, whoever owns it.
@@ -77,6 +89,8 @@ pub struct Content {
     pub guarded: bool,
     /// See [`Desired::found_nothing`].
     pub found_nothing: bool,
+    /// See [`Desired::names`].
+    pub names: Option<Arc<Names>>,
 }
 
 impl Content {
@@ -112,7 +126,7 @@ pub fn claim(es: &ExternalSecret, labels: &mut BTreeMap<String, String>) -> Opti
 #[must_use]
 pub fn desired(es: &ExternalSecret, content: Content) -> Desired {
     let target = es.target();
-    let Content { type_, mut labels, annotations, finalizers, data, guarded, found_nothing } = content;
+    let Content { type_, mut labels, annotations, finalizers, data, guarded, found_nothing, names } = content;
     let owner = claim(es, &mut labels);
     Desired {
         name: es.target_name().to_owned(),
@@ -128,6 +142,7 @@ pub fn desired(es: &ExternalSecret, content: Content) -> Desired {
         manager: manager(es),
         guarded,
         found_nothing,
+        names,
         applied: String::new(),
     }
 }
@@ -362,10 +377,13 @@ fn guard_empty(es: &ExternalSecret, desired: &Desired, live: &Secret) -> Result<
         .iter()
         .filter(|(_, value)| value.is_empty())
         .find(|(key, _)| live.data.as_ref().and_then(|d| d.get(*key)).is_some_and(|old| !old.0.is_empty()));
+    let word =
+        |key: &str| if desired.tells(key) { format!("key {key:?}") } else { "a key that a template makes".to_owned() };
     match emptied {
         Some((key, _)) => refused(format!(
-            "the provider's value for key {key:?} is empty and the Secret holds one that is not: the old one stays; annotate \
-             the ExternalSecret with {ANNOTATION_ALLOW_EMPTY}=true if empty is meant"
+            "the provider's value for {} is empty and the Secret holds one that is not: the old one stays; annotate \
+             the ExternalSecret with {ANNOTATION_ALLOW_EMPTY}=true if empty is meant",
+            word(key)
         )),
         None => Ok(()),
     }

@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use zeroize::Zeroizing;
 
@@ -9,12 +10,13 @@ use super::Rules;
 use super::digest::Digester;
 use super::entries::generates;
 use super::external_secret::{Facts, Failure, Gathered};
+use super::names::Names;
 use super::target::{self, Content, Desired};
 use crate::api::ANNOTATION_FOLLOW_TEMPLATES;
 use crate::api::external_secret::{RefreshPolicy, Template};
 use crate::render::target::{MOST_RENDERED, Render, Source, Sources};
 use crate::render::template::chance::Signing;
-use crate::render::template::{Chance, Engine};
+use crate::render::template::{Chance, Engine, Expressions};
 use crate::render::{Entries, Outside};
 use crate::validate;
 
@@ -67,7 +69,9 @@ pub fn with_engine<T>(
     let chance = Noted { chance: outside.chance, asked: Cell::new(false) };
     let (of_time, bytes) = (Cell::new(false), Cell::new(0_usize));
     let Delimiters { left, right } = &rules.delimiters;
-    let engine = Engine { left, right, taken: Some(outside.taken), ..Engine::new(outside.now, &chance) };
+    let expressions = Expressions::default();
+    let (taken, expressions) = (Some(outside.taken), Some(&expressions));
+    let engine = Engine { left, right, taken, expressions, ..Engine::new(outside.now, &chance) };
     let made = make(&|key: &str, text: &[u8]| {
         of_time
             .set(of_time.get() || OF_TIME.iter().any(|word| text.windows(word.len()).any(|part| part == word.as_bytes())));
@@ -140,6 +144,7 @@ pub fn render(
         // what a template makes empty is meant so, unless the emptiness comes from the provider
         guarded: values.values().any(crate::secret_bytes::SecretBytes::is_empty),
         found_nothing: gathered.found_nothing(),
+        names: names(rules, template, values, sources),
     };
     let desired = target::desired(&facts.es, content);
     let applied = match stable {
@@ -147,6 +152,16 @@ pub fn render(
         false => digester.desired(&desired),
     };
     Ok(Desired { applied, ..desired })
+}
+
+/// Which keys may be told: those of the values, and those that stand in the template. Keys of `template.data` alone are no value's.
+fn names(rules: &Rules, template: &Template, values: &Entries, sources: &Sources) -> Option<Arc<Names>> {
+    if template.template_from.is_empty() {
+        return None;
+    }
+    let mut names = Names::of(Some(template), sources, &rules.delimiters, false);
+    names.know(values.keys());
+    Some(Arc::new(names))
 }
 
 /// Whether a source of the template changed since it was last rendered, for an object that asks to be synced then: one may have, after a
@@ -202,5 +217,22 @@ mod tests {
         let error = keys(json!({ "data": halves, "metadata": { "labels": { "over": "x" } } })).unwrap_err();
         let told = "unable to execute template at key over: the templates make more than 2097152 bytes together";
         assert!(error.ends_with(told), "{error}");
+    }
+
+    /// Each key is a template of its own, and yet an expression that stands in all of them is compiled once.
+    #[test]
+    fn the_templates_of_an_object_share_their_expressions() {
+        let values = Entries::from([("v".to_owned(), SecretBytes::from("a b"))]);
+        let text = r#"{{ regexReplaceAll "[^A-Za-z0-9]+" .v "_" | upper }}"#;
+        let keys: serde_json::Map<String, Value> = (0..500).map(|i| (format!("k{i}"), json!(text))).collect();
+        let template: Template = serde_json::from_value(json!({ "data": keys })).unwrap();
+        let taken = Cell::new(0);
+        let outside = Outside { now: jiff::Timestamp::UNIX_EPOCH, chance: &Zeros, taken: &taken };
+        let (made, _) = with_engine(&values, &Rules::default(), outside, |engine| {
+            crate::render::target::secret(&template, &values, &Sources::new(), engine)
+        });
+        let made = made.unwrap().data;
+        assert_eq!((made.len(), made["k499"].expose_str()), (500, Some("A_B")));
+        assert!(taken.get() < 100_000, "{}", taken.get());
     }
 }

@@ -107,6 +107,13 @@ pub fn convert(
     Ok(out)
 }
 
+/// Whether Kubernetes takes a key of a Secret.
+#[must_use]
+pub fn is_of_secret(key: &str) -> bool {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    !key.is_empty() && key.len() <= MAX_LENGTH && key.chars().all(allowed) && key != "." && !key.starts_with("..")
+}
+
 /// Checks the keys of a set; an empty key is dropped, as ESO does. Of several bad keys the first in order is named.
 ///
 /// # Errors
@@ -185,6 +192,18 @@ mod tests {
         }
         let fine = convert(ConversionStrategy::Unicode, set(&["a/b", "a:b"])).unwrap();
         assert_eq!(fine.into_keys().collect::<Vec<_>>(), ["a_U002f_b", "a_U003a_b"]);
+    }
+
+    #[test]
+    fn kubernetes_takes_fewer_keys_than_eso() {
+        let longest = "k".repeat(253);
+        for yes in ["a-B_1.x", ".x", "x..", "0", &longest] {
+            assert!(is_of_secret(yes), "{yes}");
+        }
+        let longer = "k".repeat(254);
+        for no in ["", ".", "..", "..x", "a b", "ä", "ann@example.org", &longer] {
+            assert!(!is_of_secret(no), "{no}");
+        }
     }
 
     /// Golden case rewrite-14.

@@ -185,16 +185,16 @@ impl Object {
         let path = from.target.as_deref().filter(|t| !t.is_empty()).unwrap_or("Data");
         match path.to_ascii_lowercase().as_str() {
             "data" => {
-                for (key, value) in target::from(from, sources, render, &mut self.resolved)? {
+                for (key, value) in self.entries(from, sources, render)? {
                     self.set_field("data", &key, &value)?;
                 }
             }
             "labels" => {
-                let entries = target::from(from, sources, render, &mut self.resolved)?;
+                let entries = self.entries(from, sources, render)?;
                 self.labels.extend(target::texts(entries));
             }
             "annotations" => {
-                let entries = target::from(from, sources, render, &mut self.resolved)?;
+                let entries = self.entries(from, sources, render)?;
                 self.annotations.extend(target::texts(entries));
             }
             lower => return self.take_at(if lower == "spec" { "spec" } else { path }, from, sources, render),
@@ -202,10 +202,14 @@ impl Object {
         Ok(())
     }
 
+    fn entries(&mut self, from: &TemplateFrom, sources: &Sources, render: &Render<'_>) -> Result<Entries, FromError> {
+        target::from(from, &target::parts_of_object(from, sources)?, render, &mut self.resolved)
+    }
+
     /// Puts each template's result at a path: text of `Values` as the YAML that it is, maps of `KeysAndValues` merged in.
     fn take_at(&mut self, path: &str, from: &TemplateFrom, sources: &Sources, render: &Render<'_>) -> Result<(), PathError> {
         let steps = steps(path)?;
-        for part in target::parts(from, sources)? {
+        for part in target::parts_of_object(from, sources)? {
             let value = part.render(render)?;
             let strategy = from.values_decoding_strategy.unwrap_or_default();
             match part.scope {
@@ -382,6 +386,15 @@ mod tests {
             (
                 json!({ "templateFrom": [{ "target": "spec.m", "literal": "x: 0\nz: 3" }, from("spec.m", "map", "KeysAndValues")] }),
                 json!({ "spec": { "m": { "x": 1, "z": 3, "l": [2] } } }),
+            ),
+            (
+                // the literal of an entry comes first
+                json!({ "templateFrom": [{ "target": "spec.m", "literal": "x: 0\nz: 3", "configMap": { "name": "cm", "items": [{ "key": "map", "templateAs": "KeysAndValues" }] } }] }),
+                json!({ "spec": { "m": { "x": 1, "z": 3, "l": [2] } } }),
+            ),
+            (
+                json!({ "templateFrom": [{ "literal": "port: 1", "configMap": { "name": "cm", "items": [{ "key": "port" }] } }] }),
+                json!({ "spec": {}, "data": { "port": "80" } }),
             ),
             (
                 json!({ "templateFrom": [{ "target": "stringData", "literal": "a: 1" }, { "target": "stringData", "literal": "b: 2" }] }),

@@ -150,7 +150,7 @@ pub fn secret(
     }
     let mut resolved = Resolved::default();
     for from in &template.template_from {
-        let entries = self::from(from, sources, render, &mut resolved)?;
+        let entries = self::from(from, &parts(from, sources)?, render, &mut resolved)?;
         match from.target.as_deref().unwrap_or_default().to_ascii_lowercase().as_str() {
             "labels" => rendered.labels.extend(texts(entries)),
             "annotations" => rendered.annotations.extend(texts(entries)),
@@ -180,19 +180,19 @@ fn each(templates: &BTreeMap<String, String>, render: &Render<'_>) -> Result<Ent
     templates.iter().map(one).collect()
 }
 
-/// Renders an entry of `templateFrom`: its ConfigMap, then its Secret, then its literal; later keys win.
+/// Renders the templates of an entry of `templateFrom`; later keys win.
 ///
 /// # Errors
 /// The first template that fails.
 pub(super) fn from(
     from: &TemplateFrom,
-    sources: &Sources,
+    parts: &[Part<'_>],
     render: &Render<'_>,
     resolved: &mut Resolved,
 ) -> Result<Entries, FromError> {
     let strategy = from.values_decoding_strategy.unwrap_or_default();
     let mut all = Entries::new();
-    for part in parts(from, sources)? {
+    for part in parts {
         all.extend(part.decoded(strategy, part.entries(render, resolved)?)?);
     }
     Ok(all)
@@ -246,8 +246,8 @@ impl Part<'_> {
 /// What a literal is called in errors.
 const LITERAL: &str = "literal";
 
-/// The templates of an entry of `templateFrom`, in their order.
-pub(super) fn parts<'a>(from: &'a TemplateFrom, sources: &'a Sources) -> Result<Vec<Part<'a>>, FromError> {
+/// The templates of an entry of `templateFrom`: its ConfigMap, then its Secret, then its literal.
+fn parts<'a>(from: &'a TemplateFrom, sources: &'a Sources) -> Result<Vec<Part<'a>>, FromError> {
     let mut parts = Vec::new();
     if let Some(reference) = &from.config_map {
         parts.extend(parts_of(reference, Source::config_map(reference), sources)?);
@@ -261,6 +261,15 @@ pub(super) fn parts<'a>(from: &'a TemplateFrom, sources: &'a Sources) -> Result<
         scope: TemplateScope::KeysAndValues,
     });
     parts.extend(literal);
+    Ok(parts)
+}
+
+/// The same for an object of another kind, where the literal comes first, as in ESO.
+pub(super) fn parts_of_object<'a>(from: &'a TemplateFrom, sources: &'a Sources) -> Result<Vec<Part<'a>>, FromError> {
+    let mut parts = parts(from, sources)?;
+    if from.literal.is_some() {
+        parts.rotate_right(1);
+    }
     Ok(parts)
 }
 

@@ -125,7 +125,7 @@ fn call(material: &Material, line: &Value) -> Result<Made, FuncError> {
         })
         .collect();
     let now = Timestamp::from_second(line["now"].as_i64().unwrap_or_default()).unwrap();
-    function.call(&Outside { now, chance: &Counting::default() }, &args)
+    function.call(&Outside::new(now, &Counting::default()), &args)
 }
 
 /// What differs from Go, in words.

@@ -5,14 +5,13 @@ use std::collections::BTreeMap;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 
-use super::names::Names;
+use super::print::MASK;
+use crate::plan::access::{problems_of_key, problems_of_value};
+use crate::plan::names::Names;
+use crate::render::keys;
 
 /// Most bytes that the values of a Secret may have together.
 const MOST_BYTES: usize = 1 << 20;
-/// Longest key.
-const LONGEST_KEY: usize = 253;
-/// Longest label.
-const LONGEST_LABEL: usize = 63;
 /// Keys that a Secret of some type must have; of more than one list, one of it.
 const REQUIRED: [(&str, &[&[&str]]); 5] = [
     ("kubernetes.io/tls", &[&["tls.crt"], &["tls.key"]]),
@@ -28,18 +27,22 @@ const REQUIRED: [(&str, &[&[&str]]); 5] = [
 pub fn refusal(secret: &Secret, partial: bool, names: &Names) -> Option<String> {
     let none = BTreeMap::new();
     let data = secret.data.as_ref().unwrap_or(&none);
-    if let Some(key) = data.keys().find(|key| !is_key(key)) {
-        return Some(format!("data: {} is no key: letters, digits, '-', '_' and '.' are allowed", names.word(key)));
+    if let Some(key) = data.keys().find(|key| !keys::is_of_secret(key)) {
+        return Some(format!("data: {} is no key: letters, digits, '-', '_' and '.' are allowed", word(names, key)));
     }
     if data.values().map(|value| value.0.len()).sum::<usize>() > MOST_BYTES {
         return Some("data: it is larger than 1 MiB".into());
     }
-    if let Some((key, _)) = secret.metadata.labels.iter().flatten().find(|(_, value)| !is_label(value)) {
-        return Some(format!(
-            "metadata.labels[{}]: must be at most {LONGEST_LABEL} letters, digits, '-', '_' and '.', and begin and end with a \
-             letter or digit",
-            names.word(key)
-        ));
+    let labels = secret.metadata.labels.iter().flatten();
+    let mut labels = labels.map(|(key, value)| (key, [problems_of_key(key), problems_of_value(value)].concat()));
+    if let Some((key, problems)) = labels.find(|(_, problems)| !problems.is_empty()) {
+        return Some(format!("metadata.labels[{}]: {}", word(names, key), problems.join("; ")));
+    }
+    // in any case
+    let annotations = secret.metadata.annotations.iter().flatten();
+    let mut annotations = annotations.map(|(key, _)| (key, problems_of_key(&key.to_lowercase())));
+    if let Some((key, problems)) = annotations.find(|(_, problems)| !problems.is_empty()) {
+        return Some(format!("metadata.annotations[{}]: {}", word(names, key), problems.join("; ")));
     }
     let type_ = secret.type_.as_deref().unwrap_or_default();
     if partial { None } else { lacking(type_, data) }
@@ -55,15 +58,9 @@ fn lacking(type_: &str, data: &BTreeMap<String, ByteString>) -> Option<String> {
     invalid.then(|| format!("data: the value of a Secret of type {type_} must be JSON"))
 }
 
-fn is_key(key: &str) -> bool {
-    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-    !key.is_empty() && key.len() <= LONGEST_KEY && key.chars().all(allowed) && key != "." && !key.starts_with("..")
-}
-
-fn is_label(value: &str) -> bool {
-    let inner = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-    let outer = |c: Option<char>| c.is_none_or(|c| c.is_ascii_alphanumeric());
-    value.len() <= LONGEST_LABEL && value.chars().all(inner) && outer(value.chars().next()) && outer(value.chars().last())
+/// A name as it stands in an error.
+fn word(names: &Names, name: &str) -> String {
+    if names.shows(name) { format!("{name:?}") } else { MASK.to_owned() }
 }
 
 #[cfg(test)]
@@ -81,8 +78,17 @@ mod tests {
             (json!({ "data": { "a-B_1.x": "" } }), ""),
             (json!({ "data": { "a b": "Y2FuYXJ5" } }), "data: \"a b\" is no key"),
             (json!({ "data": { "..": "" } }), "data: \"..\" is no key"),
-            (json!({ "metadata": { "labels": { "l": "canary value" } } }), "metadata.labels[\"l\"]: must be"),
-            (json!({ "metadata": { "labels": { "l": "" } } }), ""),
+            (json!({ "metadata": { "labels": { "l": "canary value" } } }), "metadata.labels[\"l\"]: a valid label"),
+            (
+                json!({ "metadata": { "labels": { "l": "c".repeat(64) } } }),
+                "metadata.labels[\"l\"]: must be no more than 63",
+            ),
+            (json!({ "metadata": { "labels": { "l": "", "x.org/A_b.c": "" } } }), ""),
+            (json!({ "metadata": { "labels": { "a b!": "" } } }), "metadata.labels[\"a b!\"]: name part must consist of"),
+            (json!({ "metadata": { "labels": { "X.org/a": "" } } }), "metadata.labels[\"X.org/a\"]: prefix part "),
+            (json!({ "metadata": { "labels": { "a/b/c": "" } } }), "metadata.labels[\"a/b/c\"]: a valid label key"),
+            (json!({ "metadata": { "annotations": { "an no": "canary" } } }), "metadata.annotations[\"an no\"]: name part"),
+            (json!({ "metadata": { "annotations": { "X.org/A": "canary value" } } }), ""),
             (json!({ "type": tls, "data": { "tls.crt": "" } }), "must have tls.key"),
             (json!({ "type": tls, "data": { "tls.crt": "", "tls.key": "" } }), ""),
             (json!({ "type": "kubernetes.io/basic-auth" }), "must have username or password"),

@@ -1,7 +1,7 @@
 //! What everything is rendered with, and one ExternalSecret to the object that it would make: the controller's own plan and rendering, up to the write.
 
 use std::cell::Cell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -10,7 +10,6 @@ use k8s_openapi::api::core::v1::Secret;
 use super::generators;
 use super::live::Live;
 use super::manifests::{Manifests, NAMESPACE_NAME, NO_CLUSTER};
-use super::names::Names;
 use super::needs::Needs;
 use super::offline::{self, Blanks, PLACEHOLDER};
 use super::values::Values;
@@ -26,6 +25,7 @@ use crate::fetch::{Freshness, is_referent};
 use crate::index::{Index, Key, StoreHealth, StoreId, TargetView, target_key};
 use crate::plan::digest::Digester;
 use crate::plan::external_secret::{self as plan, Decision, Facts, Failure, FetchPlan, Gathered, Memory, Next, Report};
+use crate::plan::names::Names;
 use crate::plan::store::{self, Outcome};
 use crate::plan::target;
 use crate::plan::{Rules, access, manifest};
@@ -83,6 +83,8 @@ pub struct Maker {
     pub(super) now: Timestamp,
     /// Secrets that were made, to see who else would write them, and who pushes them.
     pub(super) made: BTreeMap<Key, Secret>,
+    /// Those of which nobody else's keys are left in place.
+    whole: BTreeSet<Key>,
 }
 
 impl Maker {
@@ -128,7 +130,7 @@ impl Maker {
         };
         // nobody keeps what this key hashes
         let digester = Digester::new(NO_CLUSTER.as_bytes());
-        Self { index, manifests, rules, from, generators, digester, now, made: BTreeMap::new() }
+        Self { index, manifests, rules, from, generators, digester, now, made: BTreeMap::new(), whole: BTreeSet::new() }
     }
 
     /// Whether placeholders stand for what is not known.
@@ -258,10 +260,19 @@ impl Maker {
             return Outcomes::Failed(text(&failure));
         }
         let merges = target::merges(facts.es.target().creation_policy.unwrap_or_default());
+        if self.made.contains_key(&target) && (!merges || self.whole.contains(&target)) {
+            return Outcomes::Failed(format!(
+                "could not update secret: another ExternalSecret writes Secret {target}, and each would take the other's keys \
+                 away: choose another target.name, or creationPolicy Merge or CreateOrMerge for both"
+            ));
+        }
         if let Some(why) = super::admission::refusal(&secret, merges, &names) {
             return Outcomes::Failed(format!(
                 "could not update secret: the API server would not take Secret {target}: {why}"
             ));
+        }
+        if !merges {
+            self.whole.insert(target.clone());
         }
         self.made.entry(target).and_modify(|first| join(first, &secret)).or_insert_with(|| secret.as_ref().clone());
         if let Some(owners) = &mut secret.metadata.owner_references {

@@ -6,8 +6,8 @@ use clap::ValueEnum;
 use serde_json::{Map, Value, json};
 
 use super::make::Made;
-use super::names::Names;
 use crate::api::{ExternalSecret, LABEL_CREATED_BY, LABEL_MANAGED, LABEL_MANAGED_VALUE};
+use crate::plan::names::Names;
 use crate::plan::object_hash;
 
 /// Stands for a value. It is no base64, so that nobody applies it by mistake, and as long as no value in particular.

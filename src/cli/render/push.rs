@@ -9,7 +9,6 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
 use super::make::{Made, Maker, Origin, Outcomes};
-use super::names::Names;
 use super::offline::{PLACEHOLDER, named};
 use super::print::MASK;
 use super::{generators, print};
@@ -21,6 +20,7 @@ use crate::controllers::push_secret::{is_kept, words_of_outlet};
 use crate::fetch::Outlet;
 use crate::index::{Key, StoreId, pushed_generator};
 use crate::plan::access;
+use crate::plan::names::Names;
 use crate::plan::push_secret::entries::{self, Entry};
 use crate::plan::push_secret::generate::{Plan, plan as generator_plan};
 use crate::plan::push_secret::{self as plan, Facts, Failure, Memory, NO_SOURCE, Next, Source, stores};

@@ -296,6 +296,21 @@ fn each_mistake_is_one_line_that_says_what_to_do() {
             "ExternalSecret default/b (standard input, document 3): target is owned by another ExternalSecret: unable to mutate secret t: secret is owned by another ExternalSecret: a",
         ),
         (
+            "two that replace",
+            store.clone() + &external_secret("a", &format!("  target: {{name: t, creationPolicy: Orphan}}\n{ONE}")) + &external_secret("b", &format!("  target: {{name: t, creationPolicy: Orphan}}\n{ONE}")),
+            "ExternalSecret default/b (standard input, document 3): could not update secret: another ExternalSecret writes Secret default/t",
+        ),
+        (
+            "one that replaces",
+            store.clone() + &external_secret("a", &format!("  target: {{name: t, creationPolicy: Orphan}}\n{ONE}")) + &external_secret("b", &format!("  target: {{name: t, creationPolicy: Merge}}\n{ONE}")),
+            "ExternalSecret default/b (standard input, document 3): could not update secret: another ExternalSecret writes Secret default/t",
+        ),
+        (
+            "annotation",
+            store.clone() + &external_secret("a", &format!("  target: {{template: {{metadata: {{annotations: {{'an no': x}}}}}}}}\n{ONE}")),
+            "the API server would not take Secret default/a: metadata.annotations[\"an no\"]: name part must consist of",
+        ),
+        (
             "key",
             store.clone() + &external_secret("a", &format!("  target: {{template: {{data: {{'a b': x}}}}}}\n{ONE}")),
             "the API server would not take Secret default/a: data: \"a b\" is no key",

@@ -23,7 +23,7 @@ pub use value::Value;
 /// What is at a path, or nothing.
 #[must_use]
 pub fn get<'j>(json: &'j [u8], path: &str) -> Option<Value<'j>> {
-    let found = walk::get(json, path.as_bytes(), &mut limits::Limits::default()).ok()?;
+    let found = walk::get(json, path.as_bytes(), &mut limits::Limits::of(json.len())).ok()?;
     found.exists().then_some(found)
 }
 

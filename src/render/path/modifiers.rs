@@ -36,22 +36,29 @@ pub(super) fn run<'j, 'p>(json: &'j [u8], path: &'p [u8], limits: &mut Limits) -
         [b':', args @ ..] => args.split_at(argument_end(args)),
         _ => (&b""[..], rest),
     };
-    let made = match name {
+    let made = limits.passing(|limits| make(name, json, arg, limits))?;
+    Ok(Some((made, rest)))
+}
+
+fn make<'j>(name: &[u8], json: &'j [u8], arg: &[u8], limits: &mut Limits) -> Step<Cow<'j, [u8]>> {
+    Ok(match name {
         b"pretty" => Cow::Owned(pretty::pretty(json, arg, limits)?),
-        b"ugly" => Cow::Owned(pretty::ugly(json)),
-        b"reverse" => reverse(json),
+        b"ugly" => {
+            limits.hold(json.len())?;
+            Cow::Owned(pretty::ugly(json))
+        }
+        b"reverse" => reverse(json, limits)?,
         b"flatten" => flatten(json, option(arg, b"deep"), limits)?,
-        b"join" => join(json, option(arg, b"preserve")),
+        b"join" => join(json, option(arg, b"preserve"), limits)?,
         b"valid" => Cow::Borrowed(if json::is_valid(json) { json } else { b"" }),
-        b"keys" => keys(json),
-        b"values" => values(json),
-        b"tostr" => to_string(json),
-        b"fromstr" => from_string(json),
+        b"keys" => keys(json, limits)?,
+        b"values" => values(json, limits)?,
+        b"tostr" => to_string(json, limits)?,
+        b"fromstr" => from_string(json, limits)?,
         b"group" => Cow::Owned(group(json, limits)?),
         b"dig" => Cow::Owned(dig(json, arg, limits)?),
         _ => Cow::Borrowed(json),
-    };
-    Ok(Some((made, rest)))
+    })
 }
 
 /// Where an argument ends: a JSON one with its last bracket or quote, any other at the next pipe.
@@ -80,16 +87,17 @@ fn option(arg: &[u8], name: &[u8]) -> bool {
 }
 
 /// A JSON array or object of parts that are JSON already.
-fn wrap<P: AsRef<[u8]>>(open: u8, parts: impl IntoIterator<Item = P>, close: u8) -> Vec<u8> {
+fn wrap<P: AsRef<[u8]>>(open: u8, parts: impl IntoIterator<Item = P>, close: u8, limits: &mut Limits) -> Step<Vec<u8>> {
     let mut out = vec![open];
     for (i, part) in parts.into_iter().enumerate() {
+        limits.hold(part.as_ref().len() + 1)?;
         if i > 0 {
             out.push(b',');
         }
         out.extend_from_slice(part.as_ref());
     }
     out.push(close);
-    out
+    Ok(out)
 }
 
 fn pair(key: &[u8], value: &Value<'_>) -> Vec<u8> {
@@ -97,16 +105,20 @@ fn pair(key: &[u8], value: &Value<'_>) -> Vec<u8> {
 }
 
 /// Elements or members in the opposite order.
-fn reverse(json: &[u8]) -> Cow<'_, [u8]> {
+fn reverse<'j>(json: &'j [u8], limits: &mut Limits) -> Step<Cow<'j, [u8]>> {
     let whole = value::parse(json);
     if whole.kind != Kind::Json {
-        return Cow::Borrowed(json);
+        return Ok(Cow::Borrowed(json));
     }
     let (open, close) = if whole.is_array() { (b'[', b']') } else { (b'{', b'}') };
-    let mut parts: Vec<_> =
-        members(&whole).map(|(key, v)| key.map_or_else(|| v.raw.to_vec(), |k| pair(&k.raw, &v))).collect();
+    let mut parts = Vec::new();
+    for (key, value) in members(&whole) {
+        let part = key.map_or_else(|| value.raw.to_vec(), |key| pair(&key.raw, &value));
+        limits.part(part.len())?;
+        parts.push(part);
+    }
     parts.reverse();
-    Cow::Owned(wrap(open, parts, close))
+    Ok(Cow::Owned(wrap(open, parts, close, limits)?))
 }
 
 /// The elements of the arrays in an array; of all depths if `deep`.
@@ -121,16 +133,18 @@ fn flatten<'j>(json: &'j [u8], deep: bool, limits: &mut Limits) -> Step<Cow<'j, 
         let part = if !element.is_array() {
             element.raw.to_vec()
         } else if deep {
-            unwrapped(&limits.nested(|limits| flatten(&element.raw, deep, limits))?).to_vec()
+            let inside = limits.nested(|limits| limits.passing(|limits| flatten(&element.raw, deep, limits)));
+            unwrapped(&inside?).to_vec()
         } else {
             unwrapped(&element.raw).to_vec()
         };
         let part = trim_space(&part).to_vec();
         if !part.is_empty() {
+            limits.part(part.len())?;
             parts.push(part);
         }
     }
-    Ok(Cow::Owned(wrap(b'[', parts, b']')))
+    Ok(Cow::Owned(wrap(b'[', parts, b']', limits)?))
 }
 
 /// What is inside the outer brackets.
@@ -146,20 +160,23 @@ fn trim_space(text: &[u8]) -> &[u8] {
 }
 
 /// One object of all objects in an array. A key that comes again replaces the value, unless keys are to be preserved.
-fn join(json: &[u8], preserve: bool) -> Cow<'_, [u8]> {
+fn join<'j>(json: &'j [u8], preserve: bool, limits: &mut Limits) -> Step<Cow<'j, [u8]>> {
     let whole = value::parse(json);
     if !whole.is_array() {
-        return Cow::Borrowed(json);
+        return Ok(Cow::Borrowed(json));
     }
     let objects = members(&whole).map(|(_, element)| element).filter(Value::is_object);
     if preserve {
-        return Cow::Owned(wrap(b'{', objects.map(|object| unwrapped(&object.raw).to_vec()), b'}'));
+        let parts = objects.map(|object| unwrapped(&object.raw).to_vec());
+        return Ok(Cow::Owned(wrap(b'{', parts, b'}', limits)?));
     }
     let mut order: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
     let mut index = HashMap::new();
     for object in objects {
         for (key, value) in members(&object) {
             let Some(key) = key else { continue };
+            // as a key and in the order, and its value
+            limits.part(2 * key.raw.len() + value.raw.len())?;
             let at = *index.entry(key.text().into_owned()).or_insert_with(|| {
                 order.push((key.raw.to_vec(), Vec::new()));
                 order.len() - 1
@@ -167,37 +184,54 @@ fn join(json: &[u8], preserve: bool) -> Cow<'_, [u8]> {
             order[at].1 = value.raw.to_vec();
         }
     }
-    Cow::Owned(wrap(b'{', order.into_iter().map(|(key, value)| [key, value].join(&b':')), b'}'))
+    let parts = order.into_iter().map(|(key, value)| [key, value].join(&b':'));
+    Ok(Cow::Owned(wrap(b'{', parts, b'}', limits)?))
 }
 
 /// The keys of an object; `null` for each element of anything else.
-fn keys(json: &[u8]) -> Cow<'_, [u8]> {
+fn keys<'j>(json: &'j [u8], limits: &mut Limits) -> Step<Cow<'j, [u8]>> {
     let whole = value::parse(json);
-    Cow::Owned(wrap(b'[', members(&whole).map(|(key, _)| key.map_or_else(|| b"null".to_vec(), |k| k.raw.to_vec())), b']'))
+    let parts = members(&whole).map(|(key, _)| key.map_or_else(|| b"null".to_vec(), |key| key.raw.to_vec()));
+    Ok(Cow::Owned(wrap(b'[', parts, b']', limits)?))
 }
 
 /// The values of an object; an array stays what it is.
-fn values(json: &[u8]) -> Cow<'_, [u8]> {
+fn values<'j>(json: &'j [u8], limits: &mut Limits) -> Step<Cow<'j, [u8]>> {
     let whole = value::parse(json);
     if whole.is_array() {
-        return Cow::Borrowed(json);
+        return Ok(Cow::Borrowed(json));
     }
-    Cow::Owned(wrap(b'[', members(&whole).map(|(_, value)| value.raw.to_vec()), b']'))
+    let parts = members(&whole).map(|(_, value)| value.raw.to_vec());
+    Ok(Cow::Owned(wrap(b'[', parts, b']', limits)?))
 }
 
 /// The text as a JSON string.
-fn to_string(text: &[u8]) -> Cow<'_, [u8]> {
+fn to_string<'j>(text: &'j [u8], limits: &mut Limits) -> Step<Cow<'j, [u8]>> {
+    limits.hold(most_quoted(text))?;
     let mut out = Vec::with_capacity(text.len() + 2);
     json::append_string(&mut out, text, true);
-    Cow::Owned(out)
+    Ok(Cow::Owned(out))
+}
+
+/// Most bytes that a text may have as a JSON string: escapes have up to six.
+fn most_quoted(text: &[u8]) -> usize {
+    let of_others = if std::str::from_utf8(text).is_ok() { 2 } else { 6 };
+    let length = |byte: &u8| match byte {
+        b'"' | b'\\' => 2,
+        b'<' | b'>' | b'&' | 0..=0x1f | 0x7f => 6,
+        0x80.. => of_others,
+        _ => 1,
+    };
+    text.iter().map(length).sum()
 }
 
 /// The JSON that a JSON string holds.
-fn from_string(json: &[u8]) -> Cow<'_, [u8]> {
+fn from_string<'j>(json: &'j [u8], limits: &mut Limits) -> Step<Cow<'j, [u8]>> {
     if !json::is_valid(json) {
-        return Cow::Borrowed(b"");
+        return Ok(Cow::Borrowed(b""));
     }
-    Cow::Owned(value::parse(json).to_string_bytes().into_owned())
+    limits.hold(json.len())?;
+    Ok(Cow::Owned(value::parse(json).to_string_bytes().into_owned()))
 }
 
 /// `{"a":[1,2],"b":[3,4]}` turned into `[{"a":1,"b":3},{"a":2,"b":4}]`.
@@ -211,26 +245,33 @@ fn group(json: &[u8], limits: &mut Limits) -> Step<Vec<u8>> {
         let Some(key) = key.filter(|_| column.is_array()) else { continue };
         for (i, (_, value)) in members(&column).enumerate() {
             if i == rows.len() {
+                limits.part(0)?;
                 rows.push(Vec::new());
             }
             limits.spend(key.raw.len() + value.raw.len())?;
+            limits.part(key.raw.len() + value.raw.len())?;
             rows[i].push(pair(&key.raw, &value));
         }
     }
-    Ok(wrap(b'[', rows.into_iter().map(|row| wrap(b'{', row, b'}')), b']'))
+    let mut parts = Vec::with_capacity(rows.len());
+    for row in rows {
+        parts.push(wrap(b'{', row, b'}', limits)?);
+    }
+    wrap(b'[', parts, b']', limits)
 }
 
 /// What a path finds in a value and in everything inside it.
 fn dig(json: &[u8], path: &[u8], limits: &mut Limits) -> Step<Vec<u8>> {
     let mut found = Vec::new();
     descend(&mut found, &value::parse(json), path, limits)?;
-    Ok(wrap(b'[', found, b']'))
+    wrap(b'[', found, b']', limits)
 }
 
 fn descend(found: &mut Vec<Vec<u8>>, parent: &Value<'_>, path: &[u8], limits: &mut Limits) -> Step<()> {
-    let here = get(&parent.raw, path, limits)?;
+    let here = limits.passing(|limits| get(&parent.raw, path, limits))?;
     if here.exists() {
         limits.spend(here.raw.len())?;
+        limits.part(here.raw.len())?;
         found.push(here.raw.into_owned());
     }
     if parent.kind == Kind::Json {

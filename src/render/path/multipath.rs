@@ -53,11 +53,12 @@ pub(super) fn selectors(path: &[u8]) -> Option<(Vec<Selector<'_>>, &[u8])> {
 pub(super) fn collect(json: &[u8], open: u8, selectors: &[Selector<'_>], limits: &mut Limits) -> Step<Vec<u8>> {
     let mut out = vec![open];
     for selector in selectors {
-        let value = get(json, selector.path, limits)?;
+        let value = limits.passing(|limits| get(json, selector.path, limits))?;
         if !value.exists() {
             continue;
         }
         limits.spend(value.raw.len())?;
+        limits.hold(value.raw.len() + 1)?;
         if out.len() > 1 {
             out.push(b',');
         }

@@ -2,7 +2,7 @@
 
 use std::cmp::Ordering;
 
-use super::limits::{Limits, Step};
+use super::limits::{Limits, PART, Step};
 use super::scan::{closing_quote, trim};
 use super::value::{self, Kind, Value, members};
 use crate::render::{json, number};
@@ -71,6 +71,7 @@ pub(super) fn ugly(json: &[u8]) -> Vec<u8> {
 /// The text with a line for each member.
 pub(super) fn pretty(json: &[u8], arg: &[u8], limits: &mut Limits) -> Step<Vec<u8>> {
     let layout = Layout::parse(arg);
+    limits.hold(json.len())?;
     let mut printer = Printer { json, layout, out: Vec::with_capacity(json.len()), line: 0, limits };
     printer.out.extend_from_slice(&printer.layout.prefix.clone());
     printer.any(0, Mode::Lines, 0)?;
@@ -234,7 +235,10 @@ impl Printer<'_> {
 
     /// The white space may be long, and each line has it.
     fn tabs(&mut self, depth: usize) -> Step<()> {
-        self.limits.spend(self.layout.prefix.len() + depth * self.layout.indent.len())?;
+        let blanks = self.layout.prefix.len() + depth * self.layout.indent.len();
+        self.limits.spend(blanks)?;
+        // with the line's break, comma and space
+        self.limits.hold(blanks + 3)?;
         self.out.extend_from_slice(&self.layout.prefix);
         for _ in 0..depth {
             self.out.extend_from_slice(&self.layout.indent);
@@ -247,6 +251,8 @@ impl Printer<'_> {
         let (Some(first), Some(last)) = (members.first(), members.last()) else { return Ok(()) };
         let (start, end) = (first.line.0, last.line.1);
         self.limits.spend(end - start)?;
+        let copies = 3 * (end - start) + 2 * PART * members.len();
+        self.limits.passing(|limits| limits.hold(copies))?;
         let rank = |member: &Member| {
             let key = &self.json[member.key.0..member.key.1];
             let line = trim(&self.out[member.line.0..member.line.1]);

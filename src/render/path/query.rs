@@ -158,6 +158,11 @@ enum Piece {
 /// Whether a text matches a pattern of `*`, `?` and `\` escapes, character by character. Never exponential: after a mismatch
 /// only the last `*` gives way.
 pub(super) fn glob(text: &[u8], pattern: &[u8], limits: &mut Limits) -> Step<bool> {
+    let characters = size_of::<char>() * (text.len() + 2 * pattern.len());
+    limits.passing(|limits| limits.hold(characters).and_then(|()| fits(text, pattern, limits)))
+}
+
+fn fits(text: &[u8], pattern: &[u8], limits: &mut Limits) -> Step<bool> {
     limits.spend(text.len() + pattern.len())?;
     let text = chars(text);
     let pattern = pieces(&chars(pattern));

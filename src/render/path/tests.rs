@@ -127,6 +127,33 @@ fn modifiers_pay_for_what_they_repeat() {
     }
 }
 
+/// What is made is small for the work that a look-up may do, and large for the memory of a process.
+#[test]
+fn what_is_held_at_a_time_is_bounded() {
+    let value = format!(r#"{{"a":"{}","n":1,"l":[{}]}}"#, "x".repeat(400_000), ["1"; 200].join(","));
+    let times = |path: &str, times: usize| format!("[{}]", vec![path; times].join(","));
+    let length = |path: &str| text(&value, path).map(|found| found.len());
+    assert_eq!(length(&times("a", 20)), Some(20 * 400_003 + 1));
+    assert_eq!(length(&times("a", 21)), None);
+    assert_eq!(text(&value, &times("@ugly|n", 30)), Some(times("1", 30)), "what passed is given back");
+    let piped = |times: usize| vec!["@ugly"; times].join("|");
+    assert_eq!(length(&piped(17)), Some(value.len()));
+    assert_eq!(length(&piped(25)), None, "each is made of the one before, and all are held");
+    assert_eq!(length("l.#.@tostr"), Some(200 * 4 + 1));
+    let columns = |key: usize| format!(r#"{{"{}":[{}]}}"#, "k".repeat(key), ["1"; 400].join(","));
+    assert_eq!(text(&columns(1_000), "@group|#").as_deref(), Some("400"));
+    let mut limits = limits::Limits::default();
+    assert!(modifiers::run(columns(10_000).as_bytes(), b"@group", &mut limits).is_err());
+}
+
+/// What grows by doubling takes its time, also of a value of four bytes.
+#[test]
+fn small_values_are_not_worth_much_work() {
+    let quoted = |times: usize| text("true", &vec!["@tostr"; times].join("|")).map(|found| found.len());
+    assert_eq!(quoted(16), Some(4 + (1 << 16) - 2));
+    assert_eq!(quoted(20), None);
+}
+
 proptest! {
     #[test]
     fn never_panics(json in r#"[\[\]{}",:.\\ a-c0-2tfnul\-]{0,40}"#, path in r#"[\[\]{}()",:.\\@!#|*?%=<>~ a-c0-2]{0,24}"#) {

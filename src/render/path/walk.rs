@@ -54,7 +54,7 @@ pub(super) fn get_in<'j>(json: Cow<'j, [u8]>, path: &[u8], limits: &mut Limits) 
 /// Goes on with what a modifier or literal made.
 fn go_on<'j>(made: Cow<'j, [u8]>, rest: &[u8], limits: &mut Limits) -> Step<Value<'j>> {
     limits.spend(made.len())?;
-    match (rest, made) {
+    match (rest, limits.made(made)?) {
         ([b'|' | b'.', path @ ..], made) => get_in(made, path, limits),
         (_, Cow::Borrowed(made)) => Ok(value::parse(made)),
         (_, Cow::Owned(made)) => Ok(value::parse(&made).into_owned()),
@@ -350,6 +350,7 @@ impl<'p> Walk<'_, 'p, '_> {
     fn each(&mut self, mut i: usize, path: &'p [u8]) -> Step<Stand> {
         let mut starts = Vec::new();
         let end = loop {
+            self.limits.hold(size_of::<usize>())?;
             starts.push(i);
             match self.element(i) {
                 Next::Element(at) => match value::next(self.json, at) {
@@ -367,7 +368,8 @@ impl<'p> Walk<'_, 'p, '_> {
             if self.json.get(start + blank).is_some_and(|b| *b != b']')
                 && let Some((_, element)) = value::next(self.json, start + blank)
             {
-                list.push(&get_in(element.raw, path, self.limits)?);
+                let found = self.limits.passing(|limits| get_in(element.raw, path, limits))?;
+                list.push(&found, self.limits)?;
             }
         }
         self.found = list.finish();
@@ -401,21 +403,21 @@ impl<'p> Walk<'_, 'p, '_> {
                 Rest::More(path) => {
                     let path = self.split_pipe(path);
                     rest = Rest::More(path);
-                    get_in(element.raw, path, self.limits)?
+                    self.limits.passing(|limits| get_in(element.raw, path, limits))?
                 }
                 _ => element,
             };
             if !query.all {
-                self.found = result;
+                self.found = Value { raw: self.limits.made(result.raw)?, ..result };
                 return Ok((i, true));
             }
-            list.push(&result);
+            list.push(&result, self.limits)?;
         }
     }
 
     fn is_match(&mut self, element: &Value<'_>, query: &Query<'_>) -> Step<bool> {
         if element.kind == Kind::Json {
-            let inner = get(&element.raw, query.path, self.limits)?;
+            let inner = self.limits.passing(|limits| get(&element.raw, query.path, limits))?;
             return query.matches(&inner, self.limits);
         }
         if query.path.is_empty() { query.matches(element, self.limits) } else { Ok(false) }
@@ -448,11 +450,13 @@ enum Next {
 struct List(Vec<u8>);
 
 impl List {
-    fn push(&mut self, value: &Value<'_>) {
+    fn push(&mut self, value: &Value<'_>, limits: &mut Limits) -> Step<()> {
         if value.exists() {
+            limits.hold(value.raw.len() + 1)?;
             self.0.push(if self.0.is_empty() { b'[' } else { b',' });
             self.0.extend_from_slice(&value.raw);
         }
+        Ok(())
     }
 
     fn finish(mut self) -> Value<'static> {

@@ -17,6 +17,19 @@ pub(crate) type Answer = Result<Value, Fault>;
 /// A compiled expression, and what it costs to run it.
 pub(crate) type Priced = (regex::bytes::Regex, Price);
 
+/// Most compiled expressions that are kept: each may take megabytes.
+const MOST_KEPT: usize = 32;
+
+/// Bytes of a map, however few entries it has: they lie in nodes of eleven.
+const MAP: u64 = 600;
+
+/// Most bytes of an expression that are paid for: a longer one is refused unread.
+const MOST_READ: usize = 10_000;
+
+/// The compiled expressions of several renderings: templates that differ in their values alone share them.
+#[derive(Default)]
+pub struct Expressions(RefCell<HashMap<Vec<u8>, Rc<Priced>>>);
+
 /// One rendering.
 pub(crate) struct Context<'e> {
     pub(crate) now: jiff::Timestamp,
@@ -26,11 +39,16 @@ pub(crate) struct Context<'e> {
     bytes: Cell<u64>,
     depth: Cell<u32>,
     maps: RefCell<Vec<Weak<Entries>>>,
-    expressions: RefCell<HashMap<Vec<u8>, Rc<Priced>>>,
+    expressions: &'e Expressions,
 }
 
 impl<'e> Context<'e> {
-    pub(crate) fn new(now: jiff::Timestamp, chance: &'e dyn Chance, limits: &'e Limits) -> Self {
+    pub(crate) fn new(
+        now: jiff::Timestamp,
+        chance: &'e dyn Chance,
+        limits: &'e Limits,
+        expressions: &'e Expressions,
+    ) -> Self {
         Self {
             now,
             chance,
@@ -39,7 +57,7 @@ impl<'e> Context<'e> {
             bytes: Cell::default(),
             depth: Cell::default(),
             maps: RefCell::default(),
-            expressions: RefCell::default(),
+            expressions,
         }
     }
 
@@ -91,8 +109,10 @@ impl<'e> Context<'e> {
         Ok(Level(&self.depth))
     }
 
-    /// A new map, which is known here, so that maps which hold themselves end with the rendering.
+    /// A new map, which is known here, so that maps which hold themselves end with the rendering. If it is one too many, whatever comes to be
+    /// next cannot.
     pub(crate) fn map(&self, of: Elem, entries: BTreeMap<Str, Value>) -> Map {
+        self.bytes.set(self.bytes.get().saturating_add(MAP));
         let entries = Rc::new(Entries(RefCell::new(entries)));
         self.maps.borrow_mut().push(Rc::downgrade(&entries));
         Map { of, entries, nil: false }
@@ -111,19 +131,19 @@ impl<'e> Context<'e> {
 
     /// A regular expression, compiled once, and what it costs to run it.
     pub(crate) fn expression(&self, source: &[u8]) -> Result<Rc<Priced>, Fault> {
-        if let Some(known) = self.expressions.borrow().get(source) {
+        if let Some(known) = self.expressions.0.borrow().get(source) {
             return Ok(known.clone());
         }
-        self.step(20_000)?;
+        self.step(source.len().min(MOST_READ))?;
         let text = std::str::from_utf8(source).map_err(|_| "the regular expression is not UTF-8".to_owned())?;
         let price = Price::of(text);
         self.step(usize::try_from(price.of_compiling()).unwrap_or(usize::MAX))?;
         let regex = Rc::new((re2::compile_bytes(text)?, price));
-        let mut expressions = self.expressions.borrow_mut();
-        if expressions.len() >= 64 {
-            expressions.clear();
+        let mut kept = self.expressions.0.borrow_mut();
+        if kept.len() >= MOST_KEPT {
+            kept.clear();
         }
-        expressions.insert(source.to_vec(), regex.clone());
+        kept.insert(source.to_vec(), regex.clone());
         Ok(regex)
     }
 }

@@ -23,6 +23,7 @@ use std::rc::Rc;
 
 pub use self::chance::Chance;
 use self::context::Context;
+pub use self::context::Expressions;
 use self::eval::Spot;
 use self::exec::Exec;
 use self::value::{Elem, Map, Value};
@@ -65,6 +66,9 @@ impl Default for Limits {
 /// Bytes of a template that a step parses.
 const PARSED: usize = 32;
 
+/// Bytes of the scope's values that a step copies.
+const COPIED: usize = 4096;
+
 /// How templates are rendered.
 #[derive(Clone, Copy)]
 pub struct Engine<'a> {
@@ -82,6 +86,8 @@ pub struct Engine<'a> {
     pub limits: Limits,
     /// Counts the steps of several renderings, which then have [`MOST_STEPS`] together: after them, none is begun.
     pub taken: Option<&'a Cell<u64>>,
+    /// Keeps the regular expressions of several renderings, each of which is then compiled once.
+    pub expressions: Option<&'a Expressions>,
 }
 
 /// What a template failed at.
@@ -125,7 +131,8 @@ impl<'a> Engine<'a> {
     /// The engine with Go's delimiters, for templates of Secrets.
     #[must_use]
     pub fn new(now: jiff::Timestamp, chance: &'a dyn Chance) -> Self {
-        Self { left: "", right: "", missing: Missing::Error, now, chance, limits: Limits::default(), taken: None }
+        let (missing, limits) = (Missing::Error, Limits::default());
+        Self { left: "", right: "", missing, now, chance, limits, taken: None, expressions: None }
     }
 
     /// Renders a template whose fields are the entries of the scope.
@@ -133,7 +140,7 @@ impl<'a> Engine<'a> {
     /// # Errors
     /// The template cannot be parsed or run, or takes more than the limits allow.
     pub fn render(&self, key: &str, text: impl AsRef<[u8]>, scope: &Entries) -> Result<SecretBytes, TemplateError> {
-        self.run(key, text.as_ref(), |cx| map_of(scope, cx))
+        self.run(key, text.as_ref(), price_of(scope), |cx| map_of(scope, cx))
     }
 
     /// Renders a template whose fields are groups of entries: `.group.entry`.
@@ -146,7 +153,7 @@ impl<'a> Engine<'a> {
         text: impl AsRef<[u8]>,
         scope: &BTreeMap<String, Entries>,
     ) -> Result<SecretBytes, TemplateError> {
-        self.run(key, text.as_ref(), |cx| {
+        self.run(key, text.as_ref(), scope.values().map(price_of).sum(), |cx| {
             let group = |(name, entries): (&String, &Entries)| (name.as_str().into(), Value::Map(map_of(entries, cx)));
             cx.map(Elem::Any, scope.iter().map(group).collect())
         })
@@ -169,12 +176,20 @@ impl<'a> Engine<'a> {
         lang::parse::parse(key, text, left, right).map_err(|e| TemplateError::at(Stage::Parse, key, text, e.pos, e.reason))
     }
 
-    fn run(&self, key: &str, text: &[u8], scope: impl FnOnce(&Context<'_>) -> Map) -> Result<SecretBytes, TemplateError> {
+    /// `price`: that of the scope.
+    fn run(
+        &self,
+        key: &str,
+        text: &[u8],
+        price: u64,
+        scope: impl FnOnce(&Context<'_>) -> Map,
+    ) -> Result<SecretBytes, TemplateError> {
         if self.taken.is_some_and(|taken| taken.get() > MOST_STEPS) {
             return Err(TemplateError::at(Stage::Execute, key, text, 0, TooMuch.to_string()));
         }
         let templates = self.parse(key, text)?;
-        let cx = Context::new(self.now, self.chance, &self.limits);
+        let own = Expressions::default();
+        let cx = Context::new(self.now, self.chance, &self.limits, self.expressions.unwrap_or(&own));
         let map = scope(&cx);
         let dot = Value::Map(map.clone());
         let mut exec = Exec {
@@ -190,7 +205,8 @@ impl<'a> Engine<'a> {
         };
         let ran = exec.run(&dot);
         if let Some(taken) = self.taken {
-            taken.set(taken.get().saturating_add(cx.steps()).saturating_add((text.len() / PARSED) as u64));
+            let more = [cx.steps(), (text.len() / PARSED) as u64, price];
+            taken.set(more.into_iter().fold(taken.get(), u64::saturating_add));
         }
         match ran {
             Ok(()) => Ok(SecretBytes::new(std::mem::take(&mut exec.out))),
@@ -201,6 +217,12 @@ impl<'a> Engine<'a> {
             }
         }
     }
+}
+
+/// Steps of copying a scope, which each rendering does.
+fn price_of(entries: &Entries) -> u64 {
+    let bytes: usize = entries.values().map(SecretBytes::len).sum();
+    (bytes / COPIED + entries.len() / 4) as u64
 }
 
 fn map_of(entries: &Entries, cx: &Context<'_>) -> Map {

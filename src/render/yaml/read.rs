@@ -13,6 +13,8 @@ use crate::render::template::go::float;
 const MAX_VALUES: usize = 500_000;
 /// Most bytes of texts in them, aliases resolved.
 const MAX_BYTES: usize = 8 << 20;
+/// Most maps among them: each takes hundreds of bytes, however few keys it has.
+const MAX_MAPS: usize = 50_000;
 
 /// Reads the first document; none is null.
 ///
@@ -73,6 +75,8 @@ pub struct Size {
     pub values: usize,
     /// Bytes of the texts in them.
     pub bytes: usize,
+    /// Maps among them.
+    pub maps: usize,
 }
 
 /// What an anchor stands for.
@@ -143,6 +147,10 @@ impl<'t> Reader<'t> {
     fn count(&mut self, more: Size) -> Result<(), NotYaml> {
         self.size.values += more.values;
         self.size.bytes += more.bytes;
+        self.size.maps += more.maps;
+        if self.size.maps > MAX_MAPS {
+            return self.fail("it has more than 50000 maps, aliases resolved");
+        }
         let is_large = self.size.values > MAX_VALUES || self.size.bytes > MAX_BYTES;
         if is_large { self.fail("aliases make it too large") } else { Ok(()) }
     }
@@ -153,7 +161,8 @@ impl<'t> Reader<'t> {
         }
         let (before, outer) = (self.size, std::mem::replace(&mut self.deepest, depth));
         let bytes = if let Event::Scalar(text, ..) = &event { text.len() } else { 0 };
-        self.count(Size { values: 1, bytes })?;
+        let maps = usize::from(matches!(&event, Event::MappingStart(..)));
+        self.count(Size { values: 1, bytes, maps })?;
         let (value, anchor) = match event {
             Event::Scalar(text, style, anchor, tag) => (self.scalar(&text, style, tag.as_deref())?, anchor),
             Event::SequenceStart(_, anchor, _) => {
@@ -180,7 +189,11 @@ impl<'t> Reader<'t> {
             _ => return self.fail("it ends too early"),
         };
         if anchor > 0 {
-            let size = Size { values: self.size.values - before.values, bytes: self.size.bytes - before.bytes };
+            let size = Size {
+                values: self.size.values - before.values,
+                bytes: self.size.bytes - before.bytes,
+                maps: self.size.maps - before.maps,
+            };
             // it is kept once more
             self.count(size)?;
             self.anchors.insert(anchor, Anchored { value: value.clone(), size, levels: self.deepest - depth });
@@ -308,6 +321,17 @@ mod tests {
         // several at one level are no deeper than one of them
         let wide: String = (0..50).map(|_| "- *a\n").collect();
         assert!(parse(format!("- &a {}{}\n{wide}", "[".repeat(60), "]".repeat(60)).as_bytes()).is_ok());
+    }
+
+    #[test]
+    fn maps_have_a_bound_of_their_own() {
+        let of = |maps: usize| parse(format!("[{}]", vec!["{a: {}}"; maps / 2].join(",")).as_bytes());
+        assert!(of(50_000).is_ok());
+        assert_eq!(of(50_002).err().unwrap().reason, "it has more than 50000 maps, aliases resolved");
+        let aliased = |aliases: usize| parse(format!("- &a {{a: {{}}}}\n{}", "- *a\n".repeat(aliases)).as_bytes());
+        // with the anchor's own copy
+        assert!(aliased(24_998).is_ok());
+        assert_eq!(aliased(24_999).err().unwrap().reason, "it has more than 50000 maps, aliases resolved");
     }
 
     #[test]

@@ -18,6 +18,7 @@ mod x509;
 mod tests;
 
 use std::borrow::Cow;
+use std::cell::Cell;
 
 use jiff::Timestamp;
 use zeroize::Zeroizing;
@@ -71,6 +72,16 @@ pub struct Outside<'a> {
     pub now: Timestamp,
     /// What nobody can foresee.
     pub chance: &'a dyn Chance,
+    /// Rounds of derivations that files asked for, so far.
+    pub rounds: Cell<u64>,
+}
+
+impl<'a> Outside<'a> {
+    /// That time, and that chance.
+    #[must_use]
+    pub fn new(now: Timestamp, chance: &'a dyn Chance) -> Self {
+        Self { now, chance, rounds: Cell::new(0) }
+    }
 }
 
 /// Sprig's `certificate`: a template reads its fields as `.Cert` and `.Key`.
@@ -153,7 +164,7 @@ pub struct Function {
     pub name: &'static str,
     /// What it takes.
     pub takes: &'static [Kind],
-    /// Price of a call, in microseconds at most but for hostile input: an engine bounds the sum.
+    /// Price of a call, in microseconds but for a few, besides [`Outside::rounds`]: an engine bounds the sum.
     pub cost: usize,
     call: fn(&Outside, &[Arg]) -> Result<Made, FuncError>,
 }
@@ -172,6 +183,8 @@ impl Function {
 const LIGHT: usize = 1_000;
 /// A call that derives a key from a password in so many rounds that guessing takes long.
 const SLOW: usize = 50_000;
+/// A call that hashes a password so. It takes as long, but files of a hundred of them are plain use.
+const HASH: usize = 20_000;
 /// A call that makes a key of RSA.
 const KEY: usize = 150_000;
 /// The same, of twice the size.
@@ -195,10 +208,10 @@ macro_rules! functions {
 
 /// All functions.
 pub const FUNCTIONS: &[Function] = functions! { |outside|
-    SLOW "pkcs12key"(file: Text) => pkcs12::key(b"", file);
-    SLOW "pkcs12keyPass"(password: Text, file: Text) => pkcs12::key(password, file);
-    SLOW "pkcs12cert"(file: Text) => pkcs12::certificates(b"", file);
-    SLOW "pkcs12certPass"(password: Text, file: Text) => pkcs12::certificates(password, file);
+    SLOW "pkcs12key"(file: Text) => pkcs12::key(outside, b"", file);
+    SLOW "pkcs12keyPass"(password: Text, file: Text) => pkcs12::key(outside, password, file);
+    SLOW "pkcs12cert"(file: Text) => pkcs12::certificates(outside, b"", file);
+    SLOW "pkcs12certPass"(password: Text, file: Text) => pkcs12::certificates(outside, password, file);
     LIGHT "pemToPkcs12"(cert: Text, key: Text) => pkcs12::from_leaf(outside.chance, cert, key, b"");
     LIGHT "pemToPkcs12Pass"(cert: Text, key: Text, password: Text) => pkcs12::from_leaf(outside.chance, cert, key, password);
     LIGHT "fullPemToPkcs12"(certs: Text, key: Text) => pkcs12::from_chain(outside.chance, certs, key, b"");
@@ -212,8 +225,8 @@ pub const FUNCTIONS: &[Function] = functions! { |outside|
     LIGHT "jwkPublicKeyPem"(jwk: Text) => jwk::public_pem(jwk);
     LIGHT "jwkPrivateKeyPem"(jwk: Text) => jwk::private_pem(jwk);
     LIGHT "rsaDecrypt"(scheme: Text, hash: Text, input: Text, key: Text) => rsa::decrypt(scheme, hash, input, key);
-    SLOW "bcrypt"(password: Text) => Ok(passwords::bcrypt(outside.chance, password));
-    SLOW "htpasswd"(name: Text, password: Text, algorithm: Text) =>
+    HASH "bcrypt"(password: Text) => Ok(passwords::bcrypt(outside.chance, password));
+    HASH "htpasswd"(name: Text, password: Text, algorithm: Text) =>
         Ok(passwords::htpasswd(outside.chance, name, password, algorithm));
     SLOW "derivePassword"(counter: Uint32, shape: Text, password: Text, user: Text, site: Text) =>
         passwords::derive(*counter, shape, password, user, site);

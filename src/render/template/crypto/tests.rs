@@ -37,7 +37,7 @@ fn now() -> Timestamp {
 }
 
 fn call(name: &str, args: &[Arg]) -> Result<Made, FuncError> {
-    function(name).unwrap().call(&Outside { now: now(), chance: &SystemChance }, args)
+    function(name).unwrap().call(&Outside::new(now(), &SystemChance), args)
 }
 
 fn text(made: Made) -> Vec<u8> {
@@ -187,7 +187,7 @@ fn no_error_quotes_its_arguments() {
                 Kind::Certificate => Arg::Certificate(&pair),
             };
             let args: Vec<Arg> = function.takes.iter().map(arg).collect();
-            if let Err(error) = function.call(&Outside { now: now(), chance: &Counting::default() }, &args) {
+            if let Err(error) = function.call(&Outside::new(now(), &Counting::default()), &args) {
                 let text = error.to_string();
                 assert!(!text.contains("CANARY") && !text.contains("Q0FOQVJZ"), "{}: {text}", function.name);
             }
@@ -199,7 +199,7 @@ fn no_error_quotes_its_arguments() {
 fn functions_are_listed_once_and_check_what_they_are_given() {
     for function in FUNCTIONS {
         assert_eq!(FUNCTIONS.iter().filter(|other| other.name == function.name).count(), 1);
-        let outside = Outside { now: now(), chance: &SystemChance };
+        let outside = Outside::new(now(), &SystemChance);
         let error = function.call(&outside, &[]).err().unwrap();
         assert_eq!(error.to_string(), format!("{} is called with the wrong arguments", function.name));
     }

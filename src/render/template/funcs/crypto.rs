@@ -48,7 +48,11 @@ pub(super) fn call(function: &crypto::Function, cx: &Context<'_>, args: &[Value]
             (Kind::Certificate, None) => return Err("a certificate is missing".to_owned()),
         });
     }
-    match function.call(&Outside { now: cx.now, chance: cx.chance }, &given) {
+    let outside = Outside::new(cx.now, cx.chance);
+    let made = function.call(&outside, &given);
+    // a round takes about half a microsecond
+    cx.step(usize::try_from(outside.rounds.get() / 2).unwrap_or(usize::MAX))?;
+    match made {
         Ok(Made::Text(text)) => Ok(Value::bytes(text.to_vec())),
         Ok(Made::Texts(texts)) => Ok(Value::strings(texts.into_iter().map(String::into_bytes))),
         Ok(Made::Certificate(pair)) => {
@@ -76,6 +80,8 @@ fn element(item: &Value) -> Result<&[u8], String> {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::panic)]
 mod tests {
+    use std::cell::Cell;
+
     use crate::chance::SystemChance;
     use crate::render::Entries;
     use crate::render::template::Engine;
@@ -134,6 +140,36 @@ mod tests {
             let error = render(template).unwrap_err();
             assert!(error.contains(want), "{template}: {error}");
         }
+    }
+
+    /// Files of a hundred lines are plain use. With SHA-1 a line costs the same, and takes no time.
+    #[test]
+    fn a_hundred_passwords_can_be_hashed() {
+        let lines = |count: usize| {
+            render(&format!(r#"{{{{ range until {count} }}}}{{{{ htpasswd "ann" "pw" "sha" }}}}{{{{ end }}}}"#))
+        };
+        assert_eq!(lines(99).map(|text| text.len()), Ok(99 * "ann:{SHA}GpHWL3ymc5liWkNopqtdSjuqYHM=".len()));
+        assert!(lines(101).unwrap_err().contains("takes more than 2000000 steps"));
+    }
+
+    /// Each part of a file has a key of its own.
+    #[test]
+    fn a_file_costs_what_its_rounds_take() {
+        const KEY: &str = include_str!("../../../../e2e/oracles/testdata/ed25519.pem");
+        const LEAF: &str = include_str!("../../../../e2e/oracles/testdata/leaf.crt.pem");
+        let values = [("leaf".to_owned(), SecretBytes::from(LEAF)), ("key".to_owned(), SecretBytes::from(KEY))];
+        let scope = Entries::from(values);
+        let (now, taken) = ("2026-11-26T10:11:12Z".parse().unwrap(), Cell::new(0));
+        let engine = Engine { taken: Some(&taken), ..Engine::new(now, &SystemChance) };
+        let file = engine.render("x", "{{ pemToPkcs12Pass .leaf .key \"pw\" | b64dec }}", &scope).unwrap();
+        let scope = Entries::from([("file".to_owned(), file)]);
+        let steps = |password: &str| {
+            taken.set(0);
+            let made = engine.render("x", format!(r#"{{{{ pkcs12keyPass "{password}" .file | len }}}}"#), &scope);
+            (made.is_ok(), taken.get() / 1_000)
+        };
+        assert_eq!(steps("pw"), (true, 50 + 3), "2048 rounds for the MAC, the certificate and the key each");
+        assert_eq!(steps("no"), (false, 50 + 1), "those of the MAC alone");
     }
 
     #[test]

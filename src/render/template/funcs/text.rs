@@ -108,9 +108,16 @@ fn replace(cx: &Context<'_>, text: &[u8], old: &[u8], new: &[u8]) -> Result<Vec<
 
 /// All but nils, with spaces between.
 fn joined(cx: &Context<'_>, args: &[Value], each: impl Fn(&Context<'_>, &Value) -> Result<Vec<u8>, Fault>) -> Answer {
-    let shown: Result<Vec<Vec<u8>>, Fault> =
-        args.iter().filter(|arg| !matches!(arg, Value::Nil)).map(|arg| each(cx, arg)).collect();
-    Ok(Value::bytes(shown?.join(&b' ')))
+    let mut out = Vec::new();
+    for (i, arg) in args.iter().filter(|arg| !matches!(arg, Value::Nil)).enumerate() {
+        let piece = each(cx, arg)?;
+        cx.reserve(piece.len())?;
+        if i > 0 {
+            out.push(b' ');
+        }
+        out.extend_from_slice(&piece);
+    }
+    Ok(Value::bytes(out))
 }
 
 /// The parts between separators, at most so many if that is not negative; an empty separator takes characters apart.
@@ -148,4 +155,28 @@ fn numbered(cx: &Context<'_>, parts: Vec<Vec<u8>>) -> Answer {
         .map(|(i, part)| (Str::new(format!("_{i}").into_bytes()), Value::bytes(part)))
         .collect();
     Ok(Value::Map(cx.map(Elem::Str, entries)))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+    use crate::render::rewrite::testing::Sevens;
+    use crate::render::template::{Expressions, Limits};
+
+    /// Escapes make much of a short text, and there may be many.
+    #[test]
+    fn no_more_pieces_are_made_than_fit() {
+        let (limits, expressions) = (Limits { memory: 1 << 20, ..Limits::default() }, Expressions::default());
+        let cx = Context::new(jiff::Timestamp::UNIX_EPOCH, &Sevens, &limits, &expressions);
+        let made = Cell::new(0);
+        let args: [Value; 5] = std::array::from_fn(|_| Value::Bool(true));
+        let joined = joined(&cx, &args, |_, _| {
+            made.set(made.get() + 1);
+            Ok(vec![b'x'; 400_000])
+        });
+        assert!(joined.is_err());
+        assert_eq!(made.get(), 3);
+    }
 }

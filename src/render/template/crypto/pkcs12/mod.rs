@@ -4,11 +4,15 @@ mod pbe;
 mod read;
 mod write;
 
+use std::cell::Cell;
+use std::num::NonZeroU32;
+use std::rc::Rc;
+
 use zeroize::Zeroizing;
 
 use super::keys::{PrivateKey, Secret};
 use super::x509::{self, Certificate};
-use super::{FuncError, pem};
+use super::{FuncError, Outside, pem};
 use crate::render::template::chance::Chance;
 
 pub(super) use pbe::{aes_cbc, aes_cbc_encrypt};
@@ -17,18 +21,27 @@ pub(super) use pbe::{aes_cbc, aes_cbc_encrypt};
 struct Password {
     text: Zeroizing<String>,
     bmp: Secret,
+    /// Rounds that keys were derived from it in.
+    spent: Rc<Cell<u64>>,
 }
 
 impl Password {
     fn new(bytes: &[u8]) -> Result<Self, FuncError> {
         let text = Zeroizing::new(String::from_utf8_lossy(bytes).into_owned());
         let bmp = Zeroizing::new([&bmp_string(&text)?[..], &[0, 0]].concat());
-        Ok(Self { text, bmp })
+        Ok(Self { text, bmp, spent: Rc::default() })
     }
 
     /// Some programs take no password for one of no bytes, without the zero at its end.
-    fn none() -> Self {
-        Self { text: Zeroizing::default(), bmp: Zeroizing::default() }
+    fn or_none(&self) -> Self {
+        Self { text: Zeroizing::default(), bmp: Zeroizing::default(), spent: self.spent.clone() }
+    }
+
+    /// Rounds that a part of a file asks for, which count.
+    fn rounds(&self, found: u32) -> Result<NonZeroU32, FuncError> {
+        let rounds = pbe::rounds(found)?;
+        self.spent.set(self.spent.get() + u64::from(found));
+        if self.spent.get() > MOST_ROUNDS { Err(pbe::ROUNDS_TOO_BIG) } else { Ok(rounds) }
     }
 
     fn is_empty(&self) -> bool {
@@ -46,6 +59,9 @@ impl Password {
     }
 }
 
+/// Most rounds that the parts of one file may ask for together.
+const MOST_ROUNDS: u64 = 4_000_000;
+
 /// UCS-2.
 fn bmp_string(text: &str) -> Result<Secret, FuncError> {
     let unit = |c: char| u16::try_from(u32::from(c)).map(u16::to_be_bytes);
@@ -57,12 +73,20 @@ fn bmp_string(text: &str) -> Result<Secret, FuncError> {
     Ok(Zeroizing::new(units.concat()))
 }
 
+/// What a file holds; its rounds are noted.
+fn chain(outside: &Outside<'_>, password: &[u8], file: &[u8]) -> Result<(PrivateKey, Vec<Certificate>), FuncError> {
+    let password = Password::new(password)?;
+    let found = read::chain(file, &password);
+    outside.rounds.set(outside.rounds.get() + password.spent.get());
+    found
+}
+
 /// `pkcs12key`, `pkcs12keyPass`: the private key as PKCS#8 in PEM.
 ///
 /// # Errors
 /// The file cannot be read, or not with that password.
-pub fn key(password: &[u8], file: &[u8]) -> Result<String, FuncError> {
-    let (key, _) = read::chain(file, password).map_err(|e| e.within("unable to decode pkcs12 with password"))?;
+pub fn key(outside: &Outside<'_>, password: &[u8], file: &[u8]) -> Result<String, FuncError> {
+    let (key, _) = chain(outside, password, file).map_err(|e| e.within("unable to decode pkcs12 with password"))?;
     key.pkcs8_pem().ok_or(FuncError::new("the private key is not one that PKCS#8 can hold"))
 }
 
@@ -83,16 +107,16 @@ pub fn decrypted_key(text: &[u8], password: &[u8]) -> Result<Zeroizing<String>, 
 
 /// The first certificate of a file without a password, as DER.
 pub fn leaf(file: &[u8]) -> Option<Vec<u8>> {
-    read::chain(file, b"").ok()?.1.into_iter().next().map(|certificate| certificate.der)
+    read::chain(file, &Password::new(b"").ok()?).ok()?.1.into_iter().next().map(|certificate| certificate.der)
 }
 
 /// `pkcs12cert`, `pkcs12certPass`: the certificates in PEM, from leaf to root if they are one chain, and as they are if not.
 ///
 /// # Errors
 /// The file cannot be read, or not with that password.
-pub fn certificates(password: &[u8], file: &[u8]) -> Result<String, FuncError> {
+pub fn certificates(outside: &Outside<'_>, password: &[u8], file: &[u8]) -> Result<String, FuncError> {
     let (_, found) =
-        read::chain(file, password).map_err(|e| e.within("unable to decode pkcs12 certificate with password"))?;
+        chain(outside, password, file).map_err(|e| e.within("unable to decode pkcs12 certificate with password"))?;
     let ordered = x509::order(&found).unwrap_or_else(|_| found.iter().collect());
     Ok(ordered.iter().map(|certificate| certificate.pem()).collect())
 }

@@ -49,10 +49,10 @@ pub enum Purpose {
 /// # Errors
 /// None, or too many.
 pub fn rounds(found: u32) -> Result<NonZeroU32, FuncError> {
-    NonZeroU32::new(found)
-        .filter(|rounds| rounds.get() <= MOST_ROUNDS)
-        .ok_or(FuncError::new("pkcs12: the number of iterations is zero or too big"))
+    NonZeroU32::new(found).filter(|rounds| rounds.get() <= MOST_ROUNDS).ok_or(ROUNDS_TOO_BIG)
 }
+
+pub(super) const ROUNDS_TOO_BIG: FuncError = FuncError::fixed("pkcs12: the number of iterations is zero or too big");
 
 /// PKCS#12's own derivation of keys (RFC 7292, appendix B.2).
 pub fn derive(
@@ -113,7 +113,7 @@ impl Pbkdf2 {
         })
     }
 
-    fn key(&self, password: &[u8], length: usize) -> Result<Secret, FuncError> {
+    fn key(&self, password: &Password, length: usize) -> Result<Secret, FuncError> {
         let algorithm = match &self.prf {
             None => pbkdf2::PBKDF2_HMAC_SHA1,
             Some(prf) if der::is(prf, HMAC_SHA1) => pbkdf2::PBKDF2_HMAC_SHA1,
@@ -122,7 +122,7 @@ impl Pbkdf2 {
             Some(_) => return Err(UNKNOWN),
         };
         let mut key = Zeroizing::new(vec![0; length]);
-        pbkdf2::derive(algorithm, rounds(self.rounds)?, &self.salt, password, &mut key);
+        pbkdf2::derive(algorithm, password.rounds(self.rounds)?, &self.salt, &password.utf8(), &mut key);
         Ok(key)
     }
 }
@@ -139,7 +139,7 @@ pub fn pbmac1(parameters: &[u8], password: &Password) -> Result<aws_lc_rs::hmac:
     let (kdf, mac) = read_pair(parameters)?;
     // A short key lets anybody pass for who knows the password (CVE-2026-34181); a long one only takes memory.
     let length = kdf.length.filter(|length| (20..=64).contains(length)).ok_or(STRUCTURE)?;
-    let key = kdf.key(&password.utf8(), length as usize)?;
+    let key = kdf.key(password, length as usize)?;
     let algorithm = match () {
         () if der::is(&mac.0, HMAC_SHA1) => aws_lc_rs::hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY,
         () if der::is(&mac.0, HMAC_SHA256) => aws_lc_rs::hmac::HMAC_SHA256,
@@ -202,7 +202,7 @@ fn decrypt_pbes2(parameters: &[u8], password: &Password, data: &mut [u8]) -> Res
         () => return Err(UNKNOWN),
     };
     let iv = iv.and_then(|iv| der::read_octets(&iv)).and_then(|iv| iv.try_into().ok()).ok_or(STRUCTURE)?;
-    aes_cbc(algorithm, &kdf.key(&password.utf8(), key_length(algorithm))?, iv, data).ok_or(PADDING)
+    aes_cbc(algorithm, &kdf.key(password, key_length(algorithm))?, iv, data).ok_or(PADDING)
 }
 
 fn key_length(algorithm: &cipher::Algorithm) -> usize {
@@ -253,7 +253,7 @@ where
         reader.read_sequence(|reader| Ok((reader.next().read_bytes()?, reader.next().read_u32()?)))
     });
     let (salt, found) = parsed.ok_or(STRUCTURE)?;
-    let rounds = rounds(found)?;
+    let rounds = password.rounds(found)?;
     let key = |purpose, length| derive(&digest::SHA1_FOR_LEGACY_USE_ONLY, purpose, password.bmp(), &salt, rounds, length);
     let cipher = cipher(&key(Purpose::Encryption, length)).map_err(|_| STRUCTURE)?;
     let decryptor = cbc::Decryptor::inner_iv_slice_init(cipher, &key(Purpose::Iv, 8)).map_err(|_| STRUCTURE)?;

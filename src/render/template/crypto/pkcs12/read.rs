@@ -39,16 +39,17 @@ struct Mac {
 }
 
 /// The private key and the certificates, in the order of the file.
-pub fn chain(file: &[u8], password: &[u8]) -> Result<(PrivateKey, Vec<Certificate>), FuncError> {
+pub fn chain(file: &[u8], password: &Password) -> Result<(PrivateKey, Vec<Certificate>), FuncError> {
     let (content, mac) = der::read(file, read_pfx).ok_or(STRUCTURE)??;
-    let password = verified(&content, mac.as_ref(), Password::new(password)?)?;
+    let none = verified(&content, mac.as_ref(), password)?;
+    let password = none.as_ref().unwrap_or(password);
     let safes = der::read(&content, |reader| reader.collect_sequence_of(read_typed)).ok_or(STRUCTURE)?;
     if !(1..=2).contains(&safes.len()) {
         return Err(FuncError::new("pkcs12: expected between 1 and 2 items in the authenticated safe"));
     }
     let (mut key, mut certificates) = (None, Vec::new());
     for safe in &safes {
-        let data = open(safe, &password)?;
+        let data = open(safe, password)?;
         let bags = der::read(&data, |reader| reader.collect_sequence_of(read_bag)).ok_or(STRUCTURE)?;
         for (kind, value) in bags {
             if der::is(&kind, CERTIFICATE_BAG) {
@@ -57,7 +58,7 @@ pub fn chain(file: &[u8], password: &[u8]) -> Result<(PrivateKey, Vec<Certificat
                 if key.is_some() {
                     return Err(FuncError::new("pkcs12: expected exactly one key bag"));
                 }
-                key = Some(private_key(&value, der::is(&kind, SHROUDED_KEY_BAG).then_some(&password))?);
+                key = Some(private_key(&value, der::is(&kind, SHROUDED_KEY_BAG).then_some(password))?);
             }
             if certificates.len() > MOST_BAGS {
                 return Err(FuncError::new("pkcs12: too many certificates"));
@@ -112,16 +113,16 @@ fn read_mac(reader: BERReader) -> ASN1Result<Mac> {
     })
 }
 
-/// The password, in the form that the MAC was made with.
-fn verified(content: &[u8], mac: Option<&Mac>, password: Password) -> Result<Password, FuncError> {
+/// The other form of a password that the MAC was made with, if it was.
+fn verified(content: &[u8], mac: Option<&Mac>, password: &Password) -> Result<Option<Password>, FuncError> {
     let Some(mac) = mac else {
-        return if password.is_empty() { Ok(password) } else { Err(FuncError::new("pkcs12: no MAC in data")) };
+        return if password.is_empty() { Ok(None) } else { Err(FuncError::new("pkcs12: no MAC in data")) };
     };
-    if mac.fits(content, &password)? {
-        return Ok(password);
+    if mac.fits(content, password)? {
+        return Ok(None);
     }
-    let none = Password::none();
-    if password.is_empty() && mac.fits(content, &none)? { Ok(none) } else { Err(WRONG_PASSWORD) }
+    let none = password.or_none();
+    if password.is_empty() && mac.fits(content, &none)? { Ok(Some(none)) } else { Err(WRONG_PASSWORD) }
 }
 
 impl Mac {
@@ -139,7 +140,7 @@ impl Mac {
             () if der::is(oid, SHA512) => (&digest::SHA512, hmac::HMAC_SHA512),
             () => return Err(FuncError::new("pkcs12: MAC digest algorithm not supported")),
         };
-        let (rounds, length) = (pbe::rounds(self.rounds)?, hash.output_len());
+        let (rounds, length) = (password.rounds(self.rounds)?, hash.output_len());
         Ok(hmac::Key::new(mac, &pbe::derive(hash, pbe::Purpose::Mac, password.bmp(), &self.salt, rounds, length)))
     }
 }

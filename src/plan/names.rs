@@ -1,10 +1,9 @@
-//! Which names of keys may be printed: a template can make one of a value.
+//! Which names of keys may be told: a template can make one of a value.
 
 use std::collections::BTreeSet;
 
-use super::print::MASK;
+use super::template::Delimiters;
 use crate::api::external_secret::{Template, TemplateScope};
-use crate::plan::template::Delimiters;
 use crate::providers::ReferenceKind;
 use crate::render::target::{Source, Sources};
 use crate::secret_bytes::SecretBytes;
@@ -15,7 +14,7 @@ const ACTION: char = '\0';
 const BEFORE_A_KEY: [char; 4] = ['{', ',', '"', '\''];
 
 /// The names that are no value's: all, unless a template makes names; then those that stand in it, and those that are known otherwise.
-#[derive(Clone, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Names {
     known: BTreeSet<String>,
     /// Templates that make names, without their actions. They may be a Secret's.
@@ -50,17 +49,11 @@ impl Names {
         self.known.extend(names.into_iter().cloned());
     }
 
-    /// Whether a name may be printed.
+    /// Whether a name may be told.
     #[must_use]
     pub fn shows(&self, name: &str) -> bool {
         let stands_in = |text: &SecretBytes| text.expose_str().is_some_and(|text| is_key_in(text, name));
         self.texts.is_empty() || self.known.contains(name) || self.texts.iter().any(stands_in)
-    }
-
-    /// A name as it stands in an error.
-    #[must_use]
-    pub fn word(&self, name: &str) -> String {
-        if self.shows(name) { format!("{name:?}") } else { MASK.to_owned() }
     }
 }
 
@@ -137,8 +130,6 @@ mod tests {
             assert!(!shown(text, name), "{name}");
         }
         assert!(shown("fixed: x", "anything"), "no action, no name of a value");
-        assert_eq!(names(json!({ "literal": text }), &go).word("canary"), MASK);
-        assert_eq!(names(json!({ "literal": text }), &go).word("a"), "\"a\"");
     }
 
     #[test]
