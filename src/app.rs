@@ -124,7 +124,7 @@ async fn serve_until_stopped(settings: Settings, level: LevelHandle) -> Result<(
     for warning in &settings.warnings {
         tracing::warn!("{warning}");
     }
-    let mut config = kube::Config::infer().await.map_err(|e| AppError::Config(e.to_string()))?;
+    let mut config = api_server::infer().await.map_err(|e| AppError::Config(e.to_string()))?;
     config.headers.push((http::header::USER_AGENT, http::HeaderValue::from_static(USER_AGENT)));
     let (operator, election) = Operator::new(settings, config)?;
     operator.serve(level).await?;
@@ -349,7 +349,7 @@ impl Operator {
         let (client, leadership) = (self.client.clone(), self.leadership.clone());
         let writer = Writer::new(client.clone(), leadership.clone(), digester.clone(), settings.concurrent.get(), limit);
         let (events, write_events) =
-            Events::new(client.clone(), leadership, self.identity.clone(), writer.busy(), self.metrics.clone());
+            Events::new(client.clone(), leadership, self.identity.clone(), limit, writer.busy(), self.metrics.clone());
         let ctx = Ctx {
             index: RwLock::new(Index::default()),
             memory: Mutex::new(HashMap::new()),
@@ -372,6 +372,7 @@ impl Operator {
                 class: settings.controller_class.clone(),
                 adopt: settings.adopt_secrets,
                 cluster_stores: settings.cluster_stores,
+                cluster_external_secrets: settings.cluster_external_secrets,
                 cluster_generators: matches!(settings.scope, Scope::Cluster),
                 secret_stores: settings.secret_stores,
                 push_secrets: settings.push_secrets,
@@ -397,11 +398,17 @@ impl Operator {
             return;
         }
         for api in self.scope().apis::<Guard<GeneratorState>>(&self.client) {
-            let (holder, ctx, stop) = (ctx.clone(), ctx.clone(), self.stop.clone());
+            let (lister, holder, ctx, stop) = (ctx.clone(), ctx.clone(), ctx.clone(), self.stop.clone());
             let namespace = api.namespace().map(str::to_owned);
+            let of = namespace.clone();
+            let fares = move |fares: watch::Fares| {
+                if fares == watch::Fares::Synced {
+                    lister.states.listed(of.as_deref());
+                }
+            };
             let held = move || holder.states.keys(namespace.as_deref());
             let handle = move |change: watch::Change<GeneratorState>| generator_state::on_change(&ctx, change);
-            self.tasks.spawn(watch::watch_what_is_held(api, "GeneratorState".into(), |_| (), stop, handle, held));
+            self.tasks.spawn(watch::watch_what_is_held(api, "GeneratorState".into(), fares, stop, handle, held));
         }
     }
 

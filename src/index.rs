@@ -277,17 +277,19 @@ impl Index {
 
     /// Notes what a check of a store came to, and says who waited for it: its users that are not synced, and after the first
     /// check of a revision all of them, as also one that is synced may have become due meanwhile. Where it can be used again, also those
-    /// that wait for a store in whose place it stands. A store that went during the check has none to note.
-    pub fn set_health(&mut self, id: &StoreId, health: StoreHealth) -> Wakes {
+    /// that wait for a store in whose place it stands. A store that went during the check has none to note. Gives ExternalSecrets, and
+    /// PushSecrets.
+    pub fn set_health(&mut self, id: &StoreId, health: StoreHealth) -> (Wakes, Wakes) {
         if !self.stores.contains_key(id) {
-            return Wakes::new();
+            return Default::default();
         }
         let old = self.health.get(id).filter(|old| old.is_of_revision_of(&health));
         let (first, recovered) = (old.is_none(), health.ready && old.is_none_or(|old| !old.ready));
         self.health.insert(id.clone(), health);
         let own = self.users(id).filter(|(_, es)| first || !is_synced(es));
         let stood_in = self.stood_in_users(id).filter(|(_, es)| recovered && !is_synced(es));
-        own.chain(stood_in).map(|(key, es)| (key.clone(), urgency(es))).collect()
+        let waiting = own.chain(stood_in).map(|(key, es)| (key.clone(), urgency(es))).collect();
+        (waiting, self.push_waiting(id, recovered))
     }
 
     /// The ExternalSecrets of a namespace that wait for a store, or for one in whose place it stands.
@@ -354,12 +356,13 @@ impl Index {
         }
     }
 
-    /// A ConfigMap appeared or changed, or is gone (without a version).
-    pub fn note_config_map(&mut self, key: &Key, version: Option<&str>) {
-        match version {
+    /// A ConfigMap appeared or changed, or is gone (without a version): which PushSecrets with a template from it are not in line.
+    pub fn note_config_map(&mut self, key: &Key, version: Option<&str>) -> Wakes {
+        let old = match version {
             Some(version) => self.config_maps.insert(key.clone(), version.to_owned()),
             None => self.config_maps.remove(key),
         };
+        if old.as_deref() == version { Wakes::new() } else { self.push_waiting_for_template(key) }
     }
 
     /// An object that templates may come from appeared or changed, or is gone: which ExternalSecrets are to be looked at. Those that
@@ -386,17 +389,16 @@ impl Index {
         sources_of(es).into_iter().map(version).collect()
     }
 
-    /// A namespace appeared or changed: which ExternalSecrets in it are not synced.
-    pub fn upsert_namespace(&mut self, name: &str, labels: BTreeMap<String, String>) -> Wakes {
+    /// A namespace appeared or changed: which ExternalSecrets in it are not synced, and which PushSecrets.
+    pub fn upsert_namespace(&mut self, name: &str, labels: BTreeMap<String, String>) -> (Wakes, Wakes) {
         if self.namespaces.get(name).is_some_and(|old| **old == labels) {
-            return Vec::new();
+            return Default::default();
         }
         self.namespaces.insert(name.into(), Arc::new(labels));
         let inside = self.external_secrets.iter().filter(|(key, _)| &*key.namespace == name);
-        inside
-            .filter(|(_, es)| !es.ready().is_some_and(super::api::Condition::is_ready))
-            .map(|(key, es)| (key.clone(), initial_priority(es).min(Priority::Changed)))
-            .collect()
+        let waiting = inside.filter(|(_, es)| !is_synced(es));
+        let waiting = waiting.map(|(key, es)| (key.clone(), initial_priority(es).min(Priority::Changed))).collect();
+        (waiting, self.push_secrets_of(name))
     }
 
     /// A namespace is gone.

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use crate::api::fan_out::{Parent, ParentKind};
 use crate::api::{AnyStore, ExternalSecret, PushSecret, StoreKind};
 use crate::controllers::watch::Change;
-use crate::controllers::{self, Ctx, fan_out, generators, push_secret};
+use crate::controllers::{self, Ctx, fan_out, generators, push_secret, store};
 use crate::index::{Key, ParentId, StoreId};
 use crate::providers::ReferenceKind;
 use crate::queue::Priority;
@@ -40,17 +40,31 @@ pub(super) fn on_external_secret(ctx: &Ctx, change: Change<ExternalSecret>) {
         }
         Change::Invalid(meta, why) => {
             controllers::tell_invalid(ctx, "ExternalSecret", &meta, &why, LEFT_ALONE);
-            on_external_secret(ctx, Change::Gone(Key::of(&meta)));
+            lose_external_secret(ctx, Key::of(&meta));
         }
         Change::Gone(key) => {
-            let gone = ctx.index_mut().remove_external_secret(&key);
-            let meta = last_known(&key, gone.as_ref().map(|es| &es.metadata));
-            fan_out::wake_parents_of(ctx, ParentKind::ClusterExternalSecret, [&*meta]);
-            ctx.manifests.drop_unused(ctx);
-            ctx.metrics.deleted(ObjectKind::ExternalSecret, &key.namespace, &key.name);
-            ctx.forced.done(&key, Instant::now());
-            ctx.external_secrets.gone(key, Priority::Periodic);
+            let gone = lose_external_secret(ctx, key);
+            disown_states(ctx, gone.as_ref().map(|es| &es.metadata));
         }
+    }
+}
+
+/// An ExternalSecret is gone, or as good as that. Gives what was known of it.
+fn lose_external_secret(ctx: &Ctx, key: Key) -> Option<Arc<ExternalSecret>> {
+    let gone = ctx.index_mut().remove_external_secret(&key);
+    let known = gone.as_ref().map(|es| &es.metadata);
+    fan_out::wake_parents_of(ctx, ParentKind::ClusterExternalSecret, [&*last_known(&key, known)]);
+    ctx.manifests.drop_unused(ctx);
+    ctx.metrics.deleted(ObjectKind::ExternalSecret, &key.namespace, &key.name);
+    ctx.forced.done(&key, Instant::now());
+    ctx.external_secrets.gone(key, Priority::Periodic);
+    gone
+}
+
+/// What was generated for an object goes with it.
+fn disown_states(ctx: &Ctx, gone: Option<&ObjectMeta>) {
+    if let Some(uid) = gone.and_then(|meta| meta.uid.as_deref()) {
+        ctx.states.disown(uid);
     }
 }
 
@@ -82,6 +96,7 @@ pub(super) fn on_push_secret(ctx: &Ctx, change: Change<PushSecret>) {
             if let Some(gone) = &gone {
                 push_secret::hold_stores(ctx, gone);
             }
+            disown_states(ctx, gone.as_ref().map(|ps| &ps.metadata));
             ctx.metrics.deleted(ObjectKind::PushSecret, &key.namespace, &key.name);
             ctx.push_secrets.gone(key, Priority::Periodic);
         }
@@ -124,14 +139,6 @@ where
     }
 }
 
-/// Wakes the PushSecrets that a store concerns, as it was or as it is.
-fn wake_pushers(ctx: &Ctx, store: &AnyStore) {
-    let wakes = ctx.index().push_wakes(store);
-    for (key, priority) in wakes {
-        ctx.push_secrets.wake(key, priority);
-    }
-}
-
 /// A store did.
 pub(super) fn on_store<K>(ctx: &Ctx, kind: StoreKind, change: Change<K>)
 where
@@ -143,8 +150,7 @@ where
             let (id, store) = (StoreId::of(&store), Arc::new(store));
             let before = ctx.index().store(&id);
             if ctx.index_mut().upsert_store(store.clone()) {
-                before.iter().chain([&store]).for_each(|store| wake_pushers(ctx, store));
-                ctx.stores.wake(id, Priority::Changed);
+                store::changed(ctx, before.as_deref(), &store);
             }
         }
         Change::Invalid(meta, why) => controllers::tell_invalid(ctx, kind.as_str(), &meta, &why, AS_BEFORE),
@@ -152,7 +158,7 @@ where
             let id = StoreId { kind, key };
             let before = ctx.index().store(&id);
             ctx.index_mut().remove_store(&id);
-            before.iter().for_each(|store| wake_pushers(ctx, store));
+            before.iter().for_each(|before| store::wake_pushers(ctx, before));
             before.iter().for_each(|store| ctx.fetcher.deleted(store));
             ctx.metrics.deleted(ObjectKind::of_store(kind), &id.key.namespace, &id.key.name);
             ctx.stores.gone(id, Priority::Changed);
@@ -183,13 +189,16 @@ pub(super) fn on_secret(ctx: &Ctx, change: Change<ObjectMeta>) {
 
 /// A ConfigMap did: a source, or what a store logs in with.
 pub(super) fn on_config_map(ctx: &Ctx, change: Change<ObjectMeta>) {
-    match &change {
+    let pushing = match &change {
         Change::Upsert(meta) => {
             let version = meta.resource_version.as_deref().unwrap_or_default();
-            ctx.index_mut().note_config_map(&Key::of(meta), Some(version));
+            ctx.index_mut().note_config_map(&Key::of(meta), Some(version))
         }
         Change::Gone(key) => ctx.index_mut().note_config_map(key, None),
         Change::Invalid(..) => return,
+    };
+    for (key, priority) in pushing {
+        ctx.push_secrets.wake(key, priority);
     }
     on_reference(ctx, ReferenceKind::ConfigMap, change);
 }
@@ -220,7 +229,7 @@ fn log_in_anew(ctx: &Ctx, id: &StoreId, namespace: &str) {
     ctx.fetcher.forget_login(id, namespace);
     let (waiting, pushing) = {
         let index = ctx.index();
-        (index.waiting_for_store(id, namespace), index.push_waiting(id))
+        (index.waiting_for_store(id, namespace), index.push_waiting(id, true))
     };
     for (key, priority) in waiting {
         ctx.external_secrets.wake(key, priority);
@@ -237,12 +246,11 @@ pub(super) fn on_namespace(ctx: &Ctx, change: Change<ObjectMeta>) {
             let parents = ctx.index_mut().see_namespace(&meta);
             fan_out::wake_parents(ctx, parents);
             let name = meta.name.unwrap_or_default();
-            let wakes = ctx.index_mut().upsert_namespace(&name, meta.labels.unwrap_or_default());
-            for (key, priority) in wakes {
+            let (waiting, pushing) = ctx.index_mut().upsert_namespace(&name, meta.labels.unwrap_or_default());
+            for (key, priority) in waiting {
                 ctx.external_secrets.wake(key, priority);
             }
-            let waiting = ctx.index().push_secrets_of(&name);
-            for (key, priority) in waiting {
+            for (key, priority) in pushing {
                 ctx.push_secrets.wake(key, priority);
             }
         }

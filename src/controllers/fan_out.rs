@@ -28,7 +28,7 @@ const AGAIN: Duration = Duration::from_secs(2);
 pub async fn reconcile(ctx: Arc<Ctx>, job: Job<ParentId>) -> Wake {
     let (begun, id) = (Instant::now(), job.key);
     let facts = ctx.index().fan_out_facts(&id);
-    let plan = plan::plan(&facts);
+    let plan = plan::plan(&facts, &ctx.rules);
     let released = release(&ctx, &facts, &plan).await;
     let silent = plan.silent;
     if facts.parent.is_none() {
@@ -225,7 +225,10 @@ async fn tell(ctx: &Ctx, facts: &Facts, report: Report) -> Wake {
     match ctx.writer.parent_status(parent, &status).await {
         Ok(updated) => {
             ctx.retries.done(&id.to_string());
-            ctx.index_mut().renew_parent(Arc::new(updated));
+            let edited = ctx.index_mut().renew_parent(Arc::new(updated));
+            if let Some(priority) = edited {
+                ctx.parents.wake(id.clone(), priority);
+            }
             report.wake
         }
         Err(WriteError::Gone | WriteError::NotLeader | WriteError::Terminating) => Wake::OnChange,

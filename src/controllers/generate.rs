@@ -237,7 +237,9 @@ async fn expire_all(tools: Tools<'_>, meta: &ObjectMeta, states: Vec<&GeneratorS
 }
 
 async fn expire(tools: Tools<'_>, key: &Key, deadline: Timestamp) -> Result<(), WriteError> {
-    let expired = tools.writer.expire_state(key, deadline).await?;
-    expired.into_iter().for_each(|state| tools.states.renew(state));
+    match tools.writer.expire_state(key, deadline).await? {
+        Some(state) => tools.states.retire(state),
+        None => tools.states.forget(key),
+    }
     Ok(())
 }

@@ -39,16 +39,23 @@ struct Known {
     noting: HashMap<String, usize>,
     /// Those that we deleted: what the watch, which lags behind, still tells of them is no news.
     deleted: LruCache<Key, ()>,
+    /// The namespaces whose watch has listed all that there are, without a name the cluster's.
+    listed: BTreeSet<Option<String>>,
 }
 
 impl Default for Known {
     fn default() -> Self {
         let (states, by_owner, noting) = (HashMap::new(), HashMap::new(), HashMap::new());
-        Self { states, by_owner, noting, deleted: LruCache::unbounded() }
+        Self { states, by_owner, noting, deleted: LruCache::unbounded(), listed: BTreeSet::new() }
     }
 }
 
 impl Known {
+    /// Whether a watch tells when a state of a namespace is gone.
+    fn is_watched(&self, namespace: &str) -> bool {
+        self.listed.contains(&None) || self.listed.contains(&Some(namespace.to_owned()))
+    }
+
     fn remove(&mut self, key: &Key) {
         let gone = self.states.remove(key);
         if let Some(uid) = gone.as_ref().and_then(|held| owner(&held.state)).map(|owner| owner.uid.as_str())
@@ -155,6 +162,35 @@ impl States {
             known.by_owner.entry(owner.uid.clone()).or_default().insert(key.clone());
         }
         known.states.insert(key, Held { state: Arc::new(state), failures, cleaned, replaced });
+    }
+
+    /// The watch of a namespace, or of the cluster, has listed the states that there are.
+    pub fn listed(&self, namespace: Option<&str>) {
+        self.lock().listed.insert(namespace.map(str::to_owned));
+    }
+
+    /// Takes a state as it is noted when it is cleaned up. Where no watch would tell that it is gone, it is not held any longer: a watch
+    /// that comes later brings it.
+    pub fn retire(&self, state: GeneratorState) {
+        let key = Key::of(&state.metadata);
+        let mut known = self.lock();
+        if known.is_watched(&key.namespace) {
+            drop(known);
+            self.renew(state);
+        } else {
+            known.remove(&key);
+        }
+    }
+
+    /// The object of that uid is gone, and its states go with it: where no watch would tell of that, they are not held any longer.
+    pub fn disown(&self, uid: &str) {
+        let mut known = self.lock();
+        let keys = known.by_owner.get(uid).cloned().unwrap_or_default();
+        for key in &keys {
+            if !known.is_watched(&key.namespace) {
+                known.remove(key);
+            }
+        }
     }
 
     /// When what was generated for the object of that uid must be replaced, as its lease ends. `labels`: those of its entries as they are

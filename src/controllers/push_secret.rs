@@ -3,6 +3,7 @@
 mod generated;
 mod memories;
 mod removal;
+mod under_way;
 
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,6 +16,7 @@ use tokio::time::Instant;
 use self::generated::{asker, push_generated};
 pub use self::memories::Memories;
 use self::removal::{clean_up, delete_all, leave, source_gone};
+use self::under_way::UnderWay;
 use super::generate::Generated;
 use super::{Ctx, fan_out, template, turn};
 use crate::api::fan_out::ParentKind;
@@ -57,6 +59,7 @@ pub async fn reconcile(ctx: Arc<Ctx>, memories: Arc<Memories>, job: Job<Key>) ->
             ctx.metrics.deleted(ObjectKind::PushSecret, &job.key.namespace, &job.key.name);
             return Wake::OnChange;
         };
+        let mut under_way = None;
         let report = match plan::before_push(&facts, &ctx.rules) {
             Next::Ignore => return Wake::OnChange,
             Next::Idle(wake) => {
@@ -73,15 +76,26 @@ pub async fn reconcile(ctx: Arc<Ctx>, memories: Arc<Memories>, job: Job<Key>) ->
             },
             Next::Leave(failure) => plan::settle(&facts, leave(&ctx, &facts, failure, SyncedPushSecrets::new()).await),
             Next::Settle(report) => *report,
-            Next::Push(priority) => match sync(&ctx, &memories, &facts, priority).await {
-                // what was generated now may hold for a shorter time than what was there before
-                Some(outcome) => plan::settle(&Facts { replace_at: replace_at(&ctx, &facts.ps), ..facts.clone() }, outcome),
-                None => return Wake::OnChange,
-            },
+            Next::Push(priority) => {
+                under_way = UnderWay::begin(&ctx, &facts);
+                if under_way.is_none() {
+                    continue;
+                }
+                match sync(&ctx, &memories, &facts, priority).await {
+                    // what was generated now may hold for a shorter time than what was there before
+                    Some(outcome) => {
+                        plan::settle(&Facts { replace_at: replace_at(&ctx, &facts.ps), ..facts.clone() }, outcome)
+                    }
+                    None => return Wake::OnChange,
+                }
+            }
         };
         let turn = turn(report.failure.is_some(), report.wake);
         ctx.metrics.reconciled(ObjectKind::PushSecret, begun.elapsed(), turn);
-        return tell(&ctx, &memories, &facts, report, job.priority).await;
+        let wake = tell(&ctx, &memories, &facts, report, job.priority).await;
+        // until its status is told, nobody else knows what was pushed where
+        drop(under_way);
+        return wake;
     }
     Wake::After(SOON, Priority::Changed)
 }
@@ -110,7 +124,12 @@ async fn facts(ctx: &Ctx, memories: &Memories, key: &Key, priority: Priority) ->
         && let Ok(selector) = access::to_text(selector)
     {
         match ctx.writer.list_metadata(&key.namespace, &selector, priority).await {
-            Ok(secrets) => facts.sources.extend(secrets.iter().map(|s| SourceVersion::of(&s.metadata))),
+            Ok(secrets) => {
+                // where nothing is due, too: who is woken when one of them goes, or loses its labels, is known by this alone
+                let names = secrets.iter().filter_map(|s| s.metadata.name.clone()).collect();
+                ctx.index_mut().set_push_sources(key, names);
+                facts.sources.extend(secrets.iter().map(|s| SourceVersion::of(&s.metadata)));
+            }
             Err(error) => facts.unlisted = Some(unread(&error)),
         }
     }

@@ -136,12 +136,11 @@ pub async fn reconcile(ctx: Arc<Ctx>, failures: Arc<Failures>, job: Job<StoreId>
     ctx.metrics.reconciled(kind, begun.elapsed(), turn(failed, report.wake));
     let news = !report.notes.is_empty() && last.is_none_or(|last| last.is_news(&store, &report.notes));
     log(&id, &outcome, news);
-    let waiting = ctx.index_mut().set_health(&id, report.health);
+    let (waiting, pushing) = ctx.index_mut().set_health(&id, report.health);
     for (key, priority) in waiting {
         ctx.external_secrets.wake(key, priority);
     }
-    let waiting = ctx.index().push_waiting(&id);
-    for (key, priority) in waiting {
+    for (key, priority) in pushing {
         ctx.push_secrets.wake(key, priority);
     }
     let reference = object_reference(id.kind.as_str(), &store.metadata);
@@ -157,6 +156,20 @@ pub async fn reconcile(ctx: Arc<Ctx>, failures: Arc<Failures>, job: Job<StoreId>
     write(&ctx, &failures, &id, checked, again).await
 }
 
+/// A store appeared or changed: it is checked, and the PushSecrets that it concerns are looked at.
+pub fn changed(ctx: &Ctx, before: Option<&AnyStore>, now: &AnyStore) {
+    before.into_iter().chain([now]).for_each(|store| wake_pushers(ctx, store));
+    ctx.stores.wake(StoreId::of(now), Priority::Changed);
+}
+
+/// Wakes the PushSecrets that a store concerns, as it was or as it is.
+pub fn wake_pushers(ctx: &Ctx, store: &AnyStore) {
+    let wakes = ctx.index().push_wakes(store);
+    for (key, priority) in wakes {
+        ctx.push_secrets.wake(key, priority);
+    }
+}
+
 /// Writes what a check came to, where that is not written yet, and says when to look again. `again`: so soon for the finalizer.
 async fn write(ctx: &Ctx, failures: &Failures, id: &StoreId, mut checked: Checked, again: Option<Duration>) -> Wake {
     let refused = match &checked.status {
@@ -164,7 +177,12 @@ async fn write(ctx: &Ctx, failures: &Failures, id: &StoreId, mut checked: Checke
         Some(status) => match ctx.writer.store_status(&checked.store, status).await {
             Ok(updated) => {
                 let updated = Arc::new(updated);
-                ctx.index_mut().renew_store(updated.clone());
+                if ctx.index_mut().renew_store(updated.clone()) {
+                    // it was edited meanwhile, and what was checked is no more
+                    ctx.retries.done(&id.to_string());
+                    changed(ctx, Some(&checked.store), &updated);
+                    return Wake::OnChange;
+                }
                 // what the status says is told
                 checked = Checked { store: updated, status: None, notes: Vec::new(), ..checked };
                 None

@@ -114,11 +114,12 @@ impl FanOut {
 }
 
 impl Index {
-    /// As [`Index::upsert_parent`], for a parent as our own write left it: one that went meanwhile does not come back.
-    pub fn renew_parent(&mut self, new: Arc<Parent>) {
-        if self.fan_out.parents.get(&ParentId::of(&new)).is_some_and(|old| old.metadata().uid == new.metadata().uid) {
-            self.upsert_parent(new);
-        }
+    /// As [`Index::upsert_parent`], for a parent as our own write left it: one that went meanwhile does not come back. The
+    /// answer may bring an edit before the watch does.
+    pub fn renew_parent(&mut self, new: Arc<Parent>) -> Option<Priority> {
+        let old = self.fan_out.parents.get(&ParentId::of(&new));
+        let held = old.is_some_and(|old| old.metadata().uid == new.metadata().uid);
+        if held { self.upsert_parent(new) } else { None }
     }
 
     /// A parent appeared or changed. `None` where nothing that decides something did.

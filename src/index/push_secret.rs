@@ -9,7 +9,9 @@ use super::{GeneratorId, Index, Key, StoreId, Wakes, differs, forced, is_older, 
 use crate::api::{AnyStore, Condition, PushSecret, StoreKind};
 use crate::plan::access;
 use crate::plan::push_secret::{self as plan, Source, SourceVersion, stores};
+use crate::providers::ReferenceKind;
 use crate::queue::Priority;
+use crate::render::target::{Source as TemplateSource, sources as template_sources};
 
 /// PushSecrets, and the Secrets that each last took its values from.
 #[derive(Default)]
@@ -18,6 +20,8 @@ pub(super) struct PushSecrets {
     sources: HashMap<Key, BTreeSet<String>>,
     /// The namespaces of which all are known, without a name the cluster.
     known: BTreeSet<Option<Arc<str>>>,
+    /// How many pushes are under way to each store.
+    under_way: HashMap<StoreId, usize>,
 }
 
 impl PushSecrets {
@@ -90,21 +94,25 @@ impl Index {
         self.push_users(store).map(|ps| (Key::of(&ps.metadata), Priority::Changed)).collect()
     }
 
-    /// The PushSecrets that a store concerns and that are not in line.
+    /// The PushSecrets that a store concerns and that are not in line. Unless the store is `mended`, those of a generator wait out their
+    /// pause: each of their tries makes a value.
     #[must_use]
-    pub fn push_waiting(&self, id: &StoreId) -> Wakes {
+    pub fn push_waiting(&self, id: &StoreId, mended: bool) -> Wakes {
         let Some(store) = self.store(id) else { return Wakes::new() };
-        let waiting = self.push_users(&store).filter(|ps| !ps.ready().is_some_and(Condition::is_ready));
-        waiting.map(|ps| (Key::of(&ps.metadata), initial(ps).min(Priority::Changed))).collect()
+        let priority = |ps: &PushSecret| match plan::source(ps) {
+            Source::Generated(_) if !mended => Priority::Periodic,
+            _ => initial(ps).min(Priority::Changed),
+        };
+        let waiting = self.push_users(&store).filter(|ps| !is_in_line(ps));
+        waiting.map(|ps| (Key::of(&ps.metadata), priority(ps))).collect()
     }
 
     /// The PushSecrets on a generator that is `wanted`, which is also told whether they are in line.
     pub(super) fn push_generator_users(&self, wanted: impl Fn(&GeneratorId, bool) -> bool) -> Wakes {
-        let is_ready = |ps: &PushSecret| ps.ready().is_some_and(Condition::is_ready);
         let users = self.push_secrets.all.iter();
-        let users = users.filter(|(_, ps)| pushed_generator(ps).is_some_and(|id| wanted(&id, is_ready(ps))));
+        let users = users.filter(|(_, ps)| pushed_generator(ps).is_some_and(|id| wanted(&id, is_in_line(ps))));
         users
-            .map(|(key, ps)| (key.clone(), if is_ready(ps) { initial(ps) } else { initial(ps).min(Priority::Changed) }))
+            .map(|(key, ps)| (key.clone(), if is_in_line(ps) { initial(ps) } else { initial(ps).min(Priority::Changed) }))
             .collect()
     }
 
@@ -119,12 +127,40 @@ impl Index {
     }
 
     /// Whether our finalizer is to be put on a store, or taken off. It is not taken off before all PushSecrets are known that may need
-    /// it, and those who need a ClusterSecretStore are only known to who watches the cluster: others leave it as it is.
+    /// it, and those who need a ClusterSecretStore are only known to who watches the cluster: others leave it as it is. Nor while a push to
+    /// the store is under way.
     #[must_use]
     pub fn store_finalizer(&self, store: &AnyStore) -> Option<bool> {
         let wanted = stores::finalizer(store, self.push_users(store).map(AsRef::as_ref))?;
+        if !wanted && self.push_secrets.under_way.contains_key(&StoreId::of(store)) {
+            return None;
+        }
         let is_certain = (wanted && store.kind == StoreKind::SecretStore) || self.push_secrets.are_known_of(store);
         is_certain.then_some(wanted)
+    }
+
+    /// A push to these stores begins: until its end none of them is let go. Not where one of them goes already, or is gone.
+    pub fn begin_push(&mut self, stores: &[StoreId]) -> bool {
+        let stays = |id: &StoreId| self.stores.get(id).is_some_and(|store| store.metadata.deletion_timestamp.is_none());
+        let begins = stores.iter().all(stays);
+        for id in stores.iter().filter(|_| begins) {
+            *self.push_secrets.under_way.entry(id.clone()).or_default() += 1;
+        }
+        begins
+    }
+
+    /// It ended, and what it did is told: which stores must lose our finalizer now.
+    pub fn end_push(&mut self, stores: &[StoreId]) -> Vec<StoreId> {
+        for id in stores {
+            if let Some(count) = self.push_secrets.under_way.get_mut(id) {
+                *count -= 1;
+                if *count == 0 {
+                    self.push_secrets.under_way.remove(id);
+                }
+            }
+        }
+        let is_free = |id: &&StoreId| self.stores.get(*id).and_then(|store| self.store_finalizer(store)) == Some(false);
+        stores.iter().filter(is_free).cloned().collect()
     }
 
     /// All PushSecrets of a namespace, or of the cluster, are known: which stores must get or lose our finalizer now.
@@ -184,12 +220,26 @@ impl Index {
     }
 
     /// The PushSecrets of a namespace that are not in line.
-    #[must_use]
-    pub fn push_secrets_of(&self, namespace: &str) -> Wakes {
+    pub(super) fn push_secrets_of(&self, namespace: &str) -> Wakes {
+        self.waiting_pushes(namespace, |_| true)
+    }
+
+    /// Those of them whose template is made of a ConfigMap.
+    pub(super) fn push_waiting_for_template(&self, config_map: &Key) -> Wakes {
+        let names = |source: TemplateSource| source.kind == ReferenceKind::ConfigMap && *source.name == *config_map.name;
+        let takes = |ps: &PushSecret| ps.spec.template.as_ref().is_some_and(|t| template_sources(t).into_iter().any(names));
+        self.waiting_pushes(&config_map.namespace, takes)
+    }
+
+    fn waiting_pushes(&self, namespace: &str, which: impl Fn(&PushSecret) -> bool) -> Wakes {
         let inside = self.push_secrets.all.iter().filter(|(key, _)| &*key.namespace == namespace);
-        let waiting = inside.filter(|(_, ps)| !ps.ready().is_some_and(Condition::is_ready));
+        let waiting = inside.filter(|(_, ps)| !is_in_line(ps) && which(ps));
         waiting.map(|(key, ps)| (key.clone(), initial(ps).min(Priority::Changed))).collect()
     }
+}
+
+fn is_in_line(ps: &PushSecret) -> bool {
+    ps.ready().is_some_and(Condition::is_ready)
 }
 
 /// In which line a PushSecret starts.
@@ -205,6 +255,7 @@ mod tests {
 
     use super::*;
     use crate::api::{ClusterSecretStore, FINALIZER_STORE, SecretStore};
+    use crate::index::StoreHealth;
 
     fn push_secret(namespace: &str, name: &str, spec: &Value) -> Arc<PushSecret> {
         let metadata =
@@ -270,6 +321,80 @@ mod tests {
         assert_eq!(takers(&index, "a", "other", None), Vec::<String>::new());
     }
 
+    /// With a condition that says `ready`; one that was pushed before.
+    fn told(name: &str, spec: &Value, ready: &str) -> Arc<PushSecret> {
+        let mut ps = (*push_secret("a", name, spec)).clone();
+        let status = json!({ "syncedResourceVersion": "1-x", "conditions": [{ "type": "Ready", "status": ready }] });
+        ps.status = Some(serde_json::from_value(status).unwrap());
+        Arc::new(ps)
+    }
+
+    fn names(wakes: Wakes) -> Vec<(String, Priority)> {
+        let mut names: Vec<_> = wakes.into_iter().map(|(key, priority)| (key.name.to_string(), priority)).collect();
+        names.sort();
+        names
+    }
+
+    fn generated() -> Value {
+        let mut spec = spec(json!({}), "None");
+        spec["selector"] = json!({ "generatorRef": { "kind": "Password", "name": "g" } });
+        spec
+    }
+
+    /// Else a store that is checked often has credentials made and taken back with each check.
+    #[test]
+    fn a_check_ends_no_pause_of_what_is_generated_unless_the_store_is_mended() {
+        let mut index = Index::default();
+        let (id, store) = (StoreId::of(&store("a", &[])), store("a", &[]));
+        index.upsert_store(store);
+        index.upsert_push_secret(told("in-line", &generated(), "True"));
+        index.upsert_push_secret(told("made", &generated(), "False"));
+        index.upsert_push_secret(told("read", &spec(json!({ "name": "src" }), "None"), "False"));
+        let mut check = |ready| names(index.set_health(&id, StoreHealth { ready, ..StoreHealth::default() }).1);
+        let both = |made| [("made".to_owned(), made), ("read".to_owned(), Priority::Changed)];
+        assert_eq!(check(true), both(Priority::Changed), "the first check");
+        assert_eq!(check(true), both(Priority::Periodic), "as before");
+        assert_eq!(check(false), both(Priority::Periodic));
+        assert_eq!(check(true), both(Priority::Changed), "it is back");
+    }
+
+    #[test]
+    fn a_namespace_wakes_those_that_wait_when_its_labels_change() {
+        let mut index = Index::default();
+        index.upsert_push_secret(told("waits", &generated(), "False"));
+        index.upsert_push_secret(told("in-line", &generated(), "True"));
+        let mut see = |team: &str| names(index.upsert_namespace("a", [("team".to_owned(), team.to_owned())].into()).1);
+        let woken = [("waits".to_owned(), Priority::Changed)];
+        assert_eq!(see("one"), woken);
+        assert!(see("one").is_empty(), "listed again, or annotated");
+        assert_eq!(see("two"), woken);
+    }
+
+    /// A missing one would else be found at the next try, minutes later.
+    #[test]
+    fn a_config_map_wakes_those_whose_template_waits_for_it() {
+        let from = |from: Value| {
+            let mut spec = spec(json!({ "name": "src" }), "None");
+            spec["template"] = json!({ "templateFrom": [from] });
+            spec
+        };
+        let shape = from(json!({ "configMap": { "name": "shape", "items": [{ "key": "k" }] } }));
+        let secret = from(json!({ "secret": { "name": "shape", "items": [{ "key": "k" }] } }));
+        let mut index = Index::default();
+        index.upsert_push_secret(told("waits", &shape, "False"));
+        index.upsert_push_secret(told("in-line", &shape, "True"));
+        index.upsert_push_secret(told("secret", &secret, "False"));
+        let mut note =
+            |namespace: &str, name: &str, version| names(index.note_config_map(&Key::new(namespace, name), version));
+        let woken = [("waits".to_owned(), Priority::Changed)];
+        assert!(note("b", "shape", Some("1")).is_empty());
+        assert!(note("a", "other", Some("1")).is_empty());
+        assert_eq!(note("a", "shape", Some("1")), woken);
+        assert!(note("a", "shape", Some("1")).is_empty(), "listed again");
+        assert_eq!(note("a", "shape", Some("2")), woken);
+        assert_eq!(note("a", "shape", None), woken);
+    }
+
     #[test]
     fn the_named_sources_are_known_by_version() {
         let mut index = Index::default();
@@ -318,6 +443,41 @@ mod tests {
         assert_eq!(index.know_push_secrets(Some("b")), [StoreId::of(&b)]);
         assert_eq!(index.store_finalizer(&b), Some(false));
         assert!(index.know_push_secrets(Some("b")).is_empty(), "listed once more");
+    }
+
+    /// Else it is let go before anybody knows that something was pushed there, and that stays for ever.
+    #[test]
+    fn no_store_is_let_go_while_something_is_pushed_to_it() {
+        let mut index = Index::default();
+        index.know_push_secrets(None);
+        let leaving = || {
+            let mut store = (*store("a", &[FINALIZER_STORE])).clone();
+            store.metadata.deletion_timestamp = serde_json::from_value(json!("2026-06-01T12:00:00Z")).unwrap();
+            Arc::new(store)
+        };
+        let id = StoreId::of(&leaving());
+        let to = std::slice::from_ref(&id);
+        index.upsert_store(store("a", &[FINALIZER_STORE]));
+        index.upsert_push_secret(push_secret("a", "deletes", &spec(json!({ "name": "src" }), "Delete")));
+        assert!(index.begin_push(to) && index.begin_push(to), "two objects push there");
+        index.upsert_store(leaving());
+        assert_eq!(index.store_finalizer(&leaving()), None);
+        assert!(index.end_push(to).is_empty());
+        assert_eq!(index.store_finalizer(&leaving()), None, "one is still under way");
+        assert!(!index.begin_push(to), "no other begins");
+        assert_eq!(index.end_push(to), to);
+        assert_eq!(index.store_finalizer(&leaving()), Some(false), "nothing was pushed");
+
+        index.upsert_store(store("a", &[FINALIZER_STORE]));
+        assert!(index.begin_push(to));
+        index.upsert_store(leaving());
+        let mut pushed = (*push_secret("a", "deletes", &spec(json!({ "name": "src" }), "Delete"))).clone();
+        let place = json!({ "r": { "match": { "remoteRef": { "remoteKey": "r" } } } });
+        let status = json!({ "syncedPushSecrets": { "SecretStore/s": place } });
+        pushed.status = Some(serde_json::from_value(status).unwrap());
+        index.upsert_push_secret(Arc::new(pushed));
+        assert!(index.end_push(to).is_empty(), "it is emptied first");
+        assert!(index.push_secrets.under_way.is_empty());
     }
 
     /// Two that serve a namespace each would put it on and take it off without end.

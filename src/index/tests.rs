@@ -226,7 +226,7 @@ fn tell(index: &mut Index, cluster: &mut Cluster, event: &Event, version: usize)
         }
         Event::Namespace { name, team } => {
             let labels = BTreeMap::from([("team".to_owned(), (*team).to_owned())]);
-            let wakes = keys(index.upsert_namespace(name, labels));
+            let wakes = keys(index.upsert_namespace(name, labels).0);
             let news = cluster.namespaces.insert(name, team) != Some(team);
             let expected = if news { cluster.unsynced(|key, _| *key.namespace == **name) } else { BTreeSet::new() };
             prop_assert_eq!(wakes, expected);
@@ -253,9 +253,9 @@ proptest! {
                     let held = cluster.stores.contains_key(&id);
                     let of_store = |es: &ExternalSecret| held && store_ids(es).contains(&id);
                     let all = cluster.external_secrets.iter().filter(|(_, es)| of_store(es)).map(|(key, _)| key.clone()).collect();
-                    prop_assert_eq!(keys(index.set_health(&id, health())), all, "the first check of a revision");
+                    prop_assert_eq!(keys(index.set_health(&id, health()).0), all, "the first check of a revision");
                     let unsynced = cluster.unsynced(|_, es| of_store(es));
-                    prop_assert_eq!(keys(index.set_health(&id, health())), unsynced, "a further one");
+                    prop_assert_eq!(keys(index.set_health(&id, health()).0), unsynced, "a further one");
                 }
                 let es = Key::new("ns", name);
                 let owned: BTreeSet<Key> = index.owned_by(&es).into_iter().map(|(key, _)| key).collect();
@@ -367,7 +367,7 @@ fn who_waits_for_a_store_is_woken_when_one_that_stands_in_for_it_is_back() {
     user_of_a(&mut index, "other", true);
     let dr = cluster_store_id("dr");
     let check = |index: &mut Index, ready| {
-        keys(index.set_health(&dr, StoreHealth { uid: "dr".into(), generation: 1, ready, ..StoreHealth::default() }))
+        keys(index.set_health(&dr, StoreHealth { uid: "dr".into(), generation: 1, ready, ..StoreHealth::default() }).0)
     };
     assert_eq!(check(&mut index, false), BTreeSet::new(), "it cannot be used either");
     assert_eq!(check(&mut index, true), [waiting.clone()].into());

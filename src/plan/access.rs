@@ -161,7 +161,8 @@ fn faults(key: &str, values: &[String], broken: Option<&str>) -> Option<String> 
     }
 }
 
-fn problems_of_key(key: &str) -> Vec<String> {
+/// What is wrong with the name of a label, or of an annotation in lower case.
+pub(crate) fn problems_of_key(key: &str) -> Vec<String> {
     let (prefix, name) = match key.split_once('/') {
         None => (None, key),
         Some((prefix, name)) if !name.contains('/') => (Some(prefix), name),
@@ -194,7 +195,8 @@ fn problems_of_key(key: &str) -> Vec<String> {
     problems
 }
 
-fn problems_of_value(value: &str) -> Vec<String> {
+/// What is wrong with the value of a label.
+pub(crate) fn problems_of_value(value: &str) -> Vec<String> {
     let mut problems = Vec::new();
     if value.len() > MAX_LABEL {
         problems.push(format!("must be no more than {MAX_LABEL} bytes"));

@@ -16,6 +16,7 @@ pub mod generator_state;
 pub mod generators;
 pub mod lease;
 pub mod manifest;
+pub mod names;
 pub mod object_hash;
 pub mod push_secret;
 pub mod refresh;
@@ -39,6 +40,8 @@ pub struct Rules {
     pub adopt: bool,
     /// Whether ClusterSecretStores are served.
     pub cluster_stores: bool,
+    /// Whether ClusterExternalSecrets are served by this process.
+    pub cluster_external_secrets: bool,
     /// Whether ClusterGenerators are served.
     pub cluster_generators: bool,
     /// Whether SecretStores are checked by this process; else the word of their status counts.
@@ -63,6 +66,7 @@ impl Default for Rules {
             class: "default".into(),
             adopt: true,
             cluster_stores: true,
+            cluster_external_secrets: true,
             cluster_generators: true,
             secret_stores: true,
             push_secrets: true,

@@ -9,12 +9,12 @@ use keyferry_e2e::controlplane::Options as ControlPlaneOptions;
 use keyferry_e2e::env::{Env, Sandbox, block_on};
 use keyferry_e2e::progress;
 use kube::api::DeleteParams;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::sync::Mutex;
 
 use crate::lab::{
-    EXTERNAL_SECRET, all_synced, apply, aws_store, eventually, external_secret, is_write, one, operator, requests, secrets,
-    with_lab,
+    EXTERNAL_SECRET, PUSH_SECRET, all_synced, apply, aws_store, eventually, external_secret, fake_store, is_write, one,
+    operator, push_secret, requests, secrets, with_lab,
 };
 
 /// ExternalSecrets of the busy scenario.
@@ -209,6 +209,35 @@ fn kills_at_any_moment_lose_nothing() -> Result<()> {
 }
 
 /// On servers of its own, as it breaks them.
+/// Where nothing is due, nothing is pushed that would tell whose change matters.
+#[test]
+fn what_is_pushed_by_labels_is_followed_after_a_restart() -> Result<()> {
+    with_lab("restart-push", async |ns| {
+        let mut operator = operator(ns, &[]).await?;
+        apply(ns, fake_store("fake", &[])).await?;
+        for name in ["a", "b"] {
+            let metadata = json!({"name": name, "labels": {"pick": "me"}});
+            let data = json!({(name): "value"});
+            apply(ns, json!({"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": data})).await?;
+        }
+        let selector = json!({"secret": {"selector": {"matchLabels": {"pick": "me"}}}});
+        let more = json!({"deletionPolicy": "Delete", "dataTo": [{"storeRef": {"name": "fake"}}]});
+        apply(ns, push_secret("push", "fake", selector, more)).await?;
+        let places = |object: Option<&Value>| -> Vec<String> {
+            let synced = object.and_then(|o| o["status"]["syncedPushSecrets"]["SecretStore/fake"].as_object());
+            synced.into_iter().flatten().map(|(place, _)| place.clone()).collect()
+        };
+        ns.wait(PUSH_SECRET, "push", |object| places(object) == ["a", "b"]).await?;
+        operator.terminate(Duration::from_secs(30)).await?;
+        operator.start_again().await?;
+        let labels = format!(r#"name="push",namespace="{}",condition="Ready",status="True""#, ns.name);
+        let line = format!("pushsecret_status_condition{{{labels}}} 1");
+        eventually("it is looked at", async || Ok(operator.metrics().await?.contains(&line))).await?;
+        ns.kubectl(&["label", "secret", "b", "pick-"]).await?;
+        ns.wait(PUSH_SECRET, "push", |object| places(object) == ["a"]).await.map(drop)
+    })
+}
+
 #[test]
 fn the_api_server_may_restart_while_changes_happen() -> Result<()> {
     block_on(async {

@@ -371,6 +371,7 @@ async fn what_was_replaced_calls_for_nothing_though_nobody_can_note_it() {
     for (denied, name) in [(Method::PATCH, "leased-no-patch"), (Method::GET, "leased-no-list")] {
         let (cluster, meta) = (Cluster { denies: Some(denied), ..Cluster::default() }, meta());
         let (hands, asker) = (Hands::on(&cluster), asker(&meta));
+        hands.states.listed(None);
         hands.generate(&asker, &[tokens(0, name)]).await.end(Fate::Commit, hands.tools(), &asker).await;
         let mut first = cluster.only();
         first["metadata"]["resourceVersion"] = json!("2");
@@ -400,6 +401,29 @@ async fn what_was_taken_back_calls_for_nothing_though_no_watch_tells_of_it() {
     assert_eq!(hands.states.replace_at("uid", || labels(&[0])), None);
     assert_eq!(told(&hands.states, &noted), None, "the watch lags behind");
     assert!(hands.states.of("uid").is_empty());
+}
+
+/// Else memory grows with each value, where states are not watched or may not be.
+#[tokio::test]
+async fn what_no_watch_would_tell_of_is_not_held_once_it_is_out_of_use() {
+    let meta = meta();
+    let asker = asker(&meta);
+    for (name, listed, held) in
+        [("unwatched", None, 1), ("elsewhere", Some(Some("other")), 1), ("watched", Some(Some("ns")), 3)]
+    {
+        let cluster = Cluster::default();
+        let hands = Hands::on(&cluster);
+        if let Some(namespace) = listed {
+            hands.states.listed(namespace);
+        }
+        for _ in 0..3 {
+            hands.generate(&asker, &[tokens(0, name)]).await.end(Fate::Commit, hands.tools(), &asker).await;
+        }
+        assert_eq!(cluster.states(), [(1, true), (2, true), (3, false)], "{name}");
+        assert_eq!(hands.states.keys(None).len(), held, "{name}");
+        hands.states.disown("uid");
+        assert_eq!(hands.states.keys(None).len(), if held == 1 { 0 } else { 3 }, "{name}: its owner is gone");
+    }
 }
 
 #[tokio::test]

@@ -47,8 +47,10 @@ pub(super) fn due(facts: &Facts, interval: SignedDuration, left: bool) -> Due {
     if synced.is_empty() {
         return Due::Now(first(ps));
     }
+    // ESO does not note in which versions it took templates: nothing else is generated because of that
+    let unsaid = status.source_version.is_none() && matches!(source(ps), Source::Generated(_));
     let changed = synced != synced_resource_version(ps)
-        || status.source_version != source_version(&facts.sources)
+        || (!unsaid && status.source_version != source_version(&facts.sources))
         || ps.ready().is_none_or(|c| !c.is_ready())
         || left;
     if changed {

@@ -12,7 +12,7 @@ use crate::api::push_secret::{
 use crate::plan::access;
 use crate::providers::{Place, Push, Source};
 use crate::render::re2::{Expression, NotReplaced};
-use crate::render::template::Stage;
+use crate::render::template::{Expressions, Stage};
 use crate::render::{Outside, keys, rewrite};
 use crate::secret_bytes::SecretBytes;
 
@@ -189,7 +189,7 @@ fn expand(entry: &PushDataTo, namespace: &str, source: &Arc<Source>, outside: Ou
         let push = push(&data, namespace, with_data(&source, matched));
         return Ok(vec![Entry { data, push }]);
     }
-    let rewrites: Vec<_> = entry.rewrite.iter().map(|rewrite| Rewriting { rewrite, expression: OnceCell::new() }).collect();
+    let rewrites: Vec<_> = entry.rewrite.iter().map(Rewriting::new).collect();
     keys.into_iter()
         .map(|key| {
             let remote = rewritten(&rewrites, key, outside).map_err(|e| e.within("rewrite failed"))?;
@@ -234,9 +234,15 @@ fn rewritten(rewrites: &[Rewriting<'_>], key: &str, outside: Outside<'_>) -> Res
 struct Rewriting<'r> {
     rewrite: &'r PushRewrite,
     expression: OnceCell<Result<Expression, String>>,
+    /// Those of its template.
+    expressions: Expressions,
 }
 
-impl Rewriting<'_> {
+impl<'r> Rewriting<'r> {
+    fn new(rewrite: &'r PushRewrite) -> Self {
+        Self { rewrite, expression: OnceCell::new(), expressions: Expressions::default() }
+    }
+
     fn of(&self, key: &str, outside: Outside<'_>) -> Result<String, String> {
         match self.rewrite {
             PushRewrite { regexp: Some(r), .. } => {
@@ -248,7 +254,7 @@ impl Rewriting<'_> {
                 })
             }
             PushRewrite { transform: Some(t), .. } => {
-                rewrite::transformed(t, "t", key, &rewrite::engine(outside)).map_err(|e| {
+                rewrite::transformed(t, "t", key, &rewrite::engine(outside, &self.expressions)).map_err(|e| {
                     let failed = if e.stage == Stage::Parse { "invalid template" } else { "template exec" };
                     format!("{failed}: {}", rewrite::in_go(&e))
                 })

@@ -57,6 +57,22 @@ fn it_is_generated_only_when_the_push_is_due() {
     assert_ne!(synced_resource_version(&forced.ps), synced_resource_version(&once_pushed().ps), "no kept value will do");
 }
 
+/// ESO notes no `sourceVersion`. Else whoever takes over from it would push other values than those that are in use.
+#[test]
+fn what_eso_pushed_through_a_template_is_not_generated_anew() {
+    let from = json!({ "templateFrom": [{ "secret": { "name": "src", "items": [{ "key": "k" }] } }] });
+    let selector = json!({ "generatorRef": { "kind": "Password", "name": "g" } });
+    let ps = push_secret(&spec(json!({ "selector": selector, "template": from })));
+    let ours = pushed(&Facts { generator: password(), ..facts(ps, one_store()) }, &[("SecretStore/s", "r")]);
+    let mut esos = ours.clone();
+    esos.memory = Memory::default();
+    Arc::make_mut(&mut esos.ps).status.as_mut().unwrap().source_version = None;
+    assert_eq!((next(&ours), next(&esos)), ("later", "later"));
+    let changed = |facts: Facts| Facts { sources: vec![source_at("2")], ..facts };
+    assert_eq!(next(&changed(ours)), "push", "it is known in which version the template was taken");
+    assert_eq!(next(&changed(esos)), "later", "it is not");
+}
+
 #[test]
 fn a_generator_that_cannot_be_asked_is_told() {
     let missing = || Some(GeneratorFacts::Missing);
