@@ -7,19 +7,20 @@ use std::io::Write;
 use k8s_openapi::api::admissionregistration::v1::ValidatingWebhookConfiguration;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Namespace, Secret};
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{Api, ApiResource, DynamicObject, ListParams, Patch, PatchParams};
-use kube::core::{NamespaceResourceScope, PartialObjectMeta};
+use kube::core::NamespaceResourceScope;
 use kube::{Client, Resource};
 use serde::de::DeserializeOwned;
 
 use crate::api::{
     AnyStore, ClusterExternalSecret, ClusterSecretStore, ExternalSecret, GROUP, LABEL_MANAGED, LABEL_MANAGED_VALUE,
-    PushSecret, SecretStore,
+    PushSecret, SecretStore, crds,
 };
 use crate::apply::error::WriteError;
 use crate::cli::Adopt;
-use crate::controllers::guard::Guard;
+use crate::controllers::guard::{Guard, Metadata};
 use crate::index::{Key, StoreId, target_key};
 use crate::outbound::api_server;
 use crate::plan::adopt::{self as plan, Change, Step};
@@ -142,6 +143,7 @@ impl Mover<'_> {
 
     /// What moving to keyferry comes to.
     async fn here(&self, out: &mut impl Write) -> Result<Vec<Step>, AdoptError> {
+        self.warn_of_definitions(out).await?;
         let mut steps = Vec::new();
         let mut stores: Vec<AnyStore> = Vec::new();
         stores.extend(self.objects::<SecretStore>(&self.near(), &mut steps).await?.into_iter().map(AnyStore::from));
@@ -163,7 +165,7 @@ impl Mover<'_> {
             for ces in self.wide::<ClusterExternalSecret>(&mut steps).await? {
                 steps.push(plan::cluster_external_secret(&ces));
             }
-            let namespaces: Api<PartialObjectMeta<Namespace>> = Api::all(self.client.clone());
+            let namespaces: Api<Metadata<Namespace>> = Api::all(self.client.clone());
             steps.extend(self.metadata(&namespaces, "Namespaces", "").await?.iter().map(plan::namespace));
         }
         let known = stores.iter().map(|s| (StoreId::of(s), s.clone())).collect();
@@ -175,7 +177,7 @@ impl Mover<'_> {
                 .map(|s| plan::store(s, &pushes)),
         );
         steps.extend(pushes.iter().map(plan::push_secret));
-        let secrets: Api<PartialObjectMeta<Secret>> = self.near();
+        let secrets: Api<Metadata<Secret>> = self.near();
         let managed = format!("{LABEL_MANAGED}={LABEL_MANAGED_VALUE}");
         let secrets: HashMap<Key, ObjectMeta> =
             self.metadata(&secrets, "Secrets", &managed).await?.into_iter().map(|m| (Key::of(&m), m)).collect();
@@ -204,6 +206,21 @@ impl Mover<'_> {
             }
         }
         Ok(steps)
+    }
+
+    /// Definitions over which ours cannot be installed, or whose objects are not seen here. Told before anything is listed: a
+    /// webhook that nobody answers makes lists fail.
+    async fn warn_of_definitions(&self, out: &mut impl Write) -> Result<(), AdoptError> {
+        let api: Api<CustomResourceDefinition> = Api::all(self.client.clone());
+        for ours in crds::all().unwrap_or_default() {
+            let name = ours.metadata.name.as_deref().unwrap_or_default();
+            // who moves one namespace need not have the right to read them
+            let Ok(found) = api.get_opt(name).await else { return Ok(()) };
+            for warning in found.iter().flat_map(|theirs| plan::definition(&ours, theirs)) {
+                writeln!(out, "! CustomResourceDefinition {name}: {warning} (docs/moving-from-eso.md)")?;
+            }
+        }
+        Ok(())
     }
 
     /// A webhook of ESO's that nobody answers any more refuses every change.
@@ -286,7 +303,7 @@ impl Mover<'_> {
     /// Only the metadata: the data of Secrets does not get into this process.
     async fn metadata<K>(
         &self,
-        api: &Api<PartialObjectMeta<K>>,
+        api: &Api<Metadata<K>>,
         kind: &str,
         labels: &str,
     ) -> Result<Vec<ObjectMeta>, AdoptError>
@@ -295,8 +312,8 @@ impl Mover<'_> {
     {
         let (mut found, mut params) = (Vec::new(), ListParams::default().labels(labels).limit(PAGE));
         loop {
-            let page = api.list_metadata(&params).await.map_err(|e| cannot_list(kind, &e))?;
-            found.extend(page.items.into_iter().map(|o| o.metadata));
+            let page = api.list(&params).await.map_err(|e| cannot_list(kind, &e))?;
+            found.extend(page.items.into_iter().map(|o| o.0));
             match page.metadata.continue_.filter(|token| !token.is_empty()) {
                 Some(token) => params.continue_token = Some(token),
                 None => return Ok(found),

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use crate::aws::{Aws, allow_reading};
 use crate::cache::Cache;
-use crate::cluster::{Cluster, ready_condition, text};
+use crate::cluster::{Cluster, documents, ready_condition, text};
 use crate::controlplane::{ControlPlane, Options};
 use crate::env::{crd_files, service_account_with_role};
 use crate::ministack::Ministack;
@@ -215,13 +215,9 @@ async fn start_kubernetes(stage: &mut Stage) -> Result<()> {
     }
 
     let begun = Instant::now();
-    for file in crd_files()? {
-        let file = file.display().to_string();
-        let cluster = stage.cluster()?;
-        if !cluster.kubectl(&["get", "--ignore-not-found", "-f", &file]).await?.is_empty() {
-            continue; // The user's own: neither changed nor, in the end, deleted.
-        }
-        let name = cluster.kubectl(&["create", "--dry-run=client", "-o", "name", "-f", &file]).await?;
+    let missing = missing_crds(stage.cluster()?).await?;
+    for file in missing {
+        let name = stage.cluster()?.kubectl(&["create", "--dry-run=client", "-o", "name", "-f", &file]).await?;
         stage.claim(name.trim().to_owned()).await?;
         stage.cluster()?.kubectl(&["create", "-f", &file]).await?;
     }
@@ -230,6 +226,39 @@ async fn start_kubernetes(stage: &mut Stage) -> Result<()> {
     }
     done("CRDs of external-secrets.io", begun, "v1 and v1beta1");
     Ok(())
+}
+
+/// The files of the CRDs that the cluster lacks. Those that it has are the user's own, neither changed nor, in the end, deleted:
+/// they must serve what ours do.
+async fn missing_crds(cluster: &Cluster) -> Result<Vec<String>> {
+    let mut missing = Vec::new();
+    for path in crd_files()? {
+        for ours in documents(&fs::read_to_string(&path)?)? {
+            let name = ours["metadata"]["name"].as_str().unwrap_or_default();
+            let found = cluster.kubectl(&["get", "crd", name, "--ignore-not-found", "-o", "json"]).await?;
+            if found.is_empty() {
+                missing.push(path.display().to_string());
+                continue;
+            }
+            let theirs: Value = serde_json::from_str(&found).context("kubectl gave no JSON")?;
+            let lacks = not_served(&ours, &theirs).join(", ");
+            if !lacks.is_empty() {
+                bail!("your cluster has the CRD {name} already, and it does not serve {lacks}: use another cluster");
+            }
+        }
+    }
+    Ok(missing)
+}
+
+/// The versions that one CRD serves and another does not.
+fn not_served<'a>(ours: &'a Value, theirs: &'a Value) -> Vec<&'a str> {
+    let served = |crd: &'a Value| {
+        let versions =
+            crd["spec"]["versions"].as_array().into_iter().flatten().filter(|v| v["served"].as_bool() == Some(true));
+        versions.filter_map(|v| v["name"].as_str()).collect::<Vec<_>>()
+    };
+    let theirs = served(theirs);
+    served(ours).into_iter().filter(|name| !theirs.contains(name)).collect()
 }
 
 async fn start_aws(stage: &mut Stage) -> Result<()> {
@@ -394,7 +423,20 @@ fn print(text: impl std::fmt::Display) {
 #[allow(clippy::unwrap_used, clippy::indexing_slicing)]
 mod tests {
     use super::*;
-    use crate::cluster::documents;
+
+    #[test]
+    fn crds_that_do_not_serve_what_the_demo_shows_are_found_out() {
+        let crd = |served: [(&str, bool); 2]| {
+            let versions = served.map(|(name, served)| json!({"name": name, "served": served}));
+            json!({"spec": {"versions": versions}})
+        };
+        let ours = crd([("v1", true), ("v1beta1", true)]);
+        let eso_2_9 = crd([("v1", true), ("v1beta1", false)]);
+        assert_eq!(not_served(&ours, &eso_2_9), ["v1beta1"]);
+        assert!(not_served(&ours, &ours).is_empty());
+        assert!(not_served(&eso_2_9, &ours).is_empty());
+        assert_eq!(not_served(&ours, &json!({})), ["v1", "v1beta1"]);
+    }
 
     #[test]
     fn in_the_users_cluster_the_operator_serves_the_demo_alone() {

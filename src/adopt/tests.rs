@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::*;
 
-/// A client of a server that has one ExternalSecret and one that is spoilt, and forbids to list some kinds.
+/// A client of a server that has one ExternalSecret and one that is spoilt, with an old definition, and forbids some kinds.
 fn client(forbidden: &'static [&'static str]) -> Client {
     let service = tower::service_fn(move |request: Request<Body>| async move {
         let path = request.uri().path().to_owned();
@@ -29,17 +29,37 @@ fn client(forbidden: &'static [&'static str]) -> Client {
             ],
             _ => Vec::new(),
         };
-        let (code, body) = match forbidden.contains(&kind) {
+        let (code, body): (u16, Value) = match forbidden.contains(&kind) {
             true => (
                 403,
                 json!({ "kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": "Forbidden", "code": 403 }),
             ),
             false => (200, json!({ "kind": "List", "apiVersion": "v1", "metadata": {}, "items": items })),
         };
+        let (code, body) = match path.contains("/customresourcedefinitions/") && code == 200 {
+            true if kind == DEFINITION => (200, old_definition()),
+            true => (
+                404,
+                json!({ "kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": "NotFound", "code": 404 }),
+            ),
+            false => (code, body),
+        };
         let body = Body::from(body.to_string().into_bytes());
         Ok::<_, Infallible>(Response::builder().status(code).header("content-type", "application/json").body(body).unwrap())
     });
     Client::new(service, "default")
+}
+
+const DEFINITION: &str = "externalsecrets.external-secrets.io";
+
+/// As an ESO has it that serves no `v1` yet.
+fn old_definition() -> Value {
+    json!({
+        "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition", "metadata": { "name": DEFINITION },
+        "spec": { "group": "external-secrets.io", "scope": "Namespaced",
+            "names": { "kind": "ExternalSecret", "plural": "externalsecrets" },
+            "versions": [{ "name": "v1beta1", "served": true, "storage": true }] },
+    })
 }
 
 /// A value that somebody put into the wrong place.
@@ -76,5 +96,17 @@ async fn one_namespace_moves_without_the_right_to_list_cluster_stores() {
         let forbidden: &[&str] = if kind == "secretstores" { &["secretstores"] } else { &["clustersecretstores"] };
         let (done, said) = told(namespace, forbidden).await;
         assert!(matches!(done, Err(AdoptError::List { forbidden: true, .. })), "{kind}: {said}");
+    }
+}
+
+#[tokio::test]
+async fn definitions_are_looked_at_where_that_is_allowed() {
+    let warning = format!("! CustomResourceDefinition {DEFINITION}: v1 is not served");
+    for namespace in ["", "team"] {
+        let (done, said) = told(namespace, &[]).await;
+        assert!(done.is_ok() && said.starts_with(&warning), "{said}");
+        // a refusal is no error, as who moves one namespace need not have the right
+        let (done, said) = told(namespace, &[DEFINITION]).await;
+        assert!(done.is_ok() && !said.contains("CustomResourceDefinition"), "{said}");
     }
 }

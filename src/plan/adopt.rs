@@ -7,6 +7,7 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectMeta};
 use serde_json::{Value, json};
 
@@ -283,6 +284,24 @@ fn handed_back(writers: &[&ExternalSecret], meta: &ObjectMeta) -> Option<Vec<Man
 
 fn eso_manager(es: &ExternalSecret) -> String {
     object_hash::field_manager(es.metadata.name.as_deref().unwrap_or_default())
+}
+
+/// What stands in the way of a definition of ours where one of ESO's is installed.
+#[must_use]
+pub fn definition(ours: &CustomResourceDefinition, theirs: &CustomResourceDefinition) -> Vec<String> {
+    let mut warns = Vec::new();
+    let stored = ours.spec.versions.iter().filter(|v| v.storage).map(|v| v.name.as_str());
+    for version in stored.filter(|name| !theirs.spec.versions.iter().any(|v| v.served && v.name == *name)) {
+        warns.push(format!("{version} is not served, so that its objects are not seen: upgrade ESO first"));
+    }
+    if theirs.spec.conversion.as_ref().is_some_and(|c| c.strategy == "Webhook" || c.webhook.is_some()) {
+        warns.push("it has a conversion webhook, beside which keyferry's is refused: take that off first".into());
+    }
+    let left = theirs.status.iter().flat_map(|s| s.stored_versions.iter().flatten());
+    for version in left.filter(|name| !ours.spec.versions.iter().any(|v| v.name == **name)) {
+        warns.push(format!("status.storedVersions has {version}, without which keyferry's is refused: take that out first"));
+    }
+    warns
 }
 
 /// Containers of a Deployment that run a program, by the last part of their image's name; sub-commands that only answer webhooks

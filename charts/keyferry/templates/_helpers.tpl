@@ -19,8 +19,8 @@
 {{- end }}
 
 {{- define "keyferry.selectorLabels" -}}
-app.kubernetes.io/name: {{ include "keyferry.name" . }}
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/name: {{ include "keyferry.name" . | quote }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- end }}
 
 {{/* Labels of every object. Merged, not listed, so that no label stands there twice: the selector's win, then the user's. */}}
@@ -29,7 +29,7 @@ app.kubernetes.io/instance: {{ .Release.Name }}
       "helm.sh/chart" (printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-")
       "app.kubernetes.io/version" .Chart.AppVersion
       "app.kubernetes.io/managed-by" .Release.Service }}
-{{- merge (include "keyferry.selectorLabels" . | fromYaml) .Values.commonLabels $own | toYaml }}
+{{- merge (include "keyferry.selectorLabels" . | fromYaml) (.Values.commonLabels | default dict) $own | toYaml }}
 {{- end }}
 
 {{/* The same with further ones, which win over the common ones. Takes (list $ labels…). */}}
@@ -37,7 +37,7 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{- $root := first . }}
 {{- $labels := include "keyferry.selectorLabels" $root | fromYaml }}
 {{- range rest . }}
-{{- $labels = merge $labels . }}
+{{- $labels = merge $labels (. | default dict) }}
 {{- end }}
 {{- merge $labels (include "keyferry.labels" $root | fromYaml) | toYaml }}
 {{- end }}
@@ -45,7 +45,7 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{- define "keyferry.image" -}}
 {{- $repository := .Values.global.repository | default .Values.image.repository }}
 {{- if hasSuffix "external-secrets/external-secrets" $repository }}
-{{- fail (printf "image.repository %q is External Secrets Operator's image; set it to keyferry's" $repository) }}
+{{- fail (printf "%s %q is External Secrets Operator's image; set it to keyferry's" (empty .Values.global.repository | ternary "image.repository" "global.repository") $repository) }}
 {{- end }}
 {{- with .Values.image.digest }}
 {{- printf "%s@%s" $repository . }}
@@ -56,7 +56,7 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 
 {{/* The namespaces to serve, separated by commas; empty: all. */}}
 {{- define "keyferry.namespaces" -}}
-{{- concat .Values.scopedNamespaces (list .Values.scopedNamespace) | compact | uniq | join "," }}
+{{- concat (.Values.scopedNamespaces | default list) (list .Values.scopedNamespace) | compact | uniq | join "," }}
 {{- if and .Values.scopedRBAC (not .Values.scopedNamespace) (not .Values.scopedNamespaces) }}
 {{- fail "scopedRBAC needs a namespace: set scopedNamespaces" }}
 {{- end }}
@@ -80,22 +80,39 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{/* Not empty where a leader is elected: always with more than one Pod, or two would write. The flag in extraArgs is heard before leaderElect. */}}
 {{- define "keyferry.leaderElect" -}}
 {{- $wanted := .Values.leaderElect }}
-{{- if hasKey .Values.extraArgs "enable-leader-election" }}
-{{- $wanted = not (has (get .Values.extraArgs "enable-leader-election" | toString) (list "0" "f" "F" "false" "FALSE" "False")) }}
+{{- $extra := .Values.extraArgs | default dict }}
+{{- if hasKey $extra "enable-leader-election" }}
+{{- $wanted = not (has (get $extra "enable-leader-election" | toString) (list "0" "f" "F" "false" "FALSE" "False")) }}
 {{- end }}
 {{- if or $wanted (gt (int .Values.replicaCount) 1) }}true{{ end }}
 {{- end }}
 
 {{/* Name of the Lease: the operator's default is ESO's. */}}
 {{- define "keyferry.leaseName" -}}
-{{- get .Values.extraArgs "leader-election-id" | default .Values.leaderElectionID | default "external-secrets-controller" }}
+{{- get (.Values.extraArgs | default dict) "leader-election-id" | default .Values.leaderElectionID | default "external-secrets-controller" }}
 {{- end }}
 
 {{- define "keyferry.leaseNamespace" -}}
-{{- get .Values.extraArgs "leader-election-namespace" | default (include "keyferry.namespace" .) }}
+{{- get (.Values.extraArgs | default dict) "leader-election-namespace" | default (include "keyferry.namespace" .) }}
 {{- end }}
 
-{{/* Port of health: a number in the liveness probe, where ESO's values have it, or else ours. */}}
+{{/* Port of an address: that of the flag in extraArgs, or else the given one. Empty: the flag says "0", which is none. Takes (list $ flag port). */}}
+{{- define "keyferry.port" -}}
+{{- $extra := (index . 0).Values.extraArgs | default dict }}
+{{- $address := get $extra (index . 1) | toString }}
+{{- if has $address (list "" "<nil>") }}
+{{- index . 2 }}
+{{- else if ne $address "0" }}
+{{- splitList ":" $address | last }}
+{{- end }}
+{{- end }}
+
+{{/* Port of metrics; empty: none. */}}
+{{- define "keyferry.metricsPort" -}}
+{{- include "keyferry.port" (list . "metrics-addr" .Values.metrics.listen.port) }}
+{{- end }}
+
+{{/* Port of health; empty: none. Without a flag, a number in the liveness probe, where ESO's values have it, or else ours. */}}
 {{- define "keyferry.livePort" -}}
 {{- $probe := .Values.livenessProbe.spec }}
 {{- $ports := list }}
@@ -104,12 +121,12 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{- $ports = append $ports . }}
 {{- end }}
 {{- end }}
-{{- first $ports }}
+{{- include "keyferry.port" (list . "live-addr" (first $ports)) }}
 {{- end }}
 
 {{/* The container's arguments. One map, so that extraArgs replace what the chart sets; but for the one that rights and strategy go by. */}}
 {{- define "keyferry.args" -}}
-{{- $extra := omit .Values.extraArgs "enable-leader-election" }}
+{{- $extra := omit (.Values.extraArgs | default dict) "enable-leader-election" }}
 {{- $args := dict
       "metrics-addr" (printf ":%d" (int .Values.metrics.listen.port))
       "live-addr" (printf ":%s" (include "keyferry.livePort" .))

@@ -45,7 +45,7 @@
 {{ include "keyferry.generatorRules" . }}
 {{- if .Values.genericTargets.enabled }}
 {{- /* ConfigMaps always, as in ESO's chart. */}}
-{{- range prepend .Values.genericTargets.resources (dict "resources" (list "configmaps")) }}
+{{- range prepend (.Values.genericTargets.resources | default list) (dict "resources" (list "configmaps")) }}
 # A kind of generic targets: read, watched by metadata, and written by server-side apply.
 - apiGroups: [{{ .apiGroup | default "" | quote }}]
   resources: {{ toJson .resources }}
@@ -127,8 +127,8 @@ roleRef:
   name: {{ index . 2 }}
 subjects:
   - kind: ServiceAccount
-    name: {{ include "keyferry.serviceAccountName" $root }}
-    namespace: {{ include "keyferry.namespace" $root }}
+    name: {{ include "keyferry.serviceAccountName" $root | quote }}
+    namespace: {{ include "keyferry.namespace" $root | quote }}
 {{- end }}
 
 {{/* What leader election needs, where the Lease is. `create` cannot be limited by name. */}}

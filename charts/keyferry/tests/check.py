@@ -213,12 +213,12 @@ def lease():
     ]:
         out = render(*sets("installCRDs=false", *values), "--show-only", "templates/rbac.yaml")
         got = [
-            (re.search(r'resources: \[leases\]\n    resourceNames: \["(.*?)"\]', role)[1], re.search(r"namespace: (\S+)", role)[1])
+            (re.search(r'resources: \[leases\]\n    resourceNames: \["(.*?)"\]', role)[1], re.search(r"namespace: \"?([\w-]+)", role)[1])
             for role in out.split("\n---\n")
             if "resources: [leases]" in role
         ]
         expect(got == [(name, namespace)], f"{values}: rights on the Leases {got}, want {name} in {namespace}")
-        bound = re.findall(r"kind: RoleBinding\nmetadata:\n  name: test-keyferry-lease\n  namespace: (\S+)", out)
+        bound = re.findall(r"kind: RoleBinding\nmetadata:\n  name: test-keyferry-lease\n  namespace: \"?([\w-]+)", out)
         expect(bound == ([] if namespace == "test" else [namespace]), f"{values}: bound in {bound}")
 
 
@@ -231,12 +231,73 @@ def health_port():
         (("livenessProbe.spec.httpGet.port=9091",), 9091, ["9091", "live"]),
         (("livenessProbe.spec.port=8082", "livenessProbe.spec.httpGet.port=9091"), 9091, ["9091", "live"]),
         (("livenessProbe.spec.httpGet=null", 'livenessProbe.spec.exec={"command":["true"]}'), 8082, ["live"]),
+        (('extraArgs.live-addr=":9092"', "livenessProbe.spec.port=8083"), 9092, ["live", "live"]),
     ]:
         out = render(*sets("installCRDs=false", *values), "--show-only", "templates/deployment.yaml")
         expect(f"--live-addr=:{port}\"" in out, f"{values}: it does not listen on {port}")
         expect(f"name: live\n              containerPort: {port}\n" in out, f"{values}: the port `live` is not {port}")
         got = re.findall(r"^ +port: (\S+)", out, re.MULTILINE)
         expect(got == probes, f"{values}: the probes have the ports {got}, want {probes}")
+
+
+def ports():
+    """The Pod's ports are those of the flags, which extraArgs may set; where nothing is listened on, there is no port and no probe."""
+    both = {"metrics": "8080", "live": "8082"}
+    for values, want, probes in [
+        ((), both, 2),
+        (('extraArgs.metrics-addr=":9090"',), both | {"metrics": "9090"}, 2),
+        (('extraArgs={"metrics-addr":"[::]:9090","live-addr":"0.0.0.0:9092"}',), {"metrics": "9090", "live": "9092"}, 2),
+        (('extraArgs.metrics-addr="0"',), {"live": "8082"}, 2),
+        (("extraArgs.live-addr=0",), {"metrics": "8080"}, 0),
+        (('extraArgs={"metrics-addr":"0","live-addr":"0"}',), {}, 0),
+    ]:
+        out = render(*sets("installCRDs=false", *values), "--show-only", "templates/deployment.yaml")
+        got = dict(re.findall(r"- name: (\S+)\n +containerPort: (\S+)", out))
+        expect(got == want, f"{values}: the ports are {got}, want {want}")
+        expect(("ports:\n" in out) == bool(want), f"{values}: `ports:` without one")
+        expect(out.count("httpGet:") == probes, f"{values}: {out.count('httpGet:')} probes, want {probes}")
+
+
+def resources():
+    """Given ones replace the defaults as a whole: a request beside the default limit could be above it."""
+    for values, want in [
+        ((), "limits:\n  memory: 128Mi\nrequests:\n  cpu: 10m\n  memory: 32Mi\n"),
+        (("resources=null",), "limits:\n  memory: 128Mi\nrequests:\n  cpu: 10m\n  memory: 32Mi\n"),
+        (('resources={"requests":{"memory":"256Mi"}}',), "requests:\n  memory: 256Mi\n"),
+    ]:
+        out = render(*sets("installCRDs=false", *values), "--show-only", "templates/deployment.yaml")
+        got = re.sub(r"^ {12}", "", "".join(re.findall(r"resources:\n((?: {12}.*\n)+)", out)), flags=re.MULTILINE)
+        expect(got == want, f"{values}: the resources are {got!r}, want {want!r}")
+
+
+def numbers():
+    """Names that YAML would read as a number or a truth stay text."""
+    rights = ('scopedNamespace="456"', 'scopedNamespaces=["on"]', 'extraArgs.leader-election-namespace="789"')
+    names = ('namespaceOverride="123"', 'fullnameOverride="007"', 'nameOverride="1e3"')
+    on = ("networkPolicy.enabled=true", "podDisruptionBudget.enabled=true", 'serviceMonitor={"enabled":true,"renderMode":"alwaysRender"}')
+    out = render(*sets("installCRDs=false", *on, *names, *rights))
+    for text in ("123", "456", "on", "789", "007", "1e3"):
+        bare = re.findall(rf"^.*[:\[ ] ?{text}\]?$", out, re.MULTILINE)
+        expect(f'"{text}"' in out and not bare, f"{text!r} is no text in {bare}")
+
+
+def emptied():
+    """A map or list whose default is empty may be set to null."""
+    found, parents = [], []
+    for indent, name, default in re.findall(r"^( *)([\w-]+): ?(.*)$", (CHART / "values.yaml").read_text(), re.MULTILINE):
+        parents = [*parents[: len(indent) // 2], name]
+        if default in ("{}", "[]"):
+            found.append(".".join(parents))
+    expect({"commonLabels", "global.podLabels", "scopedNamespaces", "crds.annotations"} <= set(found), f"only {found} are found")
+    on = sets("genericTargets.enabled=true", "networkPolicy.enabled=true", "metrics.service.enabled=true")
+    on += sets("serviceMonitor.enabled=true", 'serviceMonitor.renderMode="alwaysRender"')
+    expect(render(*on, *sets(*(f"{path}=null" for path in found))) == render(*on), "null is not the same as empty")
+    schema = json.loads((CHART / "values.schema.json").read_text())
+    for path in found:
+        at = schema
+        for name in path.split("."):
+            at = at["properties"][name]
+        expect("null" in at["type"], f"the schema does not take null for {path}, as a parent chart may give it")
 
 
 def budget():
@@ -277,6 +338,8 @@ def refused():
     for value, text in [
         ('scopedRBAC=true', "scopedRBAC needs a namespace"),
         ('image.repository="mirror.test/external-secrets/external-secrets"', "is External Secrets Operator's image"),
+        ('image.repository="mirror.test/external-secrets/external-secrets"', "image.repository \""),
+        ('global.repository="mirror.test/external-secrets/external-secrets"', "global.repository \""),
         ('serviceMonitor={"enabled":true,"renderMode":"failIfMissing"}', "install the Prometheus operator first"),
         ('serviceMonitor={"enable":true}', "enable"),
         ('replicaCount="two"', "replicaCount"),
@@ -310,7 +373,7 @@ def ignored():
 def main():
     if not shutil.which(HELM):
         sys.exit(f"Helm is not at {HELM!r}: set HELM to its path")
-    for check in (lint, golden, crds, rights, push_secrets, egress, one_writer, lease, health_port, budget, long_names, openshift, refused, ignored):
+    for check in (lint, golden, crds, rights, push_secrets, egress, one_writer, lease, health_port, ports, resources, numbers, emptied, budget, long_names, openshift, refused, ignored):
         before = len(failures)
         check()
         print(f"{check.__name__:12} {'ok' if len(failures) == before else 'FAILED'}")

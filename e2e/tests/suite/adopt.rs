@@ -256,6 +256,7 @@ fn what_eso_left_cluster_wide_goes_too() -> Result<()> {
         {
             ensure!(said.contains(part), "{part:?} is not told:\n{said}");
         }
+        ensure!(!said.contains("CustomResourceDefinition"), "our own definitions are told of:\n{said}");
         let left = async |api_version: &str, kind: &str, name: &str| -> Result<Vec<String>> {
             let namespace = if matches!(kind, "Namespace" | "ClusterExternalSecret") { "" } else { "left" };
             let object = cluster.api(api_version, kind, namespace).await?.get(name).await?;

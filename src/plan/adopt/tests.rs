@@ -248,6 +248,34 @@ fn keyferrys_notes_go_out_of_the_status() {
 }
 
 #[test]
+fn a_definition_that_ours_cannot_follow_is_told_of() {
+    let ours = crate::api::crds::all().unwrap().into_iter().find(|d| d.spec.names.kind == "ExternalSecret").unwrap();
+    let theirs = |served: &[&str], conversion: &str, stored: &[&str]| -> CustomResourceDefinition {
+        let versions: Vec<Value> = ["v1beta1", "v1"]
+            .iter()
+            .map(|name| json!({"name": name, "served": served.contains(name), "storage": false}))
+            .collect();
+        of(json!({"metadata": {"name": "externalsecrets.external-secrets.io"}, "status": {"storedVersions": stored},
+            "spec": {"group": "external-secrets.io", "names": {"kind": "ExternalSecret", "plural": "externalsecrets"},
+                "scope": "Namespaced", "versions": versions, "conversion": {"strategy": conversion}}}))
+    };
+    let none: [&str; 0] = [];
+    // ESO of today, and our own
+    assert_eq!(definition(&ours, &theirs(&["v1"], "None", &["v1beta1", "v1"])), none);
+    assert_eq!(definition(&ours, &ours), none);
+    let webhook = "it has a conversion webhook, beside which keyferry's is refused: take that off first";
+    assert_eq!(definition(&ours, &theirs(&["v1"], "Webhook", &["v1"])), [webhook]);
+    assert_eq!(
+        definition(&ours, &theirs(&["v1beta1"], "Webhook", &["v1alpha1", "v1beta1"])),
+        [
+            "v1 is not served, so that its objects are not seen: upgrade ESO first",
+            webhook,
+            "status.storedVersions has v1alpha1, without which keyferry's is refused: take that out first",
+        ]
+    );
+}
+
+#[test]
 fn the_operator_is_known_by_its_image() {
     let args = |list: &[&str]| list.iter().map(|a| (*a).to_owned()).collect::<Vec<_>>();
     for (image, list, expected) in [
