@@ -333,6 +333,7 @@ fn schema<T: JsonSchema>() -> Schema {
         })
         .with_transform(StructuralSchemaRewriter)
         .with_transform(formats)
+        .with_transform(WholeSelectors)
         .into_generator()
         .into_root_schema_for::<T>()
 }
@@ -369,6 +370,21 @@ impl Transform for Optional {
                     object.entry(keyword).or_insert(value); // the field's own words win over its type's
                 }
             }
+        }
+    }
+}
+
+/// Has a label selector replaced as a whole by server-side apply, as in ESO: of two that were united, fewer objects would match.
+#[derive(Clone, Debug)]
+struct WholeSelectors;
+
+impl Transform for WholeSelectors {
+    fn transform(&mut self, schema: &mut Schema) {
+        const SELECTOR: [&str; 2] = ["matchExpressions", "matchLabels"];
+        transform_subschemas(self, schema);
+        let fields = schema.get("properties").and_then(Value::as_object);
+        if fields.is_some_and(|fields| fields.len() == 2 && fields.keys().all(|name| SELECTOR.contains(&name.as_str()))) {
+            schema.insert("x-kubernetes-map-type".into(), "atomic".into());
         }
     }
 }

@@ -8,14 +8,15 @@ use serde_json::Value;
 /// Most fields that are named to somebody who wrote one that is not there.
 const MOST_NAMED: usize = 16;
 
-/// An object without the fields whose `null` the schema does not let stay, as the API server stores it.
+/// An object without the fields whose `null` the schema does not let stay, as the API server stores it: where there is no schema,
+/// they stay.
 #[must_use]
 pub fn without_nulls(schema: &Value, value: &Value) -> Value {
     let part = |name: &str| schema["properties"].get(name).unwrap_or(&schema["additionalProperties"]);
     match value {
         Value::Object(fields) => fields
             .iter()
-            .filter(|(name, field)| !field.is_null() || part(name)["nullable"] == true)
+            .filter(|(name, field)| !field.is_null() || !part(name).is_object() || part(name)["nullable"] == true)
             .map(|(name, field)| (name.clone(), without_nulls(part(name), field)))
             .collect(),
         Value::Array(items) => items.iter().map(|item| without_nulls(&schema["items"], item)).collect(),
@@ -157,6 +158,21 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn a_null_stays_where_the_schema_says_nothing_of_it() {
+        let text = json!({ "type": "string" });
+        let schema = json!({ "type": "object", "properties": {
+            "a": text, "n": { "type": "string", "nullable": true }, "m": { "type": "object", "additionalProperties": text },
+            "any": { "x-kubernetes-preserve-unknown-fields": true },
+            "list": { "type": "array", "items": { "type": "object", "properties": { "a": text } } },
+        } });
+        let open = json!({ "tags": null, "deep": [{ "x": null }, null] });
+        let object = json!({ "a": null, "n": null, "m": { "x": null, "y": "z" }, "any": open, "list": [{ "a": null }], "else": null });
+        let stored = json!({ "n": null, "m": { "y": "z" }, "any": open, "list": [{}], "else": null });
+        assert_eq!(without_nulls(&schema, &object), stored);
+        assert_eq!(without_nulls(&schema, &json!({ "any": null })), json!({}));
+    }
 
     #[test]
     fn what_is_wrong_is_told_without_the_value() {

@@ -1,11 +1,14 @@
 //! What is pushed to a provider, where to, and the metadata block that goes with it.
 
+mod lenient;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use self::lenient::Lenient;
 use super::{ErrorKind, ProviderError};
 use crate::render::{json, json_edit};
 use crate::secret_bytes::SecretBytes;
@@ -153,7 +156,8 @@ pub enum Pushed {
     Written,
 }
 
-/// Reads the `spec` of a metadata block; `None` where there is no block. Unknown fields are refused, as in ESO.
+/// Reads the `spec` of a metadata block; `None` where there is no block. Unknown fields are refused, and numbers and booleans are
+/// texts where one is wanted, as in ESO.
 ///
 /// # Errors
 /// `Misconfigured`, in ESO's words.
@@ -165,8 +169,8 @@ pub fn metadata<T: DeserializeOwned>(block: Option<&Value>) -> Result<Option<T>,
     if let Some(unknown) = fields.keys().find(|key| !["apiVersion", "kind", "spec"].contains(&key.as_str())) {
         return Err(misconfigured(format!("{}unknown field {unknown:?}", parsed())));
     }
-    let spec = fields.get("spec").filter(|s| !s.is_null()).cloned().unwrap_or_else(|| Value::Object(serde_json::Map::new()));
-    let spec: T = serde_json::from_value(spec).map_err(|error| misconfigured(parsed() + &as_go(&error.to_string())))?;
+    let spec = Lenient(fields.get("spec").cloned().unwrap_or_default());
+    let spec = T::deserialize(spec).map_err(|error| misconfigured(parsed() + &as_go(&error.to_string())))?;
     for (field, expected) in [("apiVersion", API_VERSION), ("kind", KIND)] {
         let found = fields.get(field).and_then(Value::as_str).unwrap_or_default();
         if found != expected {
@@ -206,6 +210,13 @@ mod tests {
         assert_eq!(metadata::<Spec>(Some(&block(Value::Null))), Ok(Some(Spec::default())));
         let tags = metadata::<Spec>(Some(&block(json!({ "tags": { "a": "b" } })))).unwrap().unwrap().tags;
         assert_eq!(tags, BTreeMap::from([("a".to_owned(), "b".to_owned())]));
+        let tags =
+            metadata::<Spec>(Some(&block(json!({ "tags": { "costcenter": 4711, "prod": true } })))).unwrap().unwrap().tags;
+        assert_eq!(
+            tags,
+            BTreeMap::from([("costcenter", "4711"), ("prod", "true")].map(|(k, v)| (k.to_owned(), v.to_owned())))
+        );
+        assert_eq!(metadata::<Spec>(Some(&block(json!({ "tags": null })))), Ok(Some(Spec::default())));
         let failed = "failed to parse kubernetes.external-secrets.io/v1alpha1 PushSecretMetadata: \
                       error unmarshaling JSON: while decoding JSON: json: ";
         for (wrong, text) in [

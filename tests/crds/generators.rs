@@ -246,6 +246,22 @@ fn every_field_of_every_kind_is_taken_and_kept() {
     }
 }
 
+/// As in ESO: what is left out, the operator's machine tells. Not so for a GCRAccessToken.
+#[test]
+fn vault_needs_no_cluster_for_a_workload_identity() {
+    let auth = json!({ "workloadIdentity": { "serviceAccountRef": { "name": "app" } } });
+    let mut gcp = auth.clone();
+    gcp["role"] = json!("r");
+    let spec = json!({ "path": "p", "provider": { "server": "s", "auth": { "gcp": gcp } } });
+    let cluster = json!({ "kind": "VaultDynamicSecret", "generator": { "vaultDynamicSecretSpec": spec } });
+    assert_eq!(refusals(&object("VaultDynamicSecret", &spec)), Vec::<String>::new());
+    assert_eq!(refusals(&object("ClusterGenerator", &cluster)), Vec::<String>::new());
+    assert_eq!(read("VaultDynamicSecret", spec.clone()).unwrap().to_value(), spec);
+    let registry = object("GCRAccessToken", &json!({ "projectID": "p", "auth": auth }));
+    let lacks = ["clusterLocation", "clusterName"].map(|field| format!("spec.auth.workloadIdentity: lacks {field}"));
+    assert_eq!(refusals(&registry), lacks);
+}
+
 #[test]
 fn what_is_wrong_is_refused() {
     let gitlab = |more: Value| {

@@ -276,6 +276,35 @@ fn schemas_are_structural_and_have_no_default() {
     });
 }
 
+/// As in ESO: of two managers' selectors, server-side apply would make one that fewer objects match.
+#[test]
+fn label_selectors_are_applied_as_a_whole() {
+    let mut found = Vec::new();
+    each_schema(|path, schema| {
+        let is_selector = schema["properties"].get("matchLabels").is_some();
+        assert_eq!(schema["x-kubernetes-map-type"] == "atomic", is_selector, "{path}");
+        if is_selector {
+            found.push(path.to_owned());
+        }
+    });
+    let push = |spec: &str| {
+        let places = [".dataTo[].storeRef.labelSelector", ".secretStoreRefs[].labelSelector", ".selector.secret.selector"];
+        places.map(|place| format!("{spec}{place}"))
+    };
+    let mut wanted = vec![
+        "SecretStore.spec.conditions[].namespaceSelector".to_owned(),
+        "ClusterSecretStore.spec.conditions[].namespaceSelector".to_owned(),
+        "ClusterExternalSecret.spec.namespaceSelector".to_owned(),
+        "ClusterExternalSecret.spec.namespaceSelectors[]".to_owned(),
+        "ClusterPushSecret.spec.namespaceSelectors[]".to_owned(),
+    ];
+    wanted.extend(push("ClusterPushSecret.spec.pushSecretSpec"));
+    wanted.extend(push("PushSecret.spec"));
+    found.sort();
+    wanted.sort();
+    assert_eq!(found, wanted);
+}
+
 #[test]
 fn every_field_is_described_in_few_words() {
     each_schema(|path, schema| {

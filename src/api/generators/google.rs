@@ -49,7 +49,7 @@ pub struct GcrWorkloadIdentity {
     pub cluster_location: String,
     /// Name of the cluster.
     pub cluster_name: String,
-    /// Project of the cluster. Left out: `projectID`.
+    /// Project of the cluster. Left out: what the operator's machine says of itself, else `projectID`.
     #[serde(rename = "clusterProjectID", default, skip_serializing_if = "Option::is_none")]
     pub cluster_project_id: Option<String>,
 }

@@ -72,9 +72,21 @@ pub struct WorkloadIdentity {
     /// Name of the cluster. Left out: what the operator's machine says of itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cluster_name: Option<String>,
-    /// Project of the cluster. Left out: `projectID`.
+    /// Project of the cluster. Left out: what the operator's machine says of itself, else `projectID`.
     #[serde(rename = "clusterProjectID", default, skip_serializing_if = "Option::is_none")]
     pub cluster_project_id: Option<String>,
+}
+
+/// What is left out is empty there.
+impl From<WorkloadIdentity> for GcrWorkloadIdentity {
+    fn from(identity: WorkloadIdentity) -> Self {
+        Self {
+            service_account_ref: identity.service_account_ref,
+            cluster_location: identity.cluster_location.unwrap_or_default(),
+            cluster_name: identity.cluster_name.unwrap_or_default(),
+            cluster_project_id: identity.cluster_project_id,
+        }
+    }
 }
 
 /// A text that is set and not empty.
@@ -99,12 +111,7 @@ impl SecretManager {
     /// The login, in the form that the container registry's has too.
     pub(super) fn login(&self) -> GcrAuth {
         let auth = self.auth.clone().unwrap_or_default();
-        let workload_identity = auth.workload_identity.map(|identity| GcrWorkloadIdentity {
-            service_account_ref: identity.service_account_ref,
-            cluster_location: identity.cluster_location.unwrap_or_default(),
-            cluster_name: identity.cluster_name.unwrap_or_default(),
-            cluster_project_id: identity.cluster_project_id.filter(|id| !id.is_empty()).or_else(|| self.project_id.clone()),
-        });
+        let workload_identity = auth.workload_identity.map(Into::into);
         let federation = auth.workload_identity_federation;
         GcrAuth { secret_ref: auth.secret_ref, workload_identity, workload_identity_federation: federation }
     }

@@ -165,7 +165,7 @@ async fn of_gcp(auth: &GcpAuth, what: &str, server: &str, cx: &ConnectCx) -> Res
     let role = auth.role.trim();
     let google = GcrAuth {
         secret_ref: auth.secret_ref.clone(),
-        workload_identity: auth.workload_identity.clone(),
+        workload_identity: auth.workload_identity.clone().map(Into::into),
         workload_identity_federation: None,
     };
     let google = Google {

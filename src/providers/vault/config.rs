@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::api::generators::{GcrSecretRef, GcrWorkloadIdentity};
+use crate::api::generators::GcrSecretRef;
 use crate::api::refs::{Ca, SecretKeySelector, ServiceAccountSelector};
 use crate::providers::aws::{self, AccessKeyRef};
+use crate::providers::gcp;
 
 /// A Vault server, and how to log in to it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -270,7 +271,7 @@ pub struct GcpAuth {
     pub secret_ref: Option<GcrSecretRef>,
     /// With a ServiceAccount's token, as GKE does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub workload_identity: Option<GcrWorkloadIdentity>,
+    pub workload_identity: Option<gcp::WorkloadIdentity>,
     /// As the operator, whatever is named here: ESO reads it so. Only a ClusterSecretStore may.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service_account_ref: Option<ServiceAccountSelector>,

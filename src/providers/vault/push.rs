@@ -46,6 +46,12 @@ impl PushMetadata {
     }
 }
 
+/// Whether Vault said that it took nothing. A conflict says less: the first of several tries may have been taken.
+fn is_refusal(error: &ProviderError) -> bool {
+    use ErrorKind::{Denied, Misconfigured, NotFound, Unsupported};
+    matches!(error.kind, Denied | Misconfigured | NotFound | Unsupported)
+}
+
 fn foreign(more: &str) -> ProviderError {
     ProviderError::new(ErrorKind::Denied, format!("secret not managed by external-secrets{more}"))
 }
@@ -71,7 +77,7 @@ impl VaultSession {
             Version::V2 => {
                 let wanted = data::pushed(current.as_ref(), &value, property)?;
                 let version = stored.and_then(|stored| stored.version);
-                self.put_version(&push.place.key, metadata, (current, version), wanted, cx).await
+                self.put_version(&push.place, metadata, (current, version), wanted, cx).await
             }
         }
     }
@@ -104,12 +110,13 @@ impl VaultSession {
     /// and theirs is not marked as ours.
     async fn put_version(
         &self,
-        key: &str,
+        place: &Place,
         block: &PushMetadata,
         (current, version): (Option<Values>, Option<u64>),
         wanted: Values,
         cx: &CallCx,
     ) -> Result<Pushed, ProviderError> {
+        let key = place.key.as_str();
         let known = match self.metadata(key, cx).await {
             // who may only write may still make a new secret
             Err(error) if error.kind == ErrorKind::Denied && current.is_none() => None,
@@ -118,14 +125,19 @@ impl VaultSession {
         let is_new = known.as_ref().is_none_or(|metadata| metadata.current == 0) && current.is_none();
         let known = known.unwrap_or_default();
         let is_same = data::same(current.as_ref(), &wanted, Version::V2);
-        // an answer that was lost leaves open who made the first version: what it holds tells
-        let is_half_made = known.current == 1 && self.unmarked().get(key).is_some_and(|taken| *taken || is_same);
+        // an answer that was lost leaves open who made the first version: that it holds what was sent, and nothing else, tells
+        let is_sent = is_same && (place.property().is_none() || current.as_ref().is_some_and(|values| values.len() == 1));
+        let is_half_made = known.current == 1 && self.unmarked().get(key).is_some_and(|taken| *taken || is_sent);
         if !is_new && !is_half_made && !self.is_ours(key, &known, cx).await? {
             return Err(foreign(""));
         }
         if is_new {
             self.unmarked().insert(key.to_owned(), false);
-            self.write(self.mount.data(key), versioned(&wanted, known.current), cx).await?;
+            let written = self.write(self.mount.data(key), versioned(&wanted, known.current), cx).await;
+            if written.as_ref().is_err_and(is_refusal) {
+                self.unmarked().remove(key);
+            }
+            written?;
             self.unmarked().insert(key.to_owned(), true);
         }
         let is_there = is_new || is_same;

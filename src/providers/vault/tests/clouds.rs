@@ -176,6 +176,27 @@ async fn a_service_accounts_key_signs_for_a_role() {
     assert!((500..=600).contains(&left), "Vault takes 15 minutes at most: {left}");
 }
 
+/// ESO's usual form on GKE. What Google's own services say to the token is tested beside them.
+#[tokio::test]
+async fn a_cluster_that_is_not_named_is_that_of_the_machine() {
+    let server = Service::start(Server::new(2, MOUNT)).await;
+    let metadata = FakeServer::start(|asked| match asked.line.as_str() {
+        "GET /computeMetadata/v1/project/project-id" => Reply::text(200, "p"),
+        "GET /computeMetadata/v1/instance/attributes/cluster-location" => Reply::text(200, "europe-west3"),
+        _ => Reply::text(404, ""),
+    })
+    .await;
+    let host = metadata.url.trim_start_matches("http://").to_owned();
+    let account = json!({"iam.gke.io/gcp-service-account": "sa@p.iam.gserviceaccount.com"});
+    let cx = Cluster::new().service_account("app", &account).cx(&outbound_with(&[("GCE_METADATA_HOST", &host)])).connect;
+    let block = json!({"auth": {"gcp": {"role": "dev", "workloadIdentity": {"serviceAccountRef": {"name": "app"}}}}});
+    let error = store(server.url(), block).connect(&cx).await.err().unwrap();
+    let wanted = "spec.provider.vault.auth.gcp.workloadIdentity.clusterName is not set, and no metadata service tells it";
+    assert_eq!((error.kind, error.detail.as_str()), (ErrorKind::Misconfigured, wanted));
+    let asked = "GET /computeMetadata/v1/instance/attributes/cluster-name";
+    assert_eq!(metadata.lines().last().map(String::as_str), Some(asked));
+}
+
 #[tokio::test]
 async fn the_operators_machine_is_for_cluster_stores() {
     let server = Service::start(Server::new(2, MOUNT)).await;

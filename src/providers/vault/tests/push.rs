@@ -39,6 +39,19 @@ async fn custom_metadata_is_merged_or_replaced() {
     assert!(error.detail.starts_with("failed to parse push secret metadata: "), "{error}");
 }
 
+/// As in ESO, which reads the block as YAML into texts.
+#[tokio::test]
+async fn custom_metadata_may_be_numbers_and_booleans() {
+    let server = Service::start(Server::new(2, MOUNT)).await;
+    let session = connect(server.url(), json!({})).await;
+    let spec = json!({"customMetadata": {"costcenter": 4711, "prod": true}, "mergePolicy": null});
+    assert_eq!(session.push(&push("v", Some("p"), block(spec)), &cx()).await.unwrap(), Pushed::Written);
+    assert_eq!(
+        server.fake.with(|state| Value::Object(state.secrets["new"].custom.clone())),
+        json!({"costcenter": "4711", "prod": "true", "managed-by": "external-secrets"})
+    );
+}
+
 #[tokio::test]
 async fn a_push_states_the_version_that_it_replaces() {
     let server = Service::start(Server::new(2, MOUNT)).await;
@@ -148,6 +161,28 @@ async fn a_first_push_whose_answer_was_lost_goes_on_from_there() {
         let marked = fake.with(|state| (state.secrets["new"].versions.len(), state.secrets["new"].custom.len()));
         assert_eq!(marked, (1, 1), "{tries:?}");
     }
+}
+
+/// What Vault refused was not taken: whoever makes the secret then has made it, also of the same value.
+#[tokio::test]
+async fn a_first_push_that_was_refused_claims_nothing() {
+    let fake = Arc::new(Server::new(2, MOUNT));
+    let (inner, refused) = (fake.clone(), std::sync::atomic::AtomicBool::new(false));
+    let server = FakeServer::start(move |asked| {
+        let is_first = asked.line.starts_with("PUT /v1/team/kv/data");
+        if is_first && !refused.swap(true, std::sync::atomic::Ordering::SeqCst) {
+            return Reply::text(403, r#"{"errors":["1 error occurred: permission denied"]}"#);
+        }
+        keyferry_fakes::Fake::answer(inner.as_ref(), asked)
+    })
+    .await;
+    let session = connect(&server.url, json!({})).await;
+    let push = push("v", Some("p"), None);
+    assert_eq!(session.push(&push, &cx()).await.unwrap_err().kind, ErrorKind::Denied);
+    fake.put("new", json!({"p": "v"}), &BTreeMap::new());
+    let error = session.push(&push, &cx()).await.unwrap_err();
+    assert_eq!((error.kind, error.detail.as_str()), (ErrorKind::Denied, "secret not managed by external-secrets"));
+    assert!(fake.with(|state| state.secrets["new"].custom.is_empty()));
 }
 
 #[tokio::test]
