@@ -12,7 +12,6 @@ use std::time::Duration;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Secret, ServiceAccount};
 use kube::Api;
-use kube::core::PartialObjectMeta;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Semaphore;
 use tokio::sync::mpsc::UnboundedReceiver;
@@ -33,7 +32,7 @@ use crate::api::{ClusterExternalSecret, ClusterPushSecret, PushSecret};
 use crate::api::{ClusterSecretStore, ExternalSecret, SecretStore, StoreKind};
 use crate::apply::{Writer, digest_key};
 use crate::cli::{Scope, Settings};
-use crate::controllers::guard::Guard;
+use crate::controllers::guard::{Guard, Metadata};
 use crate::controllers::manifest::Manifests;
 use crate::controllers::watch::{self, Change, Watched};
 use crate::controllers::{
@@ -424,11 +423,11 @@ impl Operator {
     fn watch_all(&self, ctx: &Arc<Ctx>) {
         let (client, scope) = (&self.client, self.scope());
         self.watch(ctx, scope.apis::<Guard<ExternalSecret>>(client), "ExternalSecret", on_external_secret);
-        self.watch(ctx, scope.apis::<PartialObjectMeta<Secret>>(client), "Secret", on_secret);
-        self.watch(ctx, scope.apis::<PartialObjectMeta<ServiceAccount>>(client), "ServiceAccount", |ctx, change| {
+        self.watch(ctx, scope.apis::<Metadata<Secret>>(client), "Secret", on_secret);
+        self.watch(ctx, scope.apis::<Metadata<ServiceAccount>>(client), "ServiceAccount", |ctx, change| {
             on_reference(ctx, ReferenceKind::ServiceAccount, change);
         });
-        self.watch(ctx, scope.apis::<PartialObjectMeta<ConfigMap>>(client), "ConfigMap", on_config_map);
+        self.watch(ctx, scope.apis::<Metadata<ConfigMap>>(client), "ConfigMap", on_config_map);
         self.watch(ctx, scope.apis::<Guard<SecretStore>>(client), "SecretStore", |ctx, change| {
             on_store(ctx, StoreKind::SecretStore, change);
         });
@@ -436,7 +435,7 @@ impl Operator {
             self.watch(ctx, scope.apis::<Guard<PushSecret>>(client), PUSH_SECRET, on_push_secret);
         }
         if self.settings.asks_for_namespaces() {
-            self.watch(ctx, vec![Api::<PartialObjectMeta<Namespace>>::all(client.clone())], NAMESPACE, on_namespace);
+            self.watch(ctx, vec![Api::<Metadata<Namespace>>::all(client.clone())], NAMESPACE, on_namespace);
         }
         self.follow_namespace(ctx);
         if self.settings.cluster_external_secrets {

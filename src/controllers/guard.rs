@@ -6,6 +6,7 @@
 use std::borrow::Cow;
 use std::cell::Cell;
 use std::fmt;
+use std::marker::PhantomData;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Resource;
@@ -17,15 +18,14 @@ use serde_json::{Map, Value};
 /// answer, so a list of every object of the kind, where something in it is 128 deep.
 const DEPTH: usize = 64;
 
-/// An object, or its metadata and why the rest cannot be understood, without a value. Its managed fields are left out, unless the metadata are
-/// all that is asked for.
+/// An object, or its metadata and why the rest cannot be understood, without a value. Its managed fields are left out.
 #[derive(Clone, Debug)]
 pub struct Guard<K>(pub Result<K, (Box<ObjectMeta>, String)>);
 
-impl<'de, K: Resource + DeserializeOwned> Deserialize<'de> for Guard<K> {
+impl<'de, K: DeserializeOwned> Deserialize<'de> for Guard<K> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let too_deep = Cell::new(false);
-        let object = Part { at: At::Object { fields: K::metadata_api() }, depth: 0, too_deep: &too_deep };
+        let object = Part { at: At::Object { fields: false }, depth: 0, too_deep: &too_deep };
         let object = deserializer.deserialize_map(object)?;
         let why = if too_deep.get() {
             format!("it is nested more than {DEPTH} levels deep")
@@ -166,17 +166,66 @@ impl<K: Resource> Resource for Guard<K> {
         K::plural(of)
     }
 
-    /// As kube reads it off the type: a guard around metadata asks for metadata.
-    fn metadata_api() -> bool {
-        K::metadata_api()
-    }
-
     fn meta(&self) -> &ObjectMeta {
         self.0.as_ref().map_or_else(|(meta, _)| &**meta, K::meta)
     }
 
     fn meta_mut(&mut self) -> &mut ObjectMeta {
         self.0.as_mut().map_or_else(|(meta, _)| &mut **meta, K::meta_mut)
+    }
+}
+
+/// The metadata of an object, all that the API server is asked for. Who may write an object writes its managed fields, too: those that are
+/// deeper than anybody asks are cut, and those that make no sense left out.
+#[derive(Clone, Debug)]
+pub struct Metadata<K>(pub ObjectMeta, PhantomData<fn() -> K>);
+
+impl<'de, K> Deserialize<'de> for Metadata<K> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let object = Part { at: At::Object { fields: true }, depth: 0, too_deep: &Cell::new(false) };
+        let mut object = deserializer.deserialize_map(object)?;
+        let meta = object.get_mut("metadata").map(Value::take).unwrap_or_default();
+        let read = ObjectMeta::deserialize(&meta).or_else(|_| ObjectMeta::deserialize(without_managed_fields(meta)));
+        Ok(Self(read.map_err(de::Error::custom)?, PhantomData))
+    }
+}
+
+fn without_managed_fields(mut meta: Value) -> Value {
+    meta.as_object_mut().and_then(|meta| meta.remove("managedFields"));
+    meta
+}
+
+impl<K: Resource> Resource for Metadata<K> {
+    type DynamicType = K::DynamicType;
+    type Scope = K::Scope;
+
+    /// By this kube asks for metadata only.
+    fn metadata_api() -> bool {
+        true
+    }
+
+    fn kind(of: &K::DynamicType) -> Cow<'_, str> {
+        K::kind(of)
+    }
+
+    fn group(of: &K::DynamicType) -> Cow<'_, str> {
+        K::group(of)
+    }
+
+    fn version(of: &K::DynamicType) -> Cow<'_, str> {
+        K::version(of)
+    }
+
+    fn plural(of: &K::DynamicType) -> Cow<'_, str> {
+        K::plural(of)
+    }
+
+    fn meta(&self) -> &ObjectMeta {
+        &self.0
+    }
+
+    fn meta_mut(&mut self) -> &mut ObjectMeta {
+        &mut self.0
     }
 }
 
@@ -206,7 +255,7 @@ fn without_value(why: &str) -> String {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use kube::core::{ObjectList, PartialObjectMeta, WatchEvent};
+    use kube::core::{ObjectList, WatchEvent};
     use serde_json::json;
 
     use super::*;
@@ -279,16 +328,19 @@ mod tests {
         assert!(matches!(serde_json::from_str(&event).unwrap(), WatchEvent::Added(Guard::<ExternalSecret>(Err(_)))));
     }
 
-    /// The managed fields of an object are as deep as the object.
+    /// Whoever may write an object writes them.
     #[test]
-    fn metadata_keep_their_managed_fields_as_far_down_as_anybody_asks() {
+    fn metadata_keep_their_managed_fields_as_far_as_they_make_sense() {
+        let of = |fields: &str| object(&json!({})).to_string().replace(r#"{"f:spec":{}}"#, fields);
         let deep = format!("{}1{}", r#"{"f:a":"#.repeat(9_000), "}".repeat(9_000));
-        let text = object(&json!({})).to_string().replace(r#"{"f:spec":{}}"#, &deep);
-        let meta = serde_json::from_str::<Guard<PartialObjectMeta<ExternalSecret>>>(&text).unwrap().0.unwrap().metadata;
-        let fields = meta.managed_fields.unwrap();
+        let none = object(&json!({})).to_string().replace(r#""manager""#, r#""time":"none","manager""#);
+        let list = format!(r#"{{"metadata":{{"resourceVersion":"9"}},"items":[{},{none}]}}"#, of(&deep));
+        let list: ObjectList<Metadata<ExternalSecret>> = serde_json::from_str(&list).unwrap();
+        let fields = list.items[0].0.managed_fields.as_ref().unwrap();
         assert!(fields[0].fields_v1.as_ref().unwrap().0["f:a"]["f:a"].is_object());
         assert_eq!(fields[0].manager.as_deref(), Some("kubectl"));
-        assert!(Guard::<PartialObjectMeta<ExternalSecret>>::metadata_api() && !Guard::<ExternalSecret>::metadata_api());
+        assert_eq!((list.items[1].0.name.as_deref(), &list.items[1].0.managed_fields), (Some("a"), &None));
+        assert!(Metadata::<ExternalSecret>::metadata_api() && !Guard::<ExternalSecret>::metadata_api());
     }
 
     /// Whichever of the two a server writes first.

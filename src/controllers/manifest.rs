@@ -6,16 +6,17 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Api;
 use kube::api::{ApiResource, DynamicObject};
-use kube::core::{GroupVersionKind, PartialObjectMeta};
+use kube::core::GroupVersionKind;
 use kube::discovery::{Scope as KindScope, pinned_kind};
 use serde_json::Value;
 use tokio::sync::watch as told;
 use tokio_util::sync::CancellationToken;
 
 use super::external_secret::{Carried, MOST_CONFLICTS, Outcome};
-use super::guard::Guard;
+use super::guard::Metadata;
 use super::watch::{Change, Fares, Scope, watch_and_tell};
 use super::{Ctx, template};
 use crate::api::external_secret::ManifestRef;
@@ -34,9 +35,6 @@ const ANSWER: Duration = Duration::from_secs(10);
 const FIRST_LIST: Duration = Duration::from_secs(10);
 /// ESO's text where a target cannot be looked at.
 const UNREADABLE: &str = "could not get target resource";
-
-/// What is watched of a target: its metadata, whose managed fields may be as deep as its author made it.
-type Meta = Guard<PartialObjectMeta<DynamicObject>>;
 
 /// The kinds that are targets, each with a watch of its objects' metadata.
 pub struct Manifests {
@@ -191,13 +189,13 @@ impl Manifests {
 
     fn begin(&self, ctx: &Arc<Ctx>, kind: &ManifestRef, resource: ApiResource) -> Kind {
         let stop = self.stop.child_token();
-        let apis: Vec<Api<Meta>> = match &self.scope {
+        let apis: Vec<Api<Metadata<DynamicObject>>> = match &self.scope {
             Scope::Cluster => vec![Api::all_with(self.client.clone(), &resource)],
             Scope::Namespaces(names) => {
                 names.iter().map(|name| Api::namespaced_with(self.client.clone(), name, &resource)).collect()
             }
         };
-        let follow = |api: Api<Meta>| {
+        let follow = |api: Api<Metadata<DynamicObject>>| {
             let (ctx, namespace) = (Arc::downgrade(ctx), api.namespace().map(str::to_owned));
             Follower { ctx, kind: kind.clone(), namespace, stop: stop.clone() }.follow(api)
         };
@@ -216,7 +214,7 @@ struct Follower {
 }
 
 impl Follower {
-    fn follow(self, api: Api<Meta>) -> List {
+    fn follow(self, api: Api<Metadata<DynamicObject>>) -> List {
         let (teller, list) = told::channel(None);
         let listed = self.clone();
         // what breaks after the first list comes back by itself, and until then the view is as it was
@@ -245,10 +243,10 @@ impl Follower {
         (namespace, list)
     }
 
-    fn on_change(&self, change: Change<PartialObjectMeta<DynamicObject>>) {
+    fn on_change(&self, change: Change<ObjectMeta>) {
         let Some(ctx) = self.ctx.upgrade() else { return };
         let (key, view) = match change {
-            Change::Upsert(object) => (Key::of(&object.metadata), Some(TargetView::of(&object.metadata))),
+            Change::Upsert(meta) => (Key::of(&meta), Some(TargetView::of(&meta))),
             Change::Gone(key) => (key, None),
             Change::Invalid(..) => return,
         };

@@ -8,14 +8,13 @@ use futures::StreamExt as _;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Api;
 use kube::Resource;
-use kube::core::PartialObjectMeta;
 use kube::runtime::utils::Backoff as _;
 use kube::runtime::watcher::{self, DefaultBackoff, Event};
 use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::guard::Guard;
+use super::guard::{Guard, Metadata};
 use crate::index::Key;
 use crate::outbound::api_server;
 use crate::server::Health;
@@ -63,16 +62,14 @@ where
     }
 }
 
-/// Metadata of a kind whose objects are flat, so that nothing in them is nested too deep: without a guard, which would cost time.
-impl<K> Watched for PartialObjectMeta<K>
+impl<K> Watched for Metadata<K>
 where
     K: Resource + Clone + Debug + Send + Sync + 'static,
-    PartialObjectMeta<K>: Resource,
 {
     type Object = ObjectMeta;
 
     fn open(self) -> Result<ObjectMeta, (Box<ObjectMeta>, String)> {
-        Ok(self.metadata)
+        Ok(self.0)
     }
 
     fn key_of(object: &ObjectMeta) -> Key {
@@ -296,7 +293,7 @@ mod tests {
 
     #[test]
     fn a_change_is_well_unless_it_cannot_be_understood() {
-        type Watch = PartialObjectMeta<Secret>;
+        type Watch = Metadata<Secret>;
         let meta = ObjectMeta { namespace: Some("ns".into()), name: Some("a".into()), ..ObjectMeta::default() };
         let key = Key::new("ns", "a");
         assert_eq!(well::<Watch>(&Change::Upsert(meta.clone())), Some(key.clone()));
@@ -335,7 +332,7 @@ mod tests {
     }
 
     /// How a watch fares when the API server answers its lists so, until it has heard of as many.
-    async fn fares(api: impl Fn(kube::Client) -> Api<PartialObjectMeta<Secret>>, codes: &[u16]) -> Vec<Fares> {
+    async fn fares(api: impl Fn(kube::Client) -> Api<Metadata<Secret>>, codes: &[u16]) -> Vec<Fares> {
         let answers = codes.iter().map(|&code| if code == 200 { list(&[], "") } else { failure(code) });
         let client = client(answers);
         let (stop, heard) = (CancellationToken::new(), Mutex::new(Vec::new()));
@@ -365,7 +362,7 @@ mod tests {
                 Change::Gone(key) => format!("-{key}"),
             });
         };
-        let api: Api<PartialObjectMeta<Secret>> = Api::all(client(answers));
+        let api: Api<Metadata<Secret>> = Api::all(client(answers));
         let held = || vec![Key::new("ns", "own"), Key::new("ns", "b")];
         watch_what_is_held(api, "Secret".into(), fares, stop.clone(), handle, held).await;
         // those that are gone are told in no order

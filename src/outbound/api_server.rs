@@ -28,6 +28,13 @@ const KEEPALIVE: Duration = Duration::from_secs(30);
 const KEEPALIVE_ANSWER: Duration = Duration::from_secs(10);
 const KEEPALIVE_TRIES: u32 = 3;
 
+/// How often a request is sent again within itself that the API server has no time for, and the first and the longest pause before that
+/// (as long again by chance): a second or two in all. kube's own policy takes minutes, of which those who wait for longer by their own
+/// rules, as watches do, would know nothing. `Retry-After` counts where it is sent.
+const RETRIES: u32 = 5;
+const RETRY_FIRST: Duration = Duration::from_millis(50);
+const RETRY_MOST: Duration = Duration::from_secs(1);
+
 /// The cluster to work with: that of `KUBECONFIG`, or of the pod. The way to an API server is a direct one.
 ///
 /// # Errors
@@ -110,9 +117,11 @@ where
     // else the time for which the connection was idle would count, too
     connector.set_reset_reader_on_write(true);
     connector.set_write_timeout(config.write_timeout);
+    let retries = config.default_retry.then(|| RetryPolicy::new(RETRY_FIRST, RETRY_MOST, RETRIES, true).ok()).flatten();
+    let retries = retries.map(RetryLayer::new);
     let service = ServiceBuilder::new()
         .layer(config.base_uri_layer())
-        .option_layer(config.default_retry.then(|| RetryLayer::new(RetryPolicy::server_retry())))
+        .option_layer(retries)
         .option_layer(config.auth_layer()?)
         .layer(config.extra_headers_layer()?)
         .map_err(BoxError::from)

@@ -17,8 +17,8 @@ pub const STALE_AFTER: Duration = Duration::from_secs(60);
 pub const BROKEN_AFTER: Duration = Duration::from_secs(900);
 /// How long after its last failure a watch without events counts as working again. One that resumes where it was shows nothing
 /// until an object changes; one that does not fails again within this time, which is more than a connection and an answer may
-/// take (30 s, and [`SILENCE`](crate::outbound::api_server::SILENCE)) with the pause before them.
-pub const QUIET: Duration = Duration::from_secs(360);
+/// take (30 s, and [`SILENCE`](crate::outbound::api_server::SILENCE)) with the pause before them, of at most 60 s.
+pub const QUIET: Duration = Duration::from_secs(420);
 /// What is said of a watch that the API server refuses.
 const REFUSED: &str = "may not be listed or watched (403), so that its namespace is not served; asked again";
 

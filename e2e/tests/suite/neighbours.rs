@@ -49,6 +49,14 @@ fn bad_specs_disturb_nobody() -> Result<()> {
         let deep = push_secret("deep", "store", json!({"secret": {"name": "good"}}), json!({"data": deep})).to_string();
         let deep = deep.replace("\"HERE\"", &format!("{}{}", "[".repeat(200), "]".repeat(200)));
         ns.cluster().kubectl_with_input(&["apply", "-n", &ns.name, "-f", "-"], &deep).await?;
+        // who may write an object writes its managed fields, too
+        let fields = json!([{"manager": "m", "operation": "Update", "apiVersion": "v1", "fieldsType": "FieldsV1", "fieldsV1": "HERE"}]);
+        let deep =
+            json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "deep", "managedFields": fields}}).to_string();
+        let deep = deep.replace("\"HERE\"", &format!("{}{}", r#"{"f:a":"#.repeat(200), "{}".to_owned() + &"}".repeat(200)));
+        ns.cluster().kubectl_with_input(&["create", "-n", &ns.name, "-f", "-"], &deep).await?;
+        let kept = ns.kubectl(&["get", "secret", "deep", "-o", "json", "--show-managed-fields"]).await?;
+        ensure!(kept.matches("f:a").count() == 200, "the API server left the managed fields out");
         let operator = operator(ns, &["--log-format=text"]).await?;
         apply(ns, fake_store("store", &[("remote", "value")])).await?;
         apply(ns, store("unserved", json!({"device42": {"host": "d42.invalid"}}))).await?;
