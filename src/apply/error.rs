@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::index::Key;
 use crate::plan::external_secret::Failure;
+use crate::plan::names::Names;
 use crate::plan::target::Desired;
 use crate::render::keys;
 
@@ -21,6 +22,9 @@ const KNOWN: [&str; 8] = [
     "password",
     "kubernetes.io/service-account.name",
 ];
+
+/// Fields that every object has.
+const OF_METADATA: [&str; 6] = ["name", "namespace", "labels", "annotations", "finalizers", "ownerReferences"];
 
 /// Most keys that are named again.
 const MOST_NAMED: usize = 20;
@@ -61,6 +65,23 @@ impl WriteError {
     /// Puts an answer of the API server into our words.
     #[must_use]
     pub fn of(error: kube::Error, verb: &str, kind: &str, key: &Key) -> Self {
+        Self::explained(error, verb, kind, key, explain)
+    }
+
+    /// The same of an object of another kind than Secret: names of fields are told as far as none is the key of a map that a template
+    /// may have made of a value.
+    #[must_use]
+    pub fn of_object(error: kube::Error, verb: &str, kind: &str, key: &Key, names: &Names) -> Self {
+        Self::explained(error, verb, kind, key, |field, reason, message| explain_as_known(field, reason, message, names))
+    }
+
+    fn explained(
+        error: kube::Error,
+        verb: &str,
+        kind: &str,
+        key: &Key,
+        explain: impl Fn(&str, &str, &str) -> String,
+    ) -> Self {
         let status = match error {
             kube::Error::Api(status) => status,
             kube::Error::SerdeError(_) => {
@@ -163,12 +184,50 @@ impl WriteError {
 
 /// A cause without the value that it quotes: `Invalid value: "…": field is immutable` becomes `field is immutable`.
 fn explain(field: &str, reason: &str, message: &str) -> String {
-    let quiet = !field.starts_with("data") && !field.starts_with("stringData");
-    let field = unkeyed(field, quiet);
+    let quiet = is_quiet(field);
+    let text = message.rsplit_once("\": ").map_or(reason, |(_, text)| if quiet { text } else { reason });
+    format!("{}: {text}", unkeyed(field, quiet))
+}
+
+/// Whether what is said of a field holds nothing of a value.
+fn is_quiet(field: &str) -> bool {
+    !["data", "stringData", "binaryData"].iter().any(|of_values| field.starts_with(of_values))
+}
+
+/// The same of an object of any kind: maps of it are written with dots, so that each step may be a key.
+fn explain_as_known(field: &str, reason: &str, message: &str, names: &Names) -> String {
+    let quiet = is_quiet(field);
+    let (told, rest) = field.split_at(end_of_known(field, quiet, names));
+    if !rest.is_empty() {
+        return format!("{told}{SOME_KEY}: {reason}");
+    }
+    // a text that goes on where the field ends names what is in it
+    let goes_on = |text: &str| text.contains(&format!("{field}.")) || text.contains(&format!("{field}["));
     match message.rsplit_once("\": ") {
-        Some((_, text)) if quiet => format!("{field}: {text}"),
+        Some((_, text)) if quiet && !goes_on(text) => format!("{field}: {text}"),
         _ => format!("{field}: {reason}"),
     }
+}
+
+/// How far a field goes until the first step that may be a value. The first one is of the kind. `indexed`: numbers in brackets are indexes.
+fn end_of_known(field: &str, indexed: bool, names: &Names) -> usize {
+    let mut end = field.find(['.', '[']).unwrap_or(field.len());
+    while let Some(rest) = field.get(end..).filter(|rest| !rest.is_empty()) {
+        let step = match rest.strip_prefix('[') {
+            Some(key) => key.split_once(']').map(|(key, _)| (key, key.len() + 2)),
+            None => rest.strip_prefix('.').map(|rest| {
+                let name = rest.split(['.', '[']).next().unwrap_or_default();
+                (name, name.len() + 1)
+            }),
+        };
+        let is_index = |step: &str| indexed && rest.starts_with('[') && step.bytes().all(|byte| byte.is_ascii_digit());
+        let is_own = |step: &str| is_index(step) || OF_METADATA.contains(&step) || KNOWN.contains(&step);
+        match step {
+            Some((step, length)) if is_own(step) || names.shows(step) => end += length,
+            _ => return end,
+        }
+    }
+    end
 }
 
 /// A field without the keys in its name, but for those that are nobody's secret. `indexed`: numbers in it are indexes.
@@ -185,7 +244,6 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::plan::names::Names;
     use crate::plan::target::{Content, desired};
     use crate::plan::template::Delimiters;
     use crate::secret_bytes::SecretBytes;
@@ -199,14 +257,50 @@ mod tests {
         desired(&es, Content { data, names: by_template.then(|| names.into()), ..Content::default() })
     }
 
-    fn refused(causes: &[(&str, &str, &str)]) -> WriteError {
+    fn answer(causes: &[(&str, &str, &str)]) -> kube::Error {
         let causes: Vec<_> = causes
             .iter()
             .map(|(field, reason, message)| json!({ "field": field, "reason": reason, "message": message }))
             .collect();
         let status = json!({ "code": 422, "reason": "Invalid", "details": { "causes": causes } });
-        let status = serde_json::from_value(status).unwrap();
-        WriteError::of(kube::Error::Api(Box::new(status)), "write", "Secret", &Key::new("ns", "es"))
+        kube::Error::Api(Box::new(serde_json::from_value(status).unwrap()))
+    }
+
+    fn refused(causes: &[(&str, &str, &str)]) -> WriteError {
+        WriteError::of(answer(causes), "write", "Secret", &Key::new("ns", "es"))
+    }
+
+    #[test]
+    fn a_step_that_may_be_a_value_is_not_told() {
+        let literal = "hosts:\n  {{ .user }}: bad\nrules: [{ {{ .user }}: x }]\nfixed !: x";
+        let template = json!({ "templateFrom": [{ "target": "spec", "literal": literal }] });
+        let template = serde_json::from_value(template).unwrap();
+        let some = Names::of(Some(&template), &Default::default(), &Delimiters::default(), true);
+        let told = |names: &Names, field: &str, text: &str| {
+            let message = format!("Invalid value: \"bad\": {text}");
+            let error = answer(&[(field, "FieldValueInvalid", &message)]);
+            let text = WriteError::of_object(error, "write", "Route", &Key::new("ns", "es"), names).to_string();
+            text.strip_prefix("unable to write Route ns/es: it is invalid: ").unwrap().to_owned()
+        };
+        let canary = "spec.hosts.ann@example.org";
+        let matches = |field: &str| format!("{field} in body should match '^/'");
+        for (field, text, wanted) in [
+            (canary, &*matches(canary), "spec.hosts[…]: FieldValueInvalid"),
+            ("spec.hosts", &*matches(canary), "spec.hosts: FieldValueInvalid"),
+            ("spec.hosts", &*matches("spec.hosts"), "spec.hosts: spec.hosts in body should match '^/'"),
+            ("spec.rules[0].ann", "no", "spec.rules[0][…]: FieldValueInvalid"),
+            ("spec.rules[0]", "no", "spec.rules[0]: no"),
+            ("spec.hosts.0", "no", "spec.hosts[…]: FieldValueInvalid"),
+            ("metadata.labels", "no", "metadata.labels: no"),
+            ("data[ann@example.org]", "no", "data[…]: FieldValueInvalid"),
+            ("data[1234]", "no", "data[…]: FieldValueInvalid"),
+            ("data[fixed !]", "no", "data[fixed !]: FieldValueInvalid"),
+        ] {
+            assert_eq!(told(&some, field, text), wanted, "{field}");
+        }
+        let all = Names::default();
+        assert_eq!(told(&all, canary, &matches(canary)), format!("{canary}: {}", matches(canary)));
+        assert_eq!(told(&all, "data[a b]", "no"), "data[a b]: FieldValueInvalid");
     }
 
     #[test]

@@ -58,7 +58,9 @@ impl Writer {
         }
         let body = SecretJson::new(body);
         let request = server_side::apply(api, &key.name, &params, body.expose());
-        let written = self.within(request, "write", &resource.kind, key).await;
+        let (kind, names) = (&*resource.kind, &desired.names);
+        let words = move |error: kube::Error| WriteError::of_object(error, "write", kind, key, names);
+        let written = self.within_as(request, "write", kind, key, words).await;
         let live = written.map_err(WriteError::of_values)?;
         let others = |manager: Option<&str>| manager != Some(&desired.manager);
         let mut managers = live.metadata.managed_fields.iter().flatten();

@@ -277,6 +277,18 @@ impl Writer {
         kind: &'w str,
         key: &'w Key,
     ) -> impl Future<Output = Result<T, WriteError>> + 'w {
+        self.within_as(request, verb, kind, key, move |error| WriteError::of(error, verb, kind, key))
+    }
+
+    /// The same, with an error in these words.
+    fn within_as<'w, T: 'w>(
+        &'w self,
+        request: impl Future<Output = Result<T, kube::Error>> + 'w,
+        verb: &'w str,
+        kind: &'w str,
+        key: &'w Key,
+        words: impl FnOnce(kube::Error) -> WriteError + 'w,
+    ) -> impl Future<Output = Result<T, WriteError>> + 'w {
         // kilobytes, which every object that waits for its place would hold else
         let request = Box::pin(request);
         async move {
@@ -289,7 +301,7 @@ impl Writer {
             {
                 tokio::time::sleep(UNREACHABLE).await;
             }
-            answer.map_err(|error| WriteError::of(error, verb, kind, key))
+            answer.map_err(words)
         }
     }
 

@@ -26,6 +26,7 @@ use crate::apply::error::WriteError;
 use crate::chance::SystemChance;
 use crate::fetch::{NotPushed, Outlet, Writing};
 use crate::index::{Key, StoreId, pushed_generator};
+use crate::plan::names::{MASK, Names};
 use crate::plan::push_secret::entries::{self, Entry};
 use crate::plan::push_secret::generate::{Plan, Reached, fate_of_former, plan as generator_plan, state_labels};
 use crate::plan::push_secret::{
@@ -187,11 +188,18 @@ async fn sync(ctx: &Ctx, memories: &Memories, facts: &Facts, priority: Priority)
 /// What a push needs: what is asked of a generator, the source Secrets, and where they go. `None`: the source Secret is gone.
 async fn prepare(ctx: &Ctx, facts: &Facts, priority: Priority) -> Result<Option<(Plan, Vec<Secret>, Goal)>, Failure> {
     let order = generator_plan(facts, &ctx.rules)?;
-    let Some((secrets, sources)) = read_sources(ctx, facts, priority).await? else { return Ok(None) };
+    let Some(secrets) = read_sources(ctx, facts, priority).await? else { return Ok(None) };
     let targets = stores::targets(facts, &ctx.rules)?;
     let known: Vec<&AnyStore> = targets.iter().filter_map(|id| facts.stores.get(id)).map(AsRef::as_ref).collect();
     entries::check_selectors(&facts.ps.spec, &known)?;
     let templates = read_templates(ctx, facts, priority).await?;
+    let mut sources: Vec<_> = secrets.iter().map(|s| SourceVersion::of(&s.metadata)).collect();
+    // as they were read: the watch may not know them yet
+    for read in plan::template_versions(&templates) {
+        if sources.iter().all(|source| source.name != read.name) {
+            sources.push(read);
+        }
+    }
     Ok(Some((order, secrets, Goal { targets, templates, sources })))
 }
 
@@ -223,6 +231,7 @@ async fn push_all(
     let mut progress = Progress::default();
     for values in all {
         let steps = progress.steps;
+        let names = entries::names(&facts.ps, &ctx.rules, &goal.templates, &values);
         let shaped =
             || counted(facts, steps, |outside| plan::shaped(&facts.ps, &ctx.rules, values, &goal.templates, outside));
         let (shaped, steps) = ctx.rendering(shaped).await;
@@ -235,7 +244,7 @@ async fn push_all(
             }
         };
         for id in goal.targets.iter().filter(|id| !progress.failures.contains_key(*id)).cloned().collect::<Vec<_>>() {
-            if let Err(failure) = push_to(ctx, facts, &id, &source, &mut progress).await {
+            if let Err(failure) = push_to(ctx, facts, &id, &source, &names, &mut progress).await {
                 progress.failures.insert(id, failure);
             }
         }
@@ -302,6 +311,7 @@ async fn push_to(
     facts: &Facts,
     id: &StoreId,
     source: &Arc<Values>,
+    names: &Names,
     progress: &mut Progress,
 ) -> Result<(), Failure> {
     progress.synced.entry(plan::store_key(id)).or_default();
@@ -309,15 +319,17 @@ async fn push_to(
     let outlet = outlet(ctx, facts, id, store, &id.key.name).await?;
     let namespace = facts.ps.metadata.namespace.as_deref().unwrap_or_default();
     let (spec, steps) = (&facts.ps.spec, progress.steps);
-    let entries = || counted(facts, steps, |outside| entries::entries(spec, namespace, store, source, outside));
+    let entries = || counted(facts, steps, |outside| entries::entries(spec, namespace, store, source, names, outside));
     // nothing else takes its time
     let (entries, steps) = if spec.data_to.is_empty() { entries() } else { ctx.rendering(entries).await };
     progress.steps = steps;
     for Entry { data, push } in entries? {
         let push = push?;
-        let key = push.secret_key.clone().unwrap_or_default();
+        let shown = entries::shown(&push, names);
+        let key = if shown { push.secret_key.as_deref().unwrap_or_default() } else { MASK };
         let words = format!("could not write remote ref {key} to target secretstore {}", id.key.name);
-        if let Some(place) = place_to_write(facts, &outlet, &push.place, &words).await? {
+        let place = place_to_write(facts, &outlet, &push.place, &words).await;
+        if let Some(place) = place.map_err(|failure| entries::masked(failure, shown))? {
             leads(ctx)?;
             match place.push(&push).await {
                 Ok(pushed) => {
@@ -328,7 +340,7 @@ async fn push_to(
                     if perhaps {
                         progress.note_perhaps(id, data);
                     }
-                    return Err(Failure::provider(words, &error));
+                    return Err(entries::masked(Failure::provider(words, &error), shown));
                 }
             }
         } else {
@@ -396,12 +408,8 @@ fn leads(ctx: &Ctx) -> Result<(), Failure> {
     if ctx.writer.may_write() { Ok(()) } else { Err(Failure::retry("this process does not hold the lease")) }
 }
 
-/// The source Secrets, whole, and which versions they and the Secrets with templates are in. `None`: the one named is gone.
-async fn read_sources(
-    ctx: &Ctx,
-    facts: &Facts,
-    priority: Priority,
-) -> Result<Option<(Vec<Secret>, Vec<SourceVersion>)>, Failure> {
+/// The source Secrets, whole. `None`: the one named is gone.
+async fn read_sources(ctx: &Ctx, facts: &Facts, priority: Priority) -> Result<Option<Vec<Secret>>, Failure> {
     let key = Key::of(&facts.ps.metadata);
     let mut secrets = match plan::source(&facts.ps) {
         Source::Named(name) => {
@@ -421,13 +429,8 @@ async fn read_sources(
         Source::Nowhere => return Err(plan::no_source(&facts.ps)),
     };
     secrets.sort_by(|a, b| a.metadata.name.cmp(&b.metadata.name));
-    let read: BTreeMap<String, SourceVersion> =
-        secrets.iter().map(|s| SourceVersion::of(&s.metadata)).map(|v| (v.name.clone(), v)).collect();
-    let templates = plan::template_secrets(&facts.ps).collect::<BTreeSet<_>>();
-    let others = facts.sources.iter().filter(|v| templates.contains(v.name.as_str()) && !read.contains_key(&v.name));
-    let sources: Vec<SourceVersion> = read.values().chain(others).cloned().collect();
-    ctx.index_mut().set_push_sources(&key, read.into_keys().collect());
-    Ok(Some((secrets, sources)))
+    ctx.index_mut().set_push_sources(&key, secrets.iter().filter_map(|s| s.metadata.name.clone()).collect());
+    Ok(Some(secrets))
 }
 
 /// For whom a provider or a generator is asked.

@@ -88,6 +88,7 @@ async fn read_one(
 
 fn text_of_secret(secret: Secret) -> SourceText {
     SourceText {
+        uid: secret.metadata.uid.unwrap_or_default(),
         version: secret.metadata.resource_version.unwrap_or_default(),
         texts: secret.data.into_iter().flatten().map(|(k, v)| (k, SecretBytes::new(v.0))).collect(),
     }
@@ -97,6 +98,7 @@ fn text_of_secret(secret: Secret) -> SourceText {
 #[must_use]
 pub fn text_of_config_map(map: ConfigMap) -> SourceText {
     SourceText {
+        uid: map.metadata.uid.unwrap_or_default(),
         version: map.metadata.resource_version.unwrap_or_default(),
         texts: map.data.into_iter().flatten().map(|(k, v)| (k, SecretBytes::from(v))).collect(),
     }

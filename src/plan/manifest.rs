@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::digest::Digester;
 use super::external_secret::{Facts, Failure, Gathered, NOT_ALLOWED, Seen};
+use super::names::Names;
 use super::target::{self, merges};
 use super::{Rules, object_hash, template};
 use crate::api::external_secret::{CreationPolicy, ManifestRef};
@@ -30,6 +31,8 @@ pub struct Desired {
     pub guarded: bool,
     /// Whether it comes of no values, where the provider does not say that they do not exist: then no field of ours goes, either.
     pub found_nothing: bool,
+    /// Which names of fields may be told: a template may have made keys of maps of values.
+    pub names: Names,
     /// Keyed digest of that, or of what it was rendered from.
     pub applied: String,
 }
@@ -109,7 +112,9 @@ pub fn render(
     };
     let found_nothing = gathered.found_nothing();
     let guarded = found_nothing || target.template.is_none();
-    Ok(Desired { body: SecretJson::new(body), manager: target::manager(es), guarded, found_nothing, applied })
+    let mut names = Names::of(target.template.as_ref(), sources, &rules.delimiters, true);
+    names.know(values.keys());
+    Ok(Desired { body: SecretJson::new(body), manager: target::manager(es), guarded, found_nothing, names, applied })
 }
 
 fn is_secret(kind: &ManifestRef) -> bool {

@@ -8,6 +8,9 @@ use crate::providers::ReferenceKind;
 use crate::render::target::{Source, Sources};
 use crate::secret_bytes::SecretBytes;
 
+/// Stands for what may be a value.
+pub const MASK: &str = "<masked>";
+
 /// Stands for an action in a text.
 const ACTION: char = '\0';
 /// What may stand before a key in YAML.
@@ -112,7 +115,7 @@ mod tests {
         let texts =
             [("whole".to_owned(), SecretBytes::from("{{ .r }}")), ("map".to_owned(), "{{ .r }}: x\nfixed: y".into())];
         let source = Source { kind: ReferenceKind::ConfigMap, name: "cm".into() };
-        let sources = [(source, Some(SourceText { version: String::new(), texts: texts.into() }))].into();
+        let sources = [(source, Some(SourceText { texts: texts.into(), ..SourceText::default() }))].into();
         let mut names = Names::of(Some(&template), &sources, delimiters, false);
         names.know(&["read".to_owned()]);
         names

@@ -28,7 +28,7 @@ use super::{Note, Rules, Wake, backoff, duration, lease, object_hash, refresh, s
 use crate::api::push_secret::{PushData, PushUpdatePolicy, SyncedPushSecrets};
 use crate::api::{AnyStore, Condition, FINALIZER_PUSH, PushSecret, PushSecretStatus};
 use crate::index::{GeneratorFacts, StoreId};
-use crate::providers::{ErrorKind, Place, ProviderError, Source as Values};
+use crate::providers::{ErrorKind, Place, ProviderError, ReferenceKind, Source as Values};
 use crate::queue::Priority;
 use crate::render::target::{Render, Sources};
 use crate::render::{Entries, Outside};
@@ -352,6 +352,15 @@ pub fn source_version(sources: &[SourceVersion]) -> Option<String> {
 pub fn template_secrets(ps: &PushSecret) -> impl Iterator<Item = &str> {
     let from = ps.spec.template.iter().flat_map(|t| &t.template_from);
     from.filter_map(|f| f.secret.as_ref()).map(|s| s.name.as_str())
+}
+
+/// The versions of the Secrets among what a template was read from.
+pub fn template_versions(read: &Sources) -> impl Iterator<Item = SourceVersion> {
+    let secrets = read.iter().filter(|(source, _)| source.kind == ReferenceKind::Secret);
+    secrets.filter_map(|(source, text)| {
+        let text = text.as_ref()?;
+        Some(SourceVersion { name: source.name.clone(), uid: text.uid.clone(), resource_version: text.version.clone() })
+    })
 }
 
 /// `status.syncedResourceVersion`: changes with the spec, the labels and the annotations.

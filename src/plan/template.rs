@@ -1,6 +1,6 @@
 //! The template of an ExternalSecret: what its Secret is rendered from, and whether rendering it again could change anything.
 
-use std::cell::Cell;
+use std::cell::{Cell, OnceCell};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use crate::api::ANNOTATION_FOLLOW_TEMPLATES;
 use crate::api::external_secret::{RefreshPolicy, Template};
 use crate::render::target::{MOST_RENDERED, Render, Source, Sources};
 use crate::render::template::chance::Signing;
-use crate::render::template::{Chance, Engine, Expressions};
+use crate::render::template::{Chance, Engine, Expressions, Scope};
 use crate::render::{Entries, Outside};
 use crate::validate;
 
@@ -69,13 +69,14 @@ pub fn with_engine<T>(
     let chance = Noted { chance: outside.chance, asked: Cell::new(false) };
     let (of_time, bytes) = (Cell::new(false), Cell::new(0_usize));
     let Delimiters { left, right } = &rules.delimiters;
-    let expressions = Expressions::default();
+    let (expressions, scope) = (Expressions::default(), OnceCell::new());
     let (taken, expressions) = (Some(outside.taken), Some(&expressions));
     let engine = Engine { left, right, taken, expressions, ..Engine::new(outside.now, &chance) };
     let made = make(&|key: &str, text: &[u8]| {
         of_time
             .set(of_time.get() || OF_TIME.iter().any(|word| text.windows(word.len()).any(|part| part == word.as_bytes())));
-        let rendered = engine.render(key, text, values).map_err(|e| e.to_string())?;
+        let scope = scope.get_or_init(|| Scope::of(values));
+        let rendered = engine.render_in(key, text, scope).map_err(|e| e.to_string())?;
         bytes.set(bytes.get().saturating_add(rendered.len()));
         if bytes.get() > MOST_RENDERED {
             return Err(format!("the templates make more than {MOST_RENDERED} bytes together"));
@@ -217,6 +218,23 @@ mod tests {
         let error = keys(json!({ "data": halves, "metadata": { "labels": { "over": "x" } } })).unwrap_err();
         let told = "unable to execute template at key over: the templates make more than 2097152 bytes together";
         assert!(error.ends_with(told), "{error}");
+    }
+
+    /// Each key is a template of its own, and yet the values are copied once.
+    #[test]
+    fn the_templates_of_an_object_share_their_values() {
+        let all = 0..5_000;
+        let values: Entries = all.clone().map(|i| (format!("k{i}"), SecretBytes::from("x"))).collect();
+        let keys: serde_json::Map<String, Value> =
+            all.map(|i| (format!("k{i}"), json!(format!("{{{{ .k{i} }}}}")))).collect();
+        let template: Template = serde_json::from_value(json!({ "data": keys })).unwrap();
+        let taken = Cell::new(0);
+        let outside = Outside { now: jiff::Timestamp::UNIX_EPOCH, chance: &Zeros, taken: &taken };
+        let (made, _) = with_engine(&values, &Rules::default(), outside, |engine| {
+            crate::render::target::secret(&template, &values, &Sources::new(), engine)
+        });
+        assert_eq!(made.unwrap().data.len(), 5_000);
+        assert!(taken.get() < 30_000, "{}", taken.get());
     }
 
     /// Each key is a template of its own, and yet an expression that stands in all of them is compiled once.

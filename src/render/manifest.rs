@@ -344,7 +344,7 @@ mod tests {
         let texts = [("port", "80"), ("rules", "- host: a\n- host: b\n"), ("map", "x: 1\nl: [2]\n")];
         let texts = texts.iter().map(|(k, v)| ((*k).to_owned(), SecretBytes::from(*v))).collect();
         let source = Source { kind: ReferenceKind::ConfigMap, name: "cm".into() };
-        let sources = [(source, Some(SourceText { version: "1".into(), texts }))].into();
+        let sources = [(source, Some(SourceText { version: "1".into(), texts, ..SourceText::default() }))].into();
         let render = |_: &str, text: &[u8]| Ok(SecretBytes::new(text.to_vec()));
         let template: Template = serde_json::from_value(template.clone()).unwrap();
         manifest(&kind(name), &template, &sources, &render).map_err(|e| e.to_string())

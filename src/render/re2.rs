@@ -10,6 +10,8 @@ mod translate;
 #[cfg(test)]
 mod tests;
 
+use std::ops::Range;
+
 use regex::{Captures, Regex, RegexBuilder};
 use regex_syntax::hir::{Class, Hir, HirKind};
 
@@ -94,6 +96,8 @@ fn translate(pattern: &str) -> Result<String, InvalidPattern> {
 pub struct Price {
     /// About how many states it has.
     states: usize,
+    /// How far a search looks beyond the match that it finds; `None`: that may be as far as the text goes.
+    reach: Option<usize>,
 }
 
 impl Price {
@@ -101,7 +105,7 @@ impl Price {
     #[must_use]
     pub fn of(pattern: &str) -> Self {
         let parsed = translate(pattern).ok().and_then(|translated| regex_syntax::parse(&translated).ok());
-        Self { states: parsed.map_or(1, |hir| states(&hir)) }
+        Self { states: parsed.as_ref().map_or(1, states), reach: parsed.as_ref().and_then(reach) }
     }
 
     /// Steps of compiling it.
@@ -121,6 +125,15 @@ impl Price {
     #[must_use]
     pub fn of_groups(self, bytes: usize) -> usize {
         1 + bytes / 250 + bytes.saturating_mul(self.states.saturating_sub(16)) / 100
+    }
+
+    /// Bytes that a search may have looked at which began there and found that match.
+    #[must_use]
+    pub fn looked_at(self, began: usize, found: &Range<usize>, length: usize) -> usize {
+        match self.reach {
+            Some(reach) => (found.end - began).saturating_add(reach).min(length - began),
+            None => length - found.start,
+        }
     }
 }
 
@@ -147,6 +160,33 @@ fn states(hir: &Hir) -> usize {
         HirKind::Concat(parts) | HirKind::Alternation(parts) => parts.iter().map(states).fold(0, usize::saturating_add),
     }
 }
+
+/// Bytes that a way through an expression may go on for since it last matched, or began. A search ends once no way goes on that comes
+/// before the match found.
+fn reach(hir: &Hir) -> Option<usize> {
+    if let Some(most) = hir.properties().maximum_len() {
+        // and what stands on both sides of a border
+        return Some(most.saturating_add(BORDER));
+    }
+    let bounded = |hir: &Hir| hir.properties().maximum_len();
+    match hir.kind() {
+        HirKind::Capture(group) => reach(&group.sub),
+        // it matches after each turn
+        HirKind::Repetition(repetition) => {
+            let turns = usize::try_from(repetition.min.max(1)).ok()?;
+            Some(bounded(&repetition.sub)?.saturating_mul(turns).saturating_add(BORDER))
+        }
+        HirKind::Alternation(parts) => parts.iter().map(reach).try_fold(0, |most, one| Some(most.max(one?))),
+        HirKind::Concat(parts) => {
+            let (last, first) = parts.split_last()?;
+            first.iter().try_fold(reach(last)?, |sum, part| Some(sum.saturating_add(bounded(part)?)))
+        }
+        _ => None,
+    }
+}
+
+/// Most bytes of a character.
+const BORDER: usize = 4;
 
 /// Most bytes that a replacement may make of one text.
 pub const MAX_REPLACED: usize = 64 << 10;
@@ -189,17 +229,17 @@ impl Expression {
     /// long as it can be, so `$1x` is the group `1x`; a group that is not there is empty; other dollars stay.
     ///
     /// # Errors
-    /// The text becomes too long, or it takes too much work: each match may have looked at all the rest of the text.
+    /// The text becomes too long, or it takes too much work.
     pub fn replace_all(&self, text: &str, template: &str, outside: Outside<'_>) -> Result<String, NotReplaced> {
         let (mut out, mut copied) = (String::new(), 0);
-        let step = |from: usize| {
-            let price = self.price.of_groups(text.len() - from) + of_expanding(template.len());
+        let step = |bytes: usize| {
+            let price = self.price.of_groups(bytes) + of_expanding(template.len());
             outside.step(price as u64).map_err(NotReplaced::TooMuch)
         };
-        step(0)?;
+        step(text.len())?;
         for captures in self.regex.captures_iter(text) {
             let Some(found) = captures.get(0) else { continue };
-            step(found.start())?;
+            step(self.price.looked_at(copied, &found.range(), text.len()))?;
             out.push_str(&text[copied..found.start()]);
             expand(&mut out, &captures, template).ok_or(NotReplaced::TooLong)?;
             copied = found.end();

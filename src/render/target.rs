@@ -49,6 +49,8 @@ impl fmt::Display for Source {
 /// What was read of a source.
 #[derive(Clone, Debug, Default)]
 pub struct SourceText {
+    /// Its uid.
+    pub uid: String,
     /// Its resourceVersion.
     pub version: String,
     /// Its keys and the templates that they hold.
@@ -310,7 +312,7 @@ mod tests {
         let template: Template = serde_json::from_value(template.clone()).unwrap();
         let text = |name: &str, texts: &[(&str, &str)]| {
             let kind = if name.starts_with("cm") { ReferenceKind::ConfigMap } else { ReferenceKind::Secret };
-            let text = SourceText { version: "1".into(), texts: entries(texts) };
+            let text = SourceText { version: "1".into(), texts: entries(texts), ..SourceText::default() };
             (Source { kind, name: name.into() }, Some(text))
         };
         let sources = [

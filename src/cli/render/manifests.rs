@@ -241,7 +241,7 @@ impl Manifests {
             }
             Kind::ConfigMap => {
                 let texts = texts(value, "data", &mut problems, |text| Some(SecretBytes::from(text)));
-                self.config_maps.insert(key, SourceText { version: String::new(), texts });
+                self.config_maps.insert(key, SourceText { texts, ..SourceText::default() });
             }
             Kind::Secret => {
                 // line breaks are passed over, as the API server does
@@ -278,7 +278,7 @@ impl Manifests {
         match source.kind {
             ReferenceKind::Secret => {
                 let data = self.secrets.get(&key)?.data.clone();
-                Some(SourceText { version: String::new(), texts: data })
+                Some(SourceText { texts: data, ..SourceText::default() })
             }
             _ => self.config_maps.get(&key).cloned(),
         }

@@ -11,7 +11,7 @@ use crate::plan::names::Names;
 use crate::plan::object_hash;
 
 /// Stands for a value. It is no base64, so that nobody applies it by mistake, and as long as no value in particular.
-pub const MASK: &str = "<masked>";
+pub const MASK: &str = crate::plan::names::MASK;
 /// `apiVersion` of what tells what is pushed where. It is an object of no cluster.
 pub const PUSHES_VERSION: &str = "render.keyferry.io/v1alpha1";
 /// Its kind.

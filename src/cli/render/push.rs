@@ -12,7 +12,7 @@ use super::make::{Made, Maker, Origin, Outcomes};
 use super::offline::{PLACEHOLDER, named};
 use super::print::MASK;
 use super::{generators, print};
-use crate::api::push_secret::{PushConversion, PushUpdatePolicy};
+use crate::api::push_secret::PushUpdatePolicy;
 use crate::api::secret_store::Capabilities;
 use crate::api::{AnyStore, FINALIZER_PUSH, PushSecret};
 use crate::chance::SystemChance;
@@ -21,7 +21,7 @@ use crate::fetch::Outlet;
 use crate::index::{Key, StoreId, pushed_generator};
 use crate::plan::access;
 use crate::plan::names::Names;
-use crate::plan::push_secret::entries::{self, Entry};
+use crate::plan::push_secret::entries::{self, Entry, masked};
 use crate::plan::push_secret::generate::{Plan, plan as generator_plan};
 use crate::plan::push_secret::{self as plan, Facts, Failure, Memory, NO_SOURCE, Next, Source, stores};
 use crate::providers::{ErrorKind, ProviderError, Push, Source as Values};
@@ -134,13 +134,10 @@ impl Maker {
         let Some(store) = facts.stores.get(id) else { return Ok(()) };
         let outlet = self.outlet(facts, id, store).await?;
         let namespace = facts.ps.metadata.namespace.as_deref().unwrap_or_default();
-        let all = entries::entries(&facts.ps.spec, namespace, store, source, outside(facts, &Cell::new(0)));
-        let all_shown = source.data.keys().all(|key| names.shows(key));
-        for Entry { data, push } in all.map_err(|failure| masked(failure, all_shown))? {
-            // without a conversion it names a key of the PushSecret only
-            let harmless = all_shown || data.conversion_strategy.unwrap_or_default() == PushConversion::None;
-            let push = push.map_err(|failure| masked(failure, harmless))?;
-            let shown = push.secret_key.as_deref().map_or(all_shown, |key| names.shows(key));
+        let all = entries::entries(&facts.ps.spec, namespace, store, source, names, outside(facts, &Cell::new(0)));
+        for Entry { data, push } in all? {
+            let push = push?;
+            let shown = entries::shown(&push, names);
             if let Some(outlet) = &outlet
                 && is_kept(facts, outlet, &push.place).await.map_err(|failure| masked(failure, shown))?
             {
@@ -227,16 +224,6 @@ impl Maker {
             (given, made) => made.or(given),
         }
     }
-}
-
-/// A failure without what may name a key that a template made of a value. `shown`: there is none such.
-fn masked(failure: Failure, shown: bool) -> Failure {
-    if shown {
-        return failure;
-    }
-    // what stands first is of our own words
-    let head = failure.message.split_once(": ").map_or("it cannot be pushed", |(head, _)| head);
-    Failure { message: format!("{head}: {MASK}: it may name keys that a template made of values"), ..failure }
 }
 
 fn outside<'a>(facts: &Facts, taken: &'a Cell<u64>) -> Outside<'a> {

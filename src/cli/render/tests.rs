@@ -221,7 +221,7 @@ fn a_push_that_fails_names_no_key_that_a_value_became() {
     let table = [
         (
             fake("") + &push("{{ .user }}: x", same),
-            "failed to expand dataTo: <masked>: it may name keys that a template made of values",
+            "duplicate remote key \"same\" from source key \"user\" (conflicts with dataTo[0]:<masked>)",
         ),
         (fake("") + &push("fixed: x", same), "duplicate remote key \"same\" from source key \"user\""),
         (fake("") + &push("{{ .user }}: x", lost), "secret key lost does not exist"),

@@ -27,6 +27,21 @@ fn facts(target: &Value) -> Facts {
     }
 }
 
+#[test]
+fn a_key_that_a_template_made_of_a_value_is_not_told() {
+    let target = |literal: &str| {
+        let template = json!({ "templateFrom": [{ "target": "spec", "literal": literal }] });
+        facts(&json!({ "manifest": { "apiVersion": "corpus.test/v1", "kind": "Route" }, "template": template }))
+    };
+    let made = |literal: &str| desired_of(&target(literal), &[("user", "ann@example.org")], false).unwrap();
+    let desired = made("hosts:\n  {{ .user }}: bad");
+    assert_eq!(desired.body.expose()["spec"], json!({ "hosts": { "ann@example.org": "bad" } }));
+    let told: Vec<_> =
+        ["spec", "hosts", "user", "ann@example", "org"].into_iter().filter(|name| desired.names.shows(name)).collect();
+    assert_eq!(told, ["spec", "hosts", "user"]);
+    assert!(made("hosts: {a: bad}").names.shows("anything"), "it makes no key of a value");
+}
+
 fn config_map(more: &Value) -> Value {
     let mut target = json!({ "manifest": { "apiVersion": "v1", "kind": "ConfigMap" } });
     target.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());

@@ -5,13 +5,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::Failure;
-use crate::api::AnyStore;
 use crate::api::push_secret::{
     PushConversion, PushData, PushDataTo, PushMatch, PushRemoteRef, PushRewrite, PushSecretSpec, PushStoreRef,
 };
-use crate::plan::access;
-use crate::providers::{Place, Push, Source};
+use crate::api::{AnyStore, PushSecret};
+use crate::plan::names::{MASK, Names};
+use crate::plan::{Rules, access};
+use crate::providers::{ErrorKind, Place, Push, Source};
 use crate::render::re2::{Expression, NotReplaced};
+use crate::render::target::Sources;
 use crate::render::template::{Expressions, Stage};
 use crate::render::{Outside, keys, rewrite};
 use crate::secret_bytes::SecretBytes;
@@ -87,6 +89,50 @@ fn means(reference: &PushStoreRef, store: &AnyStore) -> bool {
     }
 }
 
+/// Which keys may be told: those of the source, and those that stand in the PushSecret, its template included.
+#[must_use]
+pub fn names(ps: &PushSecret, rules: &Rules, templates: &Sources, source: &Source) -> Names {
+    let mut names = Names::of(ps.spec.template.as_ref(), templates, &rules.delimiters, false);
+    names.know(ps.spec.data.iter().filter_map(|data| data.match_.secret_key.as_ref()));
+    names.know(source.data.keys());
+    names
+}
+
+/// Whether what a provider says of a push may be told: it may name the key, or any where all are pushed.
+#[must_use]
+pub fn shown(push: &Push, names: &Names) -> bool {
+    match &push.secret_key {
+        Some(key) => names.shows(key),
+        None => push.source.data.keys().all(|key| names.shows(key)),
+    }
+}
+
+/// A failure without what may name a key that a template made of a value; its class stays. `shown`: there is none such.
+#[must_use]
+pub fn masked(failure: Failure, shown: bool) -> Failure {
+    if shown {
+        return failure;
+    }
+    // what stands first is of our own words
+    let head = failure.message.split_once(": ").map_or("it cannot be pushed", |(head, _)| head);
+    let class = failure.kind.map_or("internal", ErrorKind::as_str);
+    let message = format!("{head}: {MASK}: it may name keys that a template made of values ({class})");
+    Failure { message, ..failure }
+}
+
+/// A text as it is told that came of a key of the Secret.
+fn told<'t>(names: &Names, key: &str, text: &'t str) -> &'t str {
+    if key.is_empty() || names.shows(key) { text } else { MASK }
+}
+
+/// The same in quotes.
+fn quoted(names: &Names, key: &str, text: &str) -> String {
+    match told(names, key, text) {
+        MASK => MASK.to_owned(),
+        text => format!("{text:?}"),
+    }
+}
+
 /// All entries for one store, in the order in which they are pushed: `dataTo`, then `data`, which wins where both take the
 /// same key of the Secret.
 ///
@@ -97,6 +143,7 @@ pub fn entries(
     namespace: &str,
     store: &AnyStore,
     source: &Arc<Source>,
+    names: &Names,
     outside: Outside<'_>,
 ) -> Result<Vec<Entry>, Failure> {
     let taken: BTreeSet<&str> = spec.data.iter().map(|d| secret_key(d).unwrap_or_default()).collect();
@@ -105,24 +152,25 @@ pub fn entries(
     // counted as ESO does, among those for this store
     let meant = spec.data_to.iter().filter(|entry| entry.store_ref.as_ref().is_some_and(|s| means(s, store)));
     for (i, entry) in meant.enumerate() {
-        let expanded = expand(entry, namespace, source, outside)
+        let expanded = expand(entry, namespace, source, names, outside)
             .map_err(|e| e.within(&format!("failed to expand dataTo: dataTo[{i}]")))?;
         for one in &expanded {
             let (key, from) = (&one.data.match_.remote_ref.remote_key, secret_key(&one.data).unwrap_or_default());
-            if let Some(other) = places.insert(key.clone(), format!("dataTo[{i}]:{from}")) {
-                let text = format!("duplicate remote key {key:?} from source key {from:?} (conflicts with {other})");
+            if let Some(other) = places.insert(key.clone(), format!("dataTo[{i}]:{}", told(names, from, from))) {
+                let (key, from) = (quoted(names, from, key), quoted(names, from, from));
+                let text = format!("duplicate remote key {key} from source key {from} (conflicts with {other})");
                 return Err(Failure::spec(format!("failed to expand dataTo: dataTo[{i}]: {text}")));
             }
         }
         all.extend(expanded.into_iter().filter(|e| !taken.contains(secret_key(&e.data).unwrap_or_default())));
     }
     for data in &spec.data {
-        let push = converted(data.conversion_strategy, source)
+        let push = converted(data.conversion_strategy, source, names)
             .map_err(|e| Failure::spec(format!("could not apply conversion strategy to keys: {e}")))
             .and_then(|source| push(data, namespace, source));
         all.push(Entry { data: noted(data), push });
     }
-    unique(&all)?;
+    unique(&all, names)?;
     Ok(all)
 }
 
@@ -151,7 +199,7 @@ pub fn place(data: &PushData, namespace: &str) -> Place {
 }
 
 /// The Secret with its keys changed back.
-fn converted(strategy: Option<PushConversion>, source: &Arc<Source>) -> Result<Arc<Source>, String> {
+fn converted(strategy: Option<PushConversion>, source: &Arc<Source>, names: &Names) -> Result<Arc<Source>, String> {
     if strategy.unwrap_or_default() == PushConversion::None {
         return Ok(source.clone());
     }
@@ -159,7 +207,7 @@ fn converted(strategy: Option<PushConversion>, source: &Arc<Source>) -> Result<A
     for (key, value) in &source.data {
         let key = keys::revert_key(key);
         if data.contains_key(&key) {
-            return Err(format!("secret name collision during conversion: {key}"));
+            return Err(format!("secret name collision during conversion: {}", told(names, &key, &key)));
         }
         data.insert(key, value.clone());
     }
@@ -171,9 +219,15 @@ fn with_data(source: &Source, data: BTreeMap<String, SecretBytes>) -> Arc<Source
 }
 
 /// The entries that a `dataTo` entry stands for.
-fn expand(entry: &PushDataTo, namespace: &str, source: &Arc<Source>, outside: Outside<'_>) -> Result<Vec<Entry>, Failure> {
+fn expand(
+    entry: &PushDataTo,
+    namespace: &str,
+    source: &Arc<Source>,
+    names: &Names,
+    outside: Outside<'_>,
+) -> Result<Vec<Entry>, Failure> {
     let source =
-        converted(entry.conversion_strategy, source).map_err(|e| Failure::spec(format!("conversion failed: {e}")))?;
+        converted(entry.conversion_strategy, source, names).map_err(|e| Failure::spec(format!("conversion failed: {e}")))?;
     let keys = matching(entry, &source, outside).map_err(|e| Failure::spec(format!("match failed: {e}")))?;
     let data = |secret_key: Option<String>, remote_key: String| PushData {
         match_: PushMatch { secret_key, remote_ref: PushRemoteRef { remote_key, property: None } },
@@ -192,9 +246,10 @@ fn expand(entry: &PushDataTo, namespace: &str, source: &Arc<Source>, outside: Ou
     let rewrites: Vec<_> = entry.rewrite.iter().map(Rewriting::new).collect();
     keys.into_iter()
         .map(|key| {
-            let remote = rewritten(&rewrites, key, outside).map_err(|e| e.within("rewrite failed"))?;
+            let remote = rewritten(&rewrites, key, names, outside).map_err(|e| e.within("rewrite failed"))?;
             if remote.is_empty() {
-                return Err(Failure::spec(format!("empty remote key produced for source key {key:?}")));
+                let key = quoted(names, key, key);
+                return Err(Failure::spec(format!("empty remote key produced for source key {key}")));
             }
             let data = data(Some(key.clone()), remote);
             Ok(Entry { push: push(&data, namespace, source.clone()), data })
@@ -224,9 +279,10 @@ fn compiled(pattern: &str, wrong: &str, outside: Outside<'_>) -> Result<Expressi
 }
 
 /// A key after all rewrites.
-fn rewritten(rewrites: &[Rewriting<'_>], key: &str, outside: Outside<'_>) -> Result<String, Failure> {
-    rewrites.iter().enumerate().try_fold(key.to_owned(), |key, (i, rewrite)| {
-        rewrite.of(&key, outside).map_err(|e| Failure::spec(format!("rewrite[{i}] on key {key:?}: {e}")))
+fn rewritten(rewrites: &[Rewriting<'_>], first: &str, names: &Names, outside: Outside<'_>) -> Result<String, Failure> {
+    rewrites.iter().enumerate().try_fold(first.to_owned(), |key, (i, rewrite)| {
+        let failed = |e: String| Failure::spec(format!("rewrite[{i}] on key {}: {e}", quoted(names, first, &key)));
+        rewrite.of(&key, outside).map_err(failed)
     })
 }
 
@@ -265,16 +321,19 @@ impl<'r> Rewriting<'r> {
 }
 
 /// Two entries that go to one place would push over each other for ever.
-fn unique(entries: &[Entry]) -> Result<(), Failure> {
+fn unique(entries: &[Entry], names: &Names) -> Result<(), Failure> {
     let mut seen: BTreeMap<(&str, &str), &str> = BTreeMap::new();
     for entry in entries {
         let PushRemoteRef { remote_key, property } = &entry.data.match_.remote_ref;
         let (property, key) = (property.as_deref().unwrap_or_default(), secret_key(&entry.data).unwrap_or_default());
         if let Some(other) = seen.insert((remote_key, property), key) {
             let with = if property.is_empty() { String::new() } else { format!(" with property {property:?}") };
+            let shown = [key, other].iter().all(|key| key.is_empty() || names.shows(key));
+            let remote_key = if shown { format!("{remote_key:?}") } else { MASK.to_owned() };
+            let (one, two) = (quoted(names, other, other), quoted(names, key, key));
             return Err(Failure::spec(format!(
-                "failed to merge data entries: duplicate remote key {remote_key:?}{with}: source keys {other:?} and {key:?} \
-                 both map to the same destination"
+                "failed to merge data entries: duplicate remote key {remote_key}{with}: source keys {one} and {two} both map to \
+                 the same destination"
             )));
         }
     }

@@ -20,6 +20,31 @@ fn an_expression_of_many_states_costs_more() {
 }
 
 #[test]
+fn a_search_is_charged_for_what_it_may_look_at() {
+    let reach = |pattern: &str| Price::of(pattern).reach;
+    for (pattern, wanted) in [
+        ("abc", Some(3 + 4)),
+        ("[[:space:]]+", Some(1 + 4)),
+        ("(?:ab)+", Some(2 + 4)),
+        ("([a-z]*)", Some(1 + 4)),
+        ("[a-z]{3,}", Some(3 + 4)),
+        ("a.{2}#[0-9]*", Some(1 + 2 * 4 + 1 + 1 + 4)),
+        ("[0-9]+|abcdefg", Some(7 + 4)),
+        // each of these may go on for long in search of its end
+        ("a+b|a", None),
+        ("a+$", None),
+        (r"\s*,\s*", None),
+        ("(a*b)+", None),
+        (".*", Some(4 + 4)),
+    ] {
+        assert_eq!(reach(pattern), wanted, "{pattern}");
+    }
+    let (words, far) = (Price::of("[a-z]+"), Price::of("a+b|a"));
+    assert_eq!((words.looked_at(10, &(20..30), 1000), words.looked_at(990, &(990..1000), 1000)), (20 + 5, 10));
+    assert_eq!(far.looked_at(10, &(20..30), 1000), 980);
+}
+
+#[test]
 fn dollars_expand_as_in_go() {
     let all = Expression::new("(.*)").unwrap();
     for (template, want) in

@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap};
 use std::rc::{Rc, Weak};
 
-use super::value::{Elem, Entries, Map, Str, Value};
+use super::value::{Elem, Entries, List, Map, Str, Value};
 use super::{Chance, Limits};
 use crate::render::re2::{self, Price};
 
@@ -23,6 +23,15 @@ const MOST_KEPT: usize = 32;
 /// Bytes of a map, however few entries it has: they lie in nodes of eleven.
 const MAP: u64 = 600;
 
+/// Bytes of a copy of an entry, which shares key and value.
+const COPY: usize = 32;
+
+/// Those of a map that stay until the rendering ends.
+const KNOWN_MAP: u64 = 100;
+
+/// Bytes of a string beside its own, with what holds it; and of an entry of a map.
+pub(crate) const PIECE: usize = 100;
+
 /// Most bytes of an expression that are paid for: a longer one is refused unread.
 const MOST_READ: usize = 10_000;
 
@@ -36,7 +45,7 @@ pub(crate) struct Context<'e> {
     pub(crate) chance: &'e dyn Chance,
     pub(crate) limits: &'e Limits,
     steps: Cell<u64>,
-    bytes: Cell<u64>,
+    bytes: Rc<Cell<u64>>,
     depth: Cell<u32>,
     maps: RefCell<Vec<Weak<Entries>>>,
     expressions: &'e Expressions,
@@ -54,7 +63,7 @@ impl<'e> Context<'e> {
             chance,
             limits,
             steps: Cell::default(),
-            bytes: Cell::default(),
+            bytes: Rc::default(),
             depth: Cell::default(),
             maps: RefCell::default(),
             expressions,
@@ -87,12 +96,27 @@ impl<'e> Context<'e> {
         if count > self.limits.value {
             return Err(self.too_long());
         }
-        let bytes = self.bytes.get().saturating_add(count as u64);
-        self.bytes.set(bytes);
-        if bytes > self.limits.memory {
+        self.bytes.set(self.bytes.get().saturating_add(count as u64));
+        self.fits()
+    }
+
+    fn fits(&self) -> Result<(), Fault> {
+        if self.bytes.get() > self.limits.memory {
             return Err(format!("the values of the template take more than {} bytes in all", self.limits.memory));
         }
         Ok(())
+    }
+
+    /// A string that goes into a list, a map or a pair: what a function gives alone is paid for by its caller.
+    pub(crate) fn piece(&self, bytes: Vec<u8>) -> Result<Str, Fault> {
+        self.reserve(bytes.len().saturating_add(PIECE))?;
+        Ok(Str::new(bytes))
+    }
+
+    /// A list of new strings, each paid for before the next comes to be.
+    pub(crate) fn strings(&self, pieces: impl IntoIterator<Item = Vec<u8>>) -> Answer {
+        let items = pieces.into_iter().map(|piece| self.piece(piece).map(Value::Str));
+        Ok(Value::List(List::new(Elem::Str, items.collect::<Result<_, _>>()?)))
     }
 
     /// That a value would become too long.
@@ -113,7 +137,7 @@ impl<'e> Context<'e> {
     /// next cannot.
     pub(crate) fn map(&self, of: Elem, entries: BTreeMap<Str, Value>) -> Map {
         self.bytes.set(self.bytes.get().saturating_add(MAP));
-        let entries = Rc::new(Entries(RefCell::new(entries)));
+        let entries = Rc::new(Entries(RefCell::new(entries), Some(Held(self.bytes.clone(), MAP - KNOWN_MAP))));
         self.maps.borrow_mut().push(Rc::downgrade(&entries));
         Map { of, entries, nil: false }
     }
@@ -122,6 +146,13 @@ impl<'e> Context<'e> {
     pub(crate) fn snapshot(&self, map: &Map) -> Result<Vec<(Str, Value)>, Fault> {
         self.step(map.len() / 8)?;
         Ok(map.snapshot())
+    }
+
+    /// Room for a copy of a map's entries while what is in them is gone through, which may be the map again.
+    pub(crate) fn room(&self, map: &Map) -> Result<Held, Fault> {
+        let held = Held(self.bytes.clone(), (map.len() * COPY) as u64);
+        self.bytes.set(self.bytes.get().saturating_add(held.1));
+        self.fits().map(|()| held)
     }
 
     /// The same as a value.
@@ -156,6 +187,15 @@ impl Drop for Context<'_> {
                 drop(entries);
             }
         }
+    }
+}
+
+/// Bytes that are given back when what they were taken for goes.
+pub(crate) struct Held(Rc<Cell<u64>>, u64);
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.0.set(self.0.get().saturating_sub(self.1));
     }
 }
 

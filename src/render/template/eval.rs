@@ -146,6 +146,7 @@ impl<'t> Exec<'t> {
     ) -> Result<Value, Fault> {
         self.spot = Spot::Node(node);
         let Some((last, first)) = names.split_last() else { return Ok(receiver) };
+        self.cx.step(names.len() / 8)?;
         let mut value = receiver;
         for name in first {
             let none = Call { args: &[], piped: None, spot: Spot::Node(node) };
@@ -204,6 +205,7 @@ impl<'t> Exec<'t> {
         call: Call<'t>,
     ) -> Result<Value, Fault> {
         let _level = self.cx.deeper()?;
+        self.cx.step(call.args.len() / 8)?;
         let count = call.args.len() + usize::from(call.piped.is_some());
         let (fixed, name) = (function.params.len(), function.name);
         match function.rest {

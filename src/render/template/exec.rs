@@ -160,6 +160,7 @@ impl<'t> Exec<'t> {
                 }
             }
             Value::Map(map) => {
+                let _room = self.cx.room(map)?;
                 for (key, element) in self.cx.snapshot(map)? {
                     if turn(self, Value::Str(key), element)? == Flow::Break {
                         break;

@@ -17,7 +17,7 @@ mod value;
 #[cfg(test)]
 mod tests;
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
@@ -66,7 +66,7 @@ impl Default for Limits {
 /// Bytes of a template that a step parses.
 const PARSED: usize = 32;
 
-/// Bytes of the scope's values that a step copies.
+/// Bytes of a scope that a step copies.
 const COPIED: usize = 4096;
 
 /// How templates are rendered.
@@ -88,6 +88,24 @@ pub struct Engine<'a> {
     pub taken: Option<&'a Cell<u64>>,
     /// Keeps the regular expressions of several renderings, each of which is then compiled once.
     pub expressions: Option<&'a Expressions>,
+}
+
+/// Values that templates are rendered with: copied once, however many they are.
+pub struct Scope {
+    map: Map,
+    /// Steps of copying them, which the first rendering takes.
+    price: Cell<u64>,
+}
+
+impl Scope {
+    /// A copy of these, which no template can change.
+    #[must_use]
+    pub fn of(entries: &Entries) -> Self {
+        let copies = entries.iter().map(|(key, value)| (key.as_str().into(), Value::Str(value.expose().into()))).collect();
+        let map = Map { of: Elem::Str, entries: Rc::new(value::Entries(RefCell::new(copies), None)), nil: false };
+        let bytes: usize = entries.iter().map(|(key, value)| key.len() + value.len()).sum();
+        Self { map, price: Cell::new((bytes / COPIED + entries.len() / 4) as u64) }
+    }
 }
 
 /// What a template failed at.
@@ -140,7 +158,18 @@ impl<'a> Engine<'a> {
     /// # Errors
     /// The template cannot be parsed or run, or takes more than the limits allow.
     pub fn render(&self, key: &str, text: impl AsRef<[u8]>, scope: &Entries) -> Result<SecretBytes, TemplateError> {
-        self.run(key, text.as_ref(), price_of(scope), |cx| map_of(scope, cx))
+        self.run(key, text.as_ref(), |_| {
+            let Scope { map, price } = Scope::of(scope);
+            (map, price.get())
+        })
+    }
+
+    /// The same, where others are rendered with it, too.
+    ///
+    /// # Errors
+    /// As [`Engine::render`].
+    pub fn render_in(&self, key: &str, text: impl AsRef<[u8]>, scope: &Scope) -> Result<SecretBytes, TemplateError> {
+        self.run(key, text.as_ref(), |_| (scope.map.clone(), scope.price.take()))
     }
 
     /// Renders a template whose fields are groups of entries: `.group.entry`.
@@ -153,9 +182,15 @@ impl<'a> Engine<'a> {
         text: impl AsRef<[u8]>,
         scope: &BTreeMap<String, Entries>,
     ) -> Result<SecretBytes, TemplateError> {
-        self.run(key, text.as_ref(), scope.values().map(price_of).sum(), |cx| {
-            let group = |(name, entries): (&String, &Entries)| (name.as_str().into(), Value::Map(map_of(entries, cx)));
-            cx.map(Elem::Any, scope.iter().map(group).collect())
+        self.run(key, text.as_ref(), |cx| {
+            let mut price = 0;
+            let groups = scope.iter().map(|(name, entries)| {
+                let group = Scope::of(entries);
+                price += group.price.get();
+                (name.as_str().into(), Value::Map(group.map))
+            });
+            let groups: BTreeMap<value::Str, Value> = groups.collect();
+            (cx.map(Elem::Any, groups), price)
         })
     }
 
@@ -176,13 +211,12 @@ impl<'a> Engine<'a> {
         lang::parse::parse(key, text, left, right).map_err(|e| TemplateError::at(Stage::Parse, key, text, e.pos, e.reason))
     }
 
-    /// `price`: that of the scope.
+    /// `scope`: the fields, and the steps of making them.
     fn run(
         &self,
         key: &str,
         text: &[u8],
-        price: u64,
-        scope: impl FnOnce(&Context<'_>) -> Map,
+        scope: impl FnOnce(&Context<'_>) -> (Map, u64),
     ) -> Result<SecretBytes, TemplateError> {
         if self.taken.is_some_and(|taken| taken.get() > MOST_STEPS) {
             return Err(TemplateError::at(Stage::Execute, key, text, 0, TooMuch.to_string()));
@@ -190,7 +224,7 @@ impl<'a> Engine<'a> {
         let templates = self.parse(key, text)?;
         let own = Expressions::default();
         let cx = Context::new(self.now, self.chance, &self.limits, self.expressions.unwrap_or(&own));
-        let map = scope(&cx);
+        let (map, price) = scope(&cx);
         let dot = Value::Map(map.clone());
         let mut exec = Exec {
             templates: &templates,
@@ -217,16 +251,6 @@ impl<'a> Engine<'a> {
             }
         }
     }
-}
-
-/// Steps of copying a scope, which each rendering does.
-fn price_of(entries: &Entries) -> u64 {
-    let bytes: usize = entries.values().map(SecretBytes::len).sum();
-    (bytes / COPIED + entries.len() / 4) as u64
-}
-
-fn map_of(entries: &Entries, cx: &Context<'_>) -> Map {
-    cx.map(Elem::Str, entries.iter().map(|(key, value)| (key.as_str().into(), Value::Str(value.expose().into()))).collect())
 }
 
 fn or<'t>(delimiter: &'t str, default: &'t str) -> &'t [u8] {

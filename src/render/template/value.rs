@@ -7,6 +7,7 @@ use std::rc::Rc;
 
 use crate::secret_bytes::SecretBytes;
 
+use super::context::Held;
 use super::funcs::semver::Version;
 use super::funcs::time::Time;
 
@@ -156,7 +157,7 @@ pub(crate) struct Map {
 
 /// What is in a map; dropped without recursion.
 #[derive(Default)]
-pub(crate) struct Entries(pub(crate) RefCell<BTreeMap<Str, Value>>);
+pub(crate) struct Entries(pub(crate) RefCell<BTreeMap<Str, Value>>, pub(crate) Option<Held>);
 
 impl Map {
     pub(crate) fn get(&self, key: &[u8]) -> Option<Value> {
@@ -214,10 +215,6 @@ impl Value {
 
     pub(crate) fn list(items: Vec<Value>) -> Self {
         Self::List(List::new(Elem::Any, items))
-    }
-
-    pub(crate) fn strings(items: impl IntoIterator<Item = Vec<u8>>) -> Self {
-        Self::List(List::new(Elem::Str, items.into_iter().map(Value::bytes).collect()))
     }
 
     pub(crate) fn nil_list(of: Elem) -> Self {
@@ -305,6 +302,7 @@ impl Drop for Items {
 impl Drop for Entries {
     fn drop(&mut self) {
         drop_flat(self.0.take().into_values().collect());
+        drop(self.1.take());
     }
 }
 
@@ -324,7 +322,7 @@ mod tests {
     #[test]
     fn names() {
         assert_eq!(Value::list(vec![]).type_name(), "[]interface {}");
-        assert_eq!(Value::strings([]).type_name(), "[]string");
+        assert_eq!(Value::nil_list(Elem::Str).type_name(), "[]string");
         assert_eq!(Value::Nil.kind_name(), "invalid");
     }
 }

@@ -1,11 +1,13 @@
 //! Tables over what goes to one store: `dataTo`, `data`, conversions, rewrites, templates.
 
 use super::*;
+use crate::plan::push_secret::entries::{masked, names, shown};
 
 /// Entries as `secretKey > remoteKey/property`, or what failed.
 fn taken_apart(more: Value, keys: &[&str]) -> Result<Vec<String>, String> {
     let ps = push_secret(&spec(more));
-    let found = entries_of(&ps.spec, "team-a", &one_store()[0], &values(keys), outside()).map_err(|f| f.message)?;
+    let found = entries_of(&ps.spec, "team-a", &one_store()[0], &values(keys), &Names::default(), outside())
+        .map_err(|f| f.message)?;
     let line = |Entry { data, push }: Entry| {
         let key = data.match_.secret_key.clone().unwrap_or_default();
         match push {
@@ -51,18 +53,19 @@ fn compiling_an_expression_is_work() {
     let ps = push_secret(&spec(data_to(entry)));
     let taken = std::cell::Cell::new(0);
     let outside = Outside { taken: &taken, ..outside() };
-    entries_of(&ps.spec, "team-a", &one_store()[0], &values(&["a", "aa"]), outside).unwrap();
+    entries_of(&ps.spec, "team-a", &one_store()[0], &values(&["a", "aa"]), &Names::default(), outside).unwrap();
     // twice a thousand and its states, and a few steps for each search: the rewrite's is compiled once for both keys
     assert!((2_000..2_020).contains(&taken.get()), "{}", taken.get());
     taken.set(crate::render::MOST_STEPS - 1_500);
-    let failure = entries_of(&ps.spec, "team-a", &one_store()[0], &values(&["a"]), outside).unwrap_err();
+    let failure = entries_of(&ps.spec, "team-a", &one_store()[0], &values(&["a"]), &Names::default(), outside).unwrap_err();
     assert!(failure.message.contains("steps together"), "{}", failure.message);
 }
 
 #[test]
 fn a_bundle_holds_the_keys_that_match() {
     let ps = push_secret(&spec(data_to(json!({ "remoteKey": "all", "match": { "regexp": "a|b" } }))));
-    let mut found = entries_of(&ps.spec, "team-a", &one_store()[0], &values(&["a", "b", "c"]), outside()).unwrap();
+    let mut found =
+        entries_of(&ps.spec, "team-a", &one_store()[0], &values(&["a", "b", "c"]), &Names::default(), outside()).unwrap();
     let value = found.remove(0).push.unwrap().value().unwrap();
     assert_eq!(value.expose_str(), Some(r#"{"a":"v-a","b":"v-b"}"#));
 }
@@ -119,6 +122,45 @@ fn two_entries_do_not_go_to_one_place() {
         let error = taken_apart(data_to(wrong), &["a"]).unwrap_err();
         assert!(error.starts_with(text), "{error}");
     }
+}
+
+#[test]
+fn a_key_that_a_template_made_of_a_value_is_not_told() {
+    let source = values(&["ann@example.org", "fixed", "user"]);
+    let told = |mut more: Value| {
+        more["template"] = json!({ "templateFrom": [{ "literal": "{{ .user }}: x\nfixed: y" }] });
+        let ps = push_secret(&spec(more));
+        let names = names(&ps, &Rules::default(), &Sources::new(), &values(&["user"]));
+        let found = entries_of(&ps.spec, "team-a", &one_store()[0], &source, &names, outside());
+        found.map(|entries| entries.iter().map(|entry| shown(entry.push.as_ref().unwrap(), &names)).collect::<Vec<_>>())
+    };
+    let rewrite = |source: &str, target: &str| json!({ "regexp": { "source": source, "target": target } });
+    let with = |rewrites: &[Value]| told(data_to(json!({ "rewrite": rewrites }))).map_err(|f| f.message);
+    assert_eq!(
+        with(&[rewrite(".*", "x")]).unwrap_err(),
+        "failed to expand dataTo: dataTo[0]: duplicate remote key \"x\" from source key \"fixed\" (conflicts with dataTo[0]:<masked>)"
+    );
+    assert_eq!(
+        with(&[rewrite(".*", "")]).unwrap_err(),
+        "failed to expand dataTo: dataTo[0]: empty remote key produced for source key <masked>"
+    );
+    let failed = with(&[rewrite("^", "app/"), rewrite("(", "")]).unwrap_err();
+    assert!(failed.contains("rewrite failed: rewrite[1] on key <masked>: invalid regexp"), "{failed}");
+    assert_eq!(with(&[]), Ok(vec![false, true, true]));
+    assert_eq!(told(data_to(json!({ "remoteKey": "all" }))), Ok(vec![false]));
+    let data = json!({ "match": { "secretKey": "user", "remoteRef": { "remoteKey": "ann@example.org" } } });
+    let both = json!({ "data": [data], "dataTo": data_to(json!({ "match": { "regexp": "ann" } }))["dataTo"] });
+    assert_eq!(
+        told(both).unwrap_err().message,
+        "failed to merge data entries: duplicate remote key <masked>: source keys <masked> and \"user\" both map to the same destination"
+    );
+    let error = ProviderError::new(ErrorKind::Denied, "\"ann@example.org\" may not be written");
+    let failure = Failure::provider("could not write remote ref <masked> to target secretstore s", &error);
+    assert_eq!(masked(failure.clone(), true), failure);
+    assert_eq!(
+        masked(failure, false).message,
+        "could not write remote ref <masked> to target secretstore s: <masked>: it may name keys that a template made of values (denied)"
+    );
 }
 
 #[test]

@@ -73,6 +73,23 @@ fn what_eso_pushed_through_a_template_is_not_generated_anew() {
     assert_eq!(next(&changed(esos)), "later", "it is not");
 }
 
+/// Also of one that the watch does not know yet.
+#[test]
+fn the_versions_of_templates_are_those_that_were_read() {
+    let of = |kind, name: &str| crate::render::target::Source { kind, name: name.into() };
+    let text = |version: &str| {
+        let (uid, version) = ("u".to_owned(), version.to_owned());
+        Some(crate::render::target::SourceText { uid, version, ..Default::default() })
+    };
+    let read = Sources::from([
+        (of(ReferenceKind::Secret, "src"), text("2")),
+        (of(ReferenceKind::Secret, "gone"), None),
+        (of(ReferenceKind::ConfigMap, "map"), text("3")),
+    ]);
+    let versions: Vec<_> = template_versions(&read).collect();
+    assert_eq!(versions, [SourceVersion { name: "src".into(), uid: "u".into(), resource_version: "2".into() }]);
+}
+
 #[test]
 fn a_generator_that_cannot_be_asked_is_told() {
     let missing = || Some(GeneratorFacts::Missing);

@@ -15,6 +15,7 @@ use super::entries::{Entry, check_selectors, entries as entries_of};
 use super::*;
 use crate::api::push_secret::SyncedPushSecrets;
 use crate::api::{ClusterSecretStore, FINALIZER_STORE, SecretStore};
+use crate::plan::names::Names;
 use crate::providers::Source as Values;
 use crate::secret_bytes::SecretBytes;
 
@@ -474,7 +475,8 @@ fn the_book_names_places_as_eso_does() {
     assert_eq!(entry_key(&data(json!({ "remoteKey": "k" }))), "k");
     assert_eq!(entry_key(&data(json!({ "remoteKey": "k", "property": "a.b" }))), "k/a.b");
     let ps = push_secret(&spec(json!({})));
-    let entry = entries_of(&ps.spec, "team-a", &one_store()[0], &values(&["a"]), outside()).unwrap().remove(0);
+    let entry =
+        entries_of(&ps.spec, "team-a", &one_store()[0], &values(&["a"]), &Names::default(), outside()).unwrap().remove(0);
     assert_eq!(
         serde_json::to_value(&entry.data).unwrap(),
         json!({ "match": { "secretKey": "a", "remoteRef": { "remoteKey": "r" } }, "conversionStrategy": "None" })

@@ -184,7 +184,7 @@ const LIGHT: usize = 1_000;
 /// A call that derives a key from a password in so many rounds that guessing takes long.
 const SLOW: usize = 50_000;
 /// A call that hashes a password so. It takes as long, but files of a hundred of them are plain use.
-const HASH: usize = 20_000;
+const HASH: usize = 19_000;
 /// A call that makes a key of RSA.
 const KEY: usize = 150_000;
 /// The same, of twice the size.

@@ -22,7 +22,7 @@ pub(crate) const FUNCTIONS: &[Function] = &[
         Ok(Value::int64(int::parse(&text, 8).unwrap_or(0)))
     }),
     fixed("toString", &[Any], |cx, args| Ok(Value::bytes(to_text(cx, any(args, 0))?))),
-    fixed("toStrings", &[Any], |cx, args| Ok(Value::strings(to_texts(cx, any(args, 0))?))),
+    fixed("toStrings", &[Any], |cx, args| cx.strings(to_texts(cx, any(args, 0))?)),
 ];
 
 /// A whole number; decimals are cut.

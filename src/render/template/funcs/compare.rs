@@ -130,6 +130,7 @@ fn deep(cx: &Context<'_>, a: &Value, b: &Value, depth: usize) -> Result<bool, Fa
             if a.of != b.of || a.nil != b.nil || a.len() != b.len() {
                 return Ok(false);
             }
+            let _room = (cx.room(a)?, cx.room(b)?);
             for ((a_key, a), (b_key, b)) in cx.snapshot(a)?.iter().zip(&cx.snapshot(b)?) {
                 if a_key != b_key || !deep(cx, a, b, depth + 1)? {
                     return Ok(false);

@@ -8,7 +8,7 @@ use zeroize::Zeroizing;
 use super::{Function, Run, Type, int, text};
 use crate::render::template::context::{Answer, Context};
 use crate::render::template::crypto::{self, Arg, CertificateAndKey, Kind, Made, Outside};
-use crate::render::template::value::{Certificate, List, Str, Value};
+use crate::render::template::value::{Certificate, List, Value};
 
 /// All of them.
 pub(crate) fn functions() -> &'static [Function] {
@@ -54,9 +54,9 @@ pub(super) fn call(function: &crypto::Function, cx: &Context<'_>, args: &[Value]
     cx.step(usize::try_from(outside.rounds.get() / 2).unwrap_or(usize::MAX))?;
     match made {
         Ok(Made::Text(text)) => Ok(Value::bytes(text.to_vec())),
-        Ok(Made::Texts(texts)) => Ok(Value::strings(texts.into_iter().map(String::into_bytes))),
+        Ok(Made::Texts(texts)) => cx.strings(texts.into_iter().map(String::into_bytes)),
         Ok(Made::Certificate(pair)) => {
-            let (cert, key) = (Str::new(pair.cert), Str::new(pair.key.to_vec()));
+            let (cert, key) = (cx.piece(pair.cert)?, cx.piece(pair.key.to_vec())?);
             Ok(Value::Certificate(Rc::new(Certificate { cert, key })))
         }
         Err(error) => Err(error.to_string()),
@@ -84,7 +84,7 @@ mod tests {
 
     use crate::chance::SystemChance;
     use crate::render::Entries;
-    use crate::render::template::Engine;
+    use crate::render::template::{Engine, Limits};
     use crate::secret_bytes::SecretBytes;
 
     fn render(template: &str) -> Result<String, String> {
@@ -148,8 +148,26 @@ mod tests {
         let lines = |count: usize| {
             render(&format!(r#"{{{{ range until {count} }}}}{{{{ htpasswd "ann" "pw" "sha" }}}}{{{{ end }}}}"#))
         };
-        assert_eq!(lines(99).map(|text| text.len()), Ok(99 * "ann:{SHA}GpHWL3ymc5liWkNopqtdSjuqYHM=".len()));
-        assert!(lines(101).unwrap_err().contains("takes more than 2000000 steps"));
+        assert_eq!(lines(100).map(|text| text.len()), Ok(100 * "ann:{SHA}GpHWL3ymc5liWkNopqtdSjuqYHM=".len()));
+        assert!(lines(106).unwrap_err().contains("takes more than 2000000 steps"));
+    }
+
+    /// A pair takes as much as its texts.
+    #[test]
+    fn certificates_are_paid_for() {
+        const KEY: &str = include_str!("../../../../e2e/oracles/testdata/ed25519.pem");
+        const LEAF: &str = include_str!("../../../../e2e/oracles/testdata/leaf.crt.pem");
+        let scope = Entries::from([("c".to_owned(), SecretBytes::from(LEAF)), ("k".to_owned(), SecretBytes::from(KEY))]);
+        let limits = Limits { memory: 40_000, ..Limits::default() };
+        let engine = Engine { limits, ..Engine::new("2026-11-26T10:11:12Z".parse().unwrap(), &SystemChance) };
+        let made = |pair: &str, times: usize| {
+            let text = format!("{{{{ range until {times} }}}}{{{{ $_ := {pair} }}}}{{{{ end }}}}");
+            engine.render("x", text, &scope).map_err(|error| error.to_string())
+        };
+        for pair in ["genCAWithKey `ca.test` 1 $.k", "certSANs $.c"] {
+            assert!(made(pair, 2).is_ok(), "{pair}");
+            assert!(made(pair, 400).unwrap_err().contains("take more than 40000 bytes"), "{pair}");
+        }
     }
 
     /// Each part of a file has a key of its own.

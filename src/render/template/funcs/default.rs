@@ -28,5 +28,5 @@ fn empty(value: &Value) -> bool {
 fn compact(cx: &Context<'_>, args: &[Value]) -> Answer {
     let items = slice(any(args, 0), "compact")?;
     cx.step(items.len())?;
-    Ok(Value::list(items.iter().filter(|item| item.is_true()).cloned().collect()))
+    super::list::made(cx, items.iter().filter(|item| item.is_true()).cloned().collect())
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::Type::{Any, Dict, Str as Text};
 use super::cast::to_text;
 use super::{Function, any, entries, fixed, open, text};
-use crate::render::template::context::{Answer, Context, Fault};
+use crate::render::template::context::{Answer, Context, Fault, PIECE};
 use crate::render::template::go::print::MAX_DEPTH;
 use crate::render::template::value::{List, Map, Str, Value};
 
@@ -14,7 +14,7 @@ pub(crate) const FUNCTIONS: &[Function] = &[
     fixed("get", &[Dict, Text], |_, args| Ok(map(args, 0)?.get(text(args, 1)).unwrap_or_else(|| Value::text("")))),
     fixed("set", &[Dict, Text, Any], |cx, args| {
         let map = map(args, 0)?;
-        put(cx, map, text(args, 1).into(), any(args, 2).clone())?;
+        put(cx, map, key(cx, any(args, 1))?, any(args, 2).clone())?;
         Ok(any(args, 0).clone())
     }),
     fixed("unset", &[Dict, Text], |_, args| {
@@ -26,7 +26,7 @@ pub(crate) const FUNCTIONS: &[Function] = &[
     open("pluck", &[Text], Dict, |cx, args| {
         cx.step(args.len())?;
         let found = (1..args.len()).filter_map(|i| map(args, i).ok()?.get(text(args, 0)));
-        Ok(Value::list(found.collect()))
+        super::list::made(cx, found.collect())
     }),
     open("keys", &[], Dict, |cx, args| {
         let mut keys = Vec::new();
@@ -39,12 +39,13 @@ pub(crate) const FUNCTIONS: &[Function] = &[
     }),
     open("pick", &[Dict], Text, |cx, args| {
         let map = map(args, 0)?;
+        cx.reserve(args.len() * PIECE)?;
         let names = args[1..].iter().filter_map(|arg| if let Value::Str(name) = arg { Some(name) } else { None });
         Ok(cx.dict(names.filter_map(|name| Some((name.clone(), map.get(name.bytes())?))).collect()))
     }),
     open("omit", &[Dict], Text, |cx, args| {
         let mut kept = entries(cx, args, 0)?;
-        cx.reserve(kept.len() * 16)?;
+        cx.reserve(kept.len() * PIECE)?;
         (1..args.len()).for_each(|i| drop(kept.remove(text(args, i))));
         Ok(cx.dict(kept))
     }),
@@ -69,11 +70,19 @@ fn map(args: &[Value], index: usize) -> Result<&Map, Fault> {
     }
 }
 
+/// A value as a key: a string is shared.
+fn key(cx: &Context<'_>, value: &Value) -> Result<Str, Fault> {
+    match value {
+        Value::Str(text) => Ok(text.clone()),
+        other => cx.piece(to_text(cx, other)?),
+    }
+}
+
 fn put(cx: &Context<'_>, map: &Map, key: Str, value: Value) -> Result<(), Fault> {
     if map.nil {
         return Err("assignment to entry in nil map".into());
     }
-    cx.reserve(key.bytes().len() + 32)?;
+    cx.reserve(PIECE)?;
     let old = map.entries.0.borrow_mut().insert(key, value);
     drop(old);
     Ok(())
@@ -82,8 +91,8 @@ fn put(cx: &Context<'_>, map: &Map, key: Str, value: Value) -> Result<(), Fault>
 fn dict(cx: &Context<'_>, args: &[Value]) -> Answer {
     let mut made = BTreeMap::new();
     for pair in args.chunks(2) {
-        let key = Str::new(to_text(cx, any(pair, 0))?);
-        made.insert(key, pair.get(1).cloned().unwrap_or_else(|| Value::text("")));
+        cx.reserve(PIECE)?;
+        made.insert(key(cx, any(pair, 0))?, pair.get(1).cloned().unwrap_or_else(|| Value::text("")));
     }
     Ok(cx.dict(made))
 }
@@ -102,6 +111,7 @@ fn merge_map(cx: &Context<'_>, into: &Map, from: &Map, overwrite: bool, depth: u
     if depth > MAX_DEPTH {
         return Err(format!("a dictionary is nested more than {MAX_DEPTH} deep, or holds itself"));
     }
+    let _room = cx.room(from)?;
     for (key, new) in cx.snapshot(from)? {
         cx.step(1)?;
         let old = into.get(key.bytes());
@@ -167,7 +177,8 @@ fn deep_copy(cx: &Context<'_>, args: &[Value]) -> Answer {
 /// A copy that shares nothing.
 fn copy(cx: &Context<'_>, value: &Value, depth: usize) -> Answer {
     cx.step(1)?;
-    cx.reserve(16)?;
+    // as of values read from JSON
+    cx.reserve(96)?;
     if depth > MAX_DEPTH {
         return Err(format!("a value is nested more than {MAX_DEPTH} deep, or holds itself"));
     }
@@ -177,6 +188,7 @@ fn copy(cx: &Context<'_>, value: &Value, depth: usize) -> Answer {
             Value::List(List::new(*of, copies?))
         }
         Value::Map(map) => {
+            let _room = cx.room(map)?;
             let copies: Result<BTreeMap<Str, Value>, Fault> =
                 cx.snapshot(map)?.into_iter().map(|(key, item)| Ok((key, copy(cx, &item, depth + 1)?))).collect();
             Value::Map(cx.map(map.of, copies?))

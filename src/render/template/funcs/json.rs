@@ -71,14 +71,18 @@ impl Reader<'_> {
         self.json.get(self.at).copied().unwrap_or(0)
     }
 
-    fn string(&mut self) -> Vec<u8> {
+    fn string(&mut self) -> Result<Str, Problem> {
         let start = self.at;
         self.at += 1;
         while self.at < self.json.len() && self.peek() != b'"' {
             self.at += if self.peek() == b'\\' { 2 } else { 1 };
         }
         self.at += 1;
-        reader::unquote(self.json.get(start..self.at).unwrap_or_default())
+        let raw = self.json.get(start..self.at).unwrap_or_default();
+        let text = reader::unquote(raw);
+        // what is not UTF-8 becomes longer
+        self.cx.reserve(text.len().saturating_sub(raw.len()))?;
+        Ok(Str::new(text))
     }
 
     fn value(&mut self, depth: usize) -> Result<Value, Problem> {
@@ -89,7 +93,7 @@ impl Reader<'_> {
         }
         self.skip();
         match self.peek() {
-            b'"' => Ok(Value::bytes(self.string())),
+            b'"' => Ok(Value::Str(self.string()?)),
             b'{' => {
                 self.at += 1;
                 let mut entries = BTreeMap::new();
@@ -98,7 +102,7 @@ impl Reader<'_> {
                     if self.peek() != b'"' {
                         break;
                     }
-                    let key = Str::new(self.string());
+                    let key = self.string()?;
                     let value = self.value(depth + 1)?;
                     entries.insert(key, value);
                 }
@@ -201,6 +205,7 @@ impl Writer<'_> {
             Value::Map(map) if map.nil => self.out.extend_from_slice(b"null"),
             Value::Map(map) => {
                 self.out.push(b'{');
+                let _room = self.cx.room(map)?;
                 let entries = map.snapshot();
                 for (i, (key, item)) in entries.iter().enumerate() {
                     self.next(i, depth + 1);

@@ -4,12 +4,12 @@ use super::Type::{Any, Int, Str};
 use super::cast::{to_int, to_text, to_texts};
 use super::compare::deep_equal;
 use super::{Function, any, fixed, int, open, slice, text};
-use crate::render::template::context::{Answer, Context, Fault};
+use crate::render::template::context::{Answer, Context, Fault, PIECE};
 use crate::render::template::value::{Elem, List, Value};
 
 pub(crate) const FUNCTIONS: &[Function] = &[
-    open("list", &[], Any, |_, args| Ok(Value::list(args.to_vec()))),
-    open("tuple", &[], Any, |_, args| Ok(Value::list(args.to_vec()))),
+    open("list", &[], Any, |cx, args| made(cx, args.to_vec())),
+    open("tuple", &[], Any, |cx, args| made(cx, args.to_vec())),
     fixed("append", &[Any, Any], append),
     fixed("mustAppend", &[Any, Any], append),
     fixed("push", &[Any, Any], append),
@@ -47,14 +47,14 @@ pub(crate) const FUNCTIONS: &[Function] = &[
             let mut texts = to_texts(cx, list)?;
             cx.step(texts.len())?;
             texts.sort();
-            Ok(Value::strings(texts))
+            cx.strings(texts)
         }
-        other => Ok(Value::strings([to_text(cx, other)?])),
+        other => cx.strings([to_text(cx, other)?]),
     }),
 ];
 
 /// A list of that many elements.
-fn made(cx: &Context<'_>, items: Vec<Value>) -> Answer {
+pub(crate) fn made(cx: &Context<'_>, items: Vec<Value>) -> Answer {
     cx.step(items.len() / 8)?;
     cx.reserve(items.len().saturating_mul(16))?;
     Ok(Value::list(items))
@@ -152,7 +152,10 @@ fn chunk(cx: &Context<'_>, args: &[Value]) -> Answer {
     let size = int(args, 0);
     cx.reserve(items.len().saturating_mul(32))?;
     let chunks = match usize::try_from(size) {
-        Ok(size) if size > 0 => items.chunks(size).map(|chunk| Value::list(chunk.to_vec())).collect(),
+        Ok(size) if size > 0 => {
+            cx.reserve(items.len().div_ceil(size).saturating_mul(PIECE))?;
+            items.chunks(size).map(|chunk| Value::list(chunk.to_vec())).collect()
+        }
         // Sprig's arithmetic finds no chunk, or one, where the size is negative and large enough.
         Err(_) if items.len() > 1 && items.len() as u64 - 1 <= size.unsigned_abs() => Vec::new(),
         Err(_) if items.len() == 1 && size < -1 => vec![Value::list(items.to_vec())],

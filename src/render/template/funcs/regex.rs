@@ -46,15 +46,22 @@ fn find(cx: &Context<'_>, args: &[Value]) -> Answer {
     Ok(expression.0.find(text).map_or(&b""[..], |found| found.as_bytes()).into())
 }
 
-/// Ranges of matches, at most so many. Each may have looked at all the rest of the text.
+/// Ranges of matches, at most so many.
 fn matches(cx: &Context<'_>, expression: &Priced, text: &[u8], most: usize) -> Result<Vec<(usize, usize)>, Fault> {
     let mut found = Vec::new();
     let (regex, price) = expression;
     cx.step(price.of_finding(text.len()))?;
-    for m in regex.find_iter(text).filter(|m| !splits_character(text, m.start(), m.end())).take(most) {
+    let mut began = 0;
+    for m in regex.find_iter(text) {
+        if found.len() >= most {
+            break;
+        }
         cx.reserve(32)?;
-        cx.step(price.of_finding(text.len() - m.start()))?;
-        found.push((m.start(), m.end()));
+        cx.step(price.of_finding(price.looked_at(began, &m.range(), text.len())))?;
+        began = m.end();
+        if !splits_character(text, m.start(), m.end()) {
+            found.push((m.start(), m.end()));
+        }
     }
     Ok(found)
 }
@@ -66,7 +73,7 @@ fn find_all(cx: &Context<'_>, args: &[Value]) -> Answer {
     if found.is_empty() {
         return Ok(Value::nil_list(Elem::Str));
     }
-    Ok(Value::strings(found.into_iter().map(|(start, end)| text[start..end].to_vec())))
+    cx.strings(found.into_iter().map(|(start, end)| text[start..end].to_vec()))
 }
 
 fn replace(cx: &Context<'_>, args: &[Value], expands: bool) -> Answer {
@@ -74,11 +81,13 @@ fn replace(cx: &Context<'_>, args: &[Value], expands: bool) -> Answer {
     let (regex, price) = &*expression;
     let (text, with) = (text(args, 1), text(args, 2));
     let mut out = Vec::new();
-    let mut copied = 0;
+    let (mut copied, mut began) = (0, 0);
     cx.step(price.of_groups(text.len()))?;
     for captures in regex.captures_iter(text) {
         let Some(found) = captures.get(0) else { continue };
-        cx.step(price.of_groups(text.len() - found.start()) + re2::of_expanding(with.len()))?;
+        let looked_at = price.looked_at(began, &found.range(), text.len());
+        cx.step(price.of_groups(looked_at) + re2::of_expanding(with.len()))?;
+        began = found.end();
         if splits_character(text, found.start(), found.end()) {
             continue;
         }
@@ -109,7 +118,7 @@ fn split(cx: &Context<'_>, args: &[Value]) -> Answer {
     }
     let most = usize::try_from(most).unwrap_or(usize::MAX);
     if !args.is_empty() && text.is_empty() && !super::text(args, 0).is_empty() {
-        return Ok(Value::strings([Vec::new()]));
+        return cx.strings([Vec::new()]);
     }
     let mut parts = Vec::new();
     let (mut start, mut end) = (0, 0);
@@ -119,12 +128,12 @@ fn split(cx: &Context<'_>, args: &[Value]) -> Answer {
         }
         end = from;
         if to != 0 {
-            parts.push(text[start..end].to_vec());
+            parts.push(&text[start..end]);
         }
         start = to;
     }
     if end != text.len() {
-        parts.push(text[start..].to_vec());
+        parts.push(&text[start..]);
     }
-    Ok(Value::strings(parts))
+    cx.strings(parts.into_iter().map(<[u8]>::to_vec))
 }

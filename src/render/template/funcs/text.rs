@@ -44,7 +44,9 @@ pub(crate) const FUNCTIONS: &[Function] = &[
     open("cat", &[], Any, |cx, args| joined(cx, args, print::value)),
     fixed("split", &[Text, Text], |cx, args| numbered(cx, split(cx, text(args, 1), text(args, 0), -1)?)),
     fixed("splitn", &[Text, Int, Text], |cx, args| numbered(cx, split(cx, text(args, 2), text(args, 0), int(args, 1))?)),
-    fixed("splitList", &[Text, Text], |cx, args| Ok(Value::strings(split(cx, text(args, 1), text(args, 0), -1)?))),
+    fixed("splitList", &[Text, Text], |cx, args| {
+        cx.strings(split(cx, text(args, 1), text(args, 0), -1)?.into_iter().map(<[u8]>::to_vec))
+    }),
 ];
 
 impl From<&[u8]> for Value {
@@ -121,7 +123,7 @@ fn joined(cx: &Context<'_>, args: &[Value], each: impl Fn(&Context<'_>, &Value) 
 }
 
 /// The parts between separators, at most so many if that is not negative; an empty separator takes characters apart.
-pub(crate) fn split(cx: &Context<'_>, text: &[u8], separator: &[u8], most: i64) -> Result<Vec<Vec<u8>>, Fault> {
+fn split<'t>(cx: &Context<'_>, text: &'t [u8], separator: &[u8], most: i64) -> Result<Vec<&'t [u8]>, Fault> {
     let most = usize::try_from(most).unwrap_or(usize::MAX);
     let mut parts = Vec::new();
     if most == 0 {
@@ -137,24 +139,23 @@ pub(crate) fn split(cx: &Context<'_>, text: &[u8], separator: &[u8], most: i64) 
             runes::find(rest, separator)
         };
         let Some(at) = found else { break };
-        cx.reserve(128)?;
-        parts.push(rest[..at].to_vec());
+        cx.reserve(16)?;
+        parts.push(&rest[..at]);
         rest = &rest[at + separator.len()..];
     }
     if !(separator.is_empty() && rest.is_empty()) {
-        parts.push(rest.to_vec());
+        parts.push(rest);
     }
     Ok(parts)
 }
 
 /// `_0`, `_1`, and so on.
-fn numbered(cx: &Context<'_>, parts: Vec<Vec<u8>>) -> Answer {
-    let entries: BTreeMap<Str, Value> = parts
-        .into_iter()
-        .enumerate()
-        .map(|(i, part)| (Str::new(format!("_{i}").into_bytes()), Value::bytes(part)))
-        .collect();
-    Ok(Value::Map(cx.map(Elem::Str, entries)))
+fn numbered(cx: &Context<'_>, parts: Vec<&[u8]>) -> Answer {
+    let entry = |(i, part): (usize, &[u8])| -> Result<(Str, Value), Fault> {
+        Ok((cx.piece(format!("_{i}").into_bytes())?, Value::Str(cx.piece(part.to_vec())?)))
+    };
+    let entries: Result<BTreeMap<Str, Value>, Fault> = parts.into_iter().enumerate().map(entry).collect();
+    Ok(Value::Map(cx.map(Elem::Str, entries?)))
 }
 
 #[cfg(test)]

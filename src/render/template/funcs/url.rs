@@ -321,8 +321,9 @@ fn parse(cx: &Context<'_>, args: &[Value]) -> Answer {
         ("fragment", url.fragment.clone()),
         ("userinfo", url.user_text()),
     ];
-    let entries: BTreeMap<Str, Value> = parts.into_iter().map(|(name, text)| (name.into(), Value::bytes(text))).collect();
-    Ok(cx.dict(entries))
+    let entry = |(name, text): (&str, Vec<u8>)| cx.piece(text).map(|text| (Str::from(name), Value::Str(text)));
+    let entries: Result<BTreeMap<Str, Value>, Fault> = parts.into_iter().map(entry).collect();
+    Ok(cx.dict(entries?))
 }
 
 fn join(cx: &Context<'_>, args: &[Value]) -> Answer {

@@ -51,6 +51,7 @@ fn emit(cx: &Context<'_>, emitter: &mut Emitter, value: &Value, in_map: bool) ->
         Value::Map(map) if map.len() == 0 => emitter.empty("{}"),
         Value::Map(map) => {
             let outer = emitter.begin_map();
+            let _room = cx.room(map)?;
             let mut entries = map.snapshot();
             entries.sort_by(|(a, _), (b, _)| natural(a.bytes(), b.bytes()));
             for (key, item) in entries {

@@ -155,6 +155,7 @@ impl<'c> Printer<'c> {
             }
             Value::Map(map) => {
                 self.text(&if self.flags.source { format!("{}{{", value.type_name()) } else { "map[".to_owned() });
+                let _room = self.cx.room(map)?;
                 for (i, (key, item)) in map.snapshot().iter().enumerate() {
                     self.separate(i);
                     self.string_verb(key.bytes(), &Value::Str(key.clone()), verb)?;

@@ -19,7 +19,7 @@ pub(crate) enum Expr {
     Dot,
     Nil,
     Bool(bool),
-    Number(Number),
+    Number(Box<Number>),
     Str(Str),
     /// `$x.a.b`: the name with its dollar, then fields.
     Variable(Vec<String>),

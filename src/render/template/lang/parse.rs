@@ -13,6 +13,9 @@ const MAX_NESTING: usize = 60;
 /// Most variables that are known at one place.
 const MAX_VARIABLES: usize = 500;
 
+/// Most statements, operands and fields of a text: each takes hundreds of bytes.
+const MAX_PARTS: usize = 50_000;
+
 /// What is wrong with a text, and where.
 #[derive(Debug)]
 pub(crate) struct ParseError {
@@ -31,6 +34,7 @@ pub(crate) fn parse(name: &str, text: &[u8], left: &[u8], right: &[u8]) -> Parse
         last: 0,
         scope: Scope::default(),
         nesting: 0,
+        parts: 0,
         templates: Templates::new(),
     };
     let root = parser.root()?;
@@ -73,6 +77,7 @@ struct Parser<'t> {
     last: usize,
     scope: Scope,
     nesting: usize,
+    parts: usize,
     templates: Templates,
 }
 
@@ -129,6 +134,16 @@ impl<'t> Parser<'t> {
         Ok(())
     }
 
+    /// Counts what is kept of the text.
+    fn part(&mut self) -> Parsed<()> {
+        self.parts += 1;
+        if self.parts > MAX_PARTS {
+            let advice = "repeat what is alike with range, or make several keys of it";
+            return self.fail(format!("more than {MAX_PARTS} texts, actions and operands in one template; {advice}"));
+        }
+        Ok(())
+    }
+
     /// Adds a template. An empty one, of white space only, gives way to another of its name.
     fn add(&mut self, name: String, block: Block) -> Parsed<()> {
         let known = self.templates.get(&name);
@@ -178,6 +193,7 @@ impl<'t> Parser<'t> {
 
     fn piece(&mut self, top: bool) -> Parsed<Piece> {
         let token = self.next_non_space();
+        self.part()?;
         match token.kind {
             Kind::Text => {
                 let kind = StatementKind::Text(token.pos, token.pos + token.text.len());
@@ -252,7 +268,7 @@ impl<'t> Parser<'t> {
     fn control(&mut self, context: &str, again: Option<Kind>) -> Parsed<Branches> {
         self.enter()?;
         let mark = self.scope.variables.len();
-        let mut branches = Branches { arms: Vec::new(), otherwise: None };
+        let mut branches = Branches { arms: Vec::with_capacity(1), otherwise: None };
         let mut open = true;
         while open {
             let pipe = self.pipeline(context, Kind::RightDelim)?;
@@ -304,7 +320,7 @@ impl<'t> Parser<'t> {
 
     fn pipeline(&mut self, context: &str, end: Kind) -> Parsed<Pipe> {
         let pos = self.peek_non_space().pos;
-        let mut pipe = Pipe { pos, assigns: false, variables: Vec::new(), commands: Vec::new() };
+        let mut pipe = Pipe { pos, assigns: false, variables: Vec::new(), commands: Vec::with_capacity(1) };
         self.declarations(&mut pipe, context)?;
         loop {
             let token = self.next_non_space();
@@ -376,7 +392,7 @@ impl<'t> Parser<'t> {
     }
 
     fn command(&mut self) -> Parsed<Command> {
-        let mut args = Vec::new();
+        let mut args = Vec::with_capacity(1);
         loop {
             self.peek_non_space();
             args.extend(self.operand()?);
@@ -401,6 +417,7 @@ impl<'t> Parser<'t> {
         }
         let mut fields = Vec::new();
         while self.peek().kind == Kind::Field {
+            self.part()?;
             fields.push(string(&self.next().text[1..]));
         }
         match &mut node.expr {
@@ -435,11 +452,11 @@ impl<'t> Parser<'t> {
             Kind::Field => Expr::Field(vec![string(&token.text[1..])]),
             Kind::Bool => Expr::Bool(token.text == b"true"),
             Kind::CharConstant => match quote::unquote_rune(token.text) {
-                Some(code) => Expr::Number(Number::rune(string(token.text), code)),
+                Some(code) => Expr::Number(Box::new(Number::rune(string(token.text), code))),
                 None => return self.fail("malformed character constant"),
             },
             Kind::Complex | Kind::Number => match Number::parse(&string(token.text)) {
-                Ok(number) => Expr::Number(number),
+                Ok(number) => Expr::Number(Box::new(number)),
                 Err(reason) => return self.fail(reason),
             },
             Kind::LeftParen => {
@@ -457,6 +474,7 @@ impl<'t> Parser<'t> {
                 return Ok(None);
             }
         };
+        self.part()?;
         Ok(Some(Node { pos: token.pos, expr }))
     }
 }

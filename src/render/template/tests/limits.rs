@@ -3,7 +3,7 @@
 use std::cell::Cell;
 
 use super::{Limits, Sequence, Stage, render, scope};
-use crate::render::template::Engine;
+use crate::render::template::{Engine, Scope};
 
 fn fails(text: &str, why: &str) {
     let error = render(text, &[("v", b"value")]).unwrap_err().to_string();
@@ -106,6 +106,106 @@ fn of_bytes_of_aliases() {
     assert!(reason.contains("the values of the template take more than 1048576 bytes"), "{reason}");
 }
 
+/// A map that goes gives its bytes back.
+#[test]
+fn of_maps_at_a_time() {
+    let text = format!("[{}]", vec!["{}"; 100].join(","));
+    let (chance, values) = (Sequence::default(), scope(&[("v", text.as_bytes())]));
+    let limits = Limits { memory: 1 << 20, ..Limits::default() };
+    let engine = Engine { limits, ..Engine::new(jiff::Timestamp::UNIX_EPOCH, &chance) };
+    let made = |each: &str| {
+        let text = format!("{{{{ $l := list }}}}{{{{ range until 40 }}}}{{{{ {each} }}}}{{{{ end }}}}");
+        engine.render("x", text, &values).map_err(|error| error.reason)
+    };
+    assert!(made("$_ := fromJson $.v").is_ok());
+    let reason = made("$l = append $l (fromJson $.v)").unwrap_err();
+    assert!(reason.contains("the values of the template take more than 1048576 bytes"), "{reason}");
+}
+
+/// A map is copied to go through it, as often as that goes on at a time.
+#[test]
+fn of_copies_of_maps_at_a_time() {
+    let keys: Vec<String> = (1000..6000).map(|i| format!(r#""k{i}":1"#)).collect();
+    let text = format!("{{{}}}", keys.join(","));
+    let (chance, values) = (Sequence::default(), scope(&[("v", text.as_bytes())]));
+    let limits = Limits { memory: 1 << 20, ..Limits::default() };
+    let engine = Engine { limits, ..Engine::new(jiff::Timestamp::UNIX_EPOCH, &chance) };
+    let made = |then: &str| engine.render("x", format!("{{{{ $d := fromJson .v }}}}{then}"), &values);
+    let nested = |levels: usize| "{{ range $d }}".repeat(levels) + &"{{ break }}{{ end }}".repeat(levels);
+    assert!(made(&nested(2)).is_ok());
+    assert!(made(&format!("{{{{ range until 20 }}}}{}{{{{ end }}}}", nested(1))).is_ok());
+    let itself = |each: &str| format!(r#"{{{{ $_ := set $d "a" $d }}}}{{{{ {each} }}}}"#);
+    for then in [nested(6), itself("toJson $d"), itself("toYaml $d"), itself("print $d"), itself("deepCopy $d")] {
+        let reason = made(&then).unwrap_err().reason;
+        assert!(reason.contains("the values of the template take more than 1048576 bytes"), "{then}: {reason}");
+    }
+}
+
+/// Strings in lists and maps take as much as those that stand alone, and so do elements and entries.
+#[test]
+fn of_pieces() {
+    let text = vec![b'a'; 100_000];
+    let (chance, values) = (Sequence::default(), scope(&[("v", &text)]));
+    let limits = Limits { memory: 1 << 20, ..Limits::default() };
+    let engine = Engine { limits, ..Engine::new(jiff::Timestamp::UNIX_EPOCH, &chance) };
+    let many = format!("list {}", "$ ".repeat(1_000));
+    let short = format!("deepCopy (list {})", "(list 1) ".repeat(200));
+    for (piece, few, most) in [
+        ("regexFindAll `a+` $.v -1", 5, 15),
+        ("regexSplit `!` $.v -1", 5, 15),
+        ("splitList `!` $.v", 5, 15),
+        ("split `!` $.v", 5, 15),
+        ("splitn `!` 2 $.v", 5, 15),
+        ("urlParse $.v", 5, 15),
+        ("toStrings (list $.v)", 3, 15),
+        ("sortAlpha (list $.v)", 3, 15),
+        (&*many, 20, 80),
+        (&*short, 10, 40),
+    ] {
+        let made = |times: usize| {
+            let append = format!("{{{{ $l = append $l ({piece}) }}}}");
+            let text = format!("{{{{ $l := list }}}}{{{{ range until {times} }}}}{append}{{{{ end }}}}{{{{ len $l }}}}");
+            engine.render("x", text, &values)
+        };
+        assert_eq!(made(few).unwrap().expose_str(), Some(&*few.to_string()), "{piece}");
+        let reason = made(most).unwrap_err().reason;
+        assert!(reason.contains("the values of the template take more than 1048576 bytes"), "{piece}: {reason}");
+    }
+}
+
+/// A template takes hundreds of bytes for each part of it, however short that is.
+#[test]
+fn of_parts() {
+    assert_eq!(render(&"{{1}}".repeat(24_999), &[]).unwrap(), "1".repeat(24_999).as_bytes());
+    for part in ["{{1}}", "{{.v}}x", "{{list 1 2 3}}", "{{if true}}{{end}}", "{{$.v.v}}", "{{ (((1))) }}"] {
+        let error = render(&part.repeat(30_000), &[]).unwrap_err();
+        assert_eq!(error.stage, Stage::Parse, "{part}");
+        assert!(
+            error.reason.contains("more than 50000 texts, actions and operands in one template"),
+            "{part}: {}",
+            error.reason
+        );
+    }
+}
+
+/// Arguments and fields are looked at each time.
+#[test]
+fn of_long_calls() {
+    let chance = Sequence::default();
+    let limits = Limits { steps: 100_000, ..Limits::default() };
+    let engine = Engine { limits, ..Engine::new(jiff::Timestamp::UNIX_EPOCH, &chance) };
+    let and = |times: usize| format!("{{{{ range {times} }}}}{{{{ and {}}}}}{{{{ end }}}}", "1 ".repeat(8_000));
+    let fields = |times: usize| {
+        let down = format!("{{{{ range {times} }}}}{{{{ if $d{} }}}}{{{{ end }}}}{{{{ end }}}}", ".d".repeat(8_000));
+        r#"{{ $d := dict }}{{ $_ := set $d "d" $d }}"#.to_owned() + &down
+    };
+    for (few, many) in [(and(50), and(200)), (fields(50), fields(200))] {
+        assert!(engine.render("x", few, &scope(&[])).is_ok());
+        let reason = engine.render("x", many, &scope(&[])).unwrap_err().reason;
+        assert!(reason.contains("takes more than 100000 steps"), "{reason}");
+    }
+}
+
 /// A map of one entry takes hundreds of bytes.
 #[test]
 fn of_maps() {
@@ -161,14 +261,14 @@ fn of_steps_of_several_templates() {
 fn of_what_is_only_parsed() {
     let (chance, taken) = (Sequence::default(), Cell::new(0));
     let engine = Engine { taken: Some(&taken), ..Engine::new(jiff::Timestamp::UNIX_EPOCH, &chance) };
-    let idle = format!("{{{{ if false }}}}{}{{{{ end }}}}", "{{ .x }}".repeat(40_000));
+    let idle = format!("{{{{ if false }}}}{}{{{{ end }}}}", "{{ .xxxxxxxxx }}".repeat(20_000));
     assert!(engine.render("x", &idle, &scope(&[])).is_ok());
     assert!(taken.get() > 10_000, "{}", taken.get());
     let rest = (0..1000).take_while(|_| engine.render("x", &idle, &scope(&[])).is_ok()).count();
     assert!((300..500).contains(&rest), "{rest}");
 }
 
-/// All values are copied for each template, also for one that looks at none of them.
+/// All values are copied, also for a template that looks at none of them: once for all that share them.
 #[test]
 fn of_copies_of_the_scope() {
     let (chance, taken) = (Sequence::default(), Cell::new(0));
@@ -178,6 +278,12 @@ fn of_copies_of_the_scope() {
     for times in 1..=3 {
         assert!(engine.render("x", "", &values).is_ok());
         assert_eq!(taken.get(), times * (256 + 1));
+    }
+    taken.set(0);
+    let shared = Scope::of(&values);
+    for _ in 0..3 {
+        assert_eq!(engine.render_in("x", "", &shared).map(|made| made.len()), Ok(0));
+        assert_eq!(taken.get(), 256 + 1);
     }
 }
 
@@ -208,6 +314,17 @@ fn of_what_expressions_look_at() {
             }
         }
     }
+}
+
+/// Plain use of a long text.
+#[test]
+fn of_words_of_a_text() {
+    let text = "words and\n".repeat(15_000);
+    let values = [("v", text.as_bytes())];
+    let made = |template: &str| String::from_utf8(render(template, &values).unwrap()).unwrap();
+    assert_eq!(made(r#"{{ regexReplaceAll "[[:space:]]+" .v " " }}"#), "words and ".repeat(15_000));
+    assert_eq!(made(r#"{{ regexSplit "[[:space:]]+" .v -1 | len }}"#), "30001");
+    assert_eq!(made(r#"{{ regexFindAll "[a-z]+" .v -1 | len }}"#), "30000");
 }
 
 /// A zone may be called by its offset, and is printed as often as a layout asks: four digits are enough. Go takes zeros without
