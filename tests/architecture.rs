@@ -14,6 +14,7 @@ const PURE: &[&str] = &[
     "index.rs",
     "index/",
     "validate.rs",
+    "fetch/budget.rs",
     "fetch/cache.rs",
     "fetch/gate.rs",
 ];

@@ -7,6 +7,7 @@ use lru::LruCache;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::budget::Share;
 use super::{Freshness, Lookup, Read, Request};
 use crate::api::external_secret::MetadataPolicy;
 use crate::providers::ErrorKind;
@@ -19,6 +20,9 @@ const LONGEST: Duration = Duration::from_secs(3600 * 24 * 365);
 /// How long a failure of one request is every reader's: less than the first pause of those whose own it was (`plan::backoff`). Many
 /// objects that read one key and come back at times of their own would each have it refused again.
 const FAILED: Duration = Duration::from_secs(3);
+
+/// How long a value is still kept after the last of its readers should have come back: they stand in line, too.
+const LATE: Duration = Duration::from_secs(60);
 
 /// What a reader gets to wait on: the read, once it is there.
 pub type Waiter = watch::Receiver<Option<Read>>;
@@ -61,16 +65,19 @@ pub struct Cache {
     failed: HashMap<Request, Read>,
     /// When those that are over were last taken out of them.
     swept: Option<Instant>,
-    bytes: usize,
-    most_entries: usize,
-    most_bytes: usize,
+    /// When it was last looked for values that nobody comes back for.
+    aged: Option<Instant>,
+    /// Room for what is kept.
+    share: Share,
+    most_failed: usize,
 }
 
 impl Cache {
-    /// A cache of at most that many entries and bytes. It takes memory as it fills, not before: most stores hold few values.
-    pub fn new(most_entries: usize, most_bytes: usize) -> Self {
+    /// A cache that keeps what there is room for in its share, and so many failures. It takes memory as it fills, not before: most stores
+    /// hold few values.
+    pub fn new(share: Share, most_failed: usize) -> Self {
         let (flying, failed) = Default::default();
-        Self { kept: LruCache::unbounded(), flying, failed, swept: None, bytes: 0, most_entries, most_bytes }
+        Self { kept: LruCache::unbounded(), flying, failed, swept: None, aged: None, share, most_failed }
     }
 
     /// Looks a request up.
@@ -134,10 +141,11 @@ impl Cache {
             self.failed.retain(|_, failed| read.sent.saturating_duration_since(failed.sent) < FAILED);
             self.swept = Some(read.sent);
         }
+        self.let_go(read.sent);
         if let Err(error) = &read.answer
             && error.kind != ErrorKind::NotFound
         {
-            if lasts(error.kind) && self.failed.len() < self.most_entries {
+            if lasts(error.kind) && self.failed.len() < self.most_failed {
                 self.failed.insert(request.clone(), read.clone());
             }
         } else {
@@ -154,13 +162,25 @@ impl Cache {
             Request::Find(_) => true,
         };
         let stale: Vec<Request> = self.kept.iter().map(|(request, _)| request).filter(|r| is_stale(r)).cloned().collect();
-        for request in stale {
-            if let Some(old) = self.kept.pop(&request) {
-                self.bytes -= old.weight();
-            }
+        for request in &stale {
+            self.remove(request);
         }
         self.flying.retain(|request, _| !is_stale(request));
         self.failed.retain(|request, _| !is_stale(request));
+    }
+
+    /// Lets go of values that all who used them should have come back for. Looks for them once a minute.
+    pub fn let_go(&mut self, now: Instant) {
+        if self.aged.is_some_and(|last| now.saturating_duration_since(last) < LATE) {
+            return;
+        }
+        self.aged = Some(now);
+        let is_over = |kept: &Kept| now.saturating_duration_since(kept.wanted) > LATE;
+        let over: Vec<Request> =
+            self.kept.iter().filter(|(_, kept)| is_over(kept)).map(|(request, _)| request.clone()).collect();
+        for request in &over {
+            self.remove(request);
+        }
     }
 
     /// When the oldest value was read that somebody still comes back for.
@@ -175,15 +195,23 @@ impl Cache {
         (sender, waiter)
     }
 
+    /// Keeps it, if it fits: those that were used least give way, as far as that helps.
     fn insert(&mut self, request: Request, kept: Kept) {
-        self.bytes += kept.weight();
-        if let Some((_, old)) = self.kept.push(request, kept) {
-            self.bytes -= old.weight();
+        self.remove(&request);
+        let weight = kept.weight();
+        if !self.share.would_fit(weight) {
+            return;
         }
-        while (self.bytes > self.most_bytes || self.kept.len() > self.most_entries)
-            && let Some((_, old)) = self.kept.pop_lru()
-        {
-            self.bytes -= old.weight();
+        while !self.share.take(weight) {
+            let Some((_, old)) = self.kept.pop_lru() else { return };
+            self.share.give(old.weight());
+        }
+        self.kept.put(request, kept);
+    }
+
+    fn remove(&mut self, request: &Request) {
+        if let Some(old) = self.kept.pop(request) {
+            self.share.give(old.weight());
         }
     }
 }
@@ -231,8 +259,13 @@ mod tests {
 
     use super::*;
     use crate::fetch::Answer;
+    use crate::fetch::budget::Budget;
     use crate::providers::{Fetched, ProviderError, Want};
     use crate::queue::Priority;
+
+    fn empty(entries: usize, bytes: usize) -> Cache {
+        Cache::new(Budget::new(entries, bytes).share("ns"), entries)
+    }
 
     fn request(key: &str) -> Request {
         Request::Get(Want { key: key.into(), ..Want::default() })
@@ -264,7 +297,7 @@ mod tests {
 
     #[test]
     fn readers_of_one_key_share_a_call_and_then_its_value() {
-        let (mut cache, now) = (Cache::new(10, 1000), Instant::now());
+        let (mut cache, now) = (empty(10, 1000), Instant::now());
         let (Found::Call(_sender, waiter), Lookup::Miss) = cache.look_up(&request("a"), any(), now) else { panic!() };
         assert!(matches!(cache.look_up(&request("a"), any(), now), (Found::Wait(_), Lookup::Shared)));
         cache.settle(&request("a"), &value(1, now), &waiter);
@@ -275,7 +308,7 @@ mod tests {
 
     #[test]
     fn a_value_that_ends_is_used_no_longer_than_it_holds() {
-        let (mut cache, now) = (Cache::new(10, 1000), Instant::now());
+        let (mut cache, now) = (empty(10, 1000), Instant::now());
         let (Found::Call(_sender, waiter), _) = cache.look_up(&request("a"), any(), now) else { panic!() };
         let read = Read { holds: Some(Duration::from_secs(3)), ..value(1, now) };
         cache.settle(&request("a"), &read, &waiter);
@@ -286,7 +319,7 @@ mod tests {
 
     #[test]
     fn a_forced_reader_takes_neither_an_old_value_nor_an_old_call() {
-        let (mut cache, now) = (Cache::new(10, 1000), Instant::now());
+        let (mut cache, now) = (empty(10, 1000), Instant::now());
         let not_before = Some(now + Duration::from_secs(1));
         let forced = Freshness { max_age: Duration::from_secs(3600), not_before, ..any() };
         let (Found::Call(_, old), _) = cache.look_up(&request("a"), any(), now) else { panic!() };
@@ -300,19 +333,19 @@ mod tests {
 
     #[test]
     fn what_was_written_to_while_it_was_read_is_not_kept() {
-        let (mut cache, now) = (Cache::new(10, 1000), Instant::now());
+        let (mut cache, now) = (empty(10, 1000), Instant::now());
         for (written, kept) in [("b", true), ("a", false)] {
             let (Found::Call(_sender, waiter), _) = cache.look_up(&request("a"), any(), now) else { panic!() };
             cache.forget(written);
             cache.settle(&request("a"), &value(1, now), &waiter);
             assert_eq!(matches!(cache.look_up(&request("a"), any(), now).0, Found::Here(_)), kept, "{written}");
-            cache = Cache::new(10, 1000);
+            cache = empty(10, 1000);
         }
     }
 
     #[test]
     fn absence_is_kept_a_failure_for_a_moment_and_an_outage_not() {
-        let (mut cache, now) = (Cache::new(10, 1000), Instant::now());
+        let (mut cache, now) = (empty(10, 1000), Instant::now());
         let at = |millis| now + Duration::from_millis(millis);
         for (kind, kept) in [
             (ErrorKind::NotFound, [true, true, true, false]),
@@ -329,7 +362,7 @@ mod tests {
 
     #[test]
     fn a_failure_is_no_answer_for_who_asks_anew_and_takes_nothing_away() {
-        let (mut cache, now) = (Cache::new(2, 1000), Instant::now());
+        let (mut cache, now) = (empty(2, 1000), Instant::now());
         let at = |seconds| now + Duration::from_secs(seconds);
         store(&mut cache, "a", &value(1, now));
         store(&mut cache, "a", &failure(ErrorKind::Denied, at(8)));
@@ -373,7 +406,7 @@ mod tests {
 
     #[test]
     fn what_is_wanted_soon_fills_a_batch_the_oldest_first() {
-        let (mut cache, start) = (Cache::new(10, 1000), Instant::now());
+        let (mut cache, start) = (empty(10, 1000), Instant::now());
         let minute = Duration::from_secs(60);
         let at = |seconds| start + Duration::from_secs(seconds);
         read_by(&mut cache, "second", every(minute), at(1));
@@ -389,7 +422,7 @@ mod tests {
 
     #[test]
     fn only_current_values_that_are_there_are_read_early() {
-        let (mut cache, now) = (Cache::new(10, 1000), Instant::now());
+        let (mut cache, now) = (empty(10, 1000), Instant::now());
         let reader = every(Duration::from_secs(60));
         let old = Want { key: "a".into(), version: "1".into(), ..Want::default() };
         let tags = Want { key: "a".into(), metadata: MetadataPolicy::Fetch, ..Want::default() };
@@ -408,7 +441,7 @@ mod tests {
 
     #[test]
     fn a_value_is_read_early_once_for_each_time_that_it_is_used() {
-        let (mut cache, start) = (Cache::new(10, 1000), Instant::now());
+        let (mut cache, start) = (empty(10, 1000), Instant::now());
         let (reader, minute) = (every(Duration::from_secs(60)), Duration::from_secs(60));
         read_by(&mut cache, "a", reader, start);
         let (request, _sender, waiter) = cache.fillers(start + minute, 1).remove(0);
@@ -420,7 +453,7 @@ mod tests {
 
     #[test]
     fn a_failed_early_read_leaves_the_value_and_one_joined_by_a_reader_counts_as_used() {
-        let (mut cache, start) = (Cache::new(10, 1000), Instant::now());
+        let (mut cache, start) = (empty(10, 1000), Instant::now());
         let (reader, minute) = (every(Duration::from_secs(60)), Duration::from_secs(60));
         read_by(&mut cache, "a", reader, start);
         let (request, sender, waiter) = cache.fillers(start + minute, 1).remove(0);
@@ -444,7 +477,7 @@ mod tests {
 
     #[test]
     fn the_oldest_value_is_one_that_somebody_comes_back_for() {
-        let (mut cache, start) = (Cache::new(10, 1000), Instant::now());
+        let (mut cache, start) = (empty(10, 1000), Instant::now());
         let (hourly, hour) = (every(Duration::from_secs(3600)), Duration::from_secs(3600));
         read_by(&mut cache, "once", any(), start);
         read_by(&mut cache, "deleted", hourly, start + Duration::from_secs(1));
@@ -453,9 +486,9 @@ mod tests {
             Read { answer: Err(ProviderError::not_found("absent")), at: Timestamp::UNIX_EPOCH, sent: start, holds: None };
         cache.settle(&request("absent"), &absent, &waiter);
         let (later, older, newer) = (start + hour / 2, Some(start + Duration::from_secs(1)), Some(start + hour / 2));
-        read_by(&mut cache, "used", hourly, later);
         assert_eq!(cache.oldest(start + Duration::from_secs(10)), Some(start));
         assert_eq!(cache.oldest(start + Duration::from_secs(11)), older, "nobody reads it again");
+        read_by(&mut cache, "used", hourly, later);
         assert_eq!(cache.oldest(start + hour + Duration::from_secs(1)), older);
         assert_eq!(cache.oldest(start + hour + Duration::from_secs(2)), newer, "its reader is gone");
         // while the store is down its readers still ask
@@ -466,8 +499,47 @@ mod tests {
     }
 
     #[test]
+    fn what_nobody_comes_back_for_is_let_go() {
+        let (mut cache, start, minute) = (empty(10, 1000), Instant::now(), Duration::from_secs(60));
+        let at = |seconds| start + Duration::from_secs(seconds);
+        read_by(&mut cache, "minutely", every(minute), start);
+        read_by(&mut cache, "hourly", every(60 * minute), start);
+        cache.let_go(at(120));
+        assert_eq!(cache.share.kept(), (2, 2), "its reader may be late");
+        cache.let_go(at(179));
+        assert_eq!(cache.share.kept(), (2, 2), "it was looked a moment ago");
+        cache.let_go(at(180));
+        assert_eq!(cache.share.kept(), (1, 1));
+        assert!(matches!(cache.look_up(&request("hourly"), every(60 * minute), at(1800)), (Found::Here(_), Lookup::Hit)));
+        read_by(&mut cache, "other", any(), at(1800 + 3660));
+        assert_eq!(cache.share.kept(), (2, 2), "its reader may be late");
+        read_by(&mut cache, "third", any(), at(1800 + 3720));
+        assert!(!cache.kept.contains(&request("hourly")), "a call that comes back lets go of others");
+        assert_eq!(cache.share.kept(), (2, 2));
+    }
+
+    #[test]
+    fn what_does_not_fit_is_not_kept_and_takes_nothing_away() {
+        let (budget, now) = (Budget::new(10, 1000), Instant::now());
+        let [mut cache, mut neighbour] = [(); 2].map(|()| Cache::new(budget.share("ns"), 10));
+        let kept = |cache: &Cache| cache.kept.iter().map(|(_, kept)| kept.weight()).collect::<Vec<_>>();
+        store(&mut neighbour, "a", &value(600, now));
+        store(&mut cache, "a", &value(300, now));
+        store(&mut cache, "b", &value(401, now));
+        assert_eq!(kept(&cache), [300], "the neighbour's does not give way");
+        store(&mut cache, "b", &value(400, now));
+        assert_eq!(kept(&cache), [400], "what was used least does");
+        store(&mut neighbour, "a", &value(50, now + Duration::from_secs(1)));
+        store(&mut cache, "a", &value(550, now));
+        assert_eq!(kept(&cache), [550, 400]);
+        neighbour.forget("a");
+        store(&mut neighbour, "b", &value(50, now));
+        assert_eq!((neighbour.share.kept(), cache.share.kept()), ((1, 50), (2, 950)));
+    }
+
+    #[test]
     fn a_call_that_ended_without_an_answer_is_not_waited_for() {
-        let (mut cache, now) = (Cache::new(10, 1000), Instant::now());
+        let (mut cache, now) = (empty(10, 1000), Instant::now());
         let (Found::Call(sender, _), _) = cache.look_up(&request("a"), any(), now) else { panic!() };
         assert!(matches!(cache.look_up(&request("a"), any(), now), (Found::Wait(_), _)));
         drop(sender);
@@ -477,12 +549,12 @@ mod tests {
     proptest! {
         #[test]
         fn bounds_hold_whatever_comes(sizes in proptest::collection::vec((0u8..20, 0usize..400), 1..100)) {
-            let (mut cache, now) = (Cache::new(5, 1000), Instant::now());
+            let (mut cache, now) = (empty(5, 1000), Instant::now());
             for (i, (key, size)) in sizes.iter().enumerate() {
                 store(&mut cache, &key.to_string(), &value(*size, now + Duration::from_millis(i as u64)));
-                prop_assert!(cache.kept.len() <= 5);
-                prop_assert!(cache.bytes <= 1000);
-                prop_assert_eq!(cache.bytes, cache.kept.iter().map(|(_, k)| k.weight()).sum::<usize>());
+                let weights: usize = cache.kept.iter().map(|(_, k)| k.weight()).sum();
+                prop_assert!(cache.kept.len() <= 5 && weights <= 1000);
+                prop_assert_eq!(cache.share.kept(), (cache.kept.len(), weights));
             }
         }
     }

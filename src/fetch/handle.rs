@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::cache::{Cache, Found, Sender, Waiter};
 use super::gate::Gate;
-use super::handles::IsDeleted;
+use super::handles::{Common, IsDeleted};
 use super::outlet::Writes;
 use super::{Answer, CallReport, Freshness, Invalid, Limits, Login, Observer, Read, Request, within};
 use crate::index::{Key, StoreId};
@@ -143,10 +143,12 @@ impl Handle {
         cx: ConnectCx,
         mut limits: Limits,
         observer: Arc<dyn Observer>,
-        is_deleted: IsDeleted,
+        common: Common,
     ) -> Self {
-        // else it would end a call before the tries that the store asks for, and hide what they came to
-        limits.call_timeout += retries::pauses(cx.retry.as_ref());
+        let share = common.budget.share(&cx.namespace);
+        // else it would end a call before the time or the tries that the store asks for, and hide what they came to
+        let asked = provider.served().and_then(|provider| provider.timeout()).unwrap_or_default();
+        limits.call_timeout = limits.call_timeout.max(asked) + retries::pauses(cx.retry.as_ref());
         Self {
             id,
             provider,
@@ -154,13 +156,13 @@ impl Handle {
             cx,
             session: OnceCell::new(),
             login_failed: Mutex::default(),
-            cache: Mutex::new(Cache::new(limits.cache_entries, limits.cache_bytes)),
+            cache: Mutex::new(Cache::new(share, limits.cache_entries)),
             gate: Mutex::new(Gate::default()),
             line: Mutex::new(Line::default()),
             calls: Arc::new(Semaphore::new(limits.calls_in_flight)),
             limits,
             observer,
-            is_deleted,
+            is_deleted: common.is_deleted,
             writes: Writes::default(),
         }
     }
@@ -271,7 +273,14 @@ impl Handle {
 
     /// When the oldest value that somebody comes back for was read.
     pub(super) fn oldest(&self, now: Instant) -> Option<Instant> {
-        lock(&self.cache).oldest(now)
+        let mut cache = lock(&self.cache);
+        cache.let_go(now);
+        cache.oldest(now)
+    }
+
+    /// Lets go of values that nobody comes back for.
+    pub(super) fn let_go(&self) {
+        lock(&self.cache).let_go(Instant::now());
     }
 
     /// Puts reads in line; the first one sees to it that the line is taken shortly. Those that others asked for already are as

@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use lru::LruCache;
 use tokio::time::Instant;
 
+use super::budget::Budget;
 use super::handle::Handle;
 use crate::api::AnyStore;
 use crate::index::StoreId;
@@ -19,6 +20,12 @@ const MOST_DELETED: usize = 4096;
 
 /// Tells whether a store was deleted meanwhile.
 pub(super) type IsDeleted = Box<dyn Fn() -> bool + Send + Sync>;
+
+/// What a handle has from those of all stores.
+pub(super) struct Common {
+    pub(super) is_deleted: IsDeleted,
+    pub(super) budget: Arc<Budget>,
+}
 
 /// What makes a session and its values out of date.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,10 +64,10 @@ struct Listed {
 }
 
 /// The handles of all stores.
-#[derive(Default)]
 pub(super) struct Handles {
     stores: Mutex<HashMap<StoreId, Listed>>,
     deleted: Arc<Deleted>,
+    budget: Arc<Budget>,
 }
 
 /// Stores that were deleted a moment ago, by uid.
@@ -87,6 +94,11 @@ impl Deleted {
 }
 
 impl Handles {
+    /// None yet, and what their caches may keep together.
+    pub(super) fn new(budget: Budget) -> Self {
+        Self { stores: Mutex::default(), deleted: Arc::default(), budget: Arc::new(budget) }
+    }
+
     /// The handle of a revision for a consumer. Whoever comes with an older one than others did, or with a store that was deleted,
     /// gets one that nobody shares: it must not take the place of the present one, and it ends with its use.
     pub(super) fn get(
@@ -94,11 +106,12 @@ impl Handles {
         id: &StoreId,
         consumer: Option<Arc<str>>,
         revision: &Revision,
-        make: impl FnOnce(IsDeleted) -> Handle,
+        make: impl FnOnce(Common) -> Handle,
     ) -> Arc<Handle> {
         let make = || {
             let (deleted, uid) = (self.deleted.clone(), revision.uid.clone());
-            Arc::new(make(Box::new(move || deleted.has(&uid))))
+            let is_deleted: IsDeleted = Box::new(move || deleted.has(&uid));
+            Arc::new(make(Common { is_deleted, budget: self.budget.clone() }))
         };
         if self.deleted.has(&revision.uid) {
             return make();

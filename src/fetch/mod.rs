@@ -4,6 +4,7 @@
 //! Everything that may share a read does so within that promise: values are kept per store identity, readers of one key wait
 //! for one call, and what waits at the same moment on one store goes out in the provider's batch call.
 
+mod budget;
 mod cache;
 mod gate;
 mod handle;
@@ -28,6 +29,7 @@ use crate::providers::{
 };
 use crate::providers::{OwnCluster, UsedReferences};
 use crate::queue::Priority;
+use budget::Budget;
 use handle::Handle;
 use handles::{Handles, Revision};
 
@@ -146,9 +148,9 @@ pub enum Invalid {
 pub struct Limits {
     /// Deadline of one provider call.
     pub call_timeout: Duration,
-    /// Most values kept for one store identity.
+    /// Most values kept for one store identity, and for all of one namespace's together. All in all it is three times that.
     pub cache_entries: usize,
-    /// Most bytes of values kept for one store identity.
+    /// Most bytes of values, the same.
     pub cache_bytes: usize,
     /// Most provider calls under way for one store identity.
     pub calls_in_flight: usize,
@@ -246,7 +248,8 @@ impl Fetcher {
         limits: Limits,
         observer: Arc<dyn Observer>,
     ) -> Self {
-        let (login, handles) = (Arc::new(ProviderLogin), Handles::default());
+        let handles = Handles::new(Budget::new(limits.cache_entries, limits.cache_bytes));
+        let login = Arc::new(ProviderLogin);
         Self { login, client, cluster, outbound, limits, observer, handles }
     }
 
@@ -298,6 +301,10 @@ impl Fetcher {
     /// # Errors
     /// What kept the provider from it.
     pub async fn validate(&self, store: &AnyStore, credentials: u64) -> Result<Validation, Invalid> {
+        // not all is read so often that reads would do it
+        for handle in self.handles.of(&StoreId::of(store)) {
+            handle.let_go();
+        }
         self.handle(store, credentials, "").validate().await
     }
 
@@ -347,7 +354,7 @@ impl Fetcher {
     fn handle(&self, store: &AnyStore, credentials: u64, consumer: &str) -> Arc<Handle> {
         let id = StoreId::of(store);
         let consumer: Option<Arc<str>> = is_referent(store).then(|| consumer.into());
-        let make = |is_deleted| {
+        let make = |common| {
             let cx = ConnectCx {
                 client: self.client.clone(),
                 cluster: self.cluster.clone(),
@@ -364,7 +371,7 @@ impl Fetcher {
                 used: UsedReferences::default(),
             };
             let (provider, login) = (store.spec.provider.clone(), self.login.clone());
-            Handle::new(id.clone(), provider, login, cx, self.limits.clone(), self.observer.clone(), is_deleted)
+            Handle::new(id.clone(), provider, login, cx, self.limits.clone(), self.observer.clone(), common)
         };
         self.handles.get(&id, consumer.clone(), &Revision::of(store, credentials), make)
     }

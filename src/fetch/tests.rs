@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod absence;
+mod bounds;
 mod held_back;
 mod revisions;
 mod writes;
