@@ -330,7 +330,7 @@ impl DeployTokens {
             }
             ("DELETE", Some(id)) => match id.parse().ok().and_then(|id: u64| self.by_id.remove(&id)) {
                 Some(_) => (StatusCode::NO_CONTENT, Value::Null),
-                None => message(StatusCode::NOT_FOUND, "404 Deploy Token Not Found"),
+                None => message(StatusCode::NOT_FOUND, "404 Not found"),
             },
             _ => message(StatusCode::NOT_FOUND, "404 Not Found"),
         }

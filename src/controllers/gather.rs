@@ -12,13 +12,10 @@ use crate::fetch::{Answer, Fetcher, Freshness, Read, Request};
 use crate::index::{Key, StoreId};
 use crate::plan::entries::{self, Entry};
 use crate::plan::external_secret::{Facts, Failure, FetchPlan, Gathered};
-use crate::providers::{ErrorKind, Fetched, Missing, ProviderError, Session};
+use crate::providers::{ErrorKind, Fetched, MOST_GATHERED, Missing, ProviderError, Session};
 use crate::render::template::Chance;
 use crate::render::{self, Entries, Outside, RenderError};
 use crate::secret_bytes::SecretBytes;
-
-/// Most bytes that the keys and values of an object may have together. A Secret holds an eighth; a template may make less of them.
-const MOST_GATHERED: usize = 8 << 20;
 
 /// What one store answered, or the one that was read from in its place.
 pub struct StoreReads {

@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::{GenerateCx, Generated, Generator, misconfigured, state_of};
 use crate::api::generators::GitlabDeployTokenSpec;
-use crate::outbound::{Call, TlsOptions, secret, segment};
+use crate::outbound::{Answer, Call, TlsOptions, secret, segment};
 use crate::providers::ProviderError;
 use crate::secret_bytes::SecretBytes;
 
@@ -62,11 +62,19 @@ impl Generator for GitlabDeployTokenSpec {
         }
         let call = Call::new(Method::DELETE, &format!("{}/{}", tokens_of(&state)?, state.token_id), "spec.url")?;
         let answer = self.send(call, cx).await?;
-        match answer.status {
-            StatusCode::NOT_FOUND => Ok(()),
-            _ => answer.success(WHAT).map(|_| ()),
-        }
+        if is_missing_token(&answer) { Ok(()) } else { answer.success(WHAT).map(drop) }
     }
+}
+
+/// GitLab's word that the token is gone: "404 Not found", as of any record below a project or group that is there. A project or group
+/// that is gone, or that this login does not see, is named ("404 Project Not Found"); of an address it says so under another name.
+fn is_missing_token(answer: &Answer) -> bool {
+    #[derive(Deserialize)]
+    struct Said {
+        message: String,
+    }
+    let is_word = |said: Said| said.message == "404 Not found" || said.message.contains("Deploy Token");
+    answer.status == StatusCode::NOT_FOUND && answer.json(WHAT).is_ok_and(is_word)
 }
 
 impl GitlabDeployTokenSpec {
@@ -81,7 +89,7 @@ impl GitlabDeployTokenSpec {
         Value::Object(wishes)
     }
 
-    async fn send(&self, call: Call, cx: &GenerateCx) -> Result<crate::outbound::Answer, ProviderError> {
+    async fn send(&self, call: Call, cx: &GenerateCx) -> Result<Answer, ProviderError> {
         let what = "spec.auth.token.secretRef";
         let token = cx.connect.secret_text(&self.auth.token.secret_ref, what).await?;
         let call = call.header("private-token", token.expose(), what)?;
@@ -120,7 +128,11 @@ mod tests {
                 Reply::json(201, &body)
             }
             ("DELETE", path) if path.ends_with("/17") => Reply::text(204, ""),
-            _ => Reply::json(404, &json!({"message": "404 Deploy Token Not Found"})),
+            (_, path) if path.starts_with("/api/v4/projects/secret/") => {
+                Reply::json(404, &json!({"message": "404 Project Not Found"}))
+            }
+            (_, path) if path.starts_with("/api/v4/") => Reply::json(404, &json!({"message": "404 Not found"})),
+            _ => Reply::json(404, &json!({"error": "404 Not Found"})),
         }
     }
 
@@ -162,6 +174,20 @@ mod tests {
         assert_eq!(server.lines()[2], "DELETE /api/v4/groups/9/deploy_tokens/18");
         wanted.cleanup(&json!({"url": server.url, "groupID": "9"}), &cx).await.unwrap();
         assert_eq!(server.lines().len(), 3, "nothing was made, so nothing is deleted");
+    }
+
+    #[tokio::test]
+    async fn only_gitlabs_word_on_the_token_says_that_it_is_gone() {
+        let server = FakeServer::start(gitlab).await;
+        let wanted = wanted(&server, json!({"groupID": "9"}));
+        let cx = cluster().cx(&outbound());
+        for (url, project) in [(server.url.clone(), "secret"), (format!("{}/other", server.url), "app")] {
+            let state = json!({"url": url, "projectID": project, "tokenID": 18});
+            assert_eq!(redacted(wanted.cleanup(&state, &cx).await).kind, ErrorKind::Misconfigured, "{state}");
+        }
+        let proxy = FakeServer::start(|_| Reply::text(404, CANARY)).await;
+        let state = json!({"url": proxy.url, "projectID": "app", "tokenID": 18});
+        assert_eq!(redacted(wanted.cleanup(&state, &cx).await).kind, ErrorKind::Misconfigured);
     }
 
     #[tokio::test]

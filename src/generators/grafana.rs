@@ -76,11 +76,18 @@ impl Generator for GrafanaSpec {
     async fn cleanup(&self, state: &Value, cx: &GenerateCx) -> Result<(), ProviderError> {
         let StateAccount { id, token_id, .. } = state_of::<State>(state)?.service_account;
         let answer = self.send(Method::DELETE, &format!("serviceaccounts/{id}/tokens/{token_id}"), None, cx).await?;
-        match answer.status {
-            StatusCode::NOT_FOUND => Ok(()),
-            _ => answer.success(WHAT).map(|_| ()),
-        }
+        if is_missing_token(&answer) { Ok(()) } else { answer.success(WHAT).map(drop) }
     }
+}
+
+/// Grafana's word that the token is gone. Another 404 is that of a wrong address, or of an account that these credentials do not see.
+fn is_missing_token(answer: &Answer) -> bool {
+    #[derive(Deserialize)]
+    struct Said {
+        message: String,
+    }
+    let is_word = |said: Said| said.message.contains("service account token not found");
+    answer.status == StatusCode::NOT_FOUND && answer.json(WHAT).is_ok_and(is_word)
 }
 
 impl GrafanaSpec {
@@ -157,7 +164,13 @@ mod tests {
             "DELETE /grafana/api/serviceaccounts/2/tokens/7" => {
                 Reply::json(200, &json!({"message": "Service account token deleted"}))
             }
-            _ => Reply::json(404, &json!({"message": "service account token not found"})),
+            line if line.starts_with("DELETE /grafana/api/serviceaccounts/2/tokens/") => {
+                Reply::json(404, &json!({"message": "service account token not found", "statusCode": 404}))
+            }
+            line if line.starts_with("DELETE /grafana/api/serviceaccounts/") => {
+                Reply::json(404, &json!({"message": "service account not found", "statusCode": 404}))
+            }
+            _ => Reply::text(404, "<html>404 page not found</html>"),
         }
     }
 
@@ -193,6 +206,12 @@ mod tests {
         let gone = json!({"serviceAccount": {"id": 2, "login": "sa-ci", "tokenID": 8}});
         wanted.cleanup(&gone, &cx).await.unwrap();
         assert_eq!(redacted(wanted.cleanup(&json!({"x": CANARY}), &cx).await).kind, ErrorKind::Malformed);
+
+        // What is not Grafana's word on the token takes nothing back.
+        let of_others = json!({"serviceAccount": {"id": 9, "login": "sa-ci", "tokenID": 7}});
+        assert_eq!(redacted(wanted.cleanup(&of_others, &cx).await).kind, ErrorKind::Misconfigured);
+        let elsewhere = GrafanaSpec { url: server.url.clone(), ..wanted };
+        assert_eq!(redacted(elsewhere.cleanup(&gone, &cx).await).kind, ErrorKind::Misconfigured);
     }
 
     #[tokio::test]

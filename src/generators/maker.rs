@@ -92,7 +92,7 @@ pub struct Order<'a> {
 }
 
 impl Maker {
-    /// A maker that ends each call after `timeout`.
+    /// A maker that ends each call after `timeout`, or the time that its spec asks for where that is longer.
     #[must_use]
     pub fn new(client: kube::Client, cluster: OwnCluster, outbound: Arc<Outbound>, timeout: Duration) -> Self {
         Self {
@@ -156,7 +156,8 @@ impl Maker {
         name: &'static str,
         call: impl Future<Output = Result<T, ProviderError>>,
     ) -> Result<T, ProviderError> {
-        let answer = tokio::time::timeout(self.timeout, call).await.unwrap_or_else(|_| Err(late()));
+        let asked = (self.serve)(spec).ok().and_then(|generator| generator.timeout()).unwrap_or_default();
+        let answer = tokio::time::timeout(self.timeout.max(asked), call).await.unwrap_or_else(|_| Err(late()));
         if let Some(count) = self.count.as_ref().filter(|_| !LOCAL.contains(&spec.kind())) {
             count(spec.kind(), name, answer.is_err());
         }
@@ -255,6 +256,33 @@ mod tests {
         assert_ne!(fourth, third, "it was written: the next one is due");
         tokio::time::advance(KEPT_FOR).await;
         assert_ne!(make(&maker, 0, "r2", None).await, fourth, "too old to be written");
+    }
+
+    /// Takes its time, as its spec says.
+    struct Slow;
+
+    #[async_trait::async_trait]
+    impl Generator for Slow {
+        async fn generate(&self, _: &GenerateCx) -> Result<crate::generators::Generated, ProviderError> {
+            tokio::time::sleep(Duration::from_secs(90)).await;
+            Ok(crate::generators::Generated::default())
+        }
+
+        fn timeout(&self) -> Option<Duration> {
+            Some(Duration::from_secs(100))
+        }
+    }
+
+    fn slow(_: &AnySpec) -> Result<&dyn Generator, ProviderError> {
+        Ok(&Slow)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_has_the_time_that_its_spec_asks_for() {
+        let spec = AnySpec::read(GeneratorKind::UUID, json!({}), "spec").unwrap();
+        let order = Order { entry: 0, spec: &spec, revision: "", not_before: None };
+        let made = maker().serving(slow).make(CONSUMER, order).await.unwrap();
+        assert!(made.values.is_empty());
     }
 
     #[tokio::test]

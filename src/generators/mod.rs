@@ -26,6 +26,7 @@ mod webhook;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -69,6 +70,11 @@ pub trait Generator: Send + Sync {
     /// # Errors
     /// `Misconfigured` where the spec or a reference is wrong, else what the other side said, in our own words.
     async fn generate(&self, cx: &GenerateCx) -> Result<Generated, ProviderError>;
+
+    /// How long the spec lets an answer take, where it says so: its calls have at least that time.
+    fn timeout(&self) -> Option<Duration> {
+        None
+    }
 
     /// Takes back what was made, by the state that came with it. Doing it again must be fine: what is gone is gone.
     ///

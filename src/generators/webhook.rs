@@ -1,11 +1,13 @@
 //! Webhook: asks an HTTP service, by a request out of templates, and takes the members of its answer.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 
 use super::{GenerateCx, Generated, Generator};
 use crate::api::generators::WebhookSpec;
 use crate::providers::ProviderError;
-use crate::providers::webhook::request::{About, Requests, success};
+use crate::providers::webhook::request::{About, Requests, asked_timeout, success};
 
 #[async_trait]
 impl Generator for WebhookSpec {
@@ -14,6 +16,10 @@ impl Generator for WebhookSpec {
         let answer = requests.send(requests.call(&About::default(), cx.now)?).await?;
         let path = self.result.json_path.as_deref().unwrap_or_default();
         Ok(Generated { values: requests.members(&success(answer, None)?, path, None)?, ..Generated::default() })
+    }
+
+    fn timeout(&self) -> Option<Duration> {
+        asked_timeout(self.timeout.as_deref())
     }
 }
 
@@ -27,8 +33,6 @@ mod tests {
     use super::*;
     use crate::generators::testing::cluster::{CANARY, Cluster, generate, redacted, spec, values};
     use crate::outbound::testing::{FakeServer, Pki, Reply, outbound};
-    use std::time::Duration;
-
     use crate::providers::ErrorKind;
 
     fn cluster() -> Cluster {
@@ -203,6 +207,21 @@ mod tests {
             (error.kind, error.detail.as_str()),
             (ErrorKind::Unavailable, "webhook: the server gave no answer in 0.1 s")
         );
+    }
+
+    #[test]
+    fn a_timeout_is_asked_for_where_it_is_one() {
+        for (given, asked) in [
+            (json!({}), None),
+            (json!({"timeout": ""}), None),
+            (json!({"timeout": "soon"}), None),
+            (json!({"timeout": "2m"}), Some(120)),
+            (json!({"timeout": "1h"}), Some(300)),
+        ] {
+            let mut all = json!({"url": "https://x", "result": {}});
+            all.as_object_mut().unwrap().extend(given.as_object().unwrap().clone());
+            assert_eq!(Generator::timeout(&spec::<WebhookSpec>(all)), asked.map(Duration::from_secs), "{given}");
+        }
     }
 
     #[tokio::test]

@@ -54,7 +54,7 @@ use crate::render::{Entries, path, re2};
 use crate::secret_bytes::SecretBytes;
 
 pub use connect::{ConnectCx, OwnCluster};
-pub use found::Found;
+pub use found::{Found, MOST_GATHERED, Room};
 pub use push::{Place, Push, Pushed, Source};
 pub use retries::Retries;
 pub use spec::ProviderSpec;
@@ -123,6 +123,11 @@ pub trait Provider: Send + Sync {
 
     /// A session that reaches nothing, where the values are in the store itself.
     fn local(&self) -> Option<Arc<dyn Session>> {
+        None
+    }
+
+    /// How long the store itself lets an answer take, where it says so: its calls have at least that time.
+    fn timeout(&self) -> Option<Duration> {
         None
     }
 

@@ -35,6 +35,11 @@ pub trait Login: Send + Sync {
     /// `Misconfigured` where an object or key is missing, else what the service said.
     async fn login(&self) -> Result<Granted, ProviderError>;
 
+    /// How long before its end a token of that life is replaced.
+    fn early(&self, life: Duration) -> Duration {
+        (life / 5).min(EARLY)
+    }
+
     /// Whether an answer says that the token holds no longer, so that a new one may help.
     fn is_stale(&self, answer: &Answer) -> bool {
         answer.status == StatusCode::UNAUTHORIZED
@@ -48,9 +53,9 @@ struct Held {
 }
 
 impl Held {
-    fn new(granted: Granted, now: Instant) -> Self {
+    fn new(granted: Granted, login: &dyn Login, now: Instant) -> Self {
         let at = |early: Duration| granted.life.and_then(|life| now.checked_add(life.saturating_sub(early)));
-        let early = granted.life.map_or(EARLY, |life| (life / 5).min(EARLY));
+        let early = granted.life.map_or(EARLY, |life| login.early(life));
         Self { renew_at: at(early), ends_at: at(Duration::ZERO), token: granted.token }
     }
 }
@@ -88,7 +93,7 @@ impl Tokens {
             return Err(error.clone());
         }
         match login.login().await {
-            Ok(granted) => Ok(state.held.insert(Held::new(granted, now)).token.clone()),
+            Ok(granted) => Ok(state.held.insert(Held::new(granted, login, now)).token.clone()),
             Err(error) => match state.held.as_ref().filter(|held| error.kind.is_store_wide() && before(held.ends_at)) {
                 Some(held) => Ok(held.token.clone()),
                 None => {

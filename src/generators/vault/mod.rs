@@ -179,11 +179,11 @@ impl VaultDynamicSecretSpec {
         let (id, life, renewable) = match (Lease::of(body), self.result_type.unwrap_or_default()) {
             (Some(lease), VaultResultType::Data | VaultResultType::Raw) => (lease.id, lease.duration, lease.renewable),
             // a token can be renewed by its holder only
-            (_, VaultResultType::Auth) => match token_life(body) {
+            (_, VaultResultType::Auth) | (None, VaultResultType::Raw) => match token_life(body) {
                 Some(life) => (String::new(), life, false),
                 None => return (None, None),
             },
-            (None, _) => return (None, None),
+            (None, VaultResultType::Data) => return (None, None),
         };
         let lent = Lent::new(&id, token, now);
         let granted = lent.granted(life, renewable, now);
@@ -430,6 +430,25 @@ mod tests {
         assert_eq!(made.lease, Some(Granted { life: Duration::from_secs(2_764_800), renewable: false }));
         spec.cleanup(&made.state.unwrap(), &cx).await.unwrap();
         assert_eq!(asked(&server), ["PUT /v1/auth/token/create"], "nobody but its holder can give it back");
+    }
+
+    /// As a login does, whose answer holds a token and lends nothing else.
+    #[tokio::test]
+    async fn a_token_that_is_shown_with_all_of_its_answer_ends_too() {
+        let answer = |kind: &'static str| async move {
+            let auth = json!({"client_token": "hvs.made", "lease_duration": 600, "renewable": true});
+            let reply = json!({"request_id": "r", "lease_id": "", "lease_duration": 0, "data": {"k": "v"}, "auth": auth});
+            let server = FakeServer::start(move |asked| match asked.line.contains("/lookup-self") {
+                true => errors(403),
+                false => Reply::json(200, &reply),
+            })
+            .await;
+            run(&server, json!({"path": "auth/approle/login", "method": "POST", "resultType": kind})).await.unwrap()
+        };
+        let ends = Granted { life: Duration::from_secs(600), renewable: false };
+        for (kind, lease) in [("Raw", Some(ends)), ("Auth", Some(ends)), ("Data", None)] {
+            assert_eq!(answer(kind).await.lease, lease, "{kind}");
+        }
     }
 
     #[tokio::test]

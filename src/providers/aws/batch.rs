@@ -14,10 +14,12 @@ use tokio::time::Instant;
 use super::errors::is_access_denied;
 use super::session::Caller;
 use crate::api::external_secret::MetadataPolicy;
-use crate::providers::{ConnectCx, ErrorKind, Fetched, FindQuery, Found, ProviderError, Want};
+use crate::providers::{ConnectCx, ErrorKind, Fetched, FindQuery, Found, ProviderError, Room, Want};
 
 /// Most calls at the same time where values are read one by one.
 const PARALLEL: usize = 8;
+/// Values of a search that are read before what they take is looked at; whole batches.
+const AT_ONCE: usize = 200;
 /// Most values that are kept out of batches. They are as many as the stores' users name and may not read.
 const APART: usize = 1000;
 /// A role that may not call the action is tried on it once in this long: it may have been given the right.
@@ -225,15 +227,19 @@ pub(super) trait ReadMany: Send + Sync {
         query: &FindQuery,
         caller: &Caller<'_>,
     ) -> Result<Vec<Found>, ProviderError> {
-        let values = self.read_all(&names, caller).await;
-        let (mut found, mut refused) = (Vec::new(), None);
-        for (name, value) in names.into_iter().zip(values) {
-            match value {
-                Ok(fetched) => found.push(Found { name, bytes: fetched.bytes }),
-                // It went away between the list and the read.
-                Err(error) if error.kind == ErrorKind::NotFound => {}
-                Err(error) if Self::LENIENT && is_of_one(error.kind) && !is_by_name(query) => refused = Some(error),
-                Err(error) => return Err(error),
+        let (mut found, mut refused, room) = (Vec::new(), None, Room::default());
+        for some in names.chunks(AT_ONCE) {
+            for (name, value) in some.iter().zip(self.read_all(some, caller).await) {
+                match value {
+                    Ok(fetched) => {
+                        room.take(name.len() + fetched.bytes.len())?;
+                        found.push(Found { name: name.clone(), bytes: fetched.bytes });
+                    }
+                    // It went away between the list and the read.
+                    Err(error) if error.kind == ErrorKind::NotFound => {}
+                    Err(error) if Self::LENIENT && is_of_one(error.kind) && !is_by_name(query) => refused = Some(error),
+                    Err(error) => return Err(error),
+                }
             }
         }
         match refused {

@@ -135,6 +135,22 @@ async fn a_cluster_is_taken_for_its_pool() {
     );
 }
 
+/// The secrets may be in another project than the cluster.
+#[tokio::test]
+async fn the_project_of_a_stores_secrets_is_not_taken_for_that_of_the_cluster() {
+    let server = FakeServer::start(google).await;
+    let cluster = Cluster::new().service_account("app", &json!({}));
+    for (given, project) in [(json!({}), "own-project"), (json!({"clusterProjectID": "clusters"}), "clusters")] {
+        let mut identity = json!({"serviceAccountRef": {"name": "app"}, "clusterLocation": "l", "clusterName": "c"});
+        identity.as_object_mut().unwrap().extend(given.as_object().unwrap().clone());
+        let block = json!({"projectID": "secrets", "auth": {"workloadIdentity": identity}});
+        let store: SecretManager = serde_json::from_value(block).unwrap();
+        login(json!(store.login()), &cluster, &server, &outbound()).await.unwrap();
+        let (_, asked) = cluster.token_requests().pop().unwrap();
+        assert_eq!(asked["audiences"], json!([format!("{project}.svc.id.goog")]));
+    }
+}
+
 #[tokio::test]
 async fn an_annotation_names_whom_to_impersonate() {
     let server = FakeServer::start(google).await;

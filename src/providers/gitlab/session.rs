@@ -1,5 +1,6 @@
 //! Calls of GitLab's API (v4).
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
@@ -12,7 +13,8 @@ use crate::outbound::{Answer, Call, TlsOptions, query, segment};
 use crate::providers::push::{self, Left};
 use crate::providers::rest::{Ask, Body, Rest};
 use crate::providers::{
-    CallCx, ConnectCx, ErrorKind, Fetched, FindQuery, Found, Place, ProviderError, Push, Pushed, Session, Validation, Want,
+    CallCx, ConnectCx, ErrorKind, Fetched, FindQuery, Found, MOST_GATHERED, Place, ProviderError, Push, Pushed, Room,
+    Session, Validation, Want,
 };
 use crate::secret_bytes::SecretBytes;
 
@@ -21,8 +23,9 @@ const PATH: &str = "spec.provider.gitlab";
 /// Variables on a page, and most pages: GitLab allows 8,000 variables.
 const PER_PAGE: &str = "100";
 const PAGES: usize = 200;
-/// One list has all keys: as many wants as may come.
+/// One list has all keys: as many wants as may come. A value has 10,000 characters, so theirs fit.
 const BATCH: usize = 1000;
+const MOST_OF_BATCH: usize = 2 * MOST_GATHERED;
 /// The one tag that a variable has.
 const SCOPE: &str = "environment_scope";
 
@@ -131,13 +134,22 @@ impl GitlabSession {
         self.rest.send(ask, &make).await
     }
 
-    /// All pages of a list.
-    async fn list<T: serde::de::DeserializeOwned>(&self, ask: &Ask<'_>, path: &str) -> Result<Vec<T>, ProviderError> {
+    /// What is kept of all pages of a list.
+    async fn list<T: serde::de::DeserializeOwned>(
+        &self,
+        ask: &Ask<'_>,
+        path: &str,
+        mut keeps: impl FnMut(&T) -> Result<bool, ProviderError>,
+    ) -> Result<Vec<T>, ProviderError> {
         let (mut all, mut page) = (Vec::new(), "1".to_owned());
         for _ in 0..PAGES {
             let path = format!("{path}?{}", query(&[("per_page", PER_PAGE), ("page", &page)]));
             let answer = success(self.send(ask, Method::GET, &path, None).await?, ask.what)?;
-            all.append(&mut answer.json(ask.what)?);
+            for one in answer.json::<Vec<T>>(ask.what)? {
+                if keeps(&one)? {
+                    all.push(one);
+                }
+            }
             match answer.headers.get("x-next-page").and_then(|next| next.to_str().ok()).filter(|next| !next.is_empty()) {
                 Some(next) => page = next.to_owned(),
                 None => return Ok(all),
@@ -146,13 +158,24 @@ impl GitlabSession {
         Err(ProviderError::new(ErrorKind::Malformed, format!("{}: the list does not end", ask.what)))
     }
 
-    async fn variables(&self, owner: Owner<'_>, cx: &CallCx) -> Result<Vec<Variable>, ProviderError> {
+    /// The variables whose keys are wanted, as long as there is room for them.
+    async fn variables(
+        &self,
+        owner: Owner<'_>,
+        wanted: &(dyn Fn(&str) -> bool + Sync),
+        room: &Room,
+        cx: &CallCx,
+    ) -> Result<Vec<Variable>, ProviderError> {
         let name = match owner {
             Owner::Project(_) => "ProjectVariablesList",
             Owner::Group(_) => "GroupVariablesList",
         };
         let path = format!("{}/variables", owner.path());
-        let all = self.list(&Ask { name, what: &owner.to_string(), cx }, &path).await;
+        let keeps = |variable: &Variable| match wanted(&variable.key) {
+            true => room.take(variable.weight()).map(|()| true),
+            false => Ok(false),
+        };
+        let all = self.list(&Ask { name, what: &owner.to_string(), cx }, &path, keeps).await;
         if matches!(owner, Owner::Group(_)) && all.as_ref().is_err_and(|error| error.kind == ErrorKind::Misconfigured) {
             self.forget_groups();
         }
@@ -172,8 +195,9 @@ impl GitlabSession {
         let (None, Some(project)) = (known.clone(), self.store.project()) else { return Ok(known.unwrap_or_default()) };
         let owner = Owner::Project(project);
         let what = owner.to_string();
-        let mut groups: Vec<Group> =
-            self.list(&Ask { name: "ListProjectsGroups", what: &what, cx }, &format!("{}/groups", owner.path())).await?;
+        let (path, room) = (format!("{}/groups", owner.path()), Room::default());
+        let keeps = |group: &Group| room.take(group.full_path.len()).map(|()| true);
+        let mut groups = self.list(&Ask { name: "ListProjectsGroups", what: &what, cx }, &path, keeps).await?;
         groups.sort_by_key(|group| group.full_path.len());
         let groups: Arc<[String]> = groups.into_iter().map(|group| group.id.to_string()).collect();
         *self.groups.lock().unwrap_or_else(PoisonError::into_inner) = Some(groups.clone());
@@ -187,6 +211,8 @@ impl GitlabSession {
     /// The project's variables, and after them those of the groups, the last one first, until all keys are there.
     async fn read(&self, wants: &[Want], cx: &CallCx) -> Result<Vec<Result<SecretBytes, ProviderError>>, ProviderError> {
         let keys: Vec<String> = wants.iter().map(|want| want.key.replace('-', "_")).collect();
+        let (known, room) = (keys.iter().map(String::as_str).collect::<BTreeSet<_>>(), Room::of(MOST_OF_BATCH));
+        let wanted = |key: &str| known.contains(key);
         let mut values: Vec<Option<Result<SecretBytes, ProviderError>>> = wants.iter().map(|_| None).collect();
         let mut look = |all: &[Variable]| {
             for (key, value) in keys.iter().zip(&mut values).filter(|(_, value)| value.is_none()) {
@@ -201,12 +227,12 @@ impl GitlabSession {
             values.iter().all(Option::is_some)
         };
         let mut done = match self.store.project() {
-            Some(project) => look(&self.variables(Owner::Project(project), cx).await?),
+            Some(project) => look(&self.variables(Owner::Project(project), &wanted, &room, cx).await?),
             None => false,
         };
         if !done {
             for group in self.groups(cx).await?.iter().rev() {
-                done = done || look(&self.variables(Owner::Group(group), cx).await?);
+                done = done || look(&self.variables(Owner::Group(group), &wanted, &room, cx).await?);
             }
         }
         let ends = wants.iter().zip(values);
@@ -352,17 +378,17 @@ impl Session for GitlabSession {
         if query.name.is_empty() {
             return Err(misconfigured("'find.name' is mandatory"));
         }
-        let name = query.matcher()?;
+        let (name, room) = (query.matcher()?, Room::default());
+        let wanted = |key: &str| name.is_match(key);
         let mut sources = Vec::new();
         for group in self.groups(cx).await?.iter() {
-            sources.push(self.variables(Owner::Group(group), cx).await?);
+            sources.push(self.variables(Owner::Group(group), &wanted, &room, cx).await?);
         }
         if let Some(project) = self.store.project() {
-            sources.push(self.variables(Owner::Project(project), cx).await?);
+            sources.push(self.variables(Owner::Project(project), &wanted, &room, cx).await?);
         }
         let all = merged(sources.iter().map(Vec::as_slice), environment);
-        let wanted = all.into_iter().filter(|(key, _)| name.is_match(key));
-        wanted.map(|(key, variable)| Ok(Found { name: key.to_owned(), bytes: shown(variable)? })).collect()
+        all.into_iter().map(|(key, variable)| Ok(Found { name: key.to_owned(), bytes: shown(variable)? })).collect()
     }
 
     async fn push(&self, push: &Push, cx: &CallCx) -> Result<Pushed, ProviderError> {

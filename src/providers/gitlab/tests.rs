@@ -210,6 +210,23 @@ async fn a_search_sees_what_a_read_would() {
     assert_eq!(session.find(&path, &cx()).await.unwrap_err().kind, ErrorKind::Unsupported);
 }
 
+/// A project may have more than an object may, and a group's author more than the process has memory.
+#[tokio::test]
+async fn only_what_is_asked_for_is_kept_and_that_has_a_bound() {
+    let fake = gitlab::Gitlab::default();
+    for n in 0..1000 {
+        fake.put("projects/7", &format!("LARGE_{n}"), "*", json!("x".repeat(10_000)));
+    }
+    fake.put("projects/7", "SMALL", "*", json!("s"));
+    let service = Service::start(fake).await;
+    let session = connect(&Store::project(), service.url()).await;
+    assert_eq!(read(session.as_ref(), "SMALL").await.unwrap(), "s");
+    assert_eq!(found(session.as_ref(), "^SMALL$", &[]).await.unwrap().len(), 1);
+    let before = service.server.lines().len();
+    assert_eq!(found(session.as_ref(), "^LARGE", &[]).await.unwrap_err().kind, ErrorKind::Malformed);
+    assert_eq!(service.server.lines().len() - before, 9, "of eleven pages");
+}
+
 fn push(key: &str, value: &str, spec: &Value) -> Push {
     let data = [("v".to_owned(), SecretBytes::from(value))].into();
     let api = "kubernetes.external-secrets.io/v1alpha1";

@@ -44,6 +44,13 @@ impl Variable {
         self.environment_scope.as_deref().filter(|scope| !scope.is_empty()).unwrap_or(ANY)
     }
 
+    /// How much of it is kept, in bytes.
+    pub fn weight(&self) -> usize {
+        let text = |text: &Option<String>| text.as_ref().map_or(0, String::len);
+        let value = self.value.as_ref().map_or(0, SecretBytes::len);
+        self.key.len() + value + text(&self.environment_scope) + text(&self.description)
+    }
+
     /// Whether it was pushed by us, or by ESO.
     pub fn is_ours(&self) -> bool {
         self.description.as_deref().is_some_and(|text| text.contains(MARK))

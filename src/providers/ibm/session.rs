@@ -10,7 +10,9 @@ use super::login::Identity;
 use super::{Ibm, PATH, misconfigured};
 use crate::outbound::{Answer, Call, TlsOptions, query, segment};
 use crate::providers::rest::{Ask, Rest};
-use crate::providers::{CallCx, ConnectCx, Fetched, FindQuery, Found, ProviderError, Session, Taker as _, Validation, Want};
+use crate::providers::{
+    CallCx, ConnectCx, Fetched, FindQuery, Found, ProviderError, Room, Session, Taker as _, Validation, Want,
+};
 use crate::render::Entries;
 use crate::secret_bytes::SecretBytes;
 
@@ -171,7 +173,7 @@ impl Session for IbmSession {
                 && group.as_ref().is_none_or(|id| *id == secret.secret_group_id)
                 && query.tags.iter().all(|tag| has_label(&secret.labels, tag))
         };
-        let mut all: Vec<Found> = Vec::new();
+        let (mut all, room) = (Vec::<Found>::new(), Room::default());
         for secret in listed.iter().filter(fits) {
             let what = format!("secret {:?} of IBM Secrets Manager", secret.name);
             let path = format!("secrets/{}", segment(&secret.id));
@@ -184,6 +186,7 @@ impl Session for IbmSession {
                 );
                 return Err(misconfigured(text));
             }
+            room.take(secret.name.len() + bytes.len())?;
             all.push(Found { name: secret.name.clone(), bytes });
         }
         Ok(all)

@@ -2,6 +2,9 @@
 
 use http::{Method, Request};
 
+/// A list of Secrets.
+pub(super) const LIST: &str = "ListSecrets";
+
 /// The name of a request for Secrets, or for a review of rights.
 pub(super) fn name<B>(request: &Request<B>) -> &'static str {
     let path = request.uri().path();
@@ -11,7 +14,7 @@ pub(super) fn name<B>(request: &Request<B>) -> &'static str {
         _ if path.ends_with("/selfsubjectrulesreviews") => "CreateSelfSubjectRulesReview",
         _ if path.ends_with("/selfsubjectaccessreviews") => "CreateSelfSubjectAccessReview",
         Method::GET if named => "GetSecret",
-        Method::GET => "ListSecrets",
+        Method::GET => LIST,
         Method::POST => "CreateSecret",
         Method::DELETE => "DeleteSecret",
         _ => "UpdateSecret",

@@ -4,28 +4,33 @@ use std::future::Future;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
+use async_trait::async_trait;
 use http::header::{HeaderValue, RETRY_AFTER, USER_AGENT};
 use http::{Request, Response, StatusCode};
-use http_body_util::{BodyExt as _, Limited};
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use kube::client::{Body, Client};
 use regex::Regex;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::Mutex;
-use tokio::time::Instant;
 
 use super::login::{Login, from_token};
 use super::{ConnectCx, ErrorKind, ProviderError, asked};
 use crate::api::refs::ServiceAccountSelector;
 use crate::outbound::{self, Outbound, api_server};
 use crate::providers::CallCx;
+use crate::providers::rest::{self, Granted, Tokens};
+use crate::secret_bytes::SecretBytes;
 
 /// Time that a call may take, from the token it needs to the last byte of the answer.
 const DEADLINE: Duration = Duration::from_secs(10);
 /// Life of a ServiceAccount's token, in seconds: what ESO asks for.
 const TOKEN_LIFE: i64 = 3600;
-/// Most bytes of an answer: a page of the largest Secrets that an API server can hold fits.
-const MAX_ANSWER: usize = 128 << 20;
+/// Most bytes of an answer: a Secret as large as an API server can hold fits, and a page of them into that of a list.
+const MOST_OF_ONE: usize = 4 << 20;
+const MOST_OF_LIST: usize = 16 << 20;
+/// The login that needs a token.
+const ACCOUNT: &str = "spec.provider.kubernetes.auth.serviceAccount";
 /// Longest wait that is taken from a server.
 const MAX_WAIT: u64 = 3600;
 
@@ -34,7 +39,8 @@ pub(super) struct Remote {
     config: kube::Config,
     /// What checks the address; `None` for that of the operator's own cluster, which the administrator chose.
     guard: Option<Arc<Outbound>>,
-    tokens: Option<TokenSource>,
+    source: Option<TokenSource>,
+    tokens: Tokens,
     current: Mutex<Option<Current>>,
 }
 
@@ -43,10 +49,24 @@ struct TokenSource {
     account: ServiceAccountSelector,
 }
 
-/// A client, and when its token should be replaced.
+#[async_trait]
+impl rest::Login for TokenSource {
+    async fn login(&self) -> Result<Granted, ProviderError> {
+        let Self { cx, account } = self;
+        let token = cx.bound_token(account, account.audiences.clone(), Some(TOKEN_LIFE), ACCOUNT).await?;
+        Ok(Granted { token: token.value, life: Some(token.life) })
+    }
+
+    /// As a kubelet does, so that an API server that gives no token may be away for a while.
+    fn early(&self, life: Duration) -> Duration {
+        life / 5
+    }
+}
+
+/// A client, and the token that it was made with, where it needs one.
 struct Current {
     client: Client,
-    renew_at: Option<Instant>,
+    token: Option<SecretBytes>,
 }
 
 impl Remote {
@@ -55,10 +75,10 @@ impl Remote {
         let mut config = login.config;
         // Waiting and trying again is decided per store, with all its readers in view.
         config.default_retry = false;
-        let tokens = login.account.map(|account| TokenSource { cx: cx.clone(), account });
+        let source = login.account.map(|account| TokenSource { cx: cx.clone(), account });
         let is_own = is_same_server(&config.cluster_url, &cx.cluster.config().cluster_url);
         let guard = (!is_own).then(|| cx.outbound.clone());
-        let remote = Self { config, guard, tokens, current: Mutex::new(None) };
+        let remote = Self { config, guard, source, tokens: Tokens::default(), current: Mutex::new(None) };
         in_time("the login", remote.client()).await?;
         Ok(remote)
     }
@@ -72,13 +92,19 @@ impl Remote {
     ) -> Result<T, ProviderError> {
         request.headers_mut().insert(USER_AGENT, user_agent(cx));
         let asked = asked::name(&request);
-        let result = in_time(what, self.exchange(request, what)).await;
+        let most = if asked == asked::LIST { MOST_OF_LIST } else { MOST_OF_ONE };
+        let result = in_time(what, self.exchange(request, most, what)).await;
         cx.requests.note(asked, result.is_err());
         result
     }
 
-    async fn exchange<T: DeserializeOwned>(&self, request: Request<Vec<u8>>, what: &str) -> Result<T, ProviderError> {
-        let client = self.client().await?;
+    async fn exchange<T: DeserializeOwned>(
+        &self,
+        request: Request<Vec<u8>>,
+        most: usize,
+        what: &str,
+    ) -> Result<T, ProviderError> {
+        let (client, token) = self.client().await?;
         // The client's own errors can quote what was sent or received, so nothing of them is passed on.
         let answer = client.send(request.map(Body::from)).await.map_err(|error| {
             outbound::refused(&error, what).unwrap_or_else(|| {
@@ -88,9 +114,12 @@ impl Remote {
         })?;
         let status = answer.status();
         let retry_after = retry_after(&answer);
-        let body = Limited::new(answer.into_body(), MAX_ANSWER).collect().await.map_err(|_| {
-            let text = format!("{what}: the API server's answer broke off, or is larger than any list of Secrets");
-            ProviderError::new(ErrorKind::Unavailable, text)
+        let body = Limited::new(answer.into_body(), most).collect().await.map_err(|error| {
+            let (kind, text) = match error.is::<LengthLimitError>() {
+                true => (ErrorKind::Malformed, "the answer is larger than any that an API server should send"),
+                false => (ErrorKind::Unavailable, "the API server's answer broke off"),
+            };
+            ProviderError::new(kind, format!("{what}: {text}"))
         })?;
         let body = body.to_bytes();
         if status.is_success() {
@@ -98,8 +127,8 @@ impl Remote {
                 ProviderError::new(ErrorKind::Malformed, format!("{what}: the answer is not what an API server sends"))
             });
         }
-        if status == StatusCode::UNAUTHORIZED {
-            self.current.lock().await.take();
+        if let (StatusCode::UNAUTHORIZED, Some(token)) = (status, &token) {
+            self.tokens.forget(token).await;
         }
         let error = refusal(status, &body, what);
         Err(match retry_after {
@@ -108,34 +137,38 @@ impl Remote {
         })
     }
 
-    /// The client; with a new token once four fifths of the last one's life are over.
-    async fn client(&self) -> Result<Client, ProviderError> {
+    /// The client, and the token that it was made with, where it needs one.
+    async fn client(&self) -> Result<(Client, Option<SecretBytes>), ProviderError> {
+        let token = match &self.source {
+            Some(source) => Some(self.tokens.get(source).await?),
+            None => None,
+        };
         let mut current = self.current.lock().await;
-        if let Some(Current { client, renew_at }) = current.as_ref()
-            && renew_at.is_none_or(|at| Instant::now() < at)
+        if let Some(Current { client, token: known }) = current.as_ref()
+            && *known == token
         {
-            return Ok(client.clone());
+            return Ok((client.clone(), token));
         }
+        let client = self.made(token.as_ref())?;
+        *current = Some(Current { client: client.clone(), token: token.clone() });
+        Ok((client, token))
+    }
+
+    fn made(&self, token: Option<&SecretBytes>) -> Result<Client, ProviderError> {
         let mut config = self.config.clone();
-        let mut renew_at = None;
-        if let Some(TokenSource { cx, account }) = &self.tokens {
-            let what = "spec.provider.kubernetes.auth.serviceAccount";
-            let token = cx.bound_token(account, account.audiences.clone(), Some(TOKEN_LIFE), what).await?;
-            config.auth_info = from_token(&token.value, what)?;
-            renew_at = Some(Instant::now() + token.life.mul_f64(0.8));
+        if let Some(token) = token {
+            config.auth_info = from_token(token, ACCOUNT)?;
         }
         let made = match &self.guard {
             None => api_server::client(config).map(|client| client.build()),
             // what an address out of a manifest stands for is checked when it is connected to
             Some(outbound) => api_server::client_over(config, outbound.dial()).map(|client| client.build()),
         };
-        let client = made.map_err(|_| {
+        made.map_err(|_| {
             let text = "spec.provider.kubernetes: no connection can be set up: check the certificate authority, the client \
                         certificate with its key, and that a kubeconfig names no proxy";
             ProviderError::new(ErrorKind::Misconfigured, text)
-        })?;
-        *current = Some(Current { client: client.clone(), renew_at });
-        Ok(client)
+        })
     }
 }
 

@@ -12,6 +12,7 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::Resource as _;
 use kube::api::{DeleteParams, GetParams, ListParams, PostParams, Preconditions};
 use kube::core::{ObjectList, request};
+use regex::Regex;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -21,11 +22,14 @@ use super::remote::Remote;
 use super::{ErrorKind, ProviderError, Session, Taker};
 use crate::api::external_secret::MetadataPolicy;
 use crate::api::secret_store::StoreKind;
-use crate::providers::{CallCx, Fetched, FindQuery, Found, Place, Push, Pushed, Validation, Want};
+use crate::providers::{CallCx, Fetched, FindQuery, Found, Place, Push, Pushed, Room, Validation, Want};
 use crate::secret_bytes::SecretBytes;
 
-/// Secrets in one page of a list.
+/// Secrets in one page of a list, and in one where that is more than an answer may have: the largest fit.
 const PAGE: u32 = 50;
+const SMALL_PAGE: u32 = 8;
+/// Most pages of a list.
+const PAGES: usize = 1000;
 
 /// How often a write is begun anew because the Secret changed under it.
 const MOST_CONFLICTS: usize = 3;
@@ -131,6 +135,36 @@ impl KubernetesSession {
         Ok(Fetched { bytes, version, request_id: None })
     }
 
+    /// The Secrets of a list whose names an expression lets pass.
+    async fn listed(&self, params: ListParams, name: Option<&Regex>, cx: &CallCx) -> Result<Vec<Found>, ProviderError> {
+        let what = format!("the list of Secrets in {}", self.namespace);
+        let (mut params, mut all, room) = (params.limit(PAGE), Vec::new(), Room::default());
+        for _ in 0..PAGES {
+            let request = self.names.list(&params).map_err(|_| unsendable(&what))?;
+            let page: ObjectList<Secret> = match self.remote.call(request, &what, cx).await {
+                // too large, it may be: those of Helm's releases have hundreds of kilobytes each
+                Err(error) if error.kind == ErrorKind::Malformed && params.limit == Some(PAGE) => {
+                    params = params.limit(SMALL_PAGE);
+                    continue;
+                }
+                page => page?,
+            };
+            for secret in page.items {
+                let found = secret.metadata.name.clone().unwrap_or_default();
+                if name.is_none_or(|name| name.is_match(&found)) {
+                    let bytes = data::whole(&data::parts(secret, MetadataPolicy::None), MetadataPolicy::None);
+                    room.take(found.len() + bytes.len())?;
+                    all.push(Found { name: found, bytes });
+                }
+            }
+            match page.metadata.continue_.filter(|token| !token.is_empty()) {
+                Some(token) => params = params.continue_token(&token),
+                None => return Ok(all),
+            }
+        }
+        Err(ProviderError::new(ErrorKind::Malformed, format!("{what}: it does not end")))
+    }
+
     async fn review<T: Serialize + DeserializeOwned>(
         &self,
         path: String,
@@ -177,33 +211,15 @@ impl Session for KubernetesSession {
     }
 
     async fn find(&self, query: &FindQuery, cx: &CallCx) -> Result<Vec<Found>, ProviderError> {
-        let what = format!("the list of Secrets in {}", self.namespace);
-        let mut params = ListParams::default().limit(PAGE);
-        let mut name = None;
+        let params = ListParams::default();
         if !query.tags.is_empty() {
-            params = params.labels(&selector(&query.tags)?);
-        } else if query.name.is_empty() && !query.path.is_empty() {
+            return self.listed(params.labels(&selector(&query.tags)?), None, cx).await;
+        }
+        if query.name.is_empty() && !query.path.is_empty() {
             let text = "find.path means nothing to Kubernetes: use find.name or find.tags";
             return Err(ProviderError::new(ErrorKind::Unsupported, text));
-        } else {
-            name = Some(query.matcher()?);
         }
-        let mut found = Vec::new();
-        loop {
-            let request = self.names.list(&params).map_err(|_| unsendable(&what))?;
-            let page: ObjectList<Secret> = self.remote.call(request, &what, cx).await?;
-            for secret in page.items {
-                let secret_name = secret.metadata.name.clone().unwrap_or_default();
-                if name.as_ref().is_none_or(|regex| regex.is_match(&secret_name)) {
-                    let parts = data::parts(secret, MetadataPolicy::None);
-                    found.push(Found { name: secret_name, bytes: data::whole(&parts, MetadataPolicy::None) });
-                }
-            }
-            match page.metadata.continue_.filter(|token| !token.is_empty()) {
-                Some(token) => params = params.continue_token(&token),
-                None => return Ok(found),
-            }
-        }
+        self.listed(params, Some(&query.matcher()?), cx).await
     }
 
     async fn push(&self, push: &Push, cx: &CallCx) -> Result<Pushed, ProviderError> {

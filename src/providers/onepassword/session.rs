@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 use http::{Method, StatusCode};
+use regex::Regex;
 use serde::Deserialize;
 use tokio::sync::Mutex;
 
@@ -15,7 +17,7 @@ use crate::api::external_secret::MetadataPolicy;
 use crate::outbound::{Answer, Call, TlsOptions, query, segment};
 use crate::providers::rest::{Ask, Rest};
 use crate::providers::{
-    CallCx, ConnectCx, ErrorKind, Fetched, FindQuery, Found, Place, ProviderError, Push, Pushed, Session, Taker as _,
+    CallCx, ConnectCx, ErrorKind, Fetched, FindQuery, Found, Place, ProviderError, Push, Pushed, Room, Session, Taker as _,
     Validation, Want, push,
 };
 use crate::render::Entries;
@@ -26,6 +28,8 @@ const PATH: &str = "spec.provider.onepassword";
 const ID: usize = 26;
 /// Connect refuses now and then what it grants a moment later: ESO tries again after such pauses, and so do we.
 const AGAIN: [Duration; 3] = [Duration::from_millis(10), Duration::from_millis(50), Duration::from_millis(250)];
+/// Items that a search reads at a time.
+const AT_A_TIME: usize = 8;
 /// What is written is seen a while later: how often, and after which pauses, it is looked for. Without it the next write would start
 /// from what was there before.
 const LOOKS: usize = 10;
@@ -183,12 +187,20 @@ impl OnePasswordSession {
         Ok(answer.success(what)?.body)
     }
 
-    /// An item, with the files that `wanted` lets pass.
-    async fn with_files(&self, read: &Read, wanted: impl Fn(&str) -> bool, cx: &CallCx) -> Result<Item, ProviderError> {
+    /// An item, with the files that `wanted` lets pass, as long as there is room for them.
+    async fn with_files(
+        &self,
+        read: &Read,
+        wanted: impl Fn(&str) -> bool,
+        room: &Room,
+        cx: &CallCx,
+    ) -> Result<Item, ProviderError> {
         let field = |field: &super::item::ToldField| Part { name: field.label.clone(), value: field.value.clone() };
         let mut files = Vec::new();
         for file in read.told.files.iter().filter(|file| wanted(&file.name)) {
-            files.push(Part::file(&file.name, &self.content(read, &file.id, cx).await?));
+            let content = self.content(read, &file.id, cx).await?;
+            room.take(file.name.len() + content.len())?;
+            files.push(Part::file(&file.name, &content));
         }
         Ok(Item {
             document: read.told.category == DOCUMENT,
@@ -214,7 +226,27 @@ impl OnePasswordSession {
             Meant::Field(_) => None,
         };
         let wanted = |file: &str| name.is_some_and(|name| name.is_empty() || name == file);
-        Ok(self.with_files(&read, wanted, cx).await?.bytes())
+        Ok(self.with_files(&read, wanted, &Room::default(), cx).await?.bytes())
+    }
+
+    /// The files and fields of an item whose names an expression lets pass; none where it is gone by now.
+    async fn matching(
+        &self,
+        (vault, id): (&str, String),
+        name: &Regex,
+        room: &Room,
+        cx: &CallCx,
+    ) -> Result<Vec<(String, SecretBytes)>, ProviderError> {
+        let Some(read) = self.item(vault, &id, cx).await? else { return Ok(Vec::new()) };
+        let whole = self.with_files(&read, |file| name.is_match(file), room, cx).await?.bytes();
+        let want = Want { key: read.told.title.clone(), ..Want::default() };
+        let mut parts: Vec<_> = ItemTaker.extract(&want, &whole, Some(FILE)).or_else(nothing)?.into_iter().collect();
+        let fields = ItemTaker.extract(&want, &whole, Some("field/")).or_else(nothing)?;
+        for (label, value) in fields.into_iter().filter(|(label, _)| name.is_match(label)) {
+            room.take(label.len() + value.len())?;
+            parts.push((label, value));
+        }
+        Ok(parts)
     }
 
     async fn write(&self, read: &Read, change: &Change<'_>, cx: &CallCx) -> Result<(), ProviderError> {
@@ -276,22 +308,16 @@ impl Session for OnePasswordSession {
 
     /// The fields and files of all items whose title is the path and that have all tags, by their own names; of several the first.
     async fn find(&self, query: &FindQuery, cx: &CallCx) -> Result<Vec<Found>, ProviderError> {
-        let name = query.matcher()?;
+        let (name, room) = (query.matcher()?, Room::default());
         let title = Some(query.path.as_str()).filter(|title| !title.is_empty());
         let mut found = BTreeMap::new();
         for vault in self.vaults(cx).await?.iter() {
-            for item in self.items(&vault.id, title, cx).await? {
-                if !query.tags.keys().all(|tag| item.tags.contains(tag)) {
-                    continue;
-                }
-                let Some(read) = self.item(&vault.id, &item.id, cx).await? else { continue };
-                let whole = self.with_files(&read, |file| name.is_match(file), cx).await?.bytes();
-                let want = Want { key: read.told.title.clone(), ..Want::default() };
-                let fields = ItemTaker.extract(&want, &whole, Some("field/")).or_else(nothing)?;
-                let files = ItemTaker.extract(&want, &whole, Some(FILE)).or_else(nothing)?;
-                for (label, value) in files.into_iter().chain(fields).filter(|(label, _)| name.is_match(label)) {
-                    found.entry(label).or_insert(value);
-                }
+            let mut items = self.items(&vault.id, title, cx).await?;
+            items.retain(|item| query.tags.keys().all(|tag| item.tags.contains(tag)));
+            let reads = stream::iter(items).map(|item| self.matching((vault.id.as_str(), item.id), &name, &room, cx));
+            let parts: Vec<_> = reads.buffered(AT_A_TIME).try_collect().await?;
+            for (label, value) in parts.into_iter().flatten() {
+                found.entry(label).or_insert(value);
             }
         }
         Ok(found.into_iter().map(|(name, bytes)| Found { name, bytes }).collect())

@@ -2,9 +2,10 @@
 #![allow(clippy::unwrap_used)]
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use keyferry_fakes::Service;
 use keyferry_fakes::onepassword::{self, TOKEN, VAULTS};
+use keyferry_fakes::{FakeServer, Received, Reply, Service};
 use serde_json::{Value as Json, json};
 
 use super::OnePassword;
@@ -198,6 +199,46 @@ async fn a_search_gives_fields_and_files() {
     assert_eq!(found(session, "", "^user$", &["team", "prod"]).await, pairs(&[("user", "u")]));
     assert_eq!(found(session, "gone", "", &[]).await, pairs(&[]));
     assert_eq!(found(session, "document", "cert", &[]).await, pairs(&[("cert.pem", "c")]));
+}
+
+#[tokio::test]
+async fn a_search_reads_eight_items_at_a_time() {
+    let server = FakeServer::start(|asked: &Received| match asked.steps().len() {
+        2 => Reply::json(200, &json!(VAULTS.map(|(id, name)| json!({"id": id, "name": name})))),
+        4 => {
+            let item = |n| json!({"id": format!("item{n:022}"), "title": "t", "category": "LOGIN", "tags": []});
+            Reply::json(200, &json!((0..20).map(item).collect::<Vec<_>>()))
+        }
+        _ => Reply::never(),
+    })
+    .await;
+    let session = connect(&Store::both(), &server.url).await;
+    let reads = || server.lines().iter().filter(|line| line.contains("/items/")).count();
+    let eight = async {
+        while reads() < 8 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let (query, cx) = (FindQuery::default(), cx());
+    let is_over = async {
+        tokio::select! { _ = session.find(&query, &cx) => true, () = eight => false }
+    };
+    assert!(!tokio::time::timeout(Duration::from_secs(20), is_over).await.unwrap());
+    assert_eq!(reads(), 8);
+}
+
+#[tokio::test]
+async fn a_search_finds_no_more_than_an_object_may_have() {
+    let fake = onepassword::OnePassword::default();
+    let document = fake.put("prod", "large", &[], &[("notes", "n")]);
+    for name in ["a", "b", "c"] {
+        fake.attach(&document, name, &vec![b'x'; 3 << 20], true);
+    }
+    let service = Service::start(fake).await;
+    let session = connect(&Store::both(), service.url()).await;
+    assert_eq!(found(session.as_ref(), "large", "^(a|b)$", &[]).await.len(), 2);
+    let query = FindQuery { path: "large".into(), ..FindQuery::default() };
+    assert_eq!(session.find(&query, &cx()).await.unwrap_err().kind, ErrorKind::Malformed);
 }
 
 fn push(key: &str, property: Option<&str>, value: &str, spec: Json) -> Push {

@@ -11,7 +11,7 @@ use crate::outbound::{Answer, Call, TlsOptions, query, secret, segment};
 use crate::providers::push::Left;
 use crate::providers::rest::{Ask, Body, Rest};
 use crate::providers::{
-    CallCx, ConnectCx, ErrorKind, Fetched, FindQuery, Found, Place, ProviderError, Push, Pushed, Session, Taker as _,
+    CallCx, ConnectCx, ErrorKind, Fetched, FindQuery, Found, Place, ProviderError, Push, Pushed, Room, Session, Taker as _,
     Validation, Want,
 };
 use crate::secret_bytes::SecretBytes;
@@ -258,13 +258,16 @@ impl Session for ScalewaySession {
     async fn find(&self, query: &FindQuery, cx: &CallCx) -> Result<Vec<Found>, ProviderError> {
         let regex = query.matcher()?;
         let folder = Some(query.path.as_str()).filter(|folder| !folder.is_empty());
-        let mut all = Vec::new();
+        let (mut all, room) = (Vec::new(), Room::default());
         for listed in self.list(folder, None, cx).await? {
             if !regex.is_match(&listed.name) || !query.tags.iter().all(|tag| has_tag(&listed.tags, tag)) {
                 continue;
             }
             match self.access_by_id(&listed.id, LATEST, &listed.name, cx).await {
-                Ok(fetched) => all.push(Found { name: listed.name, bytes: fetched.bytes }),
+                Ok(fetched) => {
+                    room.take(listed.name.len() + fetched.bytes.len())?;
+                    all.push(Found { name: listed.name, bytes: fetched.bytes });
+                }
                 Err(error) if error.kind == ErrorKind::NotFound => {}
                 Err(error) => return Err(error),
             }

@@ -19,7 +19,7 @@ use super::provider::{Block, SecretTaker};
 use super::transport::misconfigured;
 use crate::api::external_secret::MetadataPolicy;
 use crate::providers::{
-    CallCx, ErrorKind, Fetched, FindQuery, Found, Place, ProviderError, Push, Pushed, Session, Taker, Validation, Want,
+    CallCx, ErrorKind, Fetched, FindQuery, Found, Place, ProviderError, Push, Pushed, Room, Session, Taker, Validation, Want,
 };
 use crate::render::Entries;
 use crate::secret_bytes::SecretBytes;
@@ -151,6 +151,8 @@ impl VaultSession {
         }
         let root = &self.mount.metadata(folder);
         let Some(first) = self.list(root, "", cx).await? else { return Ok(None) };
+        let room = Room::default();
+        first.iter().try_for_each(|name| room.take(name.len()))?;
         let (mut names, mut folders) = split(first);
         for _ in 0..DEPTH {
             if folders.is_empty() {
@@ -158,7 +160,9 @@ impl VaultSession {
             }
             let lists = stream::iter(folders).map(|folder| async move { self.list(root, &folder, cx).await });
             let lists: Vec<_> = lists.buffered(AT_A_TIME).try_collect().await?;
-            let (more, next) = split(lists.into_iter().flatten().flatten().collect());
+            let listed: Vec<String> = lists.into_iter().flatten().flatten().collect();
+            listed.iter().try_for_each(|name| room.take(name.len()))?;
+            let (more, next) = split(listed);
             names.extend(more);
             folders = next;
         }
@@ -187,6 +191,7 @@ impl VaultSession {
         folder: &str,
         below: String,
         tags: &BTreeMap<String, String>,
+        room: &Room,
         cx: &CallCx,
     ) -> Result<Option<Found>, ProviderError> {
         if !tags.is_empty() {
@@ -197,7 +202,9 @@ impl VaultSession {
         }
         let stored = self.stored_at(&format!("{}{below}", self.mount.data(folder)), Vec::new(), cx).await?;
         let name = format!("{folder}{below}");
-        Ok(stored.map(|(stored, _)| Found { name, bytes: stored.object }))
+        let Some((stored, _)) = stored else { return Ok(None) };
+        room.take(name.len() + stored.object.len())?;
+        Ok(Some(Found { name, bytes: stored.object }))
     }
 
     /// Whether the engine is what the store takes it for. That the token may not ask is no reason to doubt it.
@@ -266,7 +273,8 @@ impl Session for VaultSession {
         let folder = if query.path.is_empty() { String::new() } else { format!("{}/", query.path) };
         let Some(below) = self.below(&folder, cx).await? else { return Err(ProviderError::not_found(&query.path)) };
         let matching = below.into_iter().filter(|below| name.is_match(&format!("{folder}{below}")));
-        let found = stream::iter(matching).map(|below| self.found(&folder, below, tags, cx)).buffered(AT_A_TIME);
+        let room = Room::default();
+        let found = stream::iter(matching).map(|below| self.found(&folder, below, tags, &room, cx)).buffered(AT_A_TIME);
         found.try_filter_map(async |found| Ok(found)).try_collect().await
     }
 

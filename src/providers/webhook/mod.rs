@@ -7,6 +7,7 @@ mod tests;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use schemars::JsonSchema;
@@ -147,6 +148,10 @@ impl Provider for Webhook {
 
     fn asks_for(&self, property: &str) -> bool {
         !property.is_empty() && self.of_request().any(|template| sees(template, "property"))
+    }
+
+    fn timeout(&self) -> Option<Duration> {
+        request::asked_timeout(self.timeout.as_deref())
     }
 
     async fn connect(&self, cx: &ConnectCx) -> Result<Arc<dyn Session>, ProviderError> {

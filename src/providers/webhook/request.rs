@@ -223,6 +223,12 @@ pub fn timeout(given: Option<&str>, path: &str) -> Result<Duration, ProviderErro
     }
 }
 
+/// The time that a spec itself gives an answer; `None`: it says nothing of it, or what is wrong.
+#[must_use]
+pub fn asked_timeout(given: Option<&str>) -> Option<Duration> {
+    given.filter(|text| !text.is_empty()).and_then(|text| timeout(Some(text), "").ok())
+}
+
 /// As in ESO, the service says with 404 that there is no such secret.
 ///
 /// # Errors

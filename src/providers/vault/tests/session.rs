@@ -345,6 +345,20 @@ async fn a_folder_that_is_found_may_have_the_mounts_name() {
 }
 
 #[tokio::test]
+async fn a_search_ends_where_it_found_more_than_an_object_may_have() {
+    let server = Service::start(Server::new(2, MOUNT)).await;
+    for n in 0..20 {
+        server.fake.put(&format!("large-{n}"), json!({"k": "x".repeat(1 << 20)}), &BTreeMap::new());
+    }
+    let session = connect(server.url(), json!({})).await;
+    let named = |name: &str| FindQuery { name: name.into(), ..FindQuery::default() };
+    assert_eq!(find(session.as_ref(), named("large-[1-3]$")).await.unwrap().len(), 3);
+    let error = find(session.as_ref(), named("large-")).await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Malformed);
+    assert!(error.detail.starts_with("the store answers with more than 8388608 bytes"), "{error}");
+}
+
+#[tokio::test]
 async fn folders_are_searched_to_their_ground() {
     let server = Service::start(Server::new(2, MOUNT)).await;
     for key in ["top", "a/one", "a/b/two", "a/b/c/three", "z/a/four"] {
