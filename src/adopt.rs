@@ -301,12 +301,7 @@ impl Mover<'_> {
     }
 
     /// Only the metadata: the data of Secrets does not get into this process.
-    async fn metadata<K>(
-        &self,
-        api: &Api<Metadata<K>>,
-        kind: &str,
-        labels: &str,
-    ) -> Result<Vec<ObjectMeta>, AdoptError>
+    async fn metadata<K>(&self, api: &Api<Metadata<K>>, kind: &str, labels: &str) -> Result<Vec<ObjectMeta>, AdoptError>
     where
         K: Resource<DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug,
     {

@@ -31,14 +31,14 @@ pub struct Controller {
     #[arg(long, env = "KEYFERRY_NAMESPACE", value_name = "NAMESPACE", default_value = "")]
     namespace: Namespace,
     /// Watch these namespaces only, by commas, without any cluster-wide right; ClusterSecretStores, ClusterExternalSecrets and
-    /// ClusterPushSecrets are off then
+    /// ClusterPushSecrets are off then, and ExternalSecrets whose store is a ClusterSecretStore are left to another installation
     #[arg(long, env = "KEYFERRY_NAMESPACES", value_name = "NAMESPACES", default_value = "")]
     namespaces: Namespaces,
     /// Most requests to the API server that read or write single objects at the same time, of urgent work and of periodic work
     /// each
     #[arg(long, env = "KEYFERRY_CONCURRENT", value_name = "N", default_value = "32")]
     concurrent: NonZeroUsize,
-    /// Serve ClusterSecretStores
+    /// Serve ClusterSecretStores; if not, ExternalSecrets whose store is one are left to another installation
     #[arg(long, env = "KEYFERRY_ENABLE_CLUSTER_STORE_RECONCILER", value_name = SWITCH, default_value = "true")]
     enable_cluster_store_reconciler: GoBool,
     /// Serve SecretStores
@@ -87,10 +87,11 @@ pub struct Controller {
     /// How long one call to a provider may take
     #[arg(long, env = "KEYFERRY_PROVIDER_TIMEOUT", value_name = "DURATION", default_value = "30s")]
     provider_timeout: Period,
-    /// How many values the cache keeps for one store
+    /// How many values the cache keeps for one store, and for the stores of one namespace together; for all stores, three times as many
     #[arg(long, env = "KEYFERRY_CACHE_ENTRIES_PER_STORE", value_name = "N", default_value = "16384")]
     cache_entries_per_store: NonZeroUsize,
-    /// How many bytes of values the cache keeps for one store
+    /// How many bytes of values the cache keeps for one store, and for the stores of one namespace together; for all stores, three times as
+    /// many
     #[arg(long, env = "KEYFERRY_CACHE_BYTES_PER_STORE", value_name = "BYTES", default_value = "16Mi")]
     cache_bytes_per_store: ByteSize,
     /// Elect one leader among the replicas; the others stand by
@@ -211,7 +212,7 @@ pub enum Scope {
     Namespaces(Vec<String>),
 }
 
-/// Bounds of the value cache, for each store.
+/// Bounds of the value cache, for each store and for those of each namespace; for all stores it is three times that.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CacheBounds {
     /// Most values.

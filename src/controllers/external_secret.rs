@@ -131,7 +131,14 @@ async fn work(ctx: &Ctx, facts: &Facts, priority: Priority) -> Result<Option<Rep
         next = plan::after_inspection(facts, &ctx.rules, seen);
     }
     match next {
-        Next::Ignore => Ok(None),
+        Next::Ignore => {
+            if plan::is_unserved(&facts.es, &ctx.rules) {
+                let object = Key::of(&facts.es.metadata);
+                let why = "no ClusterSecretStores are served";
+                tracing::info!(%object, kind = "ExternalSecret", why, "left to another installation");
+            }
+            Ok(None)
+        }
         Next::Idle(wake) => Err(wake),
         Next::Inspect => Err(Wake::OnChange),
         // what the last sync could not bring to its end is done now

@@ -135,7 +135,7 @@ impl Generators {
 }
 
 impl Index {
-    /// A generator appeared or changed: who waits for it. Those that are synced keep the values that they have.
+    /// A generator appeared or changed: who waits for it. Those that are synced keep the values that they have, as nothing is due for them.
     pub fn upsert_generator(&mut self, new: AnyGenerator) -> GeneratorWakes {
         let id = new.id.clone();
         let old = self.generators.objects.get(&id);
@@ -148,7 +148,11 @@ impl Index {
             return GeneratorWakes::default();
         }
         // whose it is decides whether ExternalSecrets that are synced are refreshed any more
-        let handed = old.is_some_and(|old| old.class != new.class);
+        let handed = match old {
+            Some(old) => old.class != new.class,
+            // it may have been another's before it was deleted; a first list wakes all its users when it is through
+            None => matches!(self.generator(&id), GeneratorFacts::Missing),
+        };
         let same = old.is_some_and(|old| (&old.uid, old.generation) == (&new.uid, new.generation));
         self.generators.objects.insert(id.clone(), Arc::new(new));
         if same {
@@ -302,8 +306,8 @@ mod tests {
         assert!(matches!(index.generator(&id), GeneratorFacts::Missing));
         assert_eq!(
             index.upsert_generator(fake(1, 5)).external_secrets,
-            [(Key::new("ns", "new"), Priority::New)],
-            "the other keeps its value"
+            [(Key::new("ns", "done"), Priority::Periodic), (Key::new("ns", "new"), Priority::New)],
+            "the other may have been of another controller's"
         );
         assert!(matches!(index.generator(&id), GeneratorFacts::Found(_)));
         assert_eq!(index.upsert_generator(fake(1, 6)), nobody(), "only its metadata changed");
@@ -312,7 +316,20 @@ mod tests {
         index.remove_generator(&id);
         assert!(matches!(index.generator(&id), GeneratorFacts::Missing));
         index.remove_external_secret(&Key::new("ns", "new"));
+        index.remove_external_secret(&Key::new("ns", "done"));
         assert_eq!(index.upsert_generator(fake(3, 8)), nobody());
+    }
+
+    /// Else what another controller's generator was for is refreshed by nobody, once that is deleted and made anew as ours.
+    #[test]
+    fn a_generator_that_is_made_anew_wakes_those_that_are_synced() {
+        let mut index = Index::default();
+        index.upsert_external_secret(user("done", "Fake", true));
+        assert_eq!(index.upsert_generator(fake(1, 1)), nobody(), "the first list is not through");
+        assert_eq!(index.generator_watch(GeneratorKind::Fake, "", Ok(())).external_secrets.len(), 1);
+        index.remove_generator(&fake(1, 1).id);
+        assert_eq!(index.upsert_generator(fake(1, 2)).external_secrets, [(Key::new("ns", "done"), Priority::Periodic)]);
+        assert_eq!(index.upsert_generator(fake(2, 3)), nobody(), "it keeps its value");
     }
 
     /// Whose a generator is decides whether ExternalSecrets that are in line are refreshed any more. Whose a PushSecret is, its stores say.

@@ -26,7 +26,7 @@ use super::refresh::{self, Due, LastSync};
 use super::target::{self, Change, Content, Desired};
 use super::{Note, Rules, Wake, backoff, duration, generator_state, lease, manifest, object_hash, status, template};
 use crate::api::external_secret::{Binding, CreationPolicy, DeletionPolicy, TargetStatus};
-use crate::api::{ExternalSecret, ExternalSecretStatus, FINALIZER_ESO};
+use crate::api::{ExternalSecret, ExternalSecretStatus, FINALIZER_ESO, StoreKind};
 use crate::index::{Key, TargetView, store_ids};
 use crate::providers::ErrorKind;
 use crate::queue::Priority;
@@ -54,7 +54,7 @@ pub fn before_fetch(facts: &Facts, rules: &Rules) -> Next {
     if es.metadata.deletion_timestamp.is_some() {
         return clean_up(facts);
     }
-    if of_another_class(facts, rules) {
+    if is_anothers(facts, rules) {
         return Next::Ignore;
     }
     if recover::may_be_written(facts) {
@@ -317,11 +317,11 @@ pub fn settle(facts: &Facts, gathered: &Gathered, applied: &str, written: Result
 }
 
 /// The kind of the target cannot be looked at: what to report. `None` where that does not matter: an object in deletion is let go,
-/// and one of another controller left alone.
+/// and one that is not ours left alone.
 #[must_use]
 pub fn without_kind(facts: &Facts, rules: &Rules, failure: &Failure) -> Option<Report> {
     let deleting = facts.es.metadata.deletion_timestamp.is_some();
-    (!deleting && !of_another_class(facts, rules)).then(|| failed(facts, failure))
+    (!deleting && !is_anothers(facts, rules)).then(|| failed(facts, failure))
 }
 
 /// What a failure comes to: condition, event, next try. The Secret, the refresh time and what was last synced stay.
@@ -474,6 +474,19 @@ fn clean_up(facts: &Facts) -> Next {
         .filter(|view| view.controller == es.metadata.uid)
         .map(|view| (es.target_name().to_owned(), view.uid.clone()));
     Next::CleanUp(delete)
+}
+
+/// Whether the object is another installation's to look at.
+fn is_anothers(facts: &Facts, rules: &Rules) -> bool {
+    is_unserved(&facts.es, rules) || of_another_class(facts, rules)
+}
+
+/// Whether the object's own store is of a kind that this installation does not serve. Another one may: it writes the status then
+/// (ESO's rule).
+#[must_use]
+pub fn is_unserved(es: &ExternalSecret, rules: &Rules) -> bool {
+    let kind = es.spec.secret_store_ref.as_ref().and_then(|store| store.kind);
+    kind == Some(StoreKind::ClusterSecretStore) && !rules.cluster_stores
 }
 
 /// Whether a store or generator of the object belongs to another controller: then the whole object does (ESO's rule).

@@ -265,6 +265,10 @@ fn is_ours(live: &ObjectMeta) -> bool {
     live.labels.as_ref().is_some_and(|l| l.get(LABEL_MANAGED).is_some_and(|v| v == LABEL_MANAGED_VALUE))
 }
 
+fn is_controlled(es: &ExternalSecret, live: &ObjectMeta) -> bool {
+    controller_of(live).is_some_and(|owner| Some(&owner.uid) == es.metadata.uid.as_ref())
+}
+
 /// Compares what is wanted with the Secret that is there.
 ///
 /// # Errors
@@ -357,7 +361,9 @@ fn mints_nothing(desired: &Desired, live: &Secret) -> Result<(), Failure> {
 
 /// A value that the provider suddenly gives as empty does not replace one that is not, and nothing at all does not replace all.
 fn guard_empty(es: &ExternalSecret, desired: &Desired, live: &Secret) -> Result<(), Failure> {
-    if !is_ours(&live.metadata) || desired.immutable || allows_empty(es) {
+    // the label alone may be missing: whoever takes it off must not have the values taken, too
+    let is_known = is_ours(&live.metadata) || is_controlled(es, &live.metadata) || own_data(es, live).next().is_some();
+    if !is_known || desired.immutable || allows_empty(es) {
         return Ok(());
     }
     let refused = |cause| Err(Failure::retry("could not update secret", cause));

@@ -8,7 +8,7 @@ use super::world::{World, facts_of, provider_failure, spec, store, values};
 use crate::api::ClusterSecretStore;
 use crate::index::StoreHealth;
 use crate::plan::Wake;
-use crate::plan::external_secret::{Failure, Gathered, Memory, Next, before_fetch};
+use crate::plan::external_secret::{Failure, Gathered, Memory, Next, before_fetch, without_kind};
 use crate::providers::{ErrorKind, ProviderError};
 use crate::queue::Priority;
 use crate::render::Place;
@@ -206,9 +206,32 @@ fn a_cluster_store_says_who_may_use_it() {
         let denied = "using cluster store \"shared\" is not allowed from namespace \"ns\": denied by spec.condition";
         assert!(step.did.is_empty() && step.told().2.ends_with(denied), "{conditions}: {:?}", step.told());
     }
+}
+
+/// Else an installation for one tenant and the one for the whole cluster would write over each other's conditions.
+#[test]
+fn an_object_of_a_cluster_store_is_left_to_who_serves_those() {
     let mut world = cluster_world(&json!([]));
+    assert_eq!(world.look(values(&[("k", "v")])).told().0, "True");
+    let theirs = world.es.status.clone();
     world.rules.cluster_stores = false;
+    let unknown_kind = Failure::retry("could not update secret", "the kind is not known".into());
+    for changed in [false, true] {
+        if changed {
+            world.pass(2 * HOUR);
+            world.es.metadata.generation = Some(2);
+        }
+        assert_eq!(world.look(provider_failure(ErrorKind::Denied)).did, ["ignore"], "{changed}");
+        assert!(without_kind(&world.facts(), &world.rules, &unknown_kind).is_none(), "{changed}");
+    }
+    assert_eq!(world.es.status, theirs);
+
+    // one that an entry names fails it, as under ESO
+    let from = json!({ "storeRef": { "name": "shared", "kind": "ClusterSecretStore" } });
+    let entry = json!({ "secretKey": "k", "remoteRef": { "key": "r" }, "sourceRef": from });
+    world.edit(&spec(&json!({ "data": [entry] })));
     assert!(world.look(values(&[])).told().2.contains("ClusterSecretStore \"shared\" cannot be used"));
+    assert!(without_kind(&world.facts(), &world.rules, &unknown_kind).is_some());
 }
 
 #[test]

@@ -221,7 +221,8 @@ impl World {
     pub fn write_source(&mut self, kind: ReferenceKind, name: &str, texts: &[(&str, &str)]) {
         let version = self.next_version();
         let texts = texts.iter().map(|(k, v)| ((*k).to_owned(), SecretBytes::from(*v))).collect();
-        self.sources.insert(Source { kind, name: name.into() }, Some(SourceText { version, texts }));
+        self.sources
+            .insert(Source { kind, name: name.into() }, Some(SourceText { version, texts, ..SourceText::default() }));
     }
 
     /// Looks at the object once and carries the plan out; `provider` is what its values come to.

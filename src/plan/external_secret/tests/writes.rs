@@ -420,6 +420,18 @@ fn a_sudden_empty_value_changes_nothing_unless_it_is_meant() {
 }
 
 #[test]
+fn a_sudden_empty_value_changes_nothing_where_the_managed_label_is_missing() {
+    for creation in ["Owner", "Orphan", "CreateOrMerge"] {
+        let mut world = World::synced(&policies(creation, "Retain"));
+        world.meddle("t", |s| drop(s.metadata.labels.as_mut().unwrap().remove(LABEL_MANAGED)));
+        world.pass(HOUR);
+        assert_eq!(world.look(values(&[("k", "")])).told().0, "False", "{creation}");
+        assert_eq!(world.data(), pairs(&[("k", "v")]), "{creation}");
+        assert_eq!(world.look(values(&[("k", "w")])).told().0, "True", "{creation}");
+    }
+}
+
+#[test]
 fn a_secret_that_eso_left_becomes_ours_whole() {
     let mut world = World::new(&policies("Owner", "Retain"));
     let theirs = json!({
