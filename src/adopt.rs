@@ -20,7 +20,7 @@ use crate::api::{
 };
 use crate::apply::error::WriteError;
 use crate::cli::Adopt;
-use crate::controllers::guard::{Guard, Metadata};
+use crate::guard::{Guard, Metadata};
 use crate::index::{Key, StoreId, target_key};
 use crate::outbound::api_server;
 use crate::plan::adopt::{self as plan, Change, Step};

@@ -32,7 +32,6 @@ use crate::api::{ClusterExternalSecret, ClusterPushSecret, PushSecret};
 use crate::api::{ClusterSecretStore, ExternalSecret, SecretStore, StoreKind};
 use crate::apply::{Writer, digest_key};
 use crate::cli::{Scope, Settings};
-use crate::controllers::guard::{Guard, Metadata};
 use crate::controllers::manifest::Manifests;
 use crate::controllers::watch::{self, Change, Watched};
 use crate::controllers::{
@@ -40,6 +39,7 @@ use crate::controllers::{
 };
 use crate::fetch::{Fetcher, Limits};
 use crate::generators::maker::Maker;
+use crate::guard::{Guard, Metadata};
 use crate::index::{Index, Key, ParentId, StoreId};
 use crate::lease::{self, Election, Leadership};
 use crate::outbound::{Outbound, api_server};

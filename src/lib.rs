@@ -11,6 +11,7 @@ pub mod cli;
 pub mod controllers;
 pub mod fetch;
 pub mod generators;
+pub mod guard;
 pub mod index;
 pub mod jwt;
 pub mod lease;

@@ -26,6 +26,9 @@ const KNOWN: [&str; 8] = [
 /// Fields that every object has.
 const OF_METADATA: [&str; 6] = ["name", "namespace", "labels", "annotations", "finalizers", "ownerReferences"];
 
+/// The API server's reason where a field is missing.
+const REQUIRED: &str = "FieldValueRequired";
+
 /// Most keys that are named again.
 const MOST_NAMED: usize = 20;
 
@@ -198,8 +201,12 @@ fn is_quiet(field: &str) -> bool {
 fn explain_as_known(field: &str, reason: &str, message: &str, names: &Names) -> String {
     let quiet = is_quiet(field);
     let (told, rest) = field.split_at(end_of_known(field, quiet, names));
-    if !rest.is_empty() {
-        return format!("{told}{SOME_KEY}: {reason}");
+    // a field that is missing is the schema's, and nobody's value
+    let is_missing = |step: &str| reason == REQUIRED && !step.contains(['.', '[']);
+    match rest.strip_prefix('.') {
+        _ if rest.is_empty() => {}
+        Some(step) if is_missing(step) => return format!("{field}: {reason}"),
+        _ => return format!("{told}{SOME_KEY}: {reason}"),
     }
     // a text that goes on where the field ends names what is in it
     let goes_on = |text: &str| text.contains(&format!("{field}.")) || text.contains(&format!("{field}["));
@@ -298,6 +305,13 @@ mod tests {
         ] {
             assert_eq!(told(&some, field, text), wanted, "{field}");
         }
+        let missing = |field: &str| {
+            let error = answer(&[(field, "FieldValueRequired", "Required value")]);
+            let text = WriteError::of_object(error, "write", "Route", &Key::new("ns", "es"), &some).to_string();
+            text.strip_prefix("unable to write Route ns/es: it is invalid: ").unwrap().to_owned()
+        };
+        assert_eq!(missing("spec.selector"), "spec.selector: FieldValueRequired", "that is the schema's");
+        assert_eq!(missing("spec.hosts.ann.port"), "spec.hosts[…]: FieldValueRequired");
         let all = Names::default();
         assert_eq!(told(&all, canary, &matches(canary)), format!("{canary}: {}", matches(canary)));
         assert_eq!(told(&all, "data[a b]", "no"), "data[a b]: FieldValueInvalid");

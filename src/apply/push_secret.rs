@@ -1,8 +1,8 @@
 //! Writes for PushSecrets: their status, their finalizer, and the finalizer on stores that something was pushed to.
 
 use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{Api, ListParams, Patch, PatchParams};
-use kube::core::PartialObjectMeta;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
@@ -12,6 +12,7 @@ use crate::api::secret_store::AnyStore;
 use crate::api::{
     ClusterSecretStore, FINALIZER_PUSH, FINALIZER_STORE, PushSecret, PushSecretStatus, SecretStore, StoreKind,
 };
+use crate::guard::{Guard, Metadata};
 use crate::index::Key;
 use crate::plan::target::FIELD_MANAGER;
 use crate::queue::Priority;
@@ -29,8 +30,15 @@ impl Writer {
     /// What the API server said.
     pub async fn list(&self, namespace: &str, labels: &str, priority: Priority) -> Result<Vec<Secret>, WriteError> {
         let _place = self.place(priority).await?;
-        let (secrets, key) = (self.secrets(namespace), Key::new(namespace, ""));
-        Ok(self.within(secrets.list(&ListParams::default().labels(labels)), "list", "Secrets of", &key).await?.items)
+        let secrets: Api<Guard<Secret>> = namespaced(&self.client, namespace);
+        let (params, key) = (ListParams::default().labels(labels), Key::new(namespace, ""));
+        let listed = self.within(secrets.list(&params), "list", "Secrets of", &key).await?;
+        let readable = |secret: Guard<Secret>| {
+            secret.0.map_err(|(meta, why)| {
+                WriteError::Refused(format!("unable to read Secret {}: it cannot be understood: {why}", Key::of(&meta)))
+            })
+        };
+        listed.items.into_iter().map(readable).collect()
     }
 
     /// Like [`Writer::list`], metadata only.
@@ -42,13 +50,12 @@ impl Writer {
         namespace: &str,
         labels: &str,
         priority: Priority,
-    ) -> Result<Vec<PartialObjectMeta<Secret>>, WriteError> {
+    ) -> Result<Vec<ObjectMeta>, WriteError> {
         let _place = self.place(priority).await?;
-        let (secrets, key) = (self.secrets(namespace), Key::new(namespace, ""));
-        Ok(self
-            .within(secrets.list_metadata(&ListParams::default().labels(labels)), "list", "Secrets of", &key)
-            .await?
-            .items)
+        let secrets: Api<Metadata<Secret>> = namespaced(&self.client, namespace);
+        let (params, key) = (ListParams::default().labels(labels), Key::new(namespace, ""));
+        let listed = self.within(secrets.list(&params), "list", "Secrets of", &key).await?;
+        Ok(listed.items.into_iter().map(|secret| secret.0).collect())
     }
 
     /// Writes a PushSecret's status, all of it, and gives the object as it is then: what is pushed where must not be mixed with

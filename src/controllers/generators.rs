@@ -10,11 +10,11 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::Ctx;
-use super::guard::Guard;
 use super::watch::{self, Change, Scope};
 use crate::api::external_secret::GeneratorKind;
 use crate::api::generators::GeneratorObject;
 use crate::api::{ExternalSecret, PushSecret};
+use crate::guard::Guard;
 use crate::index::{AnyGenerator, GeneratorId, GeneratorWakes, generator_ids, pushed_generator};
 
 /// Asks for watches of kinds.

@@ -16,12 +16,12 @@ use tokio::sync::watch as told;
 use tokio_util::sync::CancellationToken;
 
 use super::external_secret::{Carried, MOST_CONFLICTS, Outcome};
-use super::guard::Metadata;
 use super::watch::{Change, Fares, Scope, watch_and_tell};
 use super::{Ctx, template};
 use crate::api::external_secret::ManifestRef;
 use crate::apply::error::WriteError;
 use crate::chance::SystemChance;
+use crate::guard::Metadata;
 use crate::index::{Index, Key, TargetView, target_key};
 use crate::plan::Wake;
 use crate::plan::external_secret::{Facts, Failure, Gathered, Seen, Written};

@@ -6,7 +6,6 @@ pub mod gather;
 pub mod generate;
 pub mod generator_state;
 pub mod generators;
-pub mod guard;
 pub mod manifest;
 pub mod push_secret;
 pub mod retries;

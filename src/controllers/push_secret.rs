@@ -127,9 +127,9 @@ async fn facts(ctx: &Ctx, memories: &Memories, key: &Key, priority: Priority) ->
         match ctx.writer.list_metadata(&key.namespace, &selector, priority).await {
             Ok(secrets) => {
                 // where nothing is due, too: who is woken when one of them goes, or loses its labels, is known by this alone
-                let names = secrets.iter().filter_map(|s| s.metadata.name.clone()).collect();
+                let names = secrets.iter().filter_map(|meta| meta.name.clone()).collect();
                 ctx.index_mut().set_push_sources(key, names);
-                facts.sources.extend(secrets.iter().map(|s| SourceVersion::of(&s.metadata)));
+                facts.sources.extend(secrets.iter().map(SourceVersion::of));
             }
             Err(error) => facts.unlisted = Some(unread(&error)),
         }

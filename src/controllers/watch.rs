@@ -14,7 +14,7 @@ use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::guard::{Guard, Metadata};
+use crate::guard::{Guard, Metadata};
 use crate::index::Key;
 use crate::outbound::api_server;
 use crate::server::Health;

@@ -237,6 +237,23 @@ mod tests {
         assert!(taken.get() < 30_000, "{}", taken.get());
     }
 
+    /// What one of them makes of the values is its own.
+    #[test]
+    fn no_template_of_an_object_changes_what_others_see() {
+        let values = Entries::from([("host".to_owned(), SecretBytes::from("db1"))]);
+        let first =
+            r#"{{ $c := mergeOverwrite (dict "v" .) (dict "v" (dict "host" "override")) }}{{ $c.v.host }} {{ .host }}"#;
+        let template = json!({ "data": { "a": first, "b": "{{ .host }}" } });
+        let template: Template = serde_json::from_value(template).unwrap();
+        let outside = Outside { now: jiff::Timestamp::UNIX_EPOCH, chance: &Zeros, taken: &Cell::new(0) };
+        let (made, _) = with_engine(&values, &Rules::default(), outside, |engine| {
+            crate::render::target::secret(&template, &values, &Sources::new(), engine)
+        });
+        let made = made.unwrap().data;
+        let text = |key: &str| made[key].expose_str().unwrap().to_owned();
+        assert_eq!((text("a"), text("b")), ("override db1".to_owned(), "db1".to_owned()));
+    }
+
     /// Each key is a template of its own, and yet an expression that stands in all of them is compiled once.
     #[test]
     fn the_templates_of_an_object_share_their_expressions() {

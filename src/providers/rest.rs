@@ -64,6 +64,13 @@ impl Held {
 /// read is a login where the service takes none.
 const REFUSED: Duration = Duration::from_secs(5);
 
+/// How long a login may take while the token before it holds: those who wait for it have deadlines of their own.
+const WHILE_HELD: Duration = Duration::from_secs(5);
+
+fn hangs() -> ProviderError {
+    ProviderError::new(ErrorKind::Unavailable, "the login did not end in time")
+}
+
 /// The token of a session: one for all its calls, replaced before it ends.
 #[derive(Default)]
 pub struct Tokens(Mutex<State>);
@@ -92,10 +99,18 @@ impl Tokens {
         if let Some((error, _)) = state.refused.as_ref().filter(|(_, until)| now < *until) {
             return Err(error.clone());
         }
-        match login.login().await {
+        let may_wait = state.held.as_ref().is_none_or(|held| !before(held.ends_at));
+        let granted = match may_wait {
+            true => login.login().await,
+            false => tokio::time::timeout(WHILE_HELD, login.login()).await.unwrap_or_else(|_| Err(hangs())),
+        };
+        match granted {
             Ok(granted) => Ok(state.held.insert(Held::new(granted, login, now)).token.clone()),
-            Err(error) => match state.held.as_ref().filter(|held| error.kind.is_store_wide() && before(held.ends_at)) {
-                Some(held) => Ok(held.token.clone()),
+            Err(error) => match state.held.as_mut().filter(|held| error.kind.is_store_wide() && before(held.ends_at)) {
+                Some(held) => {
+                    held.renew_at = Some(Instant::now() + REFUSED);
+                    Ok(held.token.clone())
+                }
                 None => {
                     state.refused = (error.kind == ErrorKind::Denied).then(|| (error.clone(), Instant::now() + REFUSED));
                     Err(error)

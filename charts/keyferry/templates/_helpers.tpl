@@ -124,6 +124,15 @@ app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- include "keyferry.port" (list . "live-addr" (first $ports)) }}
 {{- end }}
 
+{{/* A probe, without what only ESO's values have. Of a probe of health, the port is where extraArgs put that. */}}
+{{- define "keyferry.probe" -}}
+{{- $probe := deepCopy (omit (index . 1) "address" "port") }}
+{{- if and (get ((index . 0).Values.extraArgs | default dict) "live-addr") $probe.httpGet }}
+{{- $_ := set $probe.httpGet "port" "live" }}
+{{- end }}
+{{- toYaml $probe }}
+{{- end }}
+
 {{/* The container's arguments. One map, so that extraArgs replace what the chart sets; but for the one that rights and strategy go by. */}}
 {{- define "keyferry.args" -}}
 {{- $extra := omit (.Values.extraArgs | default dict) "enable-leader-election" }}

@@ -256,6 +256,9 @@ def ports():
         expect(got == want, f"{values}: the ports are {got}, want {want}")
         expect(("ports:\n" in out) == bool(want), f"{values}: `ports:` without one")
         expect(out.count("httpGet:") == probes, f"{values}: {out.count('httpGet:')} probes, want {probes}")
+    out = render(*sets("installCRDs=false", "livenessProbe.spec.httpGet.port=8085", 'extraArgs.live-addr=":9000"'),
+                 "--show-only", "templates/deployment.yaml")
+    expect(re.findall(r"\n +port: (\S+)", out) == ["live"] * 2, "a probe asks elsewhere than extraArgs say")
 
 
 def resources():

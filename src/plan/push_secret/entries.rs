@@ -95,6 +95,9 @@ pub fn names(ps: &PushSecret, rules: &Rules, templates: &Sources, source: &Sourc
     let mut names = Names::of(ps.spec.template.as_ref(), templates, &rules.delimiters, false);
     names.know(ps.spec.data.iter().filter_map(|data| data.match_.secret_key.as_ref()));
     names.know(source.data.keys());
+    // a `conversionStrategy` takes conversions of names back
+    let made = ps.spec.template.iter().flat_map(|template| template.data.keys());
+    names.know(&source.data.keys().chain(made).map(|key| keys::revert_key(key)).collect::<Vec<_>>());
     names
 }
 

@@ -22,6 +22,7 @@ use super::remote::Remote;
 use super::{ErrorKind, ProviderError, Session, Taker};
 use crate::api::external_secret::MetadataPolicy;
 use crate::api::secret_store::StoreKind;
+use crate::guard::Guard;
 use crate::providers::{CallCx, Fetched, FindQuery, Found, Place, Push, Pushed, Room, Validation, Want};
 use crate::secret_bytes::SecretBytes;
 
@@ -138,18 +139,24 @@ impl KubernetesSession {
     /// The Secrets of a list whose names an expression lets pass.
     async fn listed(&self, params: ListParams, name: Option<&Regex>, cx: &CallCx) -> Result<Vec<Found>, ProviderError> {
         let what = format!("the list of Secrets in {}", self.namespace);
-        let (mut params, mut all, room) = (params.limit(PAGE), Vec::new(), Room::default());
+        let (mut params, mut size, mut all, room) = (params, PAGE, Vec::new(), Room::default());
         for _ in 0..PAGES {
+            params = params.limit(size);
             let request = self.names.list(&params).map_err(|_| unsendable(&what))?;
-            let page: ObjectList<Secret> = match self.remote.call(request, &what, cx).await {
+            let page: ObjectList<Guard<Secret>> = match self.remote.call(request, &what, cx).await {
                 // too large, it may be: those of Helm's releases have hundreds of kilobytes each
-                Err(error) if error.kind == ErrorKind::Malformed && params.limit == Some(PAGE) => {
-                    params = params.limit(SMALL_PAGE);
+                Err(error) if error.kind == ErrorKind::Malformed && size > SMALL_PAGE => {
+                    size = SMALL_PAGE;
                     continue;
                 }
                 page => page?,
             };
+            size = PAGE.min(2 * size);
             for secret in page.items {
+                let secret = secret.0.map_err(|(meta, why)| {
+                    let text = format!("{what}: {:?} cannot be understood: {why}", meta.name.unwrap_or_default());
+                    ProviderError::new(ErrorKind::Malformed, text)
+                })?;
                 let found = secret.metadata.name.clone().unwrap_or_default();
                 if name.is_none_or(|name| name.is_match(&found)) {
                     let bytes = data::whole(&data::parts(secret, MetadataPolicy::None), MetadataPolicy::None);

@@ -125,7 +125,7 @@ fn merge_map(cx: &Context<'_>, into: &Map, from: &Map, overwrite: bool, depth: u
             }
             (Value::Map(new), Some(Value::Map(old))) => {
                 if !std::rc::Rc::ptr_eq(&new.entries, &old.entries) {
-                    merge_map(cx, old, new, overwrite, depth + 1)?;
+                    merge_map(cx, &to_write(cx, into, &key, old)?, new, overwrite, depth + 1)?;
                 }
                 if filled || old.len() > 0 {
                     continue;
@@ -138,6 +138,17 @@ fn merge_map(cx: &Context<'_>, into: &Map, from: &Map, overwrite: bool, depth: u
         }
     }
     Ok(())
+}
+
+/// The map at a key, to be written to. The values that all templates of an object share are copied before.
+fn to_write(cx: &Context<'_>, into: &Map, key: &Str, map: &Map) -> Result<Map, Fault> {
+    if map.nil || map.entries.1.is_some() {
+        return Ok(map.clone());
+    }
+    cx.reserve(map.len().saturating_mul(PIECE))?;
+    let own = cx.map(map.of, cx.snapshot(map)?.into_iter().collect());
+    put(cx, into, key.clone(), Value::Map(own.clone()))?;
+    Ok(own)
 }
 
 /// Goes down through dictionaries; a default where a key is missing.

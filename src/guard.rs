@@ -146,25 +146,32 @@ impl<'de> Visitor<'de> for Part<'_> {
     }
 }
 
+/// What the API calls it, which is what it calls a `K`.
+macro_rules! of_its_kind {
+    () => {
+        type DynamicType = K::DynamicType;
+        type Scope = K::Scope;
+
+        fn kind(of: &K::DynamicType) -> Cow<'_, str> {
+            K::kind(of)
+        }
+
+        fn group(of: &K::DynamicType) -> Cow<'_, str> {
+            K::group(of)
+        }
+
+        fn version(of: &K::DynamicType) -> Cow<'_, str> {
+            K::version(of)
+        }
+
+        fn plural(of: &K::DynamicType) -> Cow<'_, str> {
+            K::plural(of)
+        }
+    };
+}
+
 impl<K: Resource> Resource for Guard<K> {
-    type DynamicType = K::DynamicType;
-    type Scope = K::Scope;
-
-    fn kind(of: &K::DynamicType) -> Cow<'_, str> {
-        K::kind(of)
-    }
-
-    fn group(of: &K::DynamicType) -> Cow<'_, str> {
-        K::group(of)
-    }
-
-    fn version(of: &K::DynamicType) -> Cow<'_, str> {
-        K::version(of)
-    }
-
-    fn plural(of: &K::DynamicType) -> Cow<'_, str> {
-        K::plural(of)
-    }
+    of_its_kind!();
 
     fn meta(&self) -> &ObjectMeta {
         self.0.as_ref().map_or_else(|(meta, _)| &**meta, K::meta)
@@ -196,28 +203,11 @@ fn without_managed_fields(mut meta: Value) -> Value {
 }
 
 impl<K: Resource> Resource for Metadata<K> {
-    type DynamicType = K::DynamicType;
-    type Scope = K::Scope;
+    of_its_kind!();
 
     /// By this kube asks for metadata only.
     fn metadata_api() -> bool {
         true
-    }
-
-    fn kind(of: &K::DynamicType) -> Cow<'_, str> {
-        K::kind(of)
-    }
-
-    fn group(of: &K::DynamicType) -> Cow<'_, str> {
-        K::group(of)
-    }
-
-    fn version(of: &K::DynamicType) -> Cow<'_, str> {
-        K::version(of)
-    }
-
-    fn plural(of: &K::DynamicType) -> Cow<'_, str> {
-        K::plural(of)
     }
 
     fn meta(&self) -> &ObjectMeta {
