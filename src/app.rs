@@ -31,7 +31,7 @@ use crate::api::generators::GeneratorState;
 use crate::api::{ClusterExternalSecret, ClusterPushSecret, PushSecret};
 use crate::api::{ClusterSecretStore, ExternalSecret, SecretStore, StoreKind};
 use crate::apply::{Writer, digest_key};
-use crate::cli::{Scope, Settings};
+use crate::cli::{ElectionSettings, Scope, Settings};
 use crate::controllers::manifest::Manifests;
 use crate::controllers::watch::{self, Change, Watched};
 use crate::controllers::{
@@ -168,14 +168,20 @@ impl Operator {
     fn new(settings: Settings, config: kube::Config) -> Result<(Self, Option<Election>), AppError> {
         let (namespace, cluster) = (config.default_namespace.clone(), OwnCluster::of(&config));
         let metrics = Arc::new(Metrics::default());
-        let client = api_server::client(config).map_err(|e| AppError::Config(e.to_string()))?;
-        let client = client.with_layer(&CountRequests::new(metrics.clone())).build();
+        let counted = CountRequests::new(metrics.clone());
+        let unusable = |e: kube::Error| AppError::Config(e.to_string());
         let identity = lease::identity()?;
-        let election = settings.election.as_ref().map(|election| {
-            let api: Api<Lease> = Api::namespaced(client.clone(), election.namespace.as_deref().unwrap_or(&namespace));
-            Election::new(api, election.name.clone(), identity.clone(), election.timing)
-        });
+        let elect = |election: &ElectionSettings| {
+            // by connections of its own: what is held up on others must not hold up a renewal
+            let client = api_server::client(config.clone()).map_err(unusable)?.with_layer(&counted).build();
+            let api: Api<Lease> = Api::namespaced(client, election.namespace.as_deref().unwrap_or(&namespace));
+            Ok::<_, AppError>(Election::new(api, election.name.clone(), identity.clone(), election.timing))
+        };
+        let election = settings.election.as_ref().map(elect).transpose()?;
         let leadership = election.as_ref().map_or_else(Leadership::alone, Election::leadership);
+        let term = leadership.clone();
+        let client = api_server::client_while(config, Arc::new(move || !term.is_over())).map_err(unusable)?;
+        let client = client.with_layer(&counted).build();
         let (health, in_step) = (Health::default(), CancellationToken::new());
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
         let unlisted = match &settings.scope {

@@ -62,6 +62,12 @@ impl Leadership {
         }
     }
 
+    /// Whether another may lead in this one's place: it led, and its term is over.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        matches!(*self.0.borrow(), Standing::Leader(term) if !term.holds(&Moment::now()))
+    }
+
     /// Waits until this process is elected.
     pub async fn elected(&self) {
         // The sender lives in `self`, so the wait cannot fail.

@@ -19,6 +19,8 @@ use kube::config::{InferConfigError, KubeConfigOptions, Kubeconfig, KubeconfigEr
 use tower::retry::RetryLayer;
 use tower::{BoxError, Service, ServiceBuilder};
 
+use super::gated::{GatedConnector, MaySend};
+
 /// How long an answer that is due may bring nothing. A watch that has nothing to tell is ended by the API server earlier, after
 /// the 290 s that kube asks for.
 pub const SILENCE: Duration = Duration::from_secs(295);
@@ -86,6 +88,14 @@ impl<S> Exchange for S where
 /// Where a proxy is asked for, or a certificate or login cannot be used.
 pub fn client(config: kube::Config) -> kube::Result<ClientBuilder<impl Exchange + 'static>> {
     client_over(config, connector())
+}
+
+/// The same, which sends nothing any more once `may_send` says so.
+///
+/// # Errors
+/// As [`client`].
+pub fn client_while(config: kube::Config, may_send: MaySend) -> kube::Result<ClientBuilder<impl Exchange + 'static>> {
+    client_over(config, GatedConnector::new(connector(), may_send))
 }
 
 fn connector() -> HttpConnector {

@@ -7,6 +7,7 @@ mod address;
 pub mod api_server;
 mod call;
 mod dial;
+pub mod gated;
 mod ntlm;
 #[cfg(test)]
 pub mod testing;
